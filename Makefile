@@ -1,0 +1,38 @@
+# Everything goes into .venv; nothing outside the repository is touched.
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8000
+PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: setup serve test lint format clean
+
+setup: .venv/installed  ## the environment, and nothing else
+
+serve: setup  ## set up, then serve on 127.0.0.1:8000
+	.venv/bin/rerankd serve --host $(HOST) --port $(PORT)
+
+test: .venv/installed-test  ## set up, then run every test
+	.venv/bin/python -m pytest
+
+lint: .venv/installed-test  ## style and types
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+format: .venv/installed-test
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+clean:
+	rm -rf .venv build dist
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	@echo "Installing into .venv (torch is large: the first time takes minutes) ..."
+	$(PIP) --upgrade pip
+	$(PIP) --editable '.[server,embedded]'
+	@touch $@
+
+.venv/installed-test: .venv/installed
+	$(PIP) --group test --group lint
+	@touch $@

@@ -1,0 +1,7 @@
+"""`python -m rerankd`."""
+
+import sys
+
+from rerankd.cli.main import main
+
+sys.exit(main())

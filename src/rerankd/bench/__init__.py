@@ -1,0 +1,1 @@
+"""Speed and memory of the engine, and of the reference beside it."""

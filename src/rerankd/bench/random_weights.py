@@ -1,0 +1,84 @@
+"""Checkpoints with random weights in the exact shapes of Qwen3-Reranker: right for speed, useless for ranking."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from rerankd.engine.qwen3.model import Qwen3Config, Qwen3Reranker
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "0.6B": dict(hidden=1024, intermediate=3072, layers=28, heads=16, tied=True),
+    "4B": dict(hidden=2560, intermediate=9728, layers=36, heads=32, tied=True),
+    "8B": dict(hidden=4096, intermediate=12288, layers=36, heads=32, tied=False),
+}
+INITIALIZER_RANGE = 0.02
+YES_ID, NO_ID = 9693, 2152
+
+
+def config_json(size: str) -> dict[str, Any]:
+    """The `config.json` of the published checkpoint of that size, as far as its shape goes."""
+    shape = SHAPES[size]
+    return {
+        "architectures": ["Qwen3ForCausalLM"],
+        "model_type": "qwen3",
+        "vocab_size": 151669,
+        "hidden_size": shape["hidden"],
+        "intermediate_size": shape["intermediate"],
+        "num_hidden_layers": shape["layers"],
+        "num_attention_heads": shape["heads"],
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "rms_norm_eps": 1e-06,
+        "rope_theta": 1000000,
+        "max_position_embeddings": 40960,
+        "tie_word_embeddings": shape["tied"],
+        "torch_dtype": "bfloat16",
+    }
+
+
+def random_checkpoint(size: str, seed: int = 0) -> Path:
+    """Writes the checkpoint once, in bfloat16, under the user's cache folder, and returns its folder.
+
+    It has no tokenizer: it is for prompts that are token ids already.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rerankd"
+    folder = cache / f"random-{size}-seed{seed}"
+    if folder.is_dir():
+        return folder
+    cache.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=cache))
+    try:
+        (unfinished / "config.json").write_text(json.dumps(config_json(size), indent=2))
+        save_file(_tensors(size, seed), unfinished / "model.safetensors", {"format": "pt"})
+        unfinished.rename(folder)
+    except BaseException:
+        shutil.rmtree(unfinished)
+        raise
+    return folder
+
+
+def _tensors(size: str, seed: int) -> dict[str, torch.Tensor]:
+    config = Qwen3Config.from_json(config_json(size))
+    with torch.device("meta"):
+        names = {f"model.{name}": tensor.shape for name, tensor in Qwen3Reranker(config, 1).state_dict().items()}
+    del names["model.head"]
+    if not config.tie_word_embeddings:
+        names["lm_head.weight"] = torch.Size([config.vocab_size, config.hidden_size])
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for name, shape in names.items():
+        if name.endswith("norm.weight"):
+            tensors[name] = torch.ones(shape, dtype=torch.bfloat16)
+        else:
+            tensors[name] = torch.empty(shape, dtype=torch.bfloat16).normal_(0, INITIALIZER_RANGE, generator=generator)
+    return tensors

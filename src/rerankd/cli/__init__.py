@@ -1,0 +1,1 @@
+"""The `rerankd` command, a file for each subcommand."""

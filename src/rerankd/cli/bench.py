@@ -1,0 +1,100 @@
+"""`rerankd bench`: systems side by side on one machine, in one run."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from rerankd import __version__
+from rerankd.bench.measure import Result, Task, measure
+from rerankd.bench.random_weights import SHAPES, random_checkpoint
+from rerankd.bench.systems import SYSTEMS
+from rerankd.bench.workloads import WORKLOADS
+from rerankd.engine.checkpoint import find_checkpoint
+from rerankd.engine.devices import choose_device, describe_device
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--model", help="hub id or folder of a Qwen3-Reranker")
+    model.add_argument(
+        "--random-weights", choices=SHAPES, help="random weights in the exact shapes of that size, made once"
+    )
+    parser.add_argument("--workload", nargs="+", choices=WORKLOADS, default=["A"], help=_workload_help())
+    parser.add_argument("--system", nargs="+", choices=SYSTEMS, default=["rerankd"], help="default: rerankd")
+    parser.add_argument("--dtype", nargs="+", choices=("float32", "bfloat16"), default=["bfloat16"])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--calls", type=int, default=3, help="timed calls after the warm-up (default: 3)")
+    parser.add_argument("--seed", type=int, default=0, help="of the prompts and the random weights")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    folder = (
+        find_checkpoint(options.model) if options.model else random_checkpoint(options.random_weights, options.seed)
+    )
+    results = []
+    for workload in options.workload:
+        for system in options.system:
+            for dtype in options.dtype:
+                task = Task(system, folder, options.device, dtype, workload, max(1, options.calls), options.seed)
+                print(f"measuring {system}, {dtype}, workload {workload} …", file=sys.stderr)
+                results.append(measure(task))
+    if options.json:
+        print(json.dumps(_as_json(options, results), indent=2))
+    else:
+        _print(options, results)
+    return 0
+
+
+def _workload_help() -> str:
+    sets = (f"{w.name}: {w.num_documents} documents of about {w.document_tokens} tokens" for w in WORKLOADS.values())
+    return f"one call each. {'; '.join(sets)} (default: A)"
+
+
+def _machine(options: argparse.Namespace) -> str:
+    return f"{describe_device(choose_device(options.device))}, torch {torch.__version__}, rerankd {__version__}"
+
+
+def _as_json(options: argparse.Namespace, results: Sequence[Result]) -> dict[str, object]:
+    rows = [{k: v for k, v in dataclasses.asdict(result).items() if k != "logits"} for result in results]
+    return {
+        "machine": _machine(options),
+        "model": options.model or f"random weights, {options.random_weights}",
+        "calls": options.calls,
+        "results": rows,
+        "largest_score_difference": _drift(results),
+    }
+
+
+def _drift(results: Sequence[Result]) -> dict[str, float]:
+    """The largest difference of any prompt's score between the systems, for each workload."""
+    drift = {}
+    for workload in dict.fromkeys(result.workload for result in results):
+        scores = torch.tensor([list(result.logits) for result in results if result.workload == workload]).sigmoid()
+        drift[workload] = float((scores.amax(0) - scores.amin(0)).max())
+    return drift
+
+
+def _print(options: argparse.Namespace, results: Sequence[Result]) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("workload", "system", "dtype"):
+        table.add_column(name)
+    for name in ("documents/s", "tokens/s", "p50 s", "p95 s", "load s", "peak GB"):
+        table.add_column(name, justify="right")
+    for r in results:
+        numbers = (f"{r.documents_per_s:.2f}", f"{r.tokens_per_s:.0f}", f"{r.p50_s:.2f}", f"{r.p95_s:.2f}")
+        table.add_row(r.workload, r.system, r.dtype, *numbers, f"{r.load_s:.1f}", f"{r.peak_memory_gb:.2f}")
+    console.print(table)
+    console.print(f"[dim]{options.model or 'random weights, ' + options.random_weights}; {_machine(options)}")
+    if len(results) > len(options.workload):
+        drift = ", ".join(f"{workload} {value:.4f}" for workload, value in _drift(results).items())
+        console.print(f"[dim]largest difference of a score between the rows: {drift}")

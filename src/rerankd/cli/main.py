@@ -1,0 +1,47 @@
+"""Reads the command line and runs one subcommand. Subcommands import what they need when they run."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from rerankd import __version__
+from rerankd.errors import RerankdError
+
+COMMANDS = {
+    "serve": "serve the rerank APIs over HTTP",
+    "rank": "rank lines, files or folders for a query",
+    "doctor": "check this machine, the model and its scores",
+    "bench": "measure speed and memory",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status. Errors of ours become one line on stderr and status 1."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    parser = argparse.ArgumentParser(
+        prog="rerankd", description="Qwen3-Reranker on your own hardware.", epilog="rerankd COMMAND --help tells more."
+    )
+    parser.add_argument("--version", action="version", version=f"rerankd {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, summary in COMMANDS.items():
+        subparser = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
+        if name in arguments[:1]:  # only the one that runs loads what its options need
+            try:
+                import_module(f"rerankd.cli.{name}").add_options(subparser)
+            except ImportError as error:
+                print(f"rerankd {name}: {error.name} is missing: pip install 'rerankd[server]'", file=sys.stderr)
+                return 1
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    try:
+        status: int = import_module(f"rerankd.cli.{options.command}").run(options)
+        return status
+    except RerankdError as error:
+        print(f"rerankd {options.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130

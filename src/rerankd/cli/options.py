@@ -1,0 +1,41 @@
+"""Settings as command-line options: one option a field, in the words of config.py."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any, TypeVar, get_args
+
+from rerankd.config import ENV_PREFIX, ModelSettings, read_settings
+
+Kind = TypeVar("Kind", bound=ModelSettings)
+
+
+def add_settings(parser: argparse.ArgumentParser, kind: type[ModelSettings]) -> None:
+    """Adds an option for each field of a settings class; those that are not given stay absent."""
+    group = parser.add_argument_group("settings", f"each also as an environment variable, {ENV_PREFIX}MODEL and so on")
+    for name, field in kind.model_fields.items():
+        how: dict[str, Any] = {"metavar": name.upper()}
+        if field.annotation is bool:
+            how = {"action": argparse.BooleanOptionalAction if field.default else "store_true"}
+        elif name == "alias":
+            how = {"action": "append", "metavar": "NAME"}
+        elif choices := [choice for choice in get_args(field.annotation) if isinstance(choice, str)]:
+            how = {"choices": choices}
+        default = "" if field.default in (None, (), True, False) else f" (default: {field.default})"
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            default=argparse.SUPPRESS,
+            help=f"{field.description}{default}",
+            **how,
+        )
+
+
+def settings_from(options: argparse.Namespace, kind: type[Kind]) -> Kind:
+    """The settings of a parsed command line and the environment.
+
+    Raises:
+        SettingsError: one of them is malformed.
+    """
+    given = {name: value for name, value in vars(options).items() if name in kind.model_fields}
+    return read_settings(kind, given, os.environ)

@@ -1,0 +1,43 @@
+"""Progress bars on stderr, shown only on a terminal and only for what takes longer than a second."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+SHOW_AFTER_S = 1.0
+
+
+class LoadingBar:
+    """Call it with what is being done and the share that is done, in [0, 1]."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._started = time.monotonic()
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> LoadingBar:
+        return self
+
+    def __call__(self, stage: str, share: float) -> None:
+        if self._task is None:
+            if time.monotonic() - self._started < SHOW_AFTER_S or not self._progress.console.is_terminal:
+                return
+            self._progress.start()
+            self._task = self._progress.add_task(stage, total=1.0)
+        self._progress.update(self._task, description=stage, completed=share)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()

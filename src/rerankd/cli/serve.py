@@ -1,0 +1,83 @@
+"""`rerankd serve`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from typing import Any
+
+import uvicorn
+
+from rerankd.cli.options import add_settings, settings_from
+from rerankd.cli.progress import LoadingBar
+from rerankd.config import ServerSettings
+from rerankd.engine.open import Choice, LoadProgress
+from rerankd.server.app import create_app
+from rerankd.server.served import Engine, ServedModel
+from rerankd.startup import start_engine
+
+DRAIN_S = 120
+"""After SIGTERM, requests that came before it have this long to be answered."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add_settings(parser, ServerSettings)
+
+
+def run(options: argparse.Namespace) -> int:
+    settings = settings_from(options, ServerSettings)
+    settings.check_exposure()
+    _log_to_stderr()
+    served = ServedModel(lambda progress: _start(settings, progress), settings.model, settings.alias)
+    app = create_app(settings, served, on_failure=lambda: setattr(server, "should_exit", True))
+    server = _Server(
+        uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=DRAIN_S,
+        )
+    )
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        pass
+    if served.failure is not None:
+        raise served.failure
+    return 0 if server.started else 1
+
+
+class _Server(uvicorn.Server):
+    """Says where it listens in one line, the real port included."""
+
+    def _log_started_message(self, listeners: Any) -> None:
+        for listener in listeners:
+            host, port = listener.getsockname()[:2]
+            logging.getLogger("rerankd").info("Listening on http://%s:%d (API description at /docs)", host, port)
+
+
+def _start(settings: ServerSettings, progress: LoadProgress) -> Engine:
+    choice = Choice(settings.model, settings.device, settings.dtype)
+    with LoadingBar() as bar:
+
+        def both(stage: str, share: float) -> None:
+            progress(stage, share)
+            bar(stage, share)
+
+        engine = start_engine(
+            choice, max_waiting=settings.max_queue, skip_self_test=settings.skip_self_test, progress=both
+        )
+    logging.getLogger("rerankd").info("Ready: %s answers", engine.info.name)
+    return engine
+
+
+def _log_to_stderr() -> None:
+    """Our own lines and warnings of others; one line a request comes from uvicorn."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", force=True)
+    for name in ("rerankd", "uvicorn.access"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    logging.getLogger("uvicorn.access").addFilter(lambda record: '"GET /health ' not in record.getMessage())
+    sys.stderr.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a text stream, unless replaced

@@ -1,0 +1,1 @@
+"""Talks to a server over HTTP. Knows no engine."""

@@ -1,0 +1,106 @@
+"""Every setting once: its name, type, default and help.
+
+The option is the name with dashes (`--max-documents`), the environment variable the name in capitals after
+`RERANKD_` (`RERANKD_MAX_DOCUMENTS`). An option wins over the environment, the environment over the default.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from rerankd.errors import SettingsError
+
+ENV_PREFIX = "RERANKD_"
+Kind = TypeVar("Kind", bound="ModelSettings")
+
+
+class ModelSettings(BaseModel):
+    """Which model is run, and how."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    model: str = Field(
+        "auto",
+        description="hub id, folder, 'embedded', or 'auto': Qwen/Qwen3-Reranker-0.6B, else the embedded English model",
+    )
+    device: str = Field("auto", description="'auto', 'cpu', 'cuda', 'cuda:1', 'mps'")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="'auto': bfloat16 where the hardware multiplies it natively, else float32"
+    )
+
+
+class ServerSettings(ModelSettings):
+    """What `rerankd serve` can be told."""
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    api_key: SecretStr | None = Field(None, description="the key that callers must send as a bearer token")
+    no_auth: bool = Field(False, description="serve on a public address without a key")
+    alias: tuple[str, ...] = Field((), description="another name that the model answers to; may be repeated")
+    max_queue: int = Field(256, ge=1, description="requests that may wait; one more is answered 503")
+    max_body_mb: int = Field(64, ge=1, description="largest request body, in MB")
+    max_context: int = Field(
+        8192, ge=128, le=32768, description="vLLM surfaces: longest prompt in tokens, template included"
+    )
+    max_documents: int = Field(500, ge=1, description="DashScope surfaces: documents a request")
+    max_text_tokens: int = Field(
+        4000, ge=1, description="DashScope surfaces: tokens of a query or document; longer ones are cut"
+    )
+    max_total_tokens: int = Field(
+        120_000, ge=1, description="DashScope surfaces: query tokens × documents + tokens of all documents"
+    )
+    lift_instruct: bool = Field(
+        True, description="vLLM surfaces: read 'Instruct: … Query: …' inside the query as its instruct"
+    )
+    skip_self_test: bool = Field(False, description="serve the model even if it fails its known-answer check")
+
+    @field_validator("alias", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+    def check_exposure(self) -> None:
+        """Nobody in by accident.
+
+        Raises:
+            SettingsError: a public address, no key, and no `no_auth`; or an empty key.
+        """
+        if self.api_key is not None and not self.api_key.get_secret_value():
+            raise SettingsError("The API key is empty: set one, or leave --api-key out.")
+        if self.api_key is None and not self.no_auth and not _is_loopback(self.host):
+            raise SettingsError(
+                f"{self.host} can be reached from other machines, and no key is set. "
+                "Pass --api-key (or RERANKD_API_KEY), or --no-auth to let everybody in."
+            )
+
+
+def read_settings(kind: type[Kind], options: Mapping[str, Any], environment: Mapping[str, str]) -> Kind:
+    """Settings from options (those that were given) and environment.
+
+    Raises:
+        SettingsError: a value is malformed, or a `RERANKD_` variable means nothing.
+    """
+    known = {ENV_PREFIX + name.upper(): name for name in ServerSettings.model_fields}
+    if unknown := [name for name in environment if name.startswith(ENV_PREFIX) and name not in known]:
+        raise SettingsError(f"Unknown variable {unknown[0]}. Known are: {', '.join(sorted(known))}.")
+    values = {
+        name: environment[variable]
+        for variable, name in known.items()
+        if variable in environment and name in kind.model_fields
+    }
+    try:
+        return kind.model_validate({**values, **options})
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        raise SettingsError(f"Bad settings. {'; '.join(problems)}.") from None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

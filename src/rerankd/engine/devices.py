@@ -1,0 +1,61 @@
+"""Which device computes, and in which dtype."""
+
+from __future__ import annotations
+
+import torch
+
+from rerankd.errors import SettingsError
+
+INSTRUCTION_SETS = (
+    *("avx2", "avx_vnni", "avx512_f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16", "amx_fp16"),
+    *("neon", "dot", "i8mm", "bf16", "sve", "sve2", "sme", "sme2"),
+)
+BFLOAT16_SETS = {"avx512_bf16", "amx_bf16", "bf16"}
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` = CUDA, else MPS, else CPU; anything else as torch names it (`cpu`, `cuda:1`, `mps`).
+
+    Raises:
+        SettingsError: there is no such device here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise SettingsError(f"The device {name!r} cannot be used here: {reason}") from error
+    return device
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto` = bfloat16 where the hardware multiplies it natively, else float32."""
+    if name != "auto":
+        return DTYPES[name]
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "cpu":
+        native = bool(BFLOAT16_SETS.intersection(instruction_sets()))
+    else:
+        native = False
+    return torch.bfloat16 if native else torch.float32
+
+
+def instruction_sets() -> list[str]:
+    """Those of the processor's extensions that matter to matrix products, as torch reports them."""
+    return [name for name in INSTRUCTION_SETS if torch.cpu.get_capabilities().get(name) is True]
+
+
+def describe_device(device: torch.device) -> str:
+    """The device's name for a person."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "cpu":
+        return f"{torch.cpu.get_capabilities().get('cpu_name', 'CPU')}, {torch.get_num_threads()} threads"
+    return str(device)

@@ -1,0 +1,179 @@
+"""One queue, one thread, one future a request: many requests' pairs in shared batches.
+
+Every request ends in exactly one of: logits, an error, cancelled. Knows no text and no dialect.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, InvalidStateError
+
+from rerankd.engine.batching import next_batch
+from rerankd.engine.model import Model
+from rerankd.errors import Busy, InferenceError, Stopping
+from rerankd.types import EncodedPair, Limits, ModelInfo, Pair
+
+logger = logging.getLogger(__name__)
+
+MAX_BATCH_TOKENS = 4096
+"""Enough rows for the matrix units' full rate on CPU; activations stay near 100 MB for the 0.6B."""
+
+
+class _Job:
+    """One request in the queue: its pairs, and the logits so far."""
+
+    def __init__(self, pairs: Sequence[EncodedPair], progress: Callable[[int], None] | None) -> None:
+        self.pairs = pairs
+        self.logits: list[float] = []
+        self.progress = progress
+        self.future: Future[list[float]] = Future()
+
+    @property
+    def waiting(self) -> Sequence[EncodedPair]:
+        return self.pairs[len(self.logits) :]
+
+    def add(self, logits: list[float]) -> None:
+        self.logits += logits
+        if self.progress:
+            self.progress(len(self.logits))
+
+
+class Engine:
+    """Runs a model on its own thread.
+
+    Args:
+        max_waiting: requests in the queue; one more is refused.
+    """
+
+    def __init__(self, model: Model, max_waiting: int = 256) -> None:
+        self._model = model
+        self._max_waiting = max_waiting
+        self._jobs: list[_Job] = []  # in the order of arrival; the first ones may be half done
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._seconds_per_token = 0.0
+        self._thread = threading.Thread(target=self._run, name="rerankd-engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def info(self) -> ModelInfo:
+        """The model that runs."""
+        return self._model.info
+
+    def encode(self, pairs: Sequence[Pair], instruct: str, limits: Limits) -> list[EncodedPair]:
+        """See `Model.encode`; runs on the caller's thread."""
+        return self._model.encode(pairs, instruct, limits)
+
+    def submit(
+        self, pairs: Sequence[EncodedPair], progress: Callable[[int], None] | None = None
+    ) -> Future[list[float]]:
+        """Queues a request. The future gives one logit a pair, in order; cancelling it frees the work.
+
+        Args:
+            progress: called on the engine's thread with the number of pairs done so far.
+
+        Raises:
+            Busy: the queue is full.
+            Stopping: `close` was called.
+
+        The future fails with InferenceError if the model fails.
+        """
+        job = _Job(pairs, progress)
+        if not pairs:
+            job.future.set_result([])
+            return job.future
+        with self._changed:
+            if self._stopping:
+                raise Stopping("The server is shutting down; send the request again.", 5)
+            if len(self._jobs) >= self._max_waiting:
+                raise Busy(
+                    f"The queue is full ({self._max_waiting} requests are waiting). Try again later.",
+                    self._seconds_to_room(),
+                )
+            self._jobs.append(job)
+            self._changed.notify()
+        return job.future
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests that are queued or running."""
+        return len(self._jobs)
+
+    def close(self) -> None:
+        """Refuses new requests, finishes those in the queue and ends the thread."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _seconds_to_room(self) -> int:
+        """Until the oldest request is done, by the speed so far."""
+        tokens = sum(len(pair.token_ids) for pair in self._jobs[0].waiting)
+        return math.ceil(tokens * self._seconds_per_token)
+
+    def _run(self) -> None:
+        while batch := self._next_batch():
+            started = time.monotonic()
+            self._score(batch)
+            tokens = sum(len(pair.token_ids) for _, pair in batch)
+            self._seconds_per_token = (time.monotonic() - started) / tokens
+
+    def _next_batch(self) -> list[tuple[_Job, EncodedPair]]:
+        """Waits for work; empty when there is none and the engine stops."""
+        with self._changed:
+            while True:
+                self._jobs = [job for job in self._jobs if not job.future.done()]
+                if self._jobs or self._stopping:
+                    return next_batch(self._waiting(), MAX_BATCH_TOKENS)
+                self._changed.wait()
+
+    def _waiting(self) -> Iterator[tuple[tuple[_Job, EncodedPair], int]]:
+        for job in self._jobs:
+            for pair in job.waiting:
+                yield (job, pair), len(pair.token_ids)
+
+    def _score(self, batch: list[tuple[_Job, EncodedPair]]) -> None:
+        try:
+            logits = iter(self._model.logits([pair for _, pair in batch]))
+            parts = {job: [next(logits) for _ in pairs] for job, pairs in _by_job(batch).items()}
+        except Exception as error:
+            self._blame(batch, error)
+            return
+        for job, part in parts.items():
+            job.add(part)
+            if not job.waiting:
+                _settle(job, job.logits)
+
+    def _blame(self, batch: list[tuple[_Job, EncodedPair]], error: Exception) -> None:
+        """Fails the request that a batch failed on, and gives the others of the batch another try alone."""
+        jobs = _by_job(batch)
+        if len(jobs) > 1:
+            for job, pairs in jobs.items():
+                self._score([(job, pair) for pair in pairs])
+            return
+        logger.error("The model failed on a batch of %d prompts", len(batch), exc_info=error)
+        failure = InferenceError("The model failed on this request; the server's log has the cause.")
+        failure.__cause__ = error
+        _settle(next(iter(jobs)), failure)
+
+
+def _by_job(batch: list[tuple[_Job, EncodedPair]]) -> dict[_Job, list[EncodedPair]]:
+    """Groups a batch, in which a request's pairs lie side by side."""
+    jobs: dict[_Job, list[EncodedPair]] = {}
+    for job, pair in batch:
+        jobs.setdefault(job, []).append(pair)
+    return jobs
+
+
+def _settle(job: _Job, outcome: list[float] | Exception) -> None:
+    try:
+        if isinstance(outcome, Exception):
+            job.future.set_exception(outcome)
+        else:
+            job.future.set_result(outcome)
+    except InvalidStateError:
+        pass  # cancelled in the meantime: nobody waits for it

@@ -1,0 +1,29 @@
+"""What the engine runs: a model that turns pairs into prompts, and prompts into logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from rerankd.types import EncodedPair, Limits, ModelInfo, Pair
+
+
+class Model(Protocol):
+    """One loaded model."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What it is."""
+        ...
+
+    def encode(self, pairs: Sequence[Pair], instruct: str, limits: Limits) -> list[EncodedPair]:
+        """One EncodedPair a pair, in order. Called from any thread.
+
+        Raises:
+            PromptTooLong: what cannot be cut (template and instruct) does not fit.
+        """
+        ...
+
+    def logits(self, batch: Sequence[EncodedPair]) -> list[float]:
+        """The logit of each pair, in order, not depending on the others. Called by one thread at a time."""
+        ...

@@ -1,0 +1,103 @@
+"""A model's name → the loaded model."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rerankd.engine.checkpoint import find_checkpoint
+from rerankd.engine.devices import choose_device, choose_dtype
+from rerankd.engine.model import Model
+from rerankd.errors import CheckpointInvalid, CheckpointNotFound, HubUnreachable
+
+logger = logging.getLogger(__name__)
+
+AUTO_MODEL = "Qwen/Qwen3-Reranker-0.6B"
+QWEN3_ARCHITECTURES = {"Qwen3ForCausalLM", "Qwen3ForSequenceClassification"}
+
+FALLBACK_NOTICE = (
+    f"{AUTO_MODEL} could not be loaded: the scores come from the embedded all-MiniLM-L6-v2, "
+    "which is small, reads English only and ignores the instruct."
+)
+
+LoadProgress = Callable[[str, float], None]
+"""Called with what is being done and the share that is done, in [0, 1]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What to load. `model`: `auto`, `embedded`, a hub id or a folder; `device`, `dtype`: see devices.py."""
+
+    model: str = "auto"
+    device: str = "auto"
+    dtype: str = "auto"
+
+
+def open_model(choice: Choice, progress: LoadProgress = lambda stage, share: None) -> Model:
+    """Finds and loads a model.
+
+    `auto` is Qwen3-Reranker-0.6B from a folder of that name, the cache or the hub; where none can be had, the
+    embedded English model. Any other name is served as it is or not at all.
+
+    Raises:
+        ModelError: it cannot be found or loaded; the message says what was tried.
+        SettingsError: the device cannot be used here.
+    """
+    if choice.model == "embedded":
+        return _open_embedded(choice)
+    if choice.model != "auto":
+        return _open_named(choice.model, choice, progress)
+    local = Path(AUTO_MODEL).name
+    try:
+        return _open_named(f"./{local}" if Path(local).is_dir() else AUTO_MODEL, choice, progress, AUTO_MODEL)
+    except (HubUnreachable, CheckpointNotFound) as error:
+        logger.warning("%s cannot be had: %s", AUTO_MODEL, error)
+        logger.warning(FALLBACK_NOTICE)
+        return _open_embedded(choice, FALLBACK_NOTICE)
+
+
+def _open_named(where: str, choice: Choice, progress: LoadProgress, name: str | None = None) -> Model:
+    """Args:
+    where: hub id or folder; `name`: what callers know the model by, else the hub id or the folder's last part.
+    """
+    progress("finding the checkpoint", 0.0)
+    folder = find_checkpoint(where)
+    name = name or (folder.resolve().name if Path(where).expanduser().is_dir() else where)
+    device = choose_device(choice.device)
+    try:
+        architectures = json.loads((folder / "config.json").read_text()).get("architectures") or []
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointInvalid(f"{folder / 'config.json'} cannot be read: {error}") from error
+    if set(architectures) & QWEN3_ARCHITECTURES:
+        from rerankd.engine.qwen3.reranker import Qwen3Model
+
+        return Qwen3Model(
+            name,
+            folder,
+            device,
+            choose_dtype(choice.dtype, device),
+            lambda done, in_all: progress("loading the weights", done / in_all),
+        )
+    if not (folder / "modules.json").exists() and not any("SequenceClassif" in name for name in architectures):
+        # Loaded all the same, it would get a new, random head.
+        raise CheckpointInvalid(f"{name} is a {', '.join(architectures) or 'model of no kind'}, not a reranker.")
+    try:
+        from rerankd.engine.encoders import CrossEncoderModel
+    except ImportError as error:
+        raise CheckpointInvalid(
+            f"{name} ({', '.join(architectures)}) is no Qwen3-Reranker; to serve it as a cross-encoder: "
+            "pip install 'rerankd[embedded]'."
+        ) from error
+    progress("loading the weights", 0.0)
+    return CrossEncoderModel(name, folder, device)
+
+
+def _open_embedded(choice: Choice, notice: str | None = None) -> Model:
+    try:
+        from rerankd.engine.encoders import EmbeddedModel
+    except ImportError as error:
+        raise CheckpointNotFound("The embedded model is not installed: pip install 'rerankd[embedded]'.") from error
+    return EmbeddedModel(choose_device(choice.device), notice)

@@ -1,0 +1,1 @@
+"""Qwen3-Reranker: its prompt, its forward pass, its weights."""

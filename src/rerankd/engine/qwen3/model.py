@@ -1,0 +1,179 @@
+"""The Qwen3 forward pass over packed sequences: token ids in, one logit a sequence out.
+
+Follows transformers' Qwen3 (`models/qwen3/modeling_qwen3.py`) operation by operation, so that float32 logits
+agree to 1e-4; what differs: no padding, no cache, and a head of two rows (`no`, `yes`) or one (their difference)
+in place of the whole vocabulary. Module names are the checkpoint's. Knows no text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, chain
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rerankd.engine.qwen3.attention import packed_attention
+from rerankd.errors import CheckpointInvalid
+
+
+@dataclass(frozen=True, slots=True)
+class Qwen3Config:
+    """The shape of a checkpoint, under the names of its `config.json`."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    rms_norm_eps: float
+    rope_theta: float
+    max_position_embeddings: int
+    tie_word_embeddings: bool
+
+    @classmethod
+    def from_json(cls, config: Mapping[str, Any]) -> Qwen3Config:
+        """Reads a parsed `config.json`.
+
+        Raises:
+            CheckpointInvalid: a field is missing, or asks for something that Qwen3-Reranker does not have.
+        """
+        rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+        unsupported = {
+            "attention_bias": config.get("attention_bias", False),
+            "use_sliding_window": config.get("use_sliding_window", False),
+            "rope type": rope.get("rope_type", "default") != "default",
+            "hidden_act": config.get("hidden_act", "silu") != "silu",
+        }
+        if wrong := [name for name, value in unsupported.items() if value]:
+            raise CheckpointInvalid(f"config.json asks for what Qwen3-Reranker does not have: {', '.join(wrong)}.")
+        values = {"rope_theta": rope.get("rope_theta"), **config}
+        names = cls.__dataclass_fields__
+        if missing := [name for name in names if values.get(name) is None]:
+            raise CheckpointInvalid(f"config.json lacks {', '.join(missing)}.")
+        return cls(**{name: values[name] for name in names})
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) × weight over the last dimension; the mean square is taken in float32."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        x32 = x.float()
+        x32 = x32 * torch.rsqrt(x32.square().mean(-1, keepdim=True) + self.eps)
+        return self.weight * x32.to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with an RMSNorm on each head's query and key. num_heads × head_dim need not be
+    hidden_size (4B: 32 × 128 = 4096 against 2560)."""
+
+    def __init__(self, config: Qwen3Config) -> None:
+        super().__init__()
+        self.head_dim = config.head_dim
+        query_size = config.num_attention_heads * config.head_dim
+        kv_size = config.num_key_value_heads * config.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, query_size, bias=False)
+        self.k_proj = nn.Linear(config.hidden_size, kv_size, bias=False)
+        self.v_proj = nn.Linear(config.hidden_size, kv_size, bias=False)
+        self.o_proj = nn.Linear(query_size, config.hidden_size, bias=False)
+        self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
+        self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cu_seqlens: list[int]) -> Tensor:
+        num_tokens = x.shape[0]
+        query = self.q_norm(self.q_proj(x).view(num_tokens, -1, self.head_dim))
+        key = self.k_norm(self.k_proj(x).view(num_tokens, -1, self.head_dim))
+        value = self.v_proj(x).view(num_tokens, -1, self.head_dim)
+        query, key = _rotate(query, cos, sin), _rotate(key, cos, sin)
+        attended: Tensor = self.o_proj(packed_attention(query, key, value, cu_seqlens).view(num_tokens, -1))
+        return attended
+
+
+class MLP(nn.Module):
+    """down(silu(gate(x)) × up(x))"""
+
+    def __init__(self, config: Qwen3Config) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        projected: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return projected
+
+
+class DecoderLayer(nn.Module):
+    """Pre-norm residual block."""
+
+    def __init__(self, config: Qwen3Config) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = Attention(config)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cu_seqlens: list[int]) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin, cu_seqlens)
+        output: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return output
+
+
+class Qwen3Reranker(nn.Module):
+    """The whole network. `head`: (2, hidden_size) float32, rows `no` and `yes`; or (1, hidden_size), yes − no."""
+
+    def __init__(self, config: Qwen3Config, head_rows: int) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.head = nn.Parameter(torch.empty(head_rows, config.hidden_size, dtype=torch.float32))
+
+    @torch.inference_mode()
+    def forward(self, sequences: Sequence[Sequence[int]]) -> Tensor:
+        """The log-odds of `yes` after each sequence.
+
+        Args:
+            sequences: token ids of each prompt, none empty.
+
+        Returns:
+            (len(sequences),) float32 on the CPU: logit(yes) − logit(no).
+        """
+        device = self.embed_tokens.weight.device
+        cu_seqlens = [0, *accumulate(len(sequence) for sequence in sequences)]
+        token_ids = torch.tensor(list(chain.from_iterable(sequences)), device=device)  # (num_tokens,)
+        position_ids = torch.cat([torch.arange(len(sequence), device=device) for sequence in sequences])
+        x = self.embed_tokens(token_ids)  # (num_tokens, hidden_size)
+        cos, sin = self._rope(position_ids, x.dtype)
+        for layer in self.layers:
+            x = layer(x, cos, sin, cu_seqlens)
+        last = x[torch.tensor(cu_seqlens[1:], device=device) - 1]  # (num_sequences, hidden_size)
+        # Two bfloat16 logits are often equal; their float32 difference is not.
+        logits = self.norm(last).float() @ self.head.T  # (num_sequences, head_rows)
+        difference: Tensor = logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, 0]
+        return difference.cpu()
+
+    def _rope(self, position_ids: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """cos and sin of the rotary embedding, each (num_tokens, 1, head_dim)."""
+        half = torch.arange(0, self.config.head_dim, 2, device=position_ids.device, dtype=torch.float32)
+        inverse_frequency = self.config.rope_theta ** -(half / self.config.head_dim)
+        angles = position_ids[:, None].float() * inverse_frequency  # (num_tokens, head_dim / 2)
+        angles = torch.cat([angles, angles], dim=-1)[:, None]
+        return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Applies RoPE to (num_tokens, num_heads, head_dim), the two halves of head_dim being the pairs."""
+    left, right = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-right, left], dim=-1) * sin

@@ -1,0 +1,119 @@
+"""The Qwen3-Reranker prompt: (instruct, query, document) → token ids, as the model card's code makes them.
+
+Source: https://huggingface.co/Qwen/Qwen3-Reranker-0.6B (README, "Transformers usage"). Two deliberate
+differences: control strings such as `<|im_end|>` inside a text stay plain text, and where a prompt is too long
+only the document (then the query) is shortened, never the template. Knows no tensor.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from rerankd.engine.texts import CountedText, TextCounter
+from rerankd.errors import CheckpointInvalid, PromptTooLong
+from rerankd.types import EncodedPair, Limits, Pair
+
+PROMPT_ID = "qwen3-reranker-card"
+
+PREFIX = (
+    "<|im_start|>system\n"
+    "Judge whether the Document meets the requirements based on the Query and the Instruct provided. "
+    'Note that the answer can only be "yes" or "no".<|im_end|>\n'
+    "<|im_start|>user\n"
+)
+SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+
+
+class Qwen3Prompt:
+    """Builds prompts with one checkpoint's tokenizer. Safe to call from several threads.
+
+    Args:
+        folder: holds `tokenizer.json`.
+        max_tokens: the longest prompt the model can read, template included.
+
+    Raises:
+        CheckpointInvalid: the tokenizer cannot be read or lacks `yes`, `no` or a control token.
+    """
+
+    def __init__(self, folder: Path, max_tokens: int) -> None:
+        try:
+            full = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:  # the library raises bare Exception
+            raise CheckpointInvalid(f"{folder / 'tokenizer.json'} cannot be read: {error}") from error
+        # The same vocabulary without the added tokens: what a user writes can never become a control token.
+        self._plain = Tokenizer(full.model)
+        self._plain.normalizer = full.normalizer
+        self._plain.pre_tokenizer = full.pre_tokenizer
+        self._counter = TextCounter(self._plain, max_tokens)
+        self._prefix = array("i", full.encode(PREFIX, add_special_tokens=False).ids)
+        self._suffix = array("i", full.encode(SUFFIX, add_special_tokens=False).ids)
+        self._max_tokens = max_tokens
+        self.yes_id = _token_id(full, "yes")
+        self.no_id = _token_id(full, "no")
+        for control in ("<|im_start|>", "<|im_end|>", "<think>", "</think>"):
+            _token_id(full, control)
+
+    @property
+    def template_tokens(self) -> int:
+        """Tokens around the body: prefix and suffix."""
+        return len(self._prefix) + len(self._suffix)
+
+    def encode(self, pairs: Sequence[Pair], instruct: str, limits: Limits) -> list[EncodedPair]:
+        """Returns one EncodedPair a pair, in order.
+
+        Prompts over `limits.max_prompt_tokens` are cut, or left for the caller to refuse, as
+        `limits.overlong_prompt` says.
+
+        Raises:
+            PromptTooLong: instruct and template alone do not fit.
+        """
+        budget = min(limits.max_prompt_tokens or self._max_tokens, self._max_tokens) - self.template_tokens
+        cut = limits.overlong_prompt == "cut"
+        queries = self._counter.cut_all("query", (pair.query for pair in pairs), limits.max_query_tokens)
+        if cut:
+            queries = {key: self._fit(query, instruct, budget) for key, query in queries.items()}
+        documents = self._counter.cut_all("document", (pair.document for pair in pairs), limits.max_document_tokens)
+        bodies = self._plain.encode_batch(
+            [_body(instruct, queries[pair.query].text, documents[pair.document].text) for pair in pairs],
+            add_special_tokens=False,
+        )
+        return [
+            self._prompt(queries[pair.query], documents[pair.document], body.ids, budget if cut else None)
+            for pair, body in zip(pairs, bodies, strict=True)
+        ]
+
+    def _fit(self, query: CountedText, instruct: str, budget: int) -> CountedText:
+        """Cuts a query so that template, instruct and query fit with an empty document."""
+        while (excess := self._counter.count(_body(instruct, query.text, "")) - budget) > 0:
+            if not query.text:
+                raise PromptTooLong(
+                    f"The instruct with its labels has {budget + excess} tokens, and the served context leaves "
+                    f"room for {budget}. Shorten the instruct."
+                )
+            query = self._counter.shorten(query, max(0, query.tokens - excess))
+        return query
+
+    def _prompt(self, query: CountedText, document: CountedText, body: list[int], budget: int | None) -> EncodedPair:
+        pair = Pair(query.text, document.text)
+        if budget is not None and len(body) > budget:
+            # The document is the end of the body, so the reference's cut on token ids is a cut of the document.
+            document = replace(document, tokens=max(0, document.tokens - (len(body) - budget)))
+            body = body[:budget]
+        token_ids = self._prefix + array("i", body) + self._suffix
+        return EncodedPair(pair, token_ids, query.tokens, document.tokens, query.cuts + document.cuts)
+
+
+def _body(instruct: str, query: str, document: str) -> str:
+    return f"<Instruct>: {instruct}\n<Query>: {query}\n<Document>: {document}"
+
+
+def _token_id(tokenizer: Tokenizer, token: str) -> int:
+    token_id = tokenizer.token_to_id(token)
+    if token_id is None:
+        raise CheckpointInvalid(f"The tokenizer has no token {token!r}: this is not a Qwen3-Reranker.")
+    return int(token_id)

@@ -1,0 +1,82 @@
+"""Counts and shortens texts by a checkpoint's own tokens. Knows no template and no tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from tokenizers import Tokenizer
+
+from rerankd.types import Cut
+
+# No token of Qwen's vocabulary is longer, so a text of n × this many characters has at least n tokens and what
+# lies beyond can stay unread: the time to tokenise is bounded by the limits, not by the caller.
+MAX_TOKEN_CHARS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class CountedText:
+    """A text, shortened or not, and its number of tokens now and before.
+
+    at_least: the original was longer than what was counted.
+    """
+
+    part: Literal["query", "document"]
+    text: str
+    tokens: int
+    original_tokens: int
+    at_least: bool = False
+
+    @property
+    def cuts(self) -> tuple[Cut, ...]:
+        """One Cut if tokens were lost, else none."""
+        if self.tokens == self.original_tokens:
+            return ()
+        return (Cut(self.part, self.original_tokens, self.tokens, self.at_least),)
+
+
+class TextCounter:
+    """Counts with one tokenizer, special tokens left out. Safe to call from several threads.
+
+    Args:
+        tokenizer: with neither padding nor truncation switched on.
+        read_tokens: texts are read at least this far, however long they are.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, read_tokens: int) -> None:
+        self._tokenizer = tokenizer
+        self._read_tokens = read_tokens
+
+    def count(self, text: str) -> int:
+        """Tokens of a bare text."""
+        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def cut_all(
+        self, part: Literal["query", "document"], texts: Iterable[str], limit: int | None
+    ) -> dict[str, CountedText]:
+        """Counts each distinct text once, and shortens it to `limit` tokens where there is a limit."""
+        originals = list(dict.fromkeys(texts))
+        readable = [text[: ((limit or self._read_tokens) + 1) * MAX_TOKEN_CHARS] for text in originals]
+        encodings = self._tokenizer.encode_batch(readable, add_special_tokens=False)
+        counted = {}
+        for original, text, encoding in zip(originals, readable, encodings, strict=True):
+            tokens = len(encoding.ids)
+            whole = CountedText(part, text, tokens, tokens, at_least=len(text) < len(original))
+            over = limit is not None and tokens > limit
+            counted[original] = self._head(whole, limit or 0, encoding.offsets) if over else whole
+        return counted
+
+    def shorten(self, text: CountedText, limit: int) -> CountedText:
+        """The longest head that ends between two characters and has at most `limit` tokens."""
+        if text.tokens <= limit:
+            return text
+        return self._head(text, limit, self._tokenizer.encode(text.text, add_special_tokens=False).offsets)
+
+    def _head(self, text: CountedText, limit: int, offsets: Sequence[tuple[int, int]]) -> CountedText:
+        for end in range(limit, 0, -1):
+            head = text.text[: offsets[end][0]]
+            # A shorter text may split its last word into other tokens: count again.
+            if (tokens := self.count(head)) <= limit:
+                return replace(text, text=head, tokens=tokens)
+        return replace(text, text="", tokens=0)

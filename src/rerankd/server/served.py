@@ -1,0 +1,109 @@
+"""The model behind the server: loading, ready or failed, and the names it answers to."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from rerankd.engine.open import LoadProgress
+from rerankd.errors import Loading, ModelNotFound
+from rerankd.rerank import Backend
+
+logger = logging.getLogger(__name__)
+
+ALIASES = ("qwen3-rerank", "gte-rerank", "gte-rerank-v2")
+"""DashScope's names; some of its clients send one whatever they are told."""
+
+QWEN3_RERANKERS = tuple(f"Qwen/Qwen3-Reranker-{size}" for size in ("0.6B", "4B", "8B"))
+
+
+class Engine(Backend, Protocol):
+    """A backend that can be ended."""
+
+    def close(self) -> None: ...
+
+
+class ServedModel:
+    """Loads an engine on a thread of its own.
+
+    Args:
+        start: makes the engine; raises ModelError or SettingsError.
+        model: the setting; under `auto` the server answers to every Qwen3-Reranker's name.
+        aliases: further names.
+    """
+
+    def __init__(self, start: Callable[[LoadProgress], Engine], model: str, aliases: tuple[str, ...]) -> None:
+        self._start = start
+        self._auto = model == "auto"
+        self._aliases = aliases
+        self._engine: Engine | None = None
+        self._stage, self._share = "starting", 0.0
+        self._started = time.monotonic()
+        self.failure: Exception | None = None
+
+    def load(self, on_failure: Callable[[], None]) -> None:
+        """Starts loading and returns at once. `on_failure` is called on the loading thread."""
+        threading.Thread(target=self._load, args=(on_failure,), name="rerankd-loader", daemon=True).start()
+
+    def _load(self, on_failure: Callable[[], None]) -> None:
+        try:
+            self._engine = self._start(self._progress)
+        except Exception as error:
+            self.failure = error
+            on_failure()
+
+    def _progress(self, stage: str, share: float) -> None:
+        self._stage, self._share = stage, share
+
+    @property
+    def progress(self) -> tuple[str, float]:
+        """(what is being done, the share that is done, in [0, 1])."""
+        return self._stage, self._share
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests can be answered."""
+        return self._engine is not None
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, once there is one.
+
+        Raises:
+            Loading: with a guess of the seconds left.
+        """
+        if self._engine is None:
+            elapsed = time.monotonic() - self._started
+            left = elapsed / self._share - elapsed if self._share else 5
+            raise Loading(f"The model is loading ({self._stage}, {self._share:.0%}). Try again later.", int(left) + 1)
+        return self._engine
+
+    def names(self) -> tuple[str, ...]:
+        """Every name that the model answers to, its own first. Raises Loading."""
+        own = self.engine.info.name
+        family = QWEN3_RERANKERS if self._auto else ()
+        return tuple(dict.fromkeys((own, *self._aliases, *ALIASES, *family)))
+
+    def check_name(self, name: str | None) -> tuple[str, ...]:
+        """Returns a warning where another model than the named one answers.
+
+        Raises:
+            Loading: it is not known yet.
+            ModelNotFound: not one of `names`.
+        """
+        if name is None:
+            return ()
+        if name not in self.names():
+            raise ModelNotFound(name, self.names())
+        own = self.engine.info.name
+        if name in QWEN3_RERANKERS and name not in (own, *self._aliases):
+            return (f"model substituted: {name} was asked for, {own} scored",)
+        return ()
+
+    def close(self) -> None:
+        """Drains and ends the engine, if there is one."""
+        if self._engine is not None:
+            self._engine.close()

@@ -1,0 +1,265 @@
+"""DashScope (Alibaba Cloud Model Studio): the native text-rerank service and the compatible `/reranks`.
+
+Sources: help.aliyun.com/zh/model-studio/text-rerank-api, docs.qwencloud.com/api-reference/rerank, the error
+catalogue of Model Studio, the `dashscope` SDK 2.0.2, and EmpirioLabs' page for `/v1/reranks`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, Field
+
+from rerankd.config import ServerSettings
+from rerankd.errors import (
+    BodyTimeout,
+    BodyTooLarge,
+    InferenceError,
+    InvalidRequest,
+    MethodNotAllowed,
+    ModelNotFound,
+    NotJSON,
+    RerankdError,
+    TooManyDocuments,
+    Unauthorized,
+    Unavailable,
+)
+from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, Document, ErrorTable, RequestBody
+from rerankd.types import Limits, Pair, RerankRequest, Score
+
+DEFAULT_INSTRUCT = "Given a web search query, retrieve relevant passages that answer the query."
+"""The documented default of this family, with a full stop."""
+
+
+class _Row(NamedTuple):
+    status: int
+    code: str  # the native name
+    compatible_code: str
+    compatible_type: str = "invalid_request_error"
+
+
+ERRORS = ErrorTable(
+    {
+        RerankdError: _Row(500, "InternalError", "internal_error", "server_error"),
+        InferenceError: _Row(500, "InternalError", "internal_error", "server_error"),
+        InvalidRequest: _Row(400, "InvalidParameter", "invalid_parameter_error"),
+        BodyTimeout: _Row(408, "RequestTimeOut", "request_timeout"),
+        Unauthorized: _Row(401, "InvalidApiKey", "invalid_api_key"),
+        ModelNotFound: _Row(404, "ModelNotFound", "model_not_found"),
+        Unavailable: _Row(503, "ServiceUnavailable", "service_unavailable", "server_error"),
+    }
+)
+
+
+def _message(error: RerankdError, prefix: str) -> str:
+    """The catalogue's sentence where it has one, then what exactly was wrong."""
+    if isinstance(error, Unauthorized):
+        return "No API-key provided." if error.missing else "Invalid API-key provided."
+    if isinstance(error, NotJSON):
+        return f"Required body invalid, please check the request body format. {error}"
+    if isinstance(error, BodyTooLarge):
+        return f"Payload Too Large. {error}"
+    if isinstance(error, MethodNotAllowed):
+        return f"Request method '{error.method}' is not supported."
+    if isinstance(error, TooManyDocuments):
+        return (
+            "Value error, batch size of documents is invalid, it should not be empty or larger than "
+            f"{error.limit}.: {prefix}documents. {error}"
+        )
+    if isinstance(error, InvalidRequest) and error.problems:
+        return " & ".join(f"{problem}: {path}" if path else problem for path, problem in error.problems)
+    return str(error)
+
+
+def _limits(settings: ServerSettings) -> Limits:
+    return Limits(
+        max_documents=settings.max_documents,
+        max_query_tokens=settings.max_text_tokens,
+        max_document_tokens=settings.max_text_tokens,
+        max_total_tokens=settings.max_total_tokens,
+    )
+
+
+def _request(
+    query: str, documents: list[str], instruct: str | None, top_n: int | None, settings: ServerSettings
+) -> RerankRequest:
+    if not query.strip():
+        raise InvalidRequest("The query is empty.", (("query", "Value error, query should not be empty"),))
+    if not documents:
+        raise TooManyDocuments(0, settings.max_documents)
+    pairs = tuple(Pair(query, document) for document in documents)
+    return RerankRequest(pairs, instruct or DEFAULT_INSTRUCT, top_n, _limits(settings))
+
+
+def _result(score: Score, with_document: bool) -> JSON:
+    result: JSON = {"index": score.index, "relevance_score": score.score}
+    if with_document:
+        result["document"] = {"text": score.document}
+    return result
+
+
+# The bodies, as the API's description shows them.
+
+
+class ResultDocument(BaseModel):
+    text: str
+
+
+class Result(BaseModel):
+    index: int
+    relevance_score: float = Field(ge=0, le=1)
+    document: ResultDocument | None = None
+
+
+class NativeInput(RequestBody):
+    query: str = Field(examples=["What is a rerank model?"])
+    documents: list[Document] = Field(examples=[["A rerank model sorts texts by relevance.", "Bread is baked."]])
+
+
+class NativeParameters(RequestBody):
+    top_n: int | None = Field(None, ge=1, description="How many results to return; all by default.")
+    return_documents: bool | None = Field(None, description="Echo each document's text; false by default.")
+    instruct: str | None = Field(None, description=f"Sorting task. Default: {DEFAULT_INSTRUCT}")
+
+
+class NativeRequest(RequestBody):
+    model: str = Field(examples=["qwen3-rerank"])
+    input: NativeInput
+    parameters: NativeParameters | None = None
+
+
+class NativeOutput(BaseModel):
+    results: list[Result]
+
+
+class NativeUsage(BaseModel):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class NativeReply(BaseModel):
+    request_id: str
+    output: NativeOutput
+    usage: NativeUsage
+
+
+class NativeError(BaseModel):
+    code: str
+    message: str
+    request_id: str
+
+
+class NativeRerank(Dialect[NativeRequest]):
+    """`POST /api/v1/services/rerank/text-rerank/text-rerank`."""
+
+    name = "dashscope-native"
+    summary = "DashScope text rerank, native"
+    body = NativeRequest
+    reply_body = NativeReply
+    error_body = NativeError
+
+    def parse(self, body: NativeRequest) -> Call:
+        parameters = body.parameters or NativeParameters()
+        request = _request(body.input.query, body.input.documents, parameters.instruct, parameters.top_n, self.settings)
+        return Call(request, body.model)
+
+    def reply(self, body: NativeRequest, answer: Answer) -> JSON:
+        with_documents = bool(body.parameters and body.parameters.return_documents)
+        tokens = answer.ranking.usage.text_tokens
+        return {
+            "request_id": answer.id,
+            "output": {"results": [_result(score, with_documents) for score in answer.ranking.ranked]},
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        }
+
+    def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
+        row = ERRORS[error]
+        return row.status, {"code": row.code, "message": _message(error, "input."), "request_id": request_id}
+
+
+class CompatibleRequest(RequestBody):
+    model: str = Field(examples=["qwen3-rerank"])
+    query: str = Field(examples=["What is a rerank model?"])
+    documents: list[Document] = Field(examples=[["A rerank model sorts texts by relevance.", "Bread is baked."]])
+    top_n: int | None = Field(None, ge=1, description="How many results to return; all by default.")
+    instruct: str | None = Field(None, description=f"Sorting task. Default: {DEFAULT_INSTRUCT}")
+    return_documents: bool | None = Field(None, description="Echo each document's text.")
+
+
+class CompatibleUsage(BaseModel):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class CompatibleReply(BaseModel):
+    id: str
+    object: str = "list"
+    model: str
+    results: list[Result]
+    usage: CompatibleUsage
+    meta: dict[str, Any] | None = Field(None, description="Only with warnings: what was not done as asked.")
+
+
+class OpenAIError(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class CompatibleError(BaseModel):
+    """Both shapes on record: nested for the openai SDK, flat for LiteLLM and the dashscope SDK."""
+
+    error: OpenAIError
+    code: str
+    message: str
+    request_id: str
+
+
+class CompatibleReranks(Dialect[CompatibleRequest]):
+    """`POST /compatible-api/v1/reranks`, and `/v1/reranks` as resellers have it.
+
+    Args:
+        documents_by_default: what `return_documents` is when it is left out. Qwen Cloud's reference shows every
+            document without being asked; EmpirioLabs documents `false`.
+    """
+
+    name = "dashscope-compatible"
+    summary = "DashScope rerank, OpenAI-compatible"
+    body = CompatibleRequest
+    reply_body = CompatibleReply
+    error_body = CompatibleError
+
+    def __init__(self, settings: ServerSettings, path: str, *, documents_by_default: bool) -> None:
+        super().__init__(settings, path)
+        self._documents_by_default = documents_by_default
+
+    def parse(self, body: CompatibleRequest) -> Call:
+        return Call(_request(body.query, body.documents, body.instruct, body.top_n, self.settings), body.model)
+
+    def reply(self, body: CompatibleRequest, answer: Answer) -> JSON:
+        asked = body.return_documents
+        with_documents = self._documents_by_default if asked is None else asked
+        tokens = answer.ranking.usage.text_tokens
+        reply: JSON = {
+            "id": answer.id,
+            "object": "list",
+            "model": answer.model,
+            "results": [_result(score, with_documents) for score in answer.ranking.ranked],
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        }
+        if answer.warnings:
+            reply["meta"] = {"warnings": list(answer.warnings)}
+        return reply
+
+    def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
+        row = ERRORS[error]
+        message = _message(error, "")
+        problems = error.problems if isinstance(error, InvalidRequest) else ()
+        nested = {
+            "message": message,
+            "type": row.compatible_type,
+            "param": problems[0][0] or None if problems else None,
+            "code": row.compatible_code,
+        }
+        return row.status, {"error": nested, "code": row.code, "message": message, "request_id": request_id}

@@ -1,0 +1,50 @@
+"""From a choice of model to an engine that has proved itself. Knows no HTTP."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from rerankd.engine.engine import Engine
+from rerankd.engine.open import Choice, LoadProgress, open_model
+from rerankd.selftest import run_self_test
+
+logger = logging.getLogger(__name__)
+
+
+def start_engine(
+    choice: Choice,
+    *,
+    max_waiting: int = 256,
+    skip_self_test: bool = False,
+    progress: LoadProgress = lambda stage, share: None,
+) -> Engine:
+    """Loads the model, starts the engine and checks its scores.
+
+    Raises:
+        ModelError: the model cannot be loaded, or fails its known-answer check.
+        SettingsError: the device cannot be used here.
+    """
+    started = time.monotonic()
+    engine = Engine(open_model(choice, progress), max_waiting)
+    info = engine.info
+    logger.info(
+        "Loaded %s: %.0f M parameters, %s on %s, in %.1f s",
+        info.name,
+        info.num_parameters / 1e6,
+        info.dtype,
+        info.device,
+        time.monotonic() - started,
+    )
+    if skip_self_test:
+        logger.info("The known-answer check was skipped: nobody knows whether these scores mean anything.")
+        return engine
+    progress("checking the scores", 1.0)
+    try:
+        outcome = run_self_test(engine)
+        outcome.raise_if_failed()
+    except Exception:
+        engine.close()
+        raise
+    logger.info("Known-answer check: %s", outcome.verdict)
+    return engine

@@ -1,0 +1,123 @@
+"""The domain: what a call asks and what it gets. Standard library only; knows no dialect, no tensor, no key."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+DEFAULT_INSTRUCT = "Given a web search query, retrieve relevant passages that answer the query"
+"""The model card's instruct, without a full stop (https://huggingface.co/Qwen/Qwen3-Reranker-0.6B)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One query with one candidate document: the unit that is scored."""
+
+    query: str
+    document: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one call may hold. Tokens are counted by the served model's tokenizer; None = no limit."""
+
+    max_documents: int | None = None
+    max_query_tokens: int | None = None  # a longer query is cut, with a warning
+    max_document_tokens: int | None = None  # a longer document is cut, with a warning
+    max_total_tokens: int | None = None  # query_tokens × documents + Σ document_tokens; more is refused
+    max_prompt_tokens: int | None = None  # template included
+    overlong_prompt: Literal["cut", "refuse"] = "cut"  # cut: the document's tail, then the query's
+
+
+@dataclass(frozen=True, slots=True)
+class RerankRequest:
+    """Pairs to score under one instruct. `top_n` (>= 1, None = all) only shortens the ranking."""
+
+    pairs: tuple[Pair, ...]
+    instruct: str = DEFAULT_INSTRUCT
+    top_n: int | None = None
+    limits: Limits = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A text that was shortened: `tokens` before and after, `at_least` when the text was not counted whole."""
+
+    part: Literal["query", "document"]
+    tokens: int
+    kept: int
+    at_least: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPair:
+    """A pair as its model reads it.
+
+    token_ids: the whole prompt, template included. query_tokens, document_tokens: of the bare texts, after
+    any cut. pair: the texts after any cut of the text itself.
+    """
+
+    pair: Pair
+    token_ids: Sequence[int]
+    query_tokens: int
+    document_tokens: int
+    cuts: tuple[Cut, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One pair's result. `index`: its place in the call; `logit` = yes − no, the log-odds, float32."""
+
+    index: int
+    logit: float
+    document: str
+
+    @property
+    def score(self) -> float:
+        """sigmoid(logit), in [0, 1]."""
+        if self.logit >= 0:
+            return 1 / (1 + math.exp(-self.logit))
+        odds = math.exp(self.logit)
+        return odds / (1 + odds)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """prompt_tokens: all prompts with template, as the engine ran them.
+
+    text_tokens: query_tokens × documents + Σ document_tokens, the template not counted: what is billed.
+    """
+
+    prompt_tokens: int
+    text_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The answer to a RerankRequest.
+
+    scores: one per pair, in the call's order. ranked: sorted by logit, ties by index, cut at top_n.
+    warnings: one sentence for each thing that was not done as asked.
+    """
+
+    scores: tuple[Score, ...]
+    ranked: tuple[Score, ...]
+    usage: Usage
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What a served model is. `max_tokens`: the longest prompt it can read, template included."""
+
+    name: str
+    kind: Literal["qwen3", "cross-encoder", "bi-encoder"]
+    prompt_id: str
+    max_tokens: int
+    device: str
+    dtype: str
+    num_parameters: int
+    folder: str
+    notice: str | None = None  # said to every caller, e.g. that this is a fallback

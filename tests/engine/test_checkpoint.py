@@ -1,0 +1,565 @@
+"""find_checkpoint against a stand-in hub on 127.0.0.1.
+
+Each call runs in a process of its own: huggingface_hub reads HF_* and *_PROXY once, when it is imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import re
+import socket
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from rerankd.engine.checkpoint import find_checkpoint, is_cached
+from rerankd.errors import CheckpointInvalid, CheckpointNotFound
+
+NAME = "tiny/reranker"
+COMMIT = "c0ffee" * 6 + "c0ff"
+TOKEN = "hf_secret"
+PROMISED_S = 5.0
+
+NEEDED = {
+    "config.json": b'{"model_type": "qwen3"}',
+    "tokenizer.json": b'{"version": "1.0"}',
+    "tokenizer_config.json": b"{}",
+    "merges.txt": b"a b",
+    "vocab.json": b"{}",
+    "chat_template.jinja": b"{{ messages }}",
+    "modules.json": b"[]",
+    "1_LogitScore/config.json": b'{"true_token_id": 9693}',
+    "model.safetensors.index.json": json.dumps(
+        {"weight_map": {"a": "model-1-of-2.safetensors", "b": "model-2-of-2.safetensors"}}
+    ).encode(),
+    "model-1-of-2.safetensors": b"first shard",
+    "model-2-of-2.safetensors": b"second shard",
+}
+NOT_NEEDED = {
+    "README.md": b"# read me",
+    ".gitattributes": b"*",
+    "pytorch_model.bin": b"pickle",
+    "model.pt": b"pickle",
+    "model.gguf": b"GGUF",
+    "modeling_tiny.py": b"import os",
+    "requirements.txt": b"torch",
+    "onnx/model.onnx": b"onnx",
+    "onnx/config.json": b"{}",
+    "original/model.safetensors": b"another format",
+}
+
+
+class Hub(ThreadingHTTPServer):
+    """What huggingface_hub needs of the hub. As there, weights are redirected to another origin."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.files = files
+        self.private = False
+        self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self.cut_after: int | None = None  # close the connection after this many bytes, once
+        self.stall_after: int | None = None  # send no more after this many bytes
+        self.stopping = Event()
+        Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def ranges(self) -> list[str]:
+        """The Range headers of the weight requests; "" where there was none."""
+        return [headers.get("range", "") for _, path, headers in self.requests if path.startswith("/cdn/")]
+
+    def stop(self) -> None:
+        if not self.stopping.is_set():
+            self.stopping.set()
+            self.shutdown()
+            self.server_close()
+
+
+class Answer(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Hub
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = unquote(urlsplit(self.path).path)  # through a proxy, the request line carries the whole URL
+        headers = {key.lower(): value for key, value in self.headers.items()}
+        self.server.requests.append((self.command, path, headers))
+        if path.startswith("/cdn/"):
+            self.send_weights(path.removeprefix("/cdn/"))
+        elif self.server.private and headers.get("authorization") != f"Bearer {TOKEN}":
+            self.send(401, b"{}", {"X-Error-Code": "RepoNotFound"})
+        elif re.fullmatch(rf"/api/models/{NAME}(/revision/(main|{COMMIT}))?", path):
+            self.send_json({"id": NAME, "sha": COMMIT, "siblings": [self.sibling(file) for file in self.server.files]})
+        elif re.fullmatch(rf"/api/models/{NAME}/tree/{COMMIT}", path):
+            self.send_json([self.tree_entry(file) for file in self.server.files])
+        elif (match := re.fullmatch(rf"/{NAME}/resolve/(main|{COMMIT})/(.+)", path)) and match[2] in self.server.files:
+            self.send_file(match[2])
+        elif path.startswith(f"/api/models/{NAME}/revision/"):
+            self.send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
+        else:
+            self.send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
+
+    def sibling(self, file: str) -> dict[str, Any]:
+        body = self.server.files[file]
+        lfs = {"sha256": sha256(body), "size": len(body), "pointerSize": 134}
+        return {
+            "rfilename": file,
+            "size": len(body),
+            "blobId": sha1(body),
+            "lfs": lfs if is_lfs(file) else None,
+        }
+
+    def tree_entry(self, file: str) -> dict[str, Any]:
+        body = self.server.files[file]
+        lfs = {"lfs": {"oid": sha256(body), "size": len(body), "pointerSize": 134}} if is_lfs(file) else {}
+        return {"type": "file", "path": file, "size": len(body), "oid": sha1(body), **lfs}
+
+    def send_file(self, file: str) -> None:
+        body = self.server.files[file]
+        headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{sha1(body)}"'}
+        if is_lfs(file):
+            headers |= {"X-Linked-Etag": f'"{sha256(body)}"', "X-Linked-Size": str(len(body))}
+            self.send(
+                302,
+                b"",
+                headers | {"Location": f"http://localhost:{self.server.server_port}/cdn/{sha256(body)}"},
+            )
+        else:
+            self.send(200, body, headers)
+
+    def send_weights(self, digest: str) -> None:
+        body = next(body for body in self.server.files.values() if sha256(body) == digest)
+        first = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        if first >= len(body):
+            return self.send(416, b"", {"Content-Range": f"bytes */{len(body)}"})
+        part, headers = body[first:], {}
+        if "Range" in self.headers:
+            headers["Content-Range"] = f"bytes {first}-{len(body) - 1}/{len(body)}"
+        if (stop := self.server.cut_after or self.server.stall_after) is None:
+            return self.send(206 if headers else 200, part, headers)
+        self.server.cut_after = None
+        self.send(206 if headers else 200, part[:stop], headers, length=len(part))
+        if self.server.stall_after is not None:
+            self.server.stopping.wait()
+        self.close_connection = True
+
+    def send_json(self, value: Any) -> None:
+        self.send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+
+    def send(self, status: int, body: bytes, headers: dict[str, str], length: int | None = None) -> None:
+        self.send_response(status)
+        for key, value in headers.items():
+            self.send_header(key, value)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        if self.command == "GET":
+            with suppress(OSError):  # the client was killed
+                self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def sha256(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def sha1(body: bytes) -> str:
+    return hashlib.sha1(body).hexdigest()
+
+
+def is_lfs(file: str) -> bool:
+    return file.endswith(".safetensors")
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    server = Hub(NEEDED | NOT_NEEDED)
+    yield server
+    server.stop()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    path: Path | None
+    error: str
+    message: str
+    seconds: float
+
+    def files(self) -> dict[str, bytes]:
+        assert self.path is not None, f"{self.error}: {self.message}"
+        return {str(path.relative_to(self.path)): path.read_bytes() for path in self.path.rglob("*") if path.is_file()}
+
+
+class Machine:
+    """A home folder with its own cache, on which find_checkpoint is called."""
+
+    CALL = """
+import json, sys, time
+began = time.monotonic()
+{before}
+from rerankd.engine.checkpoint import find_checkpoint
+from rerankd.errors import ModelError
+path = error = message = ""
+try:
+    path = str(find_checkpoint(sys.argv[1], revision=sys.argv[2] or None))
+except ModelError as caught:
+    error, message = type(caught).__name__, str(caught)
+print(json.dumps([path, error, message, time.monotonic() - began]))
+"""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.repo = home / "hf" / "hub" / "models--tiny--reranker"
+
+    def start(
+        self,
+        endpoint: str,
+        name: str = NAME,
+        revision: str = "",
+        before: str = "",
+        stderr: int = subprocess.PIPE,
+        **env: str,
+    ) -> subprocess.Popen[str]:
+        inherited = {
+            key: value for key, value in os.environ.items() if not re.search("^HF_|_proxy$|_OFFLINE$", key, re.I)
+        }
+        home = {"HOME": str(self.home), "HF_HOME": str(self.home / "hf"), "HF_ENDPOINT": endpoint}
+        return subprocess.Popen(
+            [sys.executable, "-c", self.CALL.format(before=before), name, revision],
+            env=inherited | home | env,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+
+    def find(self, endpoint: str, name: str = NAME, **kwargs: Any) -> Outcome:
+        with self.start(endpoint, name, **kwargs) as process:
+            out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        path, error, message, seconds = json.loads(out)
+        return Outcome(Path(path) if path else None, error, message, seconds)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+# --- from the hub -------------------------------------------------------------------------------------------
+
+
+def test_first_call_downloads_what_is_needed_and_the_second_needs_no_hub(hub: Hub, machine: Machine) -> None:
+    first = machine.find(hub.url)
+    assert first.files() == NEEDED
+    assert not [path for _, path, _ in hub.requests if any(path.endswith(f"/{file}") for file in NOT_NEEDED)]
+    assert not list(machine.home.rglob("*.incomplete"))
+
+    hub.stop()
+    second = machine.find(hub.url)
+    assert second.path == first.path
+    assert machine.find(hub.url, revision=COMMIT).path == first.path
+
+
+def test_honours_hf_hub_cache(hub: Hub, machine: Machine, tmp_path: Path) -> None:
+    found = machine.find(hub.url, HF_HUB_CACHE=str(tmp_path / "elsewhere"))
+    assert found.files() == NEEDED
+    assert found.path is not None and found.path.is_relative_to(tmp_path / "elsewhere")
+
+
+def test_a_cache_that_lacks_a_shard_is_completed(hub: Hub, machine: Machine) -> None:
+    path = machine.find(hub.url).path
+    assert path is not None
+    (path / "model-2-of-2.safetensors").unlink()
+    (machine.repo / "trees" / f"{COMMIT}.json").unlink()  # as where files were fetched one by one
+    assert machine.find(hub.url).files() == NEEDED
+
+
+def test_uses_the_proxy_from_the_first_request_on(hub: Hub, machine: Machine) -> None:
+    # Only the proxy can know a name under .invalid.
+    found = machine.find("http://hub.invalid", HTTP_PROXY=hub.url)
+    assert found.files() == NEEDED
+    assert {headers["host"] for _, path, headers in hub.requests if path.startswith("/api/")} == {"hub.invalid"}
+
+
+def test_sends_the_token_to_the_hub_only(hub: Hub, machine: Machine) -> None:
+    hub.private = True
+    refused = machine.find(hub.url)
+    assert refused.error == "CheckpointNotFound"
+    assert "HF_TOKEN" in refused.message and NAME in refused.message
+
+    assert machine.find(hub.url, HF_TOKEN=TOKEN).files() == NEEDED
+    assert not [headers for _, path, headers in hub.requests if path.startswith("/cdn/") and "authorization" in headers]
+
+
+def test_unknown_repository_and_unknown_revision(hub: Hub, machine: Machine) -> None:
+    repository = machine.find(hub.url, "tiny/unknown")
+    assert repository.error == "CheckpointNotFound"
+    assert hub.url in repository.message and "tiny/unknown" in repository.message
+
+    revision = machine.find(hub.url, revision="v9")
+    assert revision.error == "CheckpointNotFound"
+    assert "'v9'" in revision.message
+
+
+def test_a_repository_without_safetensors(hub: Hub, machine: Machine) -> None:
+    hub.files = {"config.json": b"{}", "tokenizer.json": b"{}", "pytorch_model.bin": b"pickle"}
+    found = machine.find(hub.url)
+    assert found.error == "CheckpointInvalid"
+    assert "it lacks *.safetensors" in found.message
+
+
+def test_a_cache_that_cannot_be_written(hub: Hub, machine: Machine) -> None:
+    (machine.home / "hf").write_text("not a folder")
+    found = machine.find(hub.url)
+    assert found.error == "ModelError"
+    assert str(machine.home / "hf") in found.message
+
+
+def test_shows_bars_on_a_terminal_only(hub: Hub, machine: Machine, tmp_path: Path) -> None:
+    with machine.start(hub.url) as process:
+        assert process.communicate(timeout=60)[1] == ""
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 100))
+    with Machine(tmp_path / "other").start(hub.url, stderr=theirs) as process:
+        os.close(theirs)
+        with os.fdopen(ours, "rb", buffering=0) as terminal:
+            shown = terminal.read(10_000)
+            with suppress(OSError):  # so a terminal tells that its other end is closed
+                while more := terminal.read(10_000):
+                    shown += more
+    assert b"model-1-of-2.safetensors: 100%" in shown
+
+
+# --- interrupted --------------------------------------------------------------------------------------------
+
+BIG = random.Random(0).randbytes(12 << 20)  # huggingface_hub writes 10 MiB at a time
+WRITTEN = 10 << 20
+
+
+@pytest.fixture
+def big_hub(hub: Hub) -> Hub:
+    hub.files = {"config.json": b"{}", "tokenizer.json": b"{}", "model.safetensors": BIG}
+    return hub
+
+
+def test_resumes_when_the_connection_breaks(big_hub: Hub, machine: Machine) -> None:
+    big_hub.cut_after = 11 << 20
+    assert machine.find(big_hub.url).files() == big_hub.files
+    assert big_hub.ranges() == ["", f"bytes={WRITTEN}-"]
+
+
+def test_resumes_in_the_next_process(big_hub: Hub, machine: Machine) -> None:
+    big_hub.stall_after = 11 << 20
+    with machine.start(big_hub.url) as process:
+        part = machine.repo / "blobs" / f"{sha256(BIG)}.incomplete"
+        deadline = time.monotonic() + 30
+        while not (part.exists() and part.stat().st_size >= WRITTEN) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.kill()
+    assert part.stat().st_size == WRITTEN
+
+    big_hub.stall_after = None
+    assert machine.find(big_hub.url).files() == big_hub.files
+    assert big_hub.ranges() == ["", f"bytes={WRITTEN}-"]
+
+
+def test_two_processes_download_once(big_hub: Hub, machine: Machine) -> None:
+    with machine.start(big_hub.url) as one, machine.start(big_hub.url) as other:
+        assert one.communicate(timeout=60)[0].split(",")[0] == other.communicate(timeout=60)[0].split(",")[0]
+    assert machine.find(big_hub.url).files() == big_hub.files
+    assert big_hub.ranges() == [""]
+
+
+@pytest.mark.parametrize("size", [1000, len(BIG), len(BIG) + 1])
+def test_a_damaged_part_is_not_used(big_hub: Hub, machine: Machine, size: int) -> None:
+    part = machine.repo / "blobs" / f"{sha256(BIG)}.incomplete"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"?" * size)
+    assert machine.find(big_hub.url).files() == big_hub.files
+    assert not part.exists()
+
+
+# --- no hub -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+def address(server: socket.socket) -> str:
+    return f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def assert_unreachable_in_time(found: Outcome, endpoint: str) -> None:
+    assert found.error == "HubUnreachable", found
+    assert found.seconds < PROMISED_S + 1
+    for word in (NAME, endpoint, "hf download", "HF_ENDPOINT"):
+        assert word in found.message
+
+
+def test_refused(machine: Machine) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = address(server)
+    assert_unreachable_in_time(machine.find(endpoint), endpoint)
+
+
+def test_accepts_and_never_answers(machine: Machine, listener: socket.socket) -> None:
+    assert_unreachable_in_time(machine.find(address(listener)), address(listener))
+
+
+def test_never_accepts(machine: Machine) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
+        waiting = [socket.socket() for _ in range(4)]  # the kernel drops what comes after a full backlog
+        for client in waiting:
+            client.setblocking(False)
+            client.connect_ex(server.getsockname())
+        assert_unreachable_in_time(machine.find(address(server)), address(server))
+        for client in waiting:
+            client.close()
+
+
+def test_answers_a_byte_at_a_time(machine: Machine, listener: socket.socket) -> None:
+    def drip() -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            while True:
+                connection.sendall(b".")
+                time.sleep(0.1)
+
+    thread = Thread(target=drip)
+    thread.start()
+    assert_unreachable_in_time(machine.find(address(listener)), address(listener))
+    thread.join()
+
+
+def test_the_name_server_does_not_answer(machine: Machine) -> None:
+    before = "import socket; socket.getaddrinfo = lambda *args, **kwargs: time.sleep(60)"
+    found = machine.find("http://hub.invalid", before=before)
+    assert_unreachable_in_time(found, "http://hub.invalid")
+    assert "no answer within 4 s" in found.message
+
+
+def test_no_such_host(machine: Machine) -> None:
+    assert_unreachable_in_time(machine.find("http://hub.invalid"), "http://hub.invalid")
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_something_else_answers(hub: Hub, machine: Machine, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    monkeypatch.setattr(Answer, "do_GET", lambda self: self.send(status, b"<html>Log in</html>", {}))
+    assert_unreachable_in_time(machine.find(hub.url), hub.url)
+
+
+def test_the_hub_dies_while_it_delivers(big_hub: Hub, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Answer, "send_file", lambda self, file: self.send(500, b"", {}))
+    assert machine.find(big_hub.url).error == "HubUnreachable"
+
+
+def test_offline_mode(hub: Hub, machine: Machine) -> None:
+    found = machine.find(hub.url, HF_HUB_OFFLINE="1")
+    assert_unreachable_in_time(found, hub.url)
+    assert "HF_HUB_OFFLINE is set" in found.message
+    assert not hub.requests
+
+    assert machine.find(hub.url).files() == NEEDED
+    assert machine.find(hub.url, HF_HUB_OFFLINE="1").files() == NEEDED
+
+
+# --- folders and names --------------------------------------------------------------------------------------
+
+
+def checkpoint(folder: Path, *left_out: str) -> Path:
+    folder.mkdir(parents=True)
+    for file in {"config.json", "tokenizer.json", "model.safetensors"} - set(left_out):
+        (folder / file).write_bytes(b"{}")
+    return folder
+
+
+def test_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = checkpoint(tmp_path / "org" / "name")
+    assert find_checkpoint(str(folder)) == folder
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("org/name", "./org/name", "org/../org/name", "~/org/name"):
+        found = find_checkpoint(name)
+        assert found.is_absolute() and found.samefile(folder)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_folder_that_lacks_a_file(tmp_path: Path, file: str) -> None:
+    folder = checkpoint(tmp_path / "here", file)
+    with pytest.raises(CheckpointInvalid) as caught:
+        find_checkpoint(str(folder))
+    assert str(folder) in str(caught.value)
+    assert f"it lacks {file.replace('model', '*')}" in str(caught.value)
+
+
+def test_a_folder_that_lacks_a_shard(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "here", "model.safetensors")
+    (folder / "model-1-of-2.safetensors").touch()
+    index = folder / "model.safetensors.index.json"
+    index.write_bytes(NEEDED[index.name])
+    with pytest.raises(CheckpointInvalid, match=r"it lacks model-2-of-2\.safetensors"):
+        find_checkpoint(str(folder))
+    for damaged in (b"{", b"[]", b"{}", b'{"weight_map": 1}', b"\xff"):
+        index.write_bytes(damaged)
+        with pytest.raises(CheckpointInvalid, match=r"index\.json is damaged"):
+            find_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize("name", ["./org/name", "../name", ".", "/org/name", "~/org/name", "~nobody-here/name"])
+def test_a_path_is_never_a_hub_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(CheckpointInvalid if name == "." else CheckpointNotFound, match=r"folder|lacks"):
+        find_checkpoint(name)
+
+
+def test_a_file_is_not_a_checkpoint(tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    file.touch()
+    with pytest.raises(CheckpointNotFound, match="There is no folder"):
+        find_checkpoint(str(file))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", " ", "qwen", "a/b/c", "org/", "org/two words", "org/name ", "org/-name", "org/a--b"),
+        *("org/name.git", "https://huggingface.co/org/name", "org/na\0me", "org\\name", "org/" + "x" * 300),
+    ],
+)
+def test_bad_names(name: str) -> None:
+    with pytest.raises(CheckpointNotFound, match="neither a folder nor a name on the hub"):
+        find_checkpoint(name)
+
+
+def test_is_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert is_cached(NAME) is None
+    folder = checkpoint(tmp_path / "models--tiny--reranker" / "snapshots" / COMMIT)
+    assert is_cached(NAME, revision=COMMIT) == folder
+    (folder / "tokenizer.json").unlink()
+    assert is_cached(NAME, revision=COMMIT) is None
