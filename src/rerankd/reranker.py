@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from rerankd.engine.open import Choice, LoadProgress
+from rerankd.engine.open import Choice
 from rerankd.rerank import finish, prepare
 from rerankd.startup import start_engine
-from rerankd.types import DEFAULT_INSTRUCT, ModelInfo, Pair, Ranking, RerankRequest
+from rerankd.types import DEFAULT_INSTRUCT, LoadProgress, ModelInfo, Pair, Ranking, RerankRequest
 
 
 class Reranker:

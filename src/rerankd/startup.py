@@ -6,8 +6,9 @@ import logging
 import time
 
 from rerankd.engine.engine import Engine
-from rerankd.engine.open import Choice, LoadProgress, open_model
+from rerankd.engine.open import Choice, open_model
 from rerankd.selftest import run_self_test
+from rerankd.types import LoadProgress
 
 logger = logging.getLogger(__name__)
 

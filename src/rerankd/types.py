@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 DEFAULT_INSTRUCT = "Given a web search query, retrieve relevant passages that answer the query"
 """The model card's instruct, without a full stop (https://huggingface.co/Qwen/Qwen3-Reranker-0.6B)."""
+
+LoadProgress = Callable[[str, float], None]
+"""Called with what is being done and the share that is done, in [0, 1]."""
 
 
 @dataclass(frozen=True, slots=True)

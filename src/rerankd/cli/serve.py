@@ -12,10 +12,9 @@ import uvicorn
 from rerankd.cli.options import add_settings, settings_from
 from rerankd.cli.progress import LoadingBar
 from rerankd.config import ServerSettings
-from rerankd.engine.open import Choice, LoadProgress
 from rerankd.server.app import create_app
 from rerankd.server.served import Engine, ServedModel
-from rerankd.startup import start_engine
+from rerankd.types import LoadProgress
 
 DRAIN_S = 120
 """After SIGTERM, requests that came before it have this long to be answered."""
@@ -60,6 +59,10 @@ class _Server(uvicorn.Server):
 
 
 def _start(settings: ServerSettings, progress: LoadProgress) -> Engine:
+    # Imported here, on the loading thread: the server listens before torch is there.
+    from rerankd.engine.open import Choice
+    from rerankd.startup import start_engine
+
     choice = Choice(settings.model, settings.device, settings.dtype)
     with LoadingBar() as bar:
 

@@ -38,8 +38,23 @@ class _Job:
 
     def add(self, logits: list[float]) -> None:
         self.logits += logits
-        if self.progress:
-            self.progress(len(self.logits))
+        if not self.waiting:
+            self.settle(self.logits)
+        try:
+            if self.progress:
+                self.progress(len(self.logits))
+        except Exception:
+            logger.exception("A progress callback failed; it is not called again")
+            self.progress = None
+
+    def settle(self, outcome: list[float] | Exception) -> None:
+        try:
+            if isinstance(outcome, Exception):
+                self.future.set_exception(outcome)
+            else:
+                self.future.set_result(outcome)
+        except InvalidStateError:
+            pass  # cancelled in the meantime: nobody waits for it
 
 
 class Engine:
@@ -138,15 +153,16 @@ class Engine:
 
     def _score(self, batch: list[tuple[_Job, EncodedPair]]) -> None:
         try:
-            logits = iter(self._model.logits([pair for _, pair in batch]))
-            parts = {job: [next(logits) for _ in pairs] for job, pairs in _by_job(batch).items()}
+            logits = self._model.logits([pair for _, pair in batch])
+            if len(logits) != len(batch):
+                raise AssertionError(f"This is a bug: {len(logits)} logits for {len(batch)} prompts.")
         except Exception as error:
             self._blame(batch, error)
             return
-        for job, part in parts.items():
-            job.add(part)
-            if not job.waiting:
-                _settle(job, job.logits)
+        position = 0
+        for job, pairs in _by_job(batch).items():
+            job.add(logits[position : position + len(pairs)])
+            position += len(pairs)
 
     def _blame(self, batch: list[tuple[_Job, EncodedPair]], error: Exception) -> None:
         """Fails the request that a batch failed on, and gives the others of the batch another try alone."""
@@ -158,7 +174,7 @@ class Engine:
         logger.error("The model failed on a batch of %d prompts", len(batch), exc_info=error)
         failure = InferenceError("The model failed on this request; the server's log has the cause.")
         failure.__cause__ = error
-        _settle(next(iter(jobs)), failure)
+        next(iter(jobs)).settle(failure)
 
 
 def _by_job(batch: list[tuple[_Job, EncodedPair]]) -> dict[_Job, list[EncodedPair]]:
@@ -167,13 +183,3 @@ def _by_job(batch: list[tuple[_Job, EncodedPair]]) -> dict[_Job, list[EncodedPai
     for job, pair in batch:
         jobs.setdefault(job, []).append(pair)
     return jobs
-
-
-def _settle(job: _Job, outcome: list[float] | Exception) -> None:
-    try:
-        if isinstance(outcome, Exception):
-            job.future.set_exception(outcome)
-        else:
-            job.future.set_result(outcome)
-    except InvalidStateError:
-        pass  # cancelled in the meantime: nobody waits for it

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from rerankd.engine.checkpoint import find_checkpoint
 from rerankd.engine.devices import choose_device, choose_dtype
 from rerankd.engine.model import Model
 from rerankd.errors import CheckpointInvalid, CheckpointNotFound, HubUnreachable
+from rerankd.types import LoadProgress
 
 logger = logging.getLogger(__name__)
 
@@ -22,9 +22,6 @@ FALLBACK_NOTICE = (
     f"{AUTO_MODEL} could not be loaded: the scores come from the embedded all-MiniLM-L6-v2, "
     "which is small, reads English only and ignores the instruct."
 )
-
-LoadProgress = Callable[[str, float], None]
-"""Called with what is being done and the share that is done, in [0, 1]."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from rerankd.engine.open import LoadProgress
 from rerankd.errors import Loading, ModelNotFound
 from rerankd.rerank import Backend
+from rerankd.types import LoadProgress
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,98 @@
+"""Holds the import arrows that ARCHITECTURE.md draws."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import rerankd
+
+SOURCE = Path(rerankd.__file__).parent
+
+# Who may import whom inside the package, beside `types` and `errors`, which everybody may.
+ARROWS = {
+    "__init__": {"reranker"},
+    "__main__": {"cli"},
+    "types": set(),
+    "errors": set(),
+    "config": set(),
+    "engine": set(),
+    "rerank": set(),
+    "selftest": {"rerank"},
+    "startup": {"engine", "selftest"},
+    "reranker": {"engine", "rerank", "startup"},
+    "server": {"config", "rerank"},
+    "client": set(),
+    "bench": {"engine"},
+    "cli": {"config", "engine", "rerank", "selftest", "startup", "reranker", "server", "client", "bench"},
+}
+OPEN_TO_ALL = {"types", "errors", "__init__"}  # __init__ for the version
+
+# What only these parts may import from outside.
+CONFINED = {
+    "torch": {"engine", "bench", "cli"},
+    "tokenizers": {"engine"},
+    "safetensors": {"engine", "bench"},
+    "sentence_transformers": {"engine"},
+    "transformers": {"engine", "bench"},
+    "fastapi": {"server"},
+    "starlette": {"server"},
+    "uvicorn": {"cli"},
+    "pydantic": {"config", "server"},
+    "httpx": {"client"},
+    "rich": {"cli"},
+}
+
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+def part_of(path: Path) -> str:
+    """The folder or module right under the package."""
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Every module that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_follow_the_arrows(path: Path) -> None:
+    part = part_of(path)
+    for module in imports_of(path):
+        top, _, rest = module.partition(".")
+        if top == "rerankd":
+            target = rest.partition(".")[0] or "__init__"
+            assert target == part or target in ARROWS[part] | OPEN_TO_ALL, f"{part} must not import {module}"
+        elif top in CONFINED:
+            assert part in CONFINED[top], f"{part} must not import {top}"
+
+
+def test_domain_types_need_the_standard_library_only() -> None:
+    for name in ("types", "errors"):
+        modules = {module.partition(".")[0] for module in imports_of(SOURCE / f"{name}.py")}
+        assert modules <= set(sys.stdlib_module_names) | {"__future__"}
+
+
+def test_a_request_never_imports_a_dialect_outside_wire() -> None:
+    for path in FILES:
+        if "wire" in path.parts:
+            continue
+        for module in imports_of(path):
+            allowed = ("rerankd.server.wire", "rerankd.server.wire.dialect")
+            assert not module.startswith("rerankd.server.wire") or module in allowed, f"{path} imports {module}"
+
+
+def test_importing_the_package_is_light() -> None:
+    code = "import sys, rerankd; print({'torch', 'fastapi', 'pydantic', 'httpx'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
