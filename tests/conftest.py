@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -18,6 +19,8 @@ import torch
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM, Qwen3ForSequenceClassification
 
 from qwen_tokenizer import tokenizer_folder as build_tokenizer_folder
+
+torch.set_num_threads(1)  # small models: more threads than cores would only wait for each other
 
 TINY = dict(
     vocab_size=151669,
@@ -119,7 +122,9 @@ def start_server() -> Iterator[Callable[..., Server]]:
         command = [sys.executable, "-m", "rerankd", "serve", "--port", "0", *options]
         if key:
             command += ["--api-key", key]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
+        # Small models on few cores: more threads than cores would only wait for each other.
+        environment = {"OMP_NUM_THREADS": "1", **(os.environ if env is None else env)}
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
         server = Server(process, key=key)
         running.append(server)
         threading.Thread(target=_follow, args=(server,), daemon=True).start()

@@ -63,6 +63,11 @@ class ServerSettings(ModelSettings):
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
+    @field_validator("api_key", mode="before")
+    @classmethod
+    def _strip(cls, value: Any) -> Any:
+        return value.strip() if isinstance(value, str) else value  # a key from a file ends in a line feed
+
     def check_exposure(self) -> None:
         """Nobody in by accident.
 

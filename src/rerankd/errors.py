@@ -89,7 +89,16 @@ class TooManyTokens(InvalidRequest):
 
 
 class PromptTooLong(InvalidRequest):
-    """One prompt is longer than the served context, and the caller did not ask for truncation."""
+    """One prompt is longer than the served context, and what is too long may not, or cannot, be cut."""
+
+    @classmethod
+    def of_document(cls, index: int, tokens: int, limit: int) -> PromptTooLong:
+        """The prompt of a document, of at least so many tokens."""
+        return cls(
+            f"This model's maximum context length is {limit} tokens. However, your prompt for document {index} "
+            f"contains at least {tokens} input tokens. Please reduce the length of the input prompt, or set "
+            "truncate_prompt_tokens to -1 to have the document cut."
+        )
 
 
 class Unauthorized(RequestError):

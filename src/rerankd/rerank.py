@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
-from rerankd.errors import InvalidRequest, PromptTooLong, TooManyDocuments, TooManyTokens
-from rerankd.types import Cut, EncodedPair, Limits, ModelInfo, Pair, Ranking, RerankRequest, Score, Usage
+from rerankd.errors import InferenceError, InvalidRequest, PromptTooLong, TooManyDocuments, TooManyTokens
+from rerankd.types import (
+    DEFAULT_INSTRUCT,
+    Cut,
+    EncodedPair,
+    Limits,
+    ModelInfo,
+    Pair,
+    Ranking,
+    RerankRequest,
+    Score,
+    Usage,
+)
 
 
 class Backend(Protocol):
@@ -35,6 +47,7 @@ def prepare(request: RerankRequest, backend: Backend) -> list[EncodedPair]:
         raise TooManyDocuments(num_documents, limits.max_documents)
     if request.top_n is not None and request.top_n < 1:
         raise InvalidRequest(f"top_n must be at least 1, or left out for all; it is {request.top_n}.")
+    _refuse_unwritable(request)
     pairs = backend.encode(request.pairs, request.instruct, limits)
     total = sum(pair.query_tokens + pair.document_tokens for pair in pairs)
     if limits.max_total_tokens is not None and total > limits.max_total_tokens:
@@ -42,24 +55,38 @@ def prepare(request: RerankRequest, backend: Backend) -> list[EncodedPair]:
             f"The request has {total} tokens (query_tokens × documents + the tokens of all documents); the limit "
             f"is {limits.max_total_tokens}. Send fewer or shorter documents, or several requests."
         )
-    _check_prompts(pairs, limits)
+    _refuse_overlong(pairs, limits)
     return pairs
 
 
-def _check_prompts(pairs: Sequence[EncodedPair], limits: Limits) -> None:
+def _refuse_overlong(pairs: Sequence[EncodedPair], limits: Limits) -> None:
     if limits.max_prompt_tokens is None or limits.overlong_prompt == "cut":
         return
     for index, pair in enumerate(pairs):
         if len(pair.token_ids) > limits.max_prompt_tokens:
-            raise PromptTooLong(
-                f"This model's maximum context length is {limits.max_prompt_tokens} tokens. However, your prompt "
-                f"for document {index} contains at least {len(pair.token_ids)} input tokens. Please reduce the "
-                "length of the input prompt, or set truncate_prompt_tokens to -1 to have the document cut."
-            )
+            raise PromptTooLong.of_document(index, len(pair.token_ids), limits.max_prompt_tokens)
+
+
+def _refuse_unwritable(request: RerankRequest) -> None:
+    """Half a character has no UTF-8. (The server replaces it before it gets here.)"""
+    texts = [("instruct", request.instruct)]
+    texts += [("query", query) for query in dict.fromkeys(pair.query for pair in request.pairs)]
+    texts += [(f"document {index}", pair.document) for index, pair in enumerate(request.pairs)]
+    for name, text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidRequest(f"The {name} holds a lone surrogate at character {error.start}.") from None
 
 
 def finish(request: RerankRequest, pairs: Sequence[EncodedPair], logits: Sequence[float], info: ModelInfo) -> Ranking:
-    """Sorts by logit, ties by index, and counts."""
+    """Sorts by logit, ties by index, and counts.
+
+    Raises:
+        InferenceError: a logit is not a number.
+    """
+    if broken := [index for index, logit in enumerate(logits) if not math.isfinite(logit)]:
+        raise InferenceError(f"The model gave document {broken[0]} a score that is not a number.")
     scores = tuple(
         Score(index, logit, pair.document)
         for index, (logit, pair) in enumerate(zip(logits, request.pairs, strict=True))
@@ -69,8 +96,14 @@ def finish(request: RerankRequest, pairs: Sequence[EncodedPair], logits: Sequenc
         prompt_tokens=sum(len(pair.token_ids) for pair in pairs),
         text_tokens=sum(pair.query_tokens + pair.document_tokens for pair in pairs),
     )
-    notices = (info.notice,) if info.notice else ()
-    return Ranking(scores, tuple(ranked[: request.top_n]), usage, notices + _cut_warnings(pairs))
+    return Ranking(scores, tuple(ranked[: request.top_n]), usage, _warnings(request, pairs, info))
+
+
+def _warnings(request: RerankRequest, pairs: Sequence[EncodedPair], info: ModelInfo) -> tuple[str, ...]:
+    warnings = [info.notice] if info.notice else []
+    if not info.reads_instruct and request.instruct.rstrip(".") != DEFAULT_INSTRUCT:
+        warnings.append(f"instruct ignored: {info.name} reads none")
+    return (*warnings, *_cut_warnings(pairs))
 
 
 def _cut_warnings(pairs: Sequence[EncodedPair]) -> tuple[str, ...]:

@@ -58,8 +58,9 @@ class Cut:
 class EncodedPair:
     """A pair as its model reads it.
 
-    token_ids: the whole prompt, template included. query_tokens, document_tokens: of the bare texts, after
-    any cut. pair: the texts after any cut of the text itself.
+    token_ids: the whole prompt, template included; the first shared_len of them are those of (nearly) every document of
+    this query and instruct. query_tokens, document_tokens: of the bare texts, after any cut. pair: the texts after
+    any cut of the text itself.
     """
 
     pair: Pair
@@ -67,6 +68,7 @@ class EncodedPair:
     query_tokens: int
     document_tokens: int
     cuts: tuple[Cut, ...] = ()
+    shared_len: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,3 +126,8 @@ class ModelInfo:
     num_parameters: int
     folder: str
     notice: str | None = None  # said to every caller, e.g. that this is a fallback
+
+    @property
+    def reads_instruct(self) -> bool:
+        """Whether an instruct changes its scores."""
+        return self.kind == "qwen3"

@@ -12,6 +12,8 @@ import torch
 from rerankd.bench.random_weights import NO_ID, YES_ID
 from rerankd.engine.devices import choose_device, choose_dtype
 from rerankd.engine.engine import Engine
+from rerankd.engine.qwen3.fast import Prompt
+from rerankd.engine.qwen3.reranker import served_forward
 from rerankd.engine.qwen3.weights import load_reranker
 from rerankd.errors import SettingsError
 from rerankd.types import EncodedPair, Limits, ModelInfo, Pair
@@ -74,7 +76,8 @@ class _TokenModel:
         where = choose_device(device)
         kind = choose_dtype(dtype, where)
         config = json.loads((folder / "config.json").read_text())
-        self._network = load_reranker(folder, config, YES_ID, NO_ID, kind, where, lambda done, in_all: None)
+        network = load_reranker(folder, config, YES_ID, NO_ID, kind, where, lambda done, in_all: None)
+        self._forward = served_forward(network)
         self.info = ModelInfo(
             name=folder.name,
             kind="qwen3",
@@ -82,7 +85,7 @@ class _TokenModel:
             max_tokens=config["max_position_embeddings"],
             device=str(where),
             dtype=str(kind).removeprefix("torch."),
-            num_parameters=sum(parameter.numel() for parameter in self._network.parameters()),
+            num_parameters=sum(parameter.numel() for parameter in network.parameters()),
             folder=str(folder),
         )
 
@@ -90,5 +93,5 @@ class _TokenModel:
         raise AssertionError("This is a bug: the benchmark's prompts are token ids already.")
 
     def logits(self, batch: Sequence[EncodedPair]) -> list[float]:
-        logits: list[float] = self._network([pair.token_ids for pair in batch]).tolist()
+        logits: list[float] = self._forward([Prompt(pair.token_ids, pair.shared_len) for pair in batch]).tolist()
         return logits

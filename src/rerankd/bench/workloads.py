@@ -30,7 +30,8 @@ class Workload:
         pairs = []
         for _ in range(self.num_documents):
             length = max(1, round(rng.gauss(self.document_tokens, self.spread * self.document_tokens)))
-            pairs.append(EncodedPair(Pair("", ""), prefix + self._tokens(rng, length) + suffix, 12, length))
+            token_ids = prefix + self._tokens(rng, length) + suffix
+            pairs.append(EncodedPair(Pair("", ""), token_ids, 12, length, shared_len=PREFIX_TOKENS))
         return pairs
 
     @staticmethod

@@ -18,6 +18,7 @@ from rerankd.cli.progress import LoadingBar
 from rerankd.types import DEFAULT_INSTRUCT, Score
 
 BAR_WIDTH = 16
+MAX_SOURCE_WIDTH = 40
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -106,15 +107,19 @@ def _as_json(
 def _print_table(ranked: Sequence[Score], documents: Sequence[SourcedDocument], model: str) -> None:
     console = Console()
     table = Table(box=None, pad_edge=False, header_style="bold", caption=f"scored by {model}", caption_justify="left")
-    table.add_column("#", justify="right", style="dim")
-    table.add_column("score", justify="right")
-    table.add_column("", width=BAR_WIDTH)
-    table.add_column("source", style="cyan", overflow="fold", max_width=40)
-    table.add_column("document", overflow="ellipsis", no_wrap=True, ratio=1)
+    # Where the terminal is narrow, the document gives way: the only column without a least width.
+    source_width = min(MAX_SOURCE_WIDTH, max(len(documents[score.index].source) for score in ranked))
+    table.add_column("#", justify="right", style="dim", min_width=len(str(len(ranked))))
+    table.add_column("score", justify="right", min_width=6)
+    table.add_column("", min_width=BAR_WIDTH)
+    table.add_column("source", style="cyan", min_width=source_width, max_width=MAX_SOURCE_WIDTH, overflow="ellipsis")
+    table.add_column("document", overflow="ellipsis", no_wrap=True)
     for place, score in enumerate(ranked, 1):
         text = " ".join(score.document.split())
         bar = Text(_bar(score.score), style="green" if score.score >= 0.5 else "yellow")
-        table.add_row(str(place), f"{score.score:.4f}", bar, documents[score.index].source, Text(text))
+        table.add_row(
+            str(place), f"{score.score:.4f}", bar, documents[score.index].source, Text(text, overflow="ellipsis")
+        )
     console.print(table)
 
 

@@ -73,6 +73,8 @@ def _start(settings: ServerSettings, progress: LoadProgress) -> Engine:
         engine = start_engine(
             choice, max_waiting=settings.max_queue, skip_self_test=settings.skip_self_test, progress=both
         )
+    if engine.info.notice:
+        logging.getLogger("rerankd").warning(engine.info.notice)
     logging.getLogger("rerankd").info("Ready: %s answers", engine.info.name)
     return engine
 

@@ -31,6 +31,9 @@ EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d
 # logit = SLOPE × cosine + OFFSET turns the cosine into log-odds: docs/embedded-model.md says how it was fitted.
 EMBEDDED_SLOPE, EMBEDDED_OFFSET = 15.75, -6.48
 
+MAX_RECENT = 20_000
+"""Embeddings that are kept, of 1.5 kB each."""
+
 
 class CrossEncoderModel:
     """A sentence-transformers CrossEncoder with one label. Implements `engine.model.Model`.
@@ -47,18 +50,18 @@ class CrossEncoderModel:
         if self._network.num_labels != 1:
             raise CheckpointInvalid(f"{name} has {self._network.num_labels} labels; a reranker has one.")
         self._tokenizer = _tokenizer(folder)
-        self._max_tokens = int(self._network.max_length or 512)
-        self._counter = TextCounter(self._tokenizer, self._max_tokens)
+        self._max_tokens = int(self._network.max_seq_length or 512)
+        self._counter = TextCounter(self._tokenizer)
         self.info = _info(name, "cross-encoder", self._max_tokens, self._network, folder)
 
     def encode(self, pairs: Sequence[Pair], instruct: str, limits: Limits) -> list[EncodedPair]:
         """Cuts the document to what the query leaves of the window."""
         window = _window(self._max_tokens, limits) - self._tokenizer.num_special_tokens_to_add(True)
         queries = self._counter.cut_all(
-            "query", (pair.query for pair in pairs), _smaller(window, limits.max_query_tokens)
+            "query", (pair.query for pair in pairs), _smaller(window, limits.max_query_tokens), window
         )
         documents = self._counter.cut_all(
-            "document", (pair.document for pair in pairs), _smaller(window, limits.max_document_tokens)
+            "document", (pair.document for pair in pairs), _smaller(window, limits.max_document_tokens), window
         )
         return [
             self._pair(query, self._counter.shorten(documents[pair.document], max(0, window - query.tokens)))
@@ -101,17 +104,18 @@ class EmbeddedModel:
         self._network = SentenceTransformer(str(folder), device=str(device), local_files_only=True)
         self._tokenizer = _tokenizer(folder)
         self._max_tokens = int(self._network.max_seq_length)
-        self._counter = TextCounter(self._tokenizer, self._max_tokens)
+        self._counter = TextCounter(self._tokenizer)
+        self._recent: dict[bytes, torch.Tensor] = {}  # by a hash of the text
         self.info = replace(_info(EMBEDDED_NAME, "bi-encoder", self._max_tokens, self._network, folder), notice=notice)
 
     def encode(self, pairs: Sequence[Pair], instruct: str, limits: Limits) -> list[EncodedPair]:
         """Query and document are embedded apart, so each has the whole window."""
         window = _window(self._max_tokens, limits) - self._tokenizer.num_special_tokens_to_add(False)
         queries = self._counter.cut_all(
-            "query", (pair.query for pair in pairs), _smaller(window, limits.max_query_tokens)
+            "query", (pair.query for pair in pairs), _smaller(window, limits.max_query_tokens), window
         )
         documents = self._counter.cut_all(
-            "document", (pair.document for pair in pairs), _smaller(window, limits.max_document_tokens)
+            "document", (pair.document for pair in pairs), _smaller(window, limits.max_document_tokens), window
         )
         return [self._pair(queries[pair.query], documents[pair.document]) for pair in pairs]
 
@@ -121,15 +125,26 @@ class EmbeddedModel:
 
     def logits(self, batch: Sequence[EncodedPair]) -> list[float]:
         """SLOPE × cosine + OFFSET."""
-        texts = list(dict.fromkeys(text for item in batch for text in (item.pair.query, item.pair.document)))
-        vectors = self._network.encode(
-            texts, normalize_embeddings=True, convert_to_tensor=True, show_progress_bar=False
-        )
-        vector = dict(zip(texts, vectors.float().cpu(), strict=True))
+        texts = dict.fromkeys(text for item in batch for text in (item.pair.query, item.pair.document))
+        vectors = self._embed(list(texts))
         return [
-            EMBEDDED_SLOPE * float(vector[item.pair.query] @ vector[item.pair.document]) + EMBEDDED_OFFSET
+            EMBEDDED_SLOPE * float(vectors[item.pair.query] @ vectors[item.pair.document]) + EMBEDDED_OFFSET
             for item in batch
         ]
+
+    def _embed(self, texts: list[str]) -> dict[str, torch.Tensor]:
+        """Text → (384,) of length 1. A text's embedding does not depend on the query, so recent ones are kept."""
+        keys = {text: hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts}
+        if unknown := [text for text in texts if keys[text] not in self._recent]:
+            embedded = self._network.encode(
+                unknown, normalize_embeddings=True, convert_to_tensor=True, show_progress_bar=False
+            )
+            for text, vector in zip(unknown, embedded.float().cpu(), strict=True):
+                self._recent[keys[text]] = vector.clone()
+        vectors = {text: self._recent[keys[text]] for text in texts}
+        while len(self._recent) > MAX_RECENT:
+            del self._recent[next(iter(self._recent))]  # the oldest
+        return vectors
 
 
 def _tokenizer(folder: Path) -> Tokenizer:

@@ -104,6 +104,7 @@ class Engine:
         with self._changed:
             if self._stopping:
                 raise Stopping("The server is shutting down; send the request again.", 5)
+            self._drop_finished()
             if len(self._jobs) >= self._max_waiting:
                 raise Busy(
                     f"The queue is full ({self._max_waiting} requests are waiting). Try again later.",
@@ -135,16 +136,20 @@ class Engine:
             started = time.monotonic()
             self._score(batch)
             tokens = sum(len(pair.token_ids) for _, pair in batch)
-            self._seconds_per_token = (time.monotonic() - started) / tokens
+            self._seconds_per_token = (time.monotonic() - started) / max(1, tokens)
 
     def _next_batch(self) -> list[tuple[_Job, EncodedPair]]:
         """Waits for work; empty when there is none and the engine stops."""
         with self._changed:
             while True:
-                self._jobs = [job for job in self._jobs if not job.future.done()]
+                self._drop_finished()
                 if self._jobs or self._stopping:
                     return next_batch(self._waiting(), MAX_BATCH_TOKENS)
                 self._changed.wait()
+
+    def _drop_finished(self) -> None:
+        """Forgets what is answered, failed or cancelled."""
+        self._jobs = [job for job in self._jobs if not job.future.done()]
 
     def _waiting(self) -> Iterator[tuple[tuple[_Job, EncodedPair], int]]:
         for job in self._jobs:

@@ -52,7 +52,6 @@ def open_model(choice: Choice, progress: LoadProgress = lambda stage, share: Non
         return _open_named(f"./{local}" if Path(local).is_dir() else AUTO_MODEL, choice, progress, AUTO_MODEL)
     except (HubUnreachable, CheckpointNotFound) as error:
         logger.warning("%s cannot be had: %s", AUTO_MODEL, error)
-        logger.warning(FALLBACK_NOTICE)
         return _open_embedded(choice, FALLBACK_NOTICE)
 
 
@@ -60,7 +59,7 @@ def _open_named(where: str, choice: Choice, progress: LoadProgress, name: str | 
     """Args:
     where: hub id or folder; `name`: what callers know the model by, else the hub id or the folder's last part.
     """
-    progress("finding the checkpoint", 0.0)
+    progress("finding or downloading the checkpoint", 0.0)
     folder = find_checkpoint(where)
     name = name or (folder.resolve().name if Path(where).expanduser().is_dir() else where)
     device = choose_device(choice.device)

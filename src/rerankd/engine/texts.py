@@ -30,8 +30,8 @@ class CountedText:
 
     @property
     def cuts(self) -> tuple[Cut, ...]:
-        """One Cut if tokens were lost, else none."""
-        if self.tokens == self.original_tokens:
+        """One Cut if anything was lost, else none."""
+        if self.tokens == self.original_tokens and not self.at_least:
             return ()
         return (Cut(self.part, self.original_tokens, self.tokens, self.at_least),)
 
@@ -41,23 +41,25 @@ class TextCounter:
 
     Args:
         tokenizer: with neither padding nor truncation switched on.
-        read_tokens: texts are read at least this far, however long they are.
     """
 
-    def __init__(self, tokenizer: Tokenizer, read_tokens: int) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._read_tokens = read_tokens
 
     def count(self, text: str) -> int:
         """Tokens of a bare text."""
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def cut_all(
-        self, part: Literal["query", "document"], texts: Iterable[str], limit: int | None
+        self, part: Literal["query", "document"], texts: Iterable[str], limit: int | None, read_tokens: int
     ) -> dict[str, CountedText]:
-        """Counts each distinct text once, and shortens it to `limit` tokens where there is a limit."""
+        """Counts each distinct text once, and shortens it to `limit` tokens where there is a limit.
+
+        Args:
+            read_tokens: how far a text is read where there is no limit, however long it is.
+        """
         originals = list(dict.fromkeys(texts))
-        readable = [text[: ((limit or self._read_tokens) + 1) * MAX_TOKEN_CHARS] for text in originals]
+        readable = [readable_head(text, limit or read_tokens) for text in originals]
         encodings = self._tokenizer.encode_batch(readable, add_special_tokens=False)
         counted = {}
         for original, text, encoding in zip(originals, readable, encodings, strict=True):
@@ -80,3 +82,8 @@ class TextCounter:
             if (tokens := self.count(head)) <= limit:
                 return replace(text, text=head, tokens=tokens)
         return replace(text, text="", tokens=0)
+
+
+def readable_head(text: str, tokens: int) -> str:
+    """The head of a text that is sure to hold more than so many tokens, if the text does."""
+    return text[: (tokens + 1) * MAX_TOKEN_CHARS]

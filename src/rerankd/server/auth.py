@@ -21,5 +21,6 @@ def check_key(request: Request, key: SecretStr | None) -> None:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthorized(missing=True)
-    if not hmac.compare_digest(token.strip().encode(), key.get_secret_value().encode()):
+    # Header bytes arrive as latin-1, whatever they mean.
+    if not hmac.compare_digest(token.strip().encode("latin-1"), key.get_secret_value().encode()):
         raise Unauthorized(missing=False)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
@@ -61,24 +62,29 @@ def _parse(raw: bytes, kind: type[Body]) -> tuple[Body, tuple[str, ...]]:
         raise InvalidRequest("The body is empty.", (("", "Field required"),))
     warnings: list[str] = []
     try:
-        value = json.loads(raw, parse_constant=_refuse_constant)
-        if rb"\ud" in raw.lower():
+        text = raw.decode(json.detect_encoding(raw))
+        value = json.loads(text, parse_constant=_refuse_constant)
+        if "\\ud" in text.lower():
             clean = _replace_surrogates(value)
             if clean != value:
                 warnings.append("lone surrogates were replaced by U+FFFD")
                 value = clean
     except RecursionError:
         raise NotJSON("The JSON is nested too deeply.") from None
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise NotJSON(f"The body is not JSON: {error}.") from None
+    except UnicodeDecodeError as error:
+        raise NotJSON(f"The body is not JSON: at byte {error.start} it is not {error.encoding}.") from None
+    except ValueError:  # of int()
+        raise NotJSON("The body is not JSON that can be read: a number has too many digits.") from None
     body = _validate(value, kind)
-    if ignored := list(_unknown_fields(body, "")):
-        warnings.append(f"fields ignored: {', '.join(ignored[:MAX_PROBLEMS])}")
+    if ignored := _unknown_fields(body, ""):
+        warnings.append(f"fields ignored: {', '.join(repr(name[:100]) for name in ignored[:MAX_PROBLEMS])}")
     return body, tuple(warnings)
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a JSON number")
+    raise json.JSONDecodeError(f"{name} is not a JSON number", "", 0)
 
 
 def _replace_surrogates(value: Any) -> Any:
@@ -93,22 +99,47 @@ def _replace_surrogates(value: Any) -> Any:
 
 
 def _validate(value: Any, kind: type[Body]) -> Body:
+    if not isinstance(value, dict):
+        raise InvalidRequest("The body is not a JSON object.", (("", "Input should be a JSON object"),))
     try:
         return kind.model_validate(value)
     except ValidationError as error:
         problems = [
-            (".".join(map(str, problem["loc"])), problem["msg"])
+            (_path(problem["loc"]), problem["msg"])
             for problem in error.errors(include_url=False, include_input=False, include_context=False)
         ]
-    if isinstance(value, dict) and (unknown := [key for key in value if key not in kind.model_fields]):
-        problems.append((unknown[0][:100], "Unknown field"))
+    problems = list(dict.fromkeys(problems))  # the members of a union often say the same
+    problems += [(name[:100], "Unknown field") for name in _misspelt_fields(value, kind, "")]
     raise InvalidRequest("The body does not have the documented shape.", tuple(problems[:MAX_PROBLEMS]))
 
 
+def _path(location: Sequence[int | str]) -> str:
+    """Where a mistake is, without the names that pydantic gives to the members of a union."""
+    return ".".join(str(part) for part in location if isinstance(part, int) or (part != "str" and "[" not in part))
+
+
+def _misspelt_fields(value: dict[str, Any], kind: type[BaseModel], prefix: str) -> list[str]:
+    """Keys, nested ones too, that a body of this kind does not have."""
+    names = [f"{prefix}{name}" for name in value if name not in kind.model_fields]
+    for name, field in kind.model_fields.items():
+        nested = next((part for part in _members(field.annotation) if _is_model(part)), None)
+        if nested is not None and isinstance(value.get(name), dict):
+            names += _misspelt_fields(value[name], nested, f"{prefix}{name}.")
+    return names
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) or (annotation,)
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
 def _unknown_fields(body: BaseModel, prefix: str) -> list[str]:
-    """Fields, nested ones too, that the dialect does not know."""
-    names = [f"{prefix}{name[:100]!r}" for name in body.model_extra or {}]
+    """The same of a body that fits."""
+    names = [f"{prefix}{name}" for name in body.model_extra or {}]
     for name, value in body:
         if isinstance(value, BaseModel):
-            names += _unknown_fields(value, f"{name}.")
+            names += _unknown_fields(value, f"{prefix}{name}.")
     return names

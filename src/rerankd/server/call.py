@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from rerankd.config import ServerSettings
-from rerankd.errors import RerankdError, Unavailable
+from rerankd.errors import BodyTimeout, BodyTooLarge, MethodNotAllowed, RerankdError, Unavailable
 from rerankd.rerank import finish, prepare
 from rerankd.server.auth import check_key
 from rerankd.server.body import read_body
@@ -40,9 +40,10 @@ async def answer_call(
         warnings += ranking.warnings
         info = served.engine.info
         for warning in warnings:
-            logger.warning("%s %s: %s", dialect.name, request_id, warning)
+            if warning != info.notice:  # that one was logged at start
+                logger.warning("%s %s: %s", dialect.name, request_id, warning)
         reply = dialect.reply(body, Answer(request_id, call.model or info.name, ranking, warnings))
-        headers = {"x-request-id": request_id, "x-rerankd-model": info.name, **_warning_header(warnings)}
+        headers = {"x-request-id": request_id, "x-rerankd-model": _header_text(info.name), **_warning_header(warnings)}
         return JSONResponse(reply, headers=headers)
     except ClientDisconnect:
         logger.info("%s %s: the caller hung up", dialect.name, request_id)
@@ -62,6 +63,10 @@ def error_response(dialect: Dialect[Any], error: RerankdError, request_id: str) 
         headers["retry-after"] = str(error.retry_after_s)
     if status == 401:
         headers["www-authenticate"] = "Bearer"
+    if isinstance(error, MethodNotAllowed):
+        headers["allow"] = "POST"
+    if isinstance(error, BodyTooLarge | BodyTimeout):
+        headers["connection"] = "close"  # the rest of the body is not read
     return JSONResponse(body, status, headers)
 
 
@@ -98,7 +103,12 @@ async def _disconnected(request: Request) -> None:
 def _warning_header(warnings: tuple[str, ...]) -> dict[str, str]:
     if not warnings:
         return {}
-    text = "; ".join(warnings)
+    text = _header_text("; ".join(warnings))
     if len(text) > MAX_WARNING_HEADER:
-        text = f"{text[:MAX_WARNING_HEADER]} … ({len(warnings)} warnings)"
-    return {"x-rerankd-warning": text.encode("ascii", "backslashreplace").decode().replace("\n", " ")}
+        text = f"{text[:MAX_WARNING_HEADER]}... ({len(warnings)} warnings)"
+    return {"x-rerankd-warning": text}
+
+
+def _header_text(text: str) -> str:
+    """What a header can carry."""
+    return text.encode("ascii", "backslashreplace").decode().replace("\n", " ").replace("\r", " ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from rerankd.rerank import Backend
 from rerankd.types import LoadProgress
 
 logger = logging.getLogger(__name__)
+
+MAX_RETRY_AFTER_S = 60
 
 ALIASES = ("qwen3-rerank", "gte-rerank", "gte-rerank-v2")
 """DashScope's names; some of its clients send one whatever they are told."""
@@ -56,6 +59,8 @@ class ServedModel:
             on_failure()
 
     def _progress(self, stage: str, share: float) -> None:
+        if stage != self._stage:
+            self._started = time.monotonic()
         self._stage, self._share = stage, share
 
     @property
@@ -78,7 +83,8 @@ class ServedModel:
         if self._engine is None:
             elapsed = time.monotonic() - self._started
             left = elapsed / self._share - elapsed if self._share else 5
-            raise Loading(f"The model is loading ({self._stage}, {self._share:.0%}). Try again later.", int(left) + 1)
+            message = f"The model is loading ({self._stage}, {self._share:.0%}). Try again later."
+            raise Loading(message, min(math.ceil(left), MAX_RETRY_AFTER_S))
         return self._engine
 
     def names(self) -> tuple[str, ...]:

@@ -47,7 +47,7 @@ class Qwen3Config:
         unsupported = {
             "attention_bias": config.get("attention_bias", False),
             "use_sliding_window": config.get("use_sliding_window", False),
-            "rope type": rope.get("rope_type", "default") != "default",
+            "rope type": (rope.get("rope_type") or rope.get("type") or "default") != "default",
             "hidden_act": config.get("hidden_act", "silu") != "silu",
         }
         if wrong := [name for name, value in unsupported.items() if value]:

@@ -8,13 +8,14 @@ only the document (then the query) is shortened, never the template. Knows no te
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from rerankd.engine.texts import CountedText, TextCounter
+from rerankd.engine.qwen3.prefixes import num_shared
+from rerankd.engine.texts import CountedText, TextCounter, readable_head
 from rerankd.errors import CheckpointInvalid, PromptTooLong
 from rerankd.types import EncodedPair, Limits, Pair
 
@@ -26,6 +27,9 @@ PREFIX = (
     'Note that the answer can only be "yes" or "no".<|im_end|>\n'
     "<|im_start|>user\n"
 )
+MERGED_AT_MOST = 8
+"""A joined text may have so many tokens fewer than its parts; generous."""
+
 SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 
 
@@ -49,7 +53,7 @@ class Qwen3Prompt:
         self._plain = Tokenizer(full.model)
         self._plain.normalizer = full.normalizer
         self._plain.pre_tokenizer = full.pre_tokenizer
-        self._counter = TextCounter(self._plain, max_tokens)
+        self._counter = TextCounter(self._plain)
         self._prefix = array("i", full.encode(PREFIX, add_special_tokens=False).ids)
         self._suffix = array("i", full.encode(SUFFIX, add_special_tokens=False).ids)
         self._max_tokens = max_tokens
@@ -70,42 +74,79 @@ class Qwen3Prompt:
         `limits.overlong_prompt` says.
 
         Raises:
-            PromptTooLong: instruct and template alone do not fit.
+            PromptTooLong: the instruct alone does not fit, or a text far over the limit is not to be cut.
         """
         budget = min(limits.max_prompt_tokens or self._max_tokens, self._max_tokens) - self.template_tokens
+        self._check_instruct(instruct, budget)
         cut = limits.overlong_prompt == "cut"
-        queries = self._counter.cut_all("query", (pair.query for pair in pairs), limits.max_query_tokens)
+        queries = self._counter.cut_all("query", (pair.query for pair in pairs), limits.max_query_tokens, budget)
+        documents = self._counter.cut_all(
+            "document", (pair.document for pair in pairs), limits.max_document_tokens, budget
+        )
         if cut:
             queries = {key: self._fit(query, instruct, budget) for key, query in queries.items()}
-        documents = self._counter.cut_all("document", (pair.document for pair in pairs), limits.max_document_tokens)
+        else:
+            self._refuse_far_too_long(pairs, queries, documents, budget)
         bodies = self._plain.encode_batch(
             [_body(instruct, queries[pair.query].text, documents[pair.document].text) for pair in pairs],
             add_special_tokens=False,
         )
+        heads = {key: self._head(instruct, query.text) for key, query in queries.items()}
         return [
-            self._prompt(queries[pair.query], documents[pair.document], body.ids, budget if cut else None)
+            self._prompt(
+                queries[pair.query], documents[pair.document], heads[pair.query], body.ids, budget if cut else None
+            )
             for pair, body in zip(pairs, bodies, strict=True)
         ]
 
+    def _head(self, instruct: str, query: str) -> list[int]:
+        """What every body with this instruct and query begins with, whatever the document.
+
+        The last token is left out: with the beginning of most documents it becomes another one.
+        """
+        return self._plain.encode(_body(instruct, query, ""), add_special_tokens=False).ids[:-1]
+
+    def _check_instruct(self, instruct: str, budget: int) -> None:
+        tokens = self._counter.count(_body(readable_head(instruct, budget), "", ""))
+        if tokens > budget:
+            raise PromptTooLong(
+                f"The instruct with its labels has {tokens} tokens or more, and the served context leaves room for "
+                f"{budget}. Shorten the instruct."
+            )
+
+    def _refuse_far_too_long(
+        self,
+        pairs: Sequence[Pair],
+        queries: Mapping[str, CountedText],
+        documents: Mapping[str, CountedText],
+        budget: int,
+    ) -> None:
+        """Before anything is joined: what cannot fit is not tokenised once more for each document."""
+        for index, pair in enumerate(pairs):
+            tokens = queries[pair.query].tokens + documents[pair.document].tokens - MERGED_AT_MOST
+            if tokens > budget:
+                context = budget + self.template_tokens
+                raise PromptTooLong.of_document(index, tokens + self.template_tokens, context)
+
     def _fit(self, query: CountedText, instruct: str, budget: int) -> CountedText:
         """Cuts a query so that template, instruct and query fit with an empty document."""
-        while (excess := self._counter.count(_body(instruct, query.text, "")) - budget) > 0:
-            if not query.text:
-                raise PromptTooLong(
-                    f"The instruct with its labels has {budget + excess} tokens, and the served context leaves "
-                    f"room for {budget}. Shorten the instruct."
-                )
+        while (excess := self._counter.count(_body(instruct, query.text, "")) - budget) > 0 and query.text:
             query = self._counter.shorten(query, max(0, query.tokens - excess))
         return query
 
-    def _prompt(self, query: CountedText, document: CountedText, body: list[int], budget: int | None) -> EncodedPair:
+    def _prompt(
+        self, query: CountedText, document: CountedText, head: list[int], body: list[int], budget: int | None
+    ) -> EncodedPair:
         pair = Pair(query.text, document.text)
         if budget is not None and len(body) > budget:
             # The document is the end of the body, so the reference's cut on token ids is a cut of the document.
             document = replace(document, tokens=max(0, document.tokens - (len(body) - budget)))
             body = body[:budget]
         token_ids = self._prefix + array("i", body) + self._suffix
-        return EncodedPair(pair, token_ids, query.tokens, document.tokens, query.cuts + document.cuts)
+        # Found on token ids: a document may change more of the head's tokens than its last.
+        shared_len = len(self._prefix) + num_shared(head, body)
+        cuts = query.cuts + document.cuts
+        return EncodedPair(pair, token_ids, query.tokens, document.tokens, cuts, shared_len)
 
 
 def _body(instruct: str, query: str, document: str) -> str:

@@ -86,6 +86,9 @@ def _read_head(files: dict[str, Path], config: Qwen3Config, yes_id: int, no_id: 
         raise CheckpointInvalid(f"The weights lack {name}.")
     with safe_open(files[name], "pt") as shard:
         rows = shard.get_slice(name)
+        if tuple(rows.get_shape()) != (config.vocab_size, config.hidden_size):
+            expected = f"({config.vocab_size}, {config.hidden_size})"
+            raise CheckpointInvalid(f"{name} has shape {tuple(rows.get_shape())}, and config.json promises {expected}.")
         return torch.cat([rows[no_id : no_id + 1], rows[yes_id : yes_id + 1]]).float()
 
 

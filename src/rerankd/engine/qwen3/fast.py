@@ -1,0 +1,175 @@
+"""The forward pass that is served: as model.py, but nothing is computed twice.
+
+What the prompts of one query begin with (template, instruct, query) is computed once and attended to by every
+document; in the last layer only the last position is computed; query, key and value, and gate and up, are one
+product each. Tested against model.py, which is its specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, chain
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rerankd.engine.qwen3.model import Attention, DecoderLayer, Qwen3Reranker
+from rerankd.engine.qwen3.operations import Operations, Segments, TorchOperations
+from rerankd.engine.qwen3.prefixes import PrefixCache, TokenIds
+
+MAX_PREFIX_BYTES = 256_000_000
+"""For the 0.6B, prefixes of some 2,300 tokens in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt's token ids; the first `shared_len` of them are those of other prompts too."""
+
+    token_ids: Sequence[int]
+    shared_len: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A layer's weights, those of one input side by side: (outputs, inputs)."""
+
+    qkv: Tensor
+    output: Tensor
+    gate_up: Tensor
+    down: Tensor
+    input_norm: Tensor
+    post_norm: Tensor
+    qk_norm: Tensor  # (num_heads + num_kv_heads, head_dim)
+
+
+class SharedPrefixForward:
+    """Runs a network's weights. Not for several threads at a time.
+
+    Args:
+        network: its weights are rearranged in place: afterwards they are views, and it still works.
+    """
+
+    def __init__(self, network: Qwen3Reranker) -> None:
+        self.operations: Operations = TorchOperations()
+        self._network = network
+        self._config = network.config
+        self._layers = [_rearranged(layer) for layer in network.layers if isinstance(layer, DecoderLayer)]
+        self._prefixes = PrefixCache(MAX_PREFIX_BYTES)
+
+    @torch.inference_mode()
+    def __call__(self, prompts: Sequence[Prompt]) -> Tensor:
+        """logit(yes) − logit(no) after each prompt, (len(prompts),) float32 on the CPU."""
+        bases: dict[TokenIds, Tensor] = {}
+        segments = []
+        for prompt in prompts:
+            shared = tuple(prompt.token_ids[: prompt.shared_len])
+            if shared not in bases:
+                bases[shared] = self._prefix(shared)
+            segments.append((prompt.token_ids[prompt.shared_len :], bases[shared]))
+        last = self._forward(segments)
+        logits = self._network.norm(last).float() @ self._network.head.T  # (num_prompts, head_rows)
+        difference: Tensor = logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, 0]
+        return difference.cpu()
+
+    def _prefix(self, tokens: TokenIds) -> Tensor:
+        """Keys and values of a prefix, (num_layers, 2, len(tokens), num_kv_heads, head_dim)."""
+        entry = self._prefixes.get(tokens)
+        if entry is None:
+            entry = self._empty(len(tokens))
+            head = self._prefixes.longest_head(tokens)
+            known = 0 if head is None else head.shape[2]
+            if head is not None:
+                entry[:, :, :known] = head
+            if known < len(tokens):
+                self._forward([(tokens[known:], entry[:, :, :known])], keep=entry[:, :, known:])
+            self._prefixes.put(tokens, entry)
+        return entry
+
+    def _empty(self, num_tokens: int) -> Tensor:
+        config = self._config
+        shape = (config.num_hidden_layers, 2, num_tokens, config.num_key_value_heads, config.head_dim)
+        return self._network.embed_tokens.weight.new_empty(shape)
+
+    def _forward(self, segments: Sequence[tuple[Sequence[int], Tensor]], keep: Tensor | None = None) -> Tensor:
+        """The residual stream at the last position of each segment, before the last norm.
+
+        Args:
+            segments: (token ids, keys and values of what comes before them).
+            keep: where the keys and values of the one segment go; then there is nothing to return.
+        """
+        ops, eps = self.operations, self._config.rms_norm_eps
+        offsets = [0, *accumulate(len(tokens) for tokens, _ in segments)]
+        x, cos, sin = self._embed(segments)
+        last = torch.tensor(offsets[1:], device=x.device) - 1
+        delta: Tensor | None = None
+        for index, layer in enumerate(self._layers):
+            final = index == len(self._layers) - 1
+            hidden = ops.add_rmsnorm(x, delta, layer.input_norm, eps)
+            query, key, value = self._qkv(ops, layer, hidden, cos, sin)
+            if keep is not None:
+                keep[index, 0], keep[index, 1] = key, value
+                if final:
+                    return x
+            q_offsets = offsets
+            if final:  # nothing reads the other positions any more
+                query, x, q_offsets = query[last].contiguous(), x[last], list(range(len(segments) + 1))
+            known = [(base[index, 0], base[index, 1]) for _, base in segments]
+            attended = ops.attention(query, key, value, Segments(q_offsets, offsets, known))
+            delta = F.linear(attended, layer.output)
+            hidden = ops.add_rmsnorm(x, delta, layer.post_norm, eps)
+            delta = F.linear(ops.silu_mul(F.linear(hidden, layer.gate_up)), layer.down)
+        assert delta is not None
+        return x + delta
+
+    def _embed(self, segments: Sequence[tuple[Sequence[int], Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+        """Embeddings (T, hidden_size), and RoPE's cos and sin (T, head_dim / 2) float32."""
+        device = self._network.embed_tokens.weight.device
+        token_ids = torch.tensor(list(chain.from_iterable(tokens for tokens, _ in segments)), device=device)
+        position_ids = torch.cat(
+            [torch.arange(len(tokens), device=device) + base.shape[2] for tokens, base in segments]
+        )
+        half = torch.arange(0, self._config.head_dim, 2, device=device, dtype=torch.float32)
+        angles = position_ids[:, None].float() * self._config.rope_theta ** -(half / self._config.head_dim)
+        embedded: Tensor = self._network.embed_tokens(token_ids)
+        return embedded, angles.cos(), angles.sin()
+
+    def _qkv(
+        self, ops: Operations, layer: _Layer, hidden: Tensor, cos: Tensor, sin: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value, (T, heads, head_dim) each, as views of one product."""
+        num_heads = self._config.num_attention_heads
+        first_value = num_heads + self._config.num_key_value_heads
+        heads = F.linear(hidden, layer.qkv).view(len(hidden), -1, self._config.head_dim)
+        ops.norm_rope(heads[:, :first_value], layer.qk_norm, cos, sin, self._config.rms_norm_eps)
+        return heads[:, :num_heads], heads[:, num_heads:first_value], heads[:, first_value:]
+
+
+def _rearranged(layer: DecoderLayer) -> _Layer:
+    attention = layer.self_attn
+    return _Layer(
+        qkv=_joined(attention.q_proj, attention.k_proj, attention.v_proj),
+        output=attention.o_proj.weight,
+        gate_up=_joined(layer.mlp.gate_proj, layer.mlp.up_proj),
+        down=layer.mlp.down_proj.weight,
+        input_norm=layer.input_layernorm.weight,
+        post_norm=layer.post_attention_layernorm.weight,
+        qk_norm=_head_norms(attention),
+    )
+
+
+def _joined(*parts: nn.Linear) -> Tensor:
+    """One weight for several; the parts become views of it, so that no memory is used twice."""
+    joined = torch.cat([part.weight for part in parts])
+    first = 0
+    for part in parts:
+        part.weight = nn.Parameter(joined[first : first + part.out_features], requires_grad=False)
+        first += part.out_features
+    return joined
+
+
+def _head_norms(attention: Attention) -> Tensor:
+    num_heads = attention.q_proj.out_features // attention.head_dim
+    num_kv_heads = attention.k_proj.out_features // attention.head_dim
+    return torch.cat([attention.q_norm.weight.expand(num_heads, -1), attention.k_norm.weight.expand(num_kv_heads, -1)])

@@ -1,0 +1,261 @@
+// The operations between the matrix products of Qwen3 on CPU, in bfloat16, for AVX512_BF16.
+//
+// Each is one pass over memory where PyTorch's operators take several. Sums and exponentials are float32; what is
+// stored is bfloat16, rounded to nearest even. Rows are independent of each other, so results do not depend on what
+// else is in the batch. Compiled with: c++ -O3 -march=native -fopenmp -shared -fPIC.
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace {
+
+using bf16 = uint16_t;
+constexpr int LANES = 16;  // float32 values, or pairs of bfloat16, in a vector
+
+inline __m512 load(const bf16* p) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16));
+}
+
+inline void store(bf16* p, __m512 x) { _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh(x)); }
+
+inline __m512 exp_ps(__m512 x) {  // 2^(x·log2 e) by a polynomial on [-0.5, 0.5]; relative error below 2e-7
+    x = _mm512_max_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), _mm512_set1_ps(-126.f));
+    const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT);
+    const __m512 f = _mm512_sub_ps(x, whole);
+    __m512 y = _mm512_set1_ps(1.5403530e-4f);
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(1.3333558e-3f));
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(9.6181291e-3f));
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(5.5504109e-2f));
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(2.4022651e-1f));
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(6.9314718e-1f));
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(1.f));
+    return _mm512_scalef_ps(y, whole);
+}
+
+// rows × 16·VECTORS of S = Q Kᵀ. q: rows of head_dim, `stride` apart; panels: 16 keys each, [head_dim / 2][16] pairs.
+template <int ROWS, int VECTORS>
+void scores_tile(const bf16* const* q, const uint32_t* const* panels, int pairs, float* const* out, __m512 scale) {
+    __m512 sum[ROWS][VECTORS];
+    for (auto& row : sum)
+        for (auto& x : row) x = _mm512_setzero_ps();
+    for (int j = 0; j < pairs; ++j) {
+        __m512bh key[VECTORS];
+        for (int v = 0; v < VECTORS; ++v) key[v] = (__m512bh)_mm512_loadu_si512(panels[v] + j * LANES);
+        for (int r = 0; r < ROWS; ++r) {
+            const __m512bh x = (__m512bh)_mm512_set1_epi32(((const int32_t*)q[r])[j]);
+            for (int v = 0; v < VECTORS; ++v) sum[r][v] = _mm512_dpbf16_ps(sum[r][v], x, key[v]);
+        }
+    }
+    for (int r = 0; r < ROWS; ++r)
+        for (int v = 0; v < VECTORS; ++v) _mm512_storeu_ps(out[r] + v * LANES, _mm512_mul_ps(sum[r][v], scale));
+}
+
+template <int ROWS>
+void scores_rows(const bf16* const* q, const std::vector<const uint32_t*>& panels, int num_panels, int pairs,
+                 float* const* out, __m512 scale) {
+    int p = 0;
+    float* at[ROWS];
+    for (; p + 4 <= num_panels; p += 4) {
+        for (int r = 0; r < ROWS; ++r) at[r] = out[r] + p * LANES;
+        scores_tile<ROWS, 4>(q, &panels[p], pairs, at, scale);
+    }
+    for (; p < num_panels; ++p) {
+        for (int r = 0; r < ROWS; ++r) at[r] = out[r] + p * LANES;
+        scores_tile<ROWS, 1>(q, &panels[p], pairs, at, scale);
+    }
+}
+
+// Softmax of the first `n` values of s into p (bfloat16, unnormalised, zero up to `padded`); returns 1 / sum.
+float softmax_row(const float* s, bf16* p, int n, int padded) {
+    __m512 top = _mm512_set1_ps(-INFINITY);
+    for (int i = 0; i < n; i += LANES) {
+        const __mmask16 mask = n - i >= LANES ? 0xffff : (1u << (n - i)) - 1;
+        top = _mm512_mask_max_ps(top, mask, top, _mm512_loadu_ps(s + i));
+    }
+    const __m512 max = _mm512_set1_ps(_mm512_reduce_max_ps(top));
+    __m512 total = _mm512_setzero_ps();
+    for (int i = 0; i < padded; i += LANES) {
+        const __mmask16 mask = n - i >= LANES ? 0xffff : n > i ? (1u << (n - i)) - 1 : 0;
+        const __m512 e = _mm512_maskz_mov_ps(mask, exp_ps(_mm512_sub_ps(_mm512_loadu_ps(s + i), max)));
+        total = _mm512_add_ps(total, e);
+        store(p + i, e);
+    }
+    return 1.f / _mm512_reduce_add_ps(total);
+}
+
+// rows of O = P V. values: pairs of keys, [head_dim][2] each; head_dim = 16·VECTORS.
+template <int ROWS, int VECTORS>
+void weighted_sum(const bf16* const* p, const std::vector<const uint32_t*>& values, int num_pairs, bf16* const* out,
+                  const float* norm) {
+    __m512 sum[ROWS][VECTORS];
+    for (auto& row : sum)
+        for (auto& x : row) x = _mm512_setzero_ps();
+    for (int j = 0; j < num_pairs; ++j) {
+        const uint32_t* value = values[j / 8] + (j % 8) * VECTORS * LANES;
+        __m512bh v[VECTORS];
+        for (int c = 0; c < VECTORS; ++c) v[c] = (__m512bh)_mm512_loadu_si512(value + c * LANES);
+        for (int r = 0; r < ROWS; ++r) {
+            const __m512bh x = (__m512bh)_mm512_set1_epi32(((const int32_t*)p[r])[j]);
+            for (int c = 0; c < VECTORS; ++c) sum[r][c] = _mm512_dpbf16_ps(sum[r][c], x, v[c]);
+        }
+    }
+    for (int r = 0; r < ROWS; ++r)
+        for (int c = 0; c < VECTORS; ++c)
+            store(out[r] + c * LANES, _mm512_mul_ps(sum[r][c], _mm512_set1_ps(norm[r])));
+}
+
+// 16 keys (fewer at the end: zeros) → one panel of keys and one of values.
+void pack(const bf16* const* keys, const bf16* const* values, int n, int head_dim, uint32_t* k, uint32_t* v) {
+    const int pairs = head_dim / 2;
+    if (n < LANES) {
+        memset(k, 0, pairs * LANES * 4);
+        memset(v, 0, pairs * LANES * 4);
+    }
+    for (int i = 0; i < n; ++i)
+        for (int j = 0; j < pairs; ++j) k[j * LANES + i] = ((const uint32_t*)keys[i])[j];
+    for (int i = 0; i < n; i += 2)
+        for (int c = 0; c < head_dim; ++c)
+            v[i / 2 * head_dim + c] = values[i][c] | (i + 1 < n ? (uint32_t)values[i + 1][c] << 16 : 0);
+}
+
+constexpr int ROWS = 6;  // query rows of a tile: 6 × 4 sums stay in registers
+
+}  // namespace
+
+extern "C" {
+
+// x += delta (if given); out = x / rms(x) × weight. (num_rows, size) each.
+void add_rmsnorm(bf16* x, const bf16* delta, const bf16* weight, bf16* out, int64_t num_rows, int64_t size, float eps) {
+#pragma omp parallel for schedule(static)
+    for (int64_t row = 0; row < num_rows; ++row) {
+        bf16* at = x + row * size;
+        __m512 squares = _mm512_setzero_ps();
+        for (int64_t i = 0; i < size; i += LANES) {
+            __m512 value = load(at + i);
+            if (delta) {
+                store(at + i, _mm512_add_ps(value, load(delta + row * size + i)));
+                value = load(at + i);
+            }
+            squares = _mm512_fmadd_ps(value, value, squares);
+        }
+        const __m512 scale = _mm512_set1_ps(1.f / std::sqrt(_mm512_reduce_add_ps(squares) / size + eps));
+        for (int64_t i = 0; i < size; i += LANES)
+            store(out + row * size + i, _mm512_mul_ps(_mm512_mul_ps(load(at + i), scale), load(weight + i)));
+    }
+}
+
+// In place on the first num_heads heads of each row of qkv: RMSNorm of the head, then RoPE.
+// weights: (num_heads, head_dim); cos, sin: (num_rows, head_dim / 2) float32.
+void norm_rope(bf16* qkv, const bf16* weights, const float* cos, const float* sin, int64_t num_rows, int64_t row_size,
+               int64_t num_heads, int64_t head_dim, float eps) {
+    const int64_t half = head_dim / 2;
+#pragma omp parallel for schedule(static)
+    for (int64_t row = 0; row < num_rows; ++row)
+        for (int64_t head = 0; head < num_heads; ++head) {
+            bf16* at = qkv + row * row_size + head * head_dim;
+            const bf16* weight = weights + head * head_dim;
+            __m512 squares = _mm512_setzero_ps();
+            for (int64_t i = 0; i < head_dim; i += LANES) squares = _mm512_fmadd_ps(load(at + i), load(at + i), squares);
+            const __m512 scale = _mm512_set1_ps(1.f / std::sqrt(_mm512_reduce_add_ps(squares) / head_dim + eps));
+            for (int64_t i = 0; i < half; i += LANES) {
+                const __m512 left = _mm512_mul_ps(_mm512_mul_ps(load(at + i), scale), load(weight + i));
+                const __m512 right = _mm512_mul_ps(_mm512_mul_ps(load(at + half + i), scale), load(weight + half + i));
+                const __m512 c = _mm512_loadu_ps(cos + row * half + i), s = _mm512_loadu_ps(sin + row * half + i);
+                store(at + i, _mm512_fmsub_ps(left, c, _mm512_mul_ps(right, s)));
+                store(at + half + i, _mm512_fmadd_ps(right, c, _mm512_mul_ps(left, s)));
+            }
+        }
+}
+
+// out = silu(gate) × up; gate_up: (num_rows, 2 × size).
+void silu_mul(const bf16* gate_up, bf16* out, int64_t num_rows, int64_t size) {
+#pragma omp parallel for schedule(static)
+    for (int64_t row = 0; row < num_rows; ++row)
+        for (int64_t i = 0; i < size; i += LANES) {
+            const __m512 gate = load(gate_up + row * 2 * size + i), up = load(gate_up + row * 2 * size + size + i);
+            const __m512 one = _mm512_set1_ps(1.f);
+            const __m512 sigmoid =
+                _mm512_div_ps(one, _mm512_add_ps(one, exp_ps(_mm512_sub_ps(_mm512_setzero_ps(), gate))));
+            store(out + row * size + i, _mm512_mul_ps(_mm512_mul_ps(gate, sigmoid), up));
+        }
+}
+
+// Causal attention of each document over its prefix and itself; head_dim must be 128.
+//
+// q: rows of q_stride, head h at h × head_dim; k, v: rows of kv_stride likewise. Document i is the rows
+// k_offsets[i] to k_offsets[i + 1] of k and v; its queries are the rows q_offsets[i] to q_offsets[i + 1] of q, and
+// are its last positions. prefix_k, prefix_v: (prefix length, num_kv_heads, head_dim) of each document.
+void attention(const bf16* q, const bf16* k, const bf16* v, bf16* out, const bf16* const* prefix_k,
+               const bf16* const* prefix_v, const int64_t* prefix_lengths, const int64_t* q_offsets,
+               const int64_t* k_offsets, int64_t num_documents, int64_t q_stride, int64_t kv_stride, int64_t num_heads,
+               int64_t num_kv_heads, int64_t head_dim) {
+    const int64_t group = num_heads / num_kv_heads;
+    const int64_t panel_size = head_dim / 2 * LANES;
+    const __m512 scale = _mm512_set1_ps(1.f / std::sqrt((float)head_dim));
+#pragma omp parallel
+    {
+        std::vector<uint32_t> packed;
+        std::vector<float> scores;
+        std::vector<bf16> weights;
+        std::vector<const uint32_t*> key_panels, value_panels;
+#pragma omp for schedule(dynamic, 4)
+        for (int64_t task = 0; task < num_documents * num_kv_heads; ++task) {
+            const int64_t document = task / num_kv_heads, kv_head = task % num_kv_heads;
+            const int64_t prefix = prefix_lengths[document];
+            const int64_t own = k_offsets[document + 1] - k_offsets[document];
+            const int64_t num_queries = q_offsets[document + 1] - q_offsets[document];
+            const int64_t keys = prefix + own, num_panels = (keys + LANES - 1) / LANES;
+            packed.resize(num_panels * panel_size * 2);
+            key_panels.resize(num_panels);
+            value_panels.resize(num_panels);
+            for (int64_t p = 0; p < num_panels; ++p) {
+                const bf16 *key_rows[LANES], *value_rows[LANES];
+                const int n = std::min<int64_t>(LANES, keys - p * LANES);
+                for (int i = 0; i < n; ++i) {
+                    const int64_t key = p * LANES + i;
+                    const bool shared = key < prefix;
+                    const int64_t at = shared ? (key * num_kv_heads + kv_head) * head_dim
+                                              : (k_offsets[document] + key - prefix) * kv_stride + kv_head * head_dim;
+                    key_rows[i] = (shared ? prefix_k[document] : k) + at;
+                    value_rows[i] = (shared ? prefix_v[document] : v) + at;
+                }
+                uint32_t* to = packed.data() + p * panel_size * 2;
+                pack(key_rows, value_rows, n, head_dim, to, to + panel_size);
+                key_panels[p] = to;
+                value_panels[p] = to + panel_size;
+            }
+            const int64_t width = num_panels * LANES;
+            scores.resize(ROWS * width);
+            weights.resize(ROWS * width);
+            const int64_t rows = num_queries * group;  // the heads of a position lie side by side
+            for (int64_t row = 0; row < rows; row += ROWS) {
+                const int n = std::min<int64_t>(ROWS, rows - row);
+                const bf16 *q_rows[ROWS], *p_rows[ROWS];
+                float *s_rows[ROWS], norm[ROWS];
+                bf16* out_rows[ROWS];
+                int seen[ROWS];
+                for (int r = 0; r < ROWS; ++r) {
+                    const int64_t i = row + std::min(r, n - 1);  // the last tile repeats its last row
+                    const int64_t position = q_offsets[document] + i / group, head = kv_head * group + i % group;
+                    q_rows[r] = q + position * q_stride + head * head_dim;
+                    out_rows[r] = out + (position * num_heads + head) * head_dim;
+                    s_rows[r] = scores.data() + r * width;
+                    p_rows[r] = weights.data() + r * width;
+                    seen[r] = keys - num_queries + i / group + 1;
+                }
+                const int num_seen = seen[ROWS - 1], tile_panels = (num_seen + LANES - 1) / LANES;
+                scores_rows<ROWS>(q_rows, key_panels, tile_panels, head_dim / 2, s_rows, scale);
+                for (int r = 0; r < ROWS; ++r)
+                    norm[r] = softmax_row(s_rows[r], (bf16*)p_rows[r], seen[r], tile_panels * LANES);
+                weighted_sum<3, 8>(p_rows, value_panels, (num_seen + 1) / 2, out_rows, norm);
+                if (n > 3) weighted_sum<3, 8>(p_rows + 3, value_panels, (num_seen + 1) / 2, out_rows + 3, norm + 3);
+            }
+        }
+    }
+}
+}

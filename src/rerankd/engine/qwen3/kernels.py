@@ -1,0 +1,121 @@
+"""Operations for bfloat16 on CPU, in C++ (kernels.cpp), compiled on the user's machine for its processor.
+
+Without a C++ compiler, or without AVX512_BF16, there are none: `TorchOperations` does the same, slower.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rerankd.engine.qwen3.operations import Segments
+
+logger = logging.getLogger(__name__)
+
+SOURCE = Path(__file__).with_name("kernels.cpp")
+FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-w")
+HEAD_DIM = 128
+
+
+def build_kernels() -> KernelOperations | None:
+    """Compiles once per processor and source, in some seconds; None, with the reason in the log, where it can't."""
+    if platform.system() != "Linux" or not torch.cpu.get_capabilities().get("avx512_bf16"):
+        logger.info("No kernels: they need Linux on a processor with AVX512_BF16. The plain operations run.")
+        return None
+    compiler = next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None)
+    if compiler is None:
+        logger.warning("No kernels: there is no C++ compiler (apt install g++). The plain operations run, slower.")
+        return None
+    try:
+        return KernelOperations(ctypes.CDLL(str(_compile(compiler))))
+    except (OSError, subprocess.CalledProcessError) as error:
+        detail = getattr(error, "stderr", None) or str(error)
+        logger.warning("No kernels: %s failed (%s). The plain operations run, slower.", compiler, detail[:500])
+        return None
+
+
+def _compile(compiler: str) -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rerankd"
+    processor = str(sorted(torch.cpu.get_capabilities().items()))
+    key = hashlib.sha256(f"{SOURCE.read_text()}{FLAGS}{compiler}{processor}".encode()).hexdigest()[:16]
+    library = cache / f"kernels-{key}.so"
+    if not library.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as folder:
+            built = Path(folder) / library.name
+            command = [compiler, *FLAGS, str(SOURCE), "-o", str(built)]
+            subprocess.run(command, check=True, capture_output=True, text=True)
+            built.rename(library)
+    return library
+
+
+class KernelOperations:
+    """Implements `operations.Operations` for contiguous bfloat16 rows and heads of 128."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
+
+    def add_rmsnorm(self, x: Tensor, delta: Tensor | None, weight: Tensor, eps: float) -> Tensor:
+        output = torch.empty_like(x)
+        self._library.add_rmsnorm(
+            _at(x),
+            _at(delta) if delta is not None else None,
+            _at(weight),
+            _at(output),
+            _int(x.shape[0]),
+            _int(x.shape[1]),
+            ctypes.c_float(eps),
+        )
+        return output
+
+    def norm_rope(self, heads: Tensor, weight: Tensor, cos: Tensor, sin: Tensor, eps: float) -> None:
+        num_rows, num_heads, head_dim = heads.shape
+        self._library.norm_rope(
+            *(_at(heads), _at(weight), _at(cos), _at(sin)),
+            *(_int(num_rows), _int(heads.stride(0)), _int(num_heads), _int(head_dim)),
+            ctypes.c_float(eps),
+        )
+
+    def silu_mul(self, gate_up: Tensor) -> Tensor:
+        output = gate_up.new_empty(gate_up.shape[0], gate_up.shape[1] // 2)
+        self._library.silu_mul(_at(gate_up), _at(output), _int(output.shape[0]), _int(output.shape[1]))
+        return output
+
+    def attention(self, query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Tensor:
+        num_queries, num_heads, head_dim = query.shape
+        output = query.new_empty(num_queries, num_heads * head_dim)
+        prefixes = segments.prefixes
+        self._library.attention(
+            *(_at(query), _at(key), _at(value), _at(output)),
+            _longs([keys.data_ptr() for keys, _ in prefixes]),
+            _longs([values.data_ptr() for _, values in prefixes]),
+            _longs([keys.shape[0] for keys, _ in prefixes]),
+            _longs(segments.q_offsets),
+            _longs(segments.k_offsets),
+            *(_int(len(prefixes)), _int(query.stride(0)), _int(key.stride(0))),
+            *(_int(num_heads), _int(key.shape[1]), _int(head_dim)),
+        )
+        return output
+
+
+def _at(tensor: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
+def _int(value: int) -> ctypes.c_int64:
+    return ctypes.c_int64(value)
+
+
+def _longs(values: Sequence[int]) -> ctypes.Array[ctypes.c_int64]:
+    return (ctypes.c_int64 * len(values))(*values)

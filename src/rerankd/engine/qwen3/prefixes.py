@@ -1,0 +1,54 @@
+"""The keys and values of recent prefixes: what many prompts begin with is computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TokenIds = tuple[int, ...]
+
+
+class PrefixCache:
+    """Least recently used prefixes, by their token ids, up to a number of bytes.
+
+    The tensors are (num_layers, 2, num_tokens, num_kv_heads, head_dim): keys and values after RoPE.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._entries: dict[TokenIds, Tensor] = {}  # the most recently used last
+
+    def get(self, prefix: TokenIds) -> Tensor | None:
+        """The prefix's keys and values, if they are kept."""
+        entry = self._entries.pop(prefix, None)
+        if entry is not None:
+            self._entries[prefix] = entry
+        return entry
+
+    def longest_head(self, prefix: TokenIds) -> Tensor | None:
+        """What a kept prefix has in common with this one: keys and values do not depend on what comes later."""
+        best: Tensor | None = None
+        length = 0
+        for tokens, entry in self._entries.items():
+            shared = num_shared(tokens, prefix)
+            if shared > length:
+                best, length = entry, shared
+        return None if best is None else best[:, :, :length]
+
+    def put(self, prefix: TokenIds, entry: Tensor) -> None:
+        """Keeps an entry, and drops the least recently used ones that no longer fit."""
+        self._entries[prefix] = entry
+        self._bytes += entry.nbytes
+        while self._bytes > self._max_bytes and len(self._entries) > 1:
+            oldest = next(iter(self._entries))
+            self._bytes -= self._entries.pop(oldest).nbytes
+
+
+def num_shared(left: Sequence[int], right: Sequence[int]) -> int:
+    """How many elements both begin with."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False)))

@@ -1,0 +1,108 @@
+"""`rerankd rank`, run as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import Server
+
+QUERY = "What is the capital of China?"
+LINES = "Paris is the capital of France.\n\nThe capital of China is Beijing.\nGravity is a force.\n"
+
+
+def rank(*arguments: str, stdin: str = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "rerankd", "rank", *arguments]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120, cwd=cwd)
+
+
+def ranked(*arguments: str, stdin: str = "", cwd: Path | None = None) -> list[dict[str, object]]:
+    done = rank(*arguments, "--json", stdin=stdin, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    results: list[dict[str, object]] = json.loads(done.stdout)["results"]
+    return results
+
+
+def test_ranks_the_lines_of_stdin() -> None:
+    results = ranked(QUERY, "--model", "embedded", stdin=LINES)
+    assert [result["source"] for result in results] == ["stdin:3", "stdin:1", "stdin:4"]
+    assert results[0]["document"] == "The capital of China is Beijing."
+    assert results[0]["index"] == 1  # the empty line is no document
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "china.txt").write_text("The capital of China\nis Beijing.")
+    (tmp_path / "france.md").write_text("Paris is the capital of France.")
+    (tmp_path / "notes.jsonl").write_text('"Gravity is a force."\n{"text": "Beijing is the capital of China."}\n')
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG\0\0")
+    (tmp_path / ".hidden").write_text("The capital of China is Beijing.")
+    return tmp_path
+
+
+def test_a_folder_gives_its_text_files_whole(folder: Path, embedded_server: Server) -> None:
+    server = ("--url", embedded_server.url, "--api-key", embedded_server.key)
+    results = ranked(QUERY, ".", *server, cwd=folder)
+    assert {result["source"] for result in results} == {"china.txt", "france.md", "notes.jsonl"}
+    assert results[0]["document"] == "The capital of China\nis Beijing."
+
+
+def test_files_lines_and_jsonl_mix(folder: Path, embedded_server: Server) -> None:
+    server = ("--url", embedded_server.url + "/v1/", "--api-key", embedded_server.key)
+    results = ranked(QUERY, "notes.jsonl", "china.txt", *server, cwd=folder)
+    assert {result["source"] for result in results} == {"notes.jsonl:1", "notes.jsonl:2", "china.txt:1", "china.txt:2"}
+    assert ranked(QUERY, "china.txt", "--whole", *server, cwd=folder)[0]["source"] == "china.txt"
+
+
+def test_local_and_remote_give_the_same_scores(embedded_server: Server) -> None:
+    local = ranked(QUERY, "--model", "embedded", stdin=LINES)
+    remote = ranked(QUERY, "--url", embedded_server.url, "--api-key", embedded_server.key, stdin=LINES)
+    assert [result["source"] for result in local] == [result["source"] for result in remote]
+    for ours, theirs in zip(local, remote, strict=True):
+        assert ours["logit"] == pytest.approx(theirs["logit"], abs=1e-4)
+        assert ours["score"] == pytest.approx(theirs["score"], abs=1e-4)
+
+
+def test_the_table_shows_bars_scores_and_sources(embedded_server: Server) -> None:
+    server = ("--url", embedded_server.url, "--api-key", embedded_server.key)
+    done = rank(QUERY, "--top-n", "2", *server, stdin=LINES)
+    assert done.returncode == 0, done.stderr
+    header, first, second, caption = (line.rstrip() for line in done.stdout.splitlines())
+    assert header.split() == ["#", "score", "source", "document"]
+    assert first.startswith("1  0.99") and "█" in first and "stdin:3" in first and "Beijing" in first
+    assert second.startswith("2  ") and "Paris" in second
+    assert caption == "scored by all-MiniLM-L6-v2"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["no-such-file"], "no-such-file cannot be read: No such file or directory."),
+        (["-"], "There are no documents in -."),
+        (["bad.jsonl"], "bad.jsonl:2 is neither a string nor an object with the string 'text'."),
+        (["broken.jsonl"], "broken.jsonl:1 is not JSON"),
+        (["picture.png"], "picture.png is not text in UTF-8."),
+        (["lines", "--url", "http://127.0.0.1:9"], "http://127.0.0.1:9/v1/rerank cannot be reached"),
+        (["lines", "--model", "./nowhere"], "There is no folder"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_1(arguments: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_text('"fine"\n{"title": "no text"}\n')
+    (tmp_path / "broken.jsonl").write_text("{")
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG\0\0")
+    (tmp_path / "lines").write_text("a line")
+    done = rank("query", *arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_wrong_key_is_told(embedded_server: Server) -> None:
+    done = rank("query", "--url", embedded_server.url, "--api-key", "wrong", stdin="a\n")
+    assert done.returncode == 1
+    assert "answered 401: The API key is not valid." in done.stderr

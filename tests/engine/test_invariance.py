@@ -1,0 +1,95 @@
+"""A pair's logit is its own: not its neighbours', not its place's, not the batch's."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rerankd.engine import engine as engine_module
+from rerankd.engine.engine import Engine
+from rerankd.engine.qwen3.reranker import Qwen3Model
+from rerankd.engine.qwen3.weights import load_reranker
+from rerankd.types import EncodedPair, Pair
+
+TOLERANCE = 1e-4
+
+
+def prompt(shared_len: int, own_len: int, query: int) -> EncodedPair:
+    """Random token ids, always the same for the same arguments; those of one query begin with the same ones."""
+    of_query, own = random.Random(query), random.Random(f"{shared_len} {own_len} {query}")
+    token_ids = [of_query.randrange(151643) for _ in range(shared_len)] + [
+        own.randrange(151643) for _ in range(own_len)
+    ]
+    return EncodedPair(Pair("", ""), token_ids, 0, 0, shared_len=shared_len)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_checkpoint: Path) -> Qwen3Model:
+    return Qwen3Model("tiny", tiny_checkpoint, torch.device("cpu"), torch.float32, lambda done, in_all: None)
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_checkpoint: Path) -> Callable[[EncodedPair], float]:
+    """A prompt's logit from the plain network in a batch of one, computed once."""
+    config = json.loads((tiny_checkpoint / "config.json").read_text())
+    network = load_reranker(
+        tiny_checkpoint, config, 9693, 2152, torch.float32, torch.device("cpu"), lambda done, in_all: None
+    )
+    known: dict[tuple[int, ...], float] = {}
+
+    def logit(pair: EncodedPair) -> float:
+        key = tuple(pair.token_ids)
+        if key not in known:
+            known[key] = network([pair.token_ids]).item()
+        return known[key]
+
+    return logit
+
+
+@pytest.fixture(scope="module")
+def engine(model: Qwen3Model) -> Iterator[Engine]:
+    engine = Engine(model)
+    yield engine
+    engine.close()
+
+
+PROMPTS = st.builds(prompt, st.integers(0, 150), st.integers(1, 150), st.integers(0, 2))
+
+
+@settings(deadline=None, max_examples=25)
+@given(batch=st.lists(PROMPTS, min_size=1, max_size=12))
+def test_a_batch_gives_each_prompt_its_own_logit(
+    model: Qwen3Model, alone: Callable[[EncodedPair], float], batch: list[EncodedPair]
+) -> None:
+    assert model.logits(batch) == pytest.approx([alone(pair) for pair in batch], rel=0, abs=TOLERANCE)
+
+
+@settings(deadline=None, max_examples=15)
+@given(requests=st.lists(st.lists(PROMPTS, min_size=1, max_size=8), min_size=2, max_size=6))
+def test_requests_that_run_together_do_not_touch_each_other(
+    engine: Engine, alone: Callable[[EncodedPair], float], requests: list[list[EncodedPair]]
+) -> None:
+    with ThreadPoolExecutor(len(requests)) as threads:
+        futures = [threads.submit(lambda pairs: engine.submit(pairs).result(60), pairs) for pairs in requests]
+    for pairs, future in zip(requests, futures, strict=True):
+        assert future.result() == pytest.approx([alone(pair) for pair in pairs], rel=0, abs=TOLERANCE)
+
+
+def test_neither_order_nor_batch_size_matters(
+    engine: Engine, alone: Callable[[EncodedPair], float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = [prompt(shared_len, own_len, 9) for shared_len in (0, 1, 60) for own_len in (1, 2, 64, 240)]
+    expected = [alone(pair) for pair in pairs]
+    assert max(expected) - min(expected) > 1, "logits this close together would agree by accident"
+    for max_tokens in (1, 200, 400, 10_000):
+        monkeypatch.setattr(engine_module, "MAX_BATCH_TOKENS", max_tokens)
+        assert engine.submit(pairs).result(60) == pytest.approx(expected, rel=0, abs=TOLERANCE)
+        assert engine.submit(pairs[::-1]).result(60) == pytest.approx(expected[::-1], rel=0, abs=TOLERANCE)

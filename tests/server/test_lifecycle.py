@@ -1,0 +1,313 @@
+"""Loading, failing, full, hung up, shutting down: each request still gets its own answer, or is told when to come back.
+
+Where a fault has to be made to happen, the server runs in this process around a fake model.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from surfaces import ALL, ONE_EACH, RERANK, Surface
+
+from conftest import Server
+from rerankd.config import ServerSettings
+from rerankd.engine.engine import MAX_BATCH_TOKENS, Engine
+from rerankd.server.app import create_app
+from rerankd.server.served import ServedModel
+from rerankd.types import EncodedPair, Limits, LoadProgress, ModelInfo, Pair
+
+
+class FakeModel:
+    """Each pair fills a batch, and its logit is its document's number. `gate`: closed, the model stands still.
+
+    seen: the documents that it was given. fault: what it does with a document, before its number is read.
+    """
+
+    info = ModelInfo("fake", "qwen3", "none", 8192, "cpu", "float32", 1, "nowhere")
+
+    def __init__(self, fault: Callable[[str], None] = lambda document: None) -> None:
+        self.fault = fault
+        self.seen: list[str] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.running = threading.Event()
+
+    def encode(self, pairs: Sequence[Pair], instruct: str, limits: Limits) -> list[EncodedPair]:
+        return [EncodedPair(pair, range(MAX_BATCH_TOKENS), 1, 1) for pair in pairs]
+
+    def logits(self, batch: Sequence[EncodedPair]) -> list[float]:
+        self.seen += [item.pair.document for item in batch]
+        self.running.set()
+        assert self.gate.wait(30)
+        for item in batch:
+            self.fault(item.pair.document)
+        return [float(item.pair.document) for item in batch]
+
+
+@contextmanager
+def serving(start: Callable[[LoadProgress], Engine], wait: bool = True) -> Iterator[httpx.Client]:
+    """A server in this process, on a port of its own; `start` makes its engine."""
+    app = create_app(ServerSettings(), ServedModel(start, "fake", ()))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, ws="none"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        _wait_until(lambda: server.started)
+        host, port = server.servers[0].sockets[0].getsockname()[:2]
+        with httpx.Client(base_url=f"http://{host}:{port}", timeout=60) as client:
+            if wait:
+                _wait_until(lambda: client.get("/health").status_code == 200)
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join(60)
+    assert not thread.is_alive()
+
+
+def _wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.01)
+
+
+def _numbered(surface: Surface, *numbers: float) -> Any:
+    return surface.body(documents=[str(number) for number in numbers])
+
+
+# Loading.
+
+
+@pytest.mark.parametrize("surface", ALL, ids=str)
+def test_while_loading_every_dialect_says_when_to_come_back(surface: Surface) -> None:
+    loaded = threading.Event()
+
+    def start(progress: LoadProgress) -> Engine:
+        progress("loading the weights", 0.25)
+        assert loaded.wait(30)
+        return Engine(FakeModel())
+
+    with serving(start, wait=False) as client:
+        health = client.get("/health")
+        assert health.status_code == 503
+        assert health.json() == {"status": "loading", "stage": "loading the weights", "progress": 0.25}
+        assert int(health.headers["retry-after"]) >= 1
+        models = client.get("/v1/models")
+        assert models.status_code == 503 and "loading" in models.json()["error"]["message"]
+        assert client.get("/version").status_code == 200
+        told = surface.error(client.post(surface.path, json=surface.body()), 503)
+        assert "loading the weights" in told and "25%" in told
+        surface.error(client.post(surface.path, content=b"{"), 400)  # a bad request stays one
+        loaded.set()
+        _wait_until(lambda: client.get("/health").status_code == 200)
+        assert client.get("/health").json()["status"] == "ok"
+        assert len(surface.scores(client.post(surface.path, json=_numbered(surface, 1, 2)))) == 2
+
+
+def test_nobody_is_sent_away_for_hours() -> None:
+    """After a long download, the first per mille of the weights says nothing about the time that is left."""
+    loaded = threading.Event()
+
+    def start(progress: LoadProgress) -> Engine:
+        progress("loading the weights", 1e-6)
+        assert loaded.wait(30)
+        return Engine(FakeModel())
+
+    with serving(start, wait=False) as client:
+        response = client.post(RERANK.path, json=RERANK.body())
+        loaded.set()
+    assert 1 <= int(response.headers["retry-after"]) <= 300
+
+
+@pytest.mark.parametrize("fault", ["no such folder", "no checkpoint in it", "random weights", "not a Qwen3"])
+def test_a_model_that_cannot_be_served_ends_the_process(fault: str, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    if fault == "random weights":
+        folder = tiny_checkpoint  # ranks at random, so it fails the known-answer check
+    elif fault != "no such folder":
+        folder.mkdir()
+        if fault == "not a Qwen3":
+            (folder / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    command = [sys.executable, "-m", "rerankd", "serve", "--port", "0", "--model", str(folder), "--dtype", "float32"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr + done.stdout
+    reasons = [line for line in done.stderr.splitlines() if line.startswith("rerankd serve: ")]
+    assert len(reasons) == 1 and done.stderr.endswith(f"{reasons[0]}\n")
+    assert ("known-answer check" if fault == "random weights" else folder.name) in reasons[0]
+
+
+def test_a_port_in_use_is_told(embedded_server: Server) -> None:
+    port = str(httpx.URL(embedded_server.url).port)
+    command = [sys.executable, "-m", "rerankd", "serve", "--port", port, "--model", "embedded"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode not in (0, -6, -11)
+    assert "in use" in done.stderr and "Traceback" not in done.stderr
+
+
+# Full, failing, hung up.
+
+
+def test_a_full_queue_refuses_and_keeps_answering() -> None:
+    model = FakeModel()
+    model.gate.clear()
+    with serving(lambda progress: Engine(model, max_waiting=1)) as client, ThreadPoolExecutor() as pool:
+        accepted = pool.submit(client.post, RERANK.path, json=_numbered(RERANK, 1, 2))
+        assert model.running.wait(20)
+        for surface in ALL:
+            refused = client.post(surface.path, json=_numbered(surface, 5))
+            assert "queue is full" in surface.error(refused, 503)
+        assert client.get("/health").status_code == 200
+        model.gate.set()
+        assert [index for index, _ in RERANK.scores(accepted.result(20))] == [1, 0]
+        assert len(RERANK.scores(client.post(RERANK.path, json=_numbered(RERANK, 6)))) == 1
+    assert model.seen == ["1", "2", "6"]
+
+
+@pytest.mark.parametrize("surface", ONE_EACH, ids=str)
+@pytest.mark.parametrize("fault", ["raises", "nan"])
+def test_a_model_that_fails_spoils_one_request_only(surface: Surface, fault: str) -> None:
+    def break_on_13(document: str) -> None:
+        if document == "13":
+            raise RuntimeError("CUDA error at /secret/path")
+
+    number = "13" if fault == "raises" else "nan"
+    with serving(lambda progress: Engine(FakeModel(break_on_13))) as client, ThreadPoolExecutor() as pool:
+        good = [pool.submit(client.post, surface.path, json=_numbered(surface, value, 2)) for value in range(6)]
+        bad = client.post(surface.path, json=surface.body(documents=["1", number]))
+        surface.error(bad, 500)
+        assert "secret" not in bad.text and "CUDA" not in bad.text
+        for future in good:
+            assert len(surface.scores(future.result(20))) == 2
+
+
+def test_a_caller_that_hangs_up_frees_its_work(caplog: pytest.LogCaptureFixture) -> None:
+    model = FakeModel()
+    model.gate.clear()
+    with caplog.at_level(logging.INFO, "rerankd"), serving(lambda progress: Engine(model)) as client:
+        with pytest.raises(httpx.ReadTimeout):
+            client.post(RERANK.path, json=_numbered(RERANK, *range(50)), timeout=httpx.Timeout(20, read=0.5))
+        _wait_until(lambda: "the caller hung up" in caplog.text)
+        model.gate.set()
+        assert len(RERANK.scores(client.post(RERANK.path, json=_numbered(RERANK, 99)))) == 1
+    assert model.seen == ["0", "99"]  # 1 to 49 were never computed
+
+
+@pytest.mark.parametrize("surface", ONE_EACH, ids=str)
+def test_a_body_that_stops_in_the_middle(surface: Surface, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rerankd.server.body.CHUNK_TIMEOUT_S", 0.2)
+    content = json.dumps(_numbered(surface, 1, 2)).encode()
+
+    def sent_slowly(pause_s: float) -> Iterator[bytes]:
+        yield content[:10]
+        time.sleep(pause_s)
+        yield content[10:]
+
+    with serving(lambda progress: Engine(FakeModel())) as client:
+        headers = {"content-type": "application/json", "content-length": str(len(content))}
+        in_time = client.post(surface.path, content=sent_slowly(0.01), headers=headers)
+        assert len(surface.scores(in_time)) == 2
+        too_late = client.post(surface.path, content=sent_slowly(1), headers=headers)
+        assert "after 10 bytes" in surface.error(too_late, 408)
+
+
+# Shutting down.
+
+
+@pytest.mark.slow
+def test_sigterm_answers_what_has_come_and_then_ends(
+    start_server: Callable[..., Server], tiny_checkpoint: Path
+) -> None:
+    options = ("--model", str(tiny_checkpoint), "--device", "cpu", "--dtype", "float32", "--skip-self-test")
+    server = start_server(*options)
+    documents = [f"{number}" + " the" * 1000 for number in range(20)]
+    sent = threading.Semaphore(0)
+
+    def trace(event: str, _: Any) -> None:
+        if event == "http11.send_request_body.complete":
+            sent.release()
+
+    limits = httpx.Limits(max_connections=None)
+    with httpx.Client(base_url=server.url, timeout=120, limits=limits) as client, ThreadPoolExecutor(len(ALL)) as pool:
+        answers = {
+            surface: pool.submit(
+                client.post, surface.path, json=surface.body(documents=documents), extensions={"trace": trace}
+            )
+            for surface in ALL
+        }
+        assert all(sent.acquire(timeout=20) for _ in answers)
+        time.sleep(0.3)  # for the last one to be accepted
+        assert not all(answer.done() for answer in answers.values()), "too fast to prove anything"
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{server.url}/health")
+        for surface, answer in answers.items():
+            assert len(surface.scores(answer.result(120))) == 20
+    assert server.process.wait(20) in (0, -signal.SIGTERM)
+    assert "Traceback" not in "".join(server.log)
+
+
+def test_sigterm_while_loading_ends_at_once(start_server: Callable[..., Server], tiny_checkpoint: Path) -> None:
+    server = start_server("--model", str(tiny_checkpoint), wait=False)
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(10) in (0, -signal.SIGTERM)
+    assert "Traceback" not in "".join(server.log)
+
+
+def test_idle_connections_do_not_hold_up_the_end(start_server: Callable[..., Server]) -> None:
+    server = start_server("--model", "embedded")
+    url = httpx.URL(server.url)
+    assert url.port is not None
+    with httpx.Client() as client, socket.create_connection((url.host, url.port)):
+        client.get(f"{server.url}/health")
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(10) in (0, -signal.SIGTERM)
+
+
+# Together.
+
+
+def test_each_of_many_callers_gets_their_own_answer(qwen_server: Server) -> None:
+    """Alone or in a batch with others, of other lengths and dialects: the same scores."""
+    topics = ["rivers", "bread", "gravity", "the capital of China", "a red planet", "tax law", "chess", "sleep"]
+    calls = [
+        (
+            surface,
+            surface.body(
+                f"What is said about {topic}?",
+                [f"{topic} " * (1 + (place * 7) % 40), f"Nothing about {topic}.", f"Number {place}", topic],
+                instruct=f"Find texts on {topic}",
+            ),
+        )
+        for place, (topic, surface) in enumerate((topic, surface) for topic in topics for surface in ALL)
+    ]
+    headers = {"authorization": f"Bearer {qwen_server.key}"}
+    with httpx.Client(base_url=qwen_server.url, headers=headers, timeout=60) as client:
+        alone = [dict(surface.scores(client.post(surface.path, json=body))) for surface, body in calls]
+        with ThreadPoolExecutor(32) as pool:
+            answers = [pool.submit(client.post, surface.path, json=body) for surface, body in calls * 3]
+            together = [
+                dict(surface.scores(answer.result(60))) for answer, (surface, _) in zip(answers, calls * 3, strict=True)
+            ]
+    for expected, scores in zip(alone * 3, together, strict=True):
+        assert scores == pytest.approx(expected, abs=1e-4)
+    distinct = {tuple(round(score, 4) for _, score in sorted(scores.items())) for scores in alone}
+    assert len(distinct) > len(topics)  # a mix-up would show
+    assert all(math.isfinite(score) for scores in together for score in scores.values())
