@@ -33,7 +33,7 @@ def test_ranks_with_the_right_document_first(reranker: Reranker) -> None:
 
 def test_reports_progress_up_to_the_number_of_documents(reranker: Reranker) -> None:
     seen: list[int] = []
-    reranker.rank("query", ["word " * 200] * 60, progress=seen.append)
+    reranker.rank("query", [f"{i} " + "word " * 200 for i in range(60)], progress=seen.append)
     assert len(seen) > 1
     assert seen == sorted(seen)
     assert seen[-1] == 60

@@ -42,6 +42,7 @@ class ServerSettings(ModelSettings):
     no_auth: bool = Field(False, description="serve on a public address without a key")
     alias: tuple[str, ...] = Field((), description="another name that the model answers to; may be repeated")
     max_queue: int = Field(256, ge=1, description="requests that may wait; one more is answered 503")
+    score_cache_mb: int = Field(64, ge=0, description="memory for scores computed before, in MB; 0 switches it off")
     max_body_mb: int = Field(64, ge=1, description="largest request body, in MB")
     max_context: int = Field(
         8192, ge=128, le=32768, description="vLLM surfaces: longest prompt in tokens, template included"

@@ -17,6 +17,7 @@ def start_engine(
     choice: Choice,
     *,
     max_waiting: int = 256,
+    score_cache_mb: int = 64,
     skip_self_test: bool = False,
     progress: LoadProgress = lambda stage, share: None,
 ) -> Engine:
@@ -27,7 +28,7 @@ def start_engine(
         SettingsError: the device cannot be used here.
     """
     started = time.monotonic()
-    engine = Engine(open_model(choice, progress), max_waiting)
+    engine = Engine(open_model(choice, progress), max_waiting, score_cache_mb * 1_000_000)
     info = engine.info
     logger.info(
         "Loaded %s: %.0f M parameters, %s on %s, in %.1f s",

@@ -70,6 +70,11 @@ class EncodedPair:
     cuts: tuple[Cut, ...] = ()
     shared_len: int = 0
 
+    @property
+    def own_len(self) -> int:
+        """Tokens that are this prompt's alone: what it costs once the shared ones are known."""
+        return len(self.token_ids) - self.shared_len
+
 
 @dataclass(frozen=True, slots=True)
 class Score:

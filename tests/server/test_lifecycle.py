@@ -49,7 +49,11 @@ class FakeModel:
         self.running = threading.Event()
 
     def encode(self, pairs: Sequence[Pair], instruct: str, limits: Limits) -> list[EncodedPair]:
-        return [EncodedPair(pair, range(MAX_BATCH_TOKENS), 1, 1) for pair in pairs]
+        firsts = [hash(pair.document) % 1_000_000 for pair in pairs]  # prompts unlike each other: none is known already
+        return [
+            EncodedPair(pair, range(first, first + MAX_BATCH_TOKENS), 1, 1)
+            for pair, first in zip(pairs, firsts, strict=True)
+        ]
 
     def logits(self, batch: Sequence[EncodedPair]) -> list[float]:
         self.seen += [item.pair.document for item in batch]

@@ -71,7 +71,11 @@ def _start(settings: ServerSettings, progress: LoadProgress) -> Engine:
             bar(stage, share)
 
         engine = start_engine(
-            choice, max_waiting=settings.max_queue, skip_self_test=settings.skip_self_test, progress=both
+            choice,
+            max_waiting=settings.max_queue,
+            score_cache_mb=settings.score_cache_mb,
+            skip_self_test=settings.skip_self_test,
+            progress=both,
         )
     if engine.info.notice:
         logging.getLogger("rerankd").warning(engine.info.notice)

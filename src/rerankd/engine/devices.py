@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
+from pathlib import Path
+
 import torch
 
 from rerankd.errors import SettingsError
@@ -45,6 +49,21 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     else:
         native = False
     return torch.bfloat16 if native else torch.float32
+
+
+def use_available_cpus() -> None:
+    """No more threads than the processors this process may use: more only wait for each other.
+
+    torch counts the machine's; a container often has a share of them (cgroup v2: cpu.max).
+    """
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        available = min(available, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):  # no such file, or the quota is "max"
+        pass
+    if available < torch.get_num_threads():
+        torch.set_num_threads(max(1, available))
 
 
 def instruction_sets() -> list[str]:

@@ -13,39 +13,58 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
 
 from rerankd.engine.batching import next_batch
+from rerankd.engine.cache import ScoreCache, key_of
 from rerankd.engine.model import Model
 from rerankd.errors import Busy, InferenceError, Stopping
 from rerankd.types import EncodedPair, Limits, ModelInfo, Pair
 
 logger = logging.getLogger(__name__)
 
-MAX_BATCH_TOKENS = 4096
-"""Enough rows for the matrix units' full rate on CPU; activations stay near 100 MB for the 0.6B."""
+MAX_BATCH_TOKENS = 1536
+"""On CPU: enough rows for the matrix units' full rate, few enough that activations stay in the caches."""
+
+MAX_BATCH_TOKENS_GPU = 16384
 
 
 class _Job:
-    """One request in the queue: its pairs, and the logits so far."""
+    """One request in the queue. A prompt that occurs twice, or whose logit is known, is not computed again.
 
-    def __init__(self, pairs: Sequence[EncodedPair], progress: Callable[[int], None] | None) -> None:
-        self.pairs = pairs
-        self.logits: list[float] = []
+    keys: of every pair, in order. logits: what is known of them. pending: the other prompts, each once.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[EncodedPair],
+        keys: list[bytes],
+        logits: dict[bytes, float],
+        progress: Callable[[int], None] | None,
+    ) -> None:
+        self.keys = keys
+        self.logits = logits
+        self.pending = [(key, pair) for key, pair in dict(zip(keys, pairs, strict=True)).items() if key not in logits]
+        self.num_computed = 0
         self.progress = progress
         self.future: Future[list[float]] = Future()
 
     @property
-    def waiting(self) -> Sequence[EncodedPair]:
-        return self.pairs[len(self.logits) :]
+    def waiting(self) -> Sequence[tuple[bytes, EncodedPair]]:
+        return self.pending[self.num_computed :]
 
     def add(self, logits: list[float]) -> None:
-        self.logits += logits
-        if not self.waiting:
-            self.settle(self.logits)
+        for (key, _), logit in zip(self.waiting, logits, strict=False):
+            self.logits[key] = logit
+        self.num_computed += len(logits)
+        self.finish_if_complete()
         try:
             if self.progress:
-                self.progress(len(self.logits))
+                self.progress(sum(key in self.logits for key in self.keys))
         except Exception:
             logger.exception("A progress callback failed; it is not called again")
             self.progress = None
+
+    def finish_if_complete(self) -> None:
+        if not self.waiting:
+            self.settle([self.logits[key] for key in self.keys])
 
     def settle(self, outcome: list[float] | Exception) -> None:
         try:
@@ -62,11 +81,14 @@ class Engine:
 
     Args:
         max_waiting: requests in the queue; one more is refused.
+        score_cache_bytes: memory for logits that were computed before; 0 keeps none.
     """
 
-    def __init__(self, model: Model, max_waiting: int = 256) -> None:
+    def __init__(self, model: Model, max_waiting: int = 256, score_cache_bytes: int = 0) -> None:
         self._model = model
+        self._cache = ScoreCache(score_cache_bytes)
         self._max_waiting = max_waiting
+        self._max_batch_tokens = MAX_BATCH_TOKENS if model.info.device == "cpu" else MAX_BATCH_TOKENS_GPU
         self._jobs: list[_Job] = []  # in the order of arrival; the first ones may be half done
         self._changed = threading.Condition()
         self._stopping = False
@@ -97,13 +119,15 @@ class Engine:
 
         The future fails with InferenceError if the model fails.
         """
-        job = _Job(pairs, progress)
-        if not pairs:
-            job.future.set_result([])
-            return job.future
+        keys = [key_of(pair.token_ids) for pair in pairs]
         with self._changed:
             if self._stopping:
                 raise Stopping("The server is shutting down; send the request again.", 5)
+            known = {key: logit for key in dict.fromkeys(keys) if (logit := self._cache.get(key)) is not None}
+            job = _Job(pairs, keys, known, progress)
+            job.finish_if_complete()
+            if job.future.done():
+                return job.future
             self._drop_finished()
             if len(self._jobs) >= self._max_waiting:
                 raise Busy(
@@ -128,14 +152,14 @@ class Engine:
 
     def _seconds_to_room(self) -> int:
         """Until the oldest request is done, by the speed so far."""
-        tokens = sum(len(pair.token_ids) for pair in self._jobs[0].waiting)
+        tokens = sum(pair.own_len for _, pair in self._jobs[0].waiting)
         return math.ceil(tokens * self._seconds_per_token)
 
     def _run(self) -> None:
         while batch := self._next_batch():
             started = time.monotonic()
             self._score(batch)
-            tokens = sum(len(pair.token_ids) for _, pair in batch)
+            tokens = sum(pair.own_len for _, pair in batch)
             self._seconds_per_token = (time.monotonic() - started) / max(1, tokens)
 
     def _next_batch(self) -> list[tuple[_Job, EncodedPair]]:
@@ -144,7 +168,7 @@ class Engine:
             while True:
                 self._drop_finished()
                 if self._jobs or self._stopping:
-                    return next_batch(self._waiting(), MAX_BATCH_TOKENS)
+                    return next_batch(self._waiting(), self._max_batch_tokens)
                 self._changed.wait()
 
     def _drop_finished(self) -> None:
@@ -153,8 +177,8 @@ class Engine:
 
     def _waiting(self) -> Iterator[tuple[tuple[_Job, EncodedPair], int]]:
         for job in self._jobs:
-            for pair in job.waiting:
-                yield (job, pair), len(pair.token_ids)
+            for _, pair in job.waiting:
+                yield (job, pair), pair.own_len
 
     def _score(self, batch: list[tuple[_Job, EncodedPair]]) -> None:
         try:
@@ -166,7 +190,10 @@ class Engine:
             return
         position = 0
         for job, pairs in _by_job(batch).items():
-            job.add(logits[position : position + len(pairs)])
+            part = logits[position : position + len(pairs)]
+            with self._changed:
+                self._cache.put_all(zip((key for key, _ in job.waiting), part, strict=False))
+            job.add(part)
             position += len(pairs)
 
     def _blame(self, batch: list[tuple[_Job, EncodedPair]], error: Exception) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rerankd.engine.checkpoint import find_checkpoint
-from rerankd.engine.devices import choose_device, choose_dtype
+from rerankd.engine.devices import choose_device, choose_dtype, use_available_cpus
 from rerankd.engine.model import Model
 from rerankd.errors import CheckpointInvalid, CheckpointNotFound, HubUnreachable
 from rerankd.types import LoadProgress
@@ -43,6 +43,7 @@ def open_model(choice: Choice, progress: LoadProgress = lambda stage, share: Non
         ModelError: it cannot be found or loaded; the message says what was tried.
         SettingsError: the device cannot be used here.
     """
+    use_available_cpus()
     if choice.model == "embedded":
         return _open_embedded(choice)
     if choice.model != "auto":

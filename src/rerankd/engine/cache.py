@@ -1,0 +1,46 @@
+"""Logits that were computed before. One cache an engine, so model, dtype and prompt are the same by construction."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from array import array
+from collections.abc import Iterable, Sequence
+
+BYTES_PER_ENTRY = 160  # digest, float and their place in the dictionary, as Python keeps them
+
+
+def key_of(token_ids: Sequence[int]) -> bytes:
+    """What stands for a prompt: 16 bytes of BLAKE2b over its token ids."""
+    return hashlib.blake2b(array("i", token_ids).tobytes(), digest_size=16).digest()
+
+
+class ScoreCache:
+    """Prompt → logit, the least recently used dropped first. Not for several threads at a time.
+
+    Args:
+        max_bytes: 0 keeps nothing.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_entries = max_bytes // BYTES_PER_ENTRY
+        self._logits: dict[bytes, float] = {}
+        self.hits = 0
+        self.misses = 0
+
+    def get(self, key: bytes) -> float | None:
+        """The logit, if it is kept; counts a hit or a miss."""
+        logit = self._logits.pop(key, None)
+        if logit is None:
+            self.misses += 1
+            return None
+        self.hits += 1
+        self._logits[key] = logit
+        return logit
+
+    def put_all(self, logits: Iterable[tuple[bytes, float]]) -> None:
+        """Keeps logits, but not what is no number: the model may do better next time."""
+        if self._max_entries:
+            self._logits.update((key, logit) for key, logit in logits if math.isfinite(logit))
+        while len(self._logits) > self._max_entries:
+            del self._logits[next(iter(self._logits))]

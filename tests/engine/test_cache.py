@@ -1,0 +1,88 @@
+"""Nothing is computed twice: repeated prompts of a call, and prompts of earlier calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from rerankd.engine.cache import BYTES_PER_ENTRY, ScoreCache, key_of
+from rerankd.engine.engine import Engine
+from rerankd.types import EncodedPair, Limits, ModelInfo, Pair
+
+
+class CountingModel:
+    """The logit of a prompt is its first token; keeps every prompt that it was given."""
+
+    info = ModelInfo("fake", "qwen3", "none", 32768, "cpu", "float32", 0, "")
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def encode(self, pairs: Sequence[Pair], instruct: str, limits: Limits) -> list[EncodedPair]:
+        raise NotImplementedError
+
+    def logits(self, batch: Sequence[EncodedPair]) -> list[float]:
+        self.seen += [pair.token_ids[0] for pair in batch]
+        return [float("nan") if pair.token_ids[0] == 13 else float(pair.token_ids[0]) for pair in batch]
+
+
+def prompts(*firsts: int) -> list[EncodedPair]:
+    return [EncodedPair(Pair("", ""), [first, 5], 0, 0) for first in firsts]
+
+
+@pytest.fixture
+def model() -> CountingModel:
+    return CountingModel()
+
+
+@pytest.fixture
+def engine(model: CountingModel) -> Iterator[Engine]:
+    engine = Engine(model, score_cache_bytes=3 * BYTES_PER_ENTRY)
+    yield engine
+    engine.close()
+
+
+def test_a_repeated_document_is_computed_once_and_answered_each_time(engine: Engine, model: CountingModel) -> None:
+    assert engine.submit(prompts(1, 2, 1, 1, 2)).result(10) == [1, 2, 1, 1, 2]
+    assert model.seen == [1, 2]
+
+
+def test_a_later_call_computes_only_what_is_new(engine: Engine, model: CountingModel) -> None:
+    engine.submit(prompts(1, 2)).result(10)
+    done: list[int] = []
+    assert engine.submit(prompts(2, 3, 1), done.append).result(10) == [2, 3, 1]
+    assert model.seen == [1, 2, 3]
+    assert engine.submit(prompts(3, 2)).result(0) == [3, 2], "answered at once"
+
+
+def test_the_least_recently_used_is_computed_again(engine: Engine, model: CountingModel) -> None:
+    for first in (1, 2, 3, 1, 4, 2):  # 4 drives 2 out: 1 was used again
+        engine.submit(prompts(first)).result(10)
+    assert model.seen == [1, 2, 3, 4, 2]
+
+
+def test_without_a_cache_every_call_computes(model: CountingModel) -> None:
+    engine = Engine(model)
+    for _ in range(2):
+        engine.submit(prompts(1, 1)).result(10)
+    engine.close()
+    assert model.seen == [1, 1]
+
+
+def test_what_is_no_number_is_not_kept(engine: Engine, model: CountingModel) -> None:
+    for _ in range(2):
+        engine.submit(prompts(13)).result(10)
+    assert model.seen == [13, 13]
+
+
+def test_hits_and_misses_are_counted() -> None:
+    cache = ScoreCache(10**6)
+    assert cache.get(key_of([1])) is None
+    cache.put_all([(key_of([1]), 0.5)])
+    assert cache.get(key_of([1])) == 0.5
+    assert (cache.hits, cache.misses) == (1, 1)
+
+
+def test_keys_tell_prompts_apart() -> None:
+    assert len({key_of(tokens) for tokens in ([1], [1, 0], [0, 1], [256], [1, 0, 0, 0])}) == 5

@@ -1,0 +1,216 @@
+"""The served forward pass equals its specification, and the kernels equal the plain operations."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rerankd.engine.qwen3.fast import Prompt, SharedPrefixForward
+from rerankd.engine.qwen3.kernels import KernelOperations, build_kernels
+from rerankd.engine.qwen3.model import Qwen3Reranker
+from rerankd.engine.qwen3.operations import Segments, TorchOperations
+from rerankd.engine.qwen3.prefixes import PrefixCache, num_shared
+from rerankd.engine.qwen3.weights import load_reranker
+
+TOLERANCE = 1e-4  # logits, float32
+
+SMALL = dict(num_hidden_layers=2, hidden_size=32, intermediate_size=48, num_attention_heads=4, head_dim=8)
+
+
+def network(folder: Path) -> Qwen3Reranker:
+    config = json.loads((folder / "config.json").read_text())
+    return load_reranker(folder, config, 9693, 2152, torch.float32, torch.device("cpu"), lambda done, in_all: None)
+
+
+@pytest.fixture(scope="module")
+def plain(make_checkpoint: Callable[..., Path]) -> Qwen3Reranker:
+    return network(make_checkpoint(**SMALL))
+
+
+@pytest.fixture(scope="module")
+def fast(make_checkpoint: Callable[..., Path]) -> SharedPrefixForward:
+    return SharedPrefixForward(network(make_checkpoint(**SMALL)))
+
+
+def tokens(count: int, seed: object) -> list[int]:
+    rng = random.Random(repr(seed))
+    return [rng.randrange(100_000) for _ in range(count)]
+
+
+def prompts(prefix_len: int, own_lens: list[int], seed: int = 0) -> list[Prompt]:
+    prefix = tokens(prefix_len, (seed, "prefix"))
+    return [Prompt(prefix + tokens(own, (seed, i)), prefix_len) for i, own in enumerate(own_lens)]
+
+
+def largest_difference(fast: SharedPrefixForward, plain: Qwen3Reranker, batch: list[Prompt]) -> float:
+    expected = plain([prompt.token_ids for prompt in batch])
+    assert expected.abs().max() > 0.01, "a comparison of zeros shows nothing"
+    return float((fast(batch) - expected).abs().max())
+
+
+@pytest.mark.parametrize(
+    ("prefix_len", "own_lens"),
+    [
+        (40, [1, 2, 3, 100, 1000, 7]),
+        (77, [105] * 12),
+        (4000, [1, 500, 30]),
+        (1, [1, 1]),
+        (0, [5, 50]),
+        pytest.param(77, [8192, 10], marks=pytest.mark.slow),
+    ],
+)
+def test_equals_the_specification(
+    fast: SharedPrefixForward, plain: Qwen3Reranker, prefix_len: int, own_lens: list[int]
+) -> None:
+    assert largest_difference(fast, plain, prompts(prefix_len, own_lens)) <= TOLERANCE
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(0, 60), st.lists(st.integers(1, 40), min_size=1, max_size=4)),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_any_mix_of_prefixes_equals_the_specification(
+    fast: SharedPrefixForward, plain: Qwen3Reranker, groups: list[tuple[int, int, list[int]]]
+) -> None:
+    # Groups of one seed have heads of one another as prefixes: the cache's entries are reused in part.
+    batch = [prompt for seed, prefix, own in groups for prompt in prompts(prefix, own, seed)]
+    assert largest_difference(fast, plain, batch) <= TOLERANCE
+
+
+def test_the_order_of_calls_does_not_matter(plain: Qwen3Reranker, make_checkpoint: Callable[..., Path]) -> None:
+    long, short = prompts(60, [9, 30]), prompts(25, [12])
+    for order in ((long, short), (short, long)):
+        fresh = SharedPrefixForward(network(make_checkpoint(**SMALL)))
+        for batch in (*order, *order):
+            assert largest_difference(fresh, plain, batch) <= TOLERANCE
+
+
+def test_the_rearranged_network_still_works(plain: Qwen3Reranker, fast: SharedPrefixForward) -> None:
+    batch = [prompt.token_ids for prompt in prompts(10, [5, 20])]
+    assert torch.equal(fast._network(batch), plain(batch))
+
+
+# The prefix cache
+
+
+def test_prefixes_are_dropped_least_recently_used_first() -> None:
+    entry = torch.zeros(1, 2, 4, 1, 1)
+    cache = PrefixCache(max_bytes=2 * entry.nbytes)
+    cache.put((1, 1, 1, 1), entry)
+    cache.put((2, 2, 2, 2), entry)
+    assert cache.get((1, 1, 1, 1)) is not None
+    cache.put((3, 3, 3, 3), entry)
+    assert cache.get((2, 2, 2, 2)) is None
+    assert cache.get((1, 1, 1, 1)) is not None and cache.get((3, 3, 3, 3)) is not None
+
+
+def test_one_prefix_is_kept_however_large() -> None:
+    cache = PrefixCache(max_bytes=1)
+    cache.put((1,), torch.zeros(1, 2, 1, 1, 1))
+    assert cache.get((1,)) is not None
+
+
+def test_the_longest_common_head_is_found() -> None:
+    cache = PrefixCache(max_bytes=10**6)
+    for prefix in ((1, 2, 3, 4), (1, 2, 9), (5,)):
+        cache.put(prefix, torch.full((1, 2, len(prefix), 1, 1), float(len(prefix))))
+    head = cache.longest_head((1, 2, 3, 8))
+    assert head is not None and head.shape[2] == 3 and head.max() == 4
+    assert cache.longest_head((7, 1)) is None
+    assert num_shared([1, 2, 3], [1, 2]) == 2
+
+
+# The kernels
+
+
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> KernelOperations:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        built = build_kernels()
+    if built is None:
+        pytest.skip("this processor has no AVX512_BF16, so there are no kernels for it")
+    return built
+
+
+def bfloat16(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).bfloat16()
+
+
+def close(left: torch.Tensor, right: torch.Tensor) -> bool:
+    """Equal to two units in the last place of bfloat16, which keeps 8 bits, or to 0.01 near zero."""
+    return torch.allclose(left.float(), right.float(), rtol=2**-6, atol=0.01)
+
+
+@pytest.mark.parametrize(("rows", "size"), [(1, 16), (7, 1024), (33, 2560)])
+def test_kernel_add_rmsnorm(kernels: KernelOperations, rows: int, size: int) -> None:
+    x, delta, weight = bfloat16(rows, size), bfloat16(rows, size, seed=1), bfloat16(size, seed=2)
+    for change in (None, delta):
+        ours, theirs = x.clone(), x.clone()
+        expected = TorchOperations().add_rmsnorm(theirs, change, weight, 1e-6)
+        assert close(kernels.add_rmsnorm(ours, change, weight, 1e-6), expected)
+        assert torch.equal(ours, theirs)
+
+
+def test_kernel_norm_rope_leaves_the_values_alone(kernels: KernelOperations) -> None:
+    qkv, weight, angles = bfloat16(9, 32, 128), bfloat16(24, 128, seed=1), torch.rand(9, 64) * 6
+    ours, theirs = qkv.clone(), qkv.clone()
+    kernels.norm_rope(ours[:, :24], weight, angles.cos(), angles.sin(), 1e-6)
+    TorchOperations().norm_rope(theirs[:, :24].float(), weight.float(), angles.cos(), angles.sin(), 1e-6)
+    expected = theirs[:, :24].float()
+    TorchOperations().norm_rope(expected, weight.float(), angles.cos(), angles.sin(), 1e-6)
+    assert close(ours[:, :24], expected)
+    assert torch.equal(ours[:, 24:], qkv[:, 24:])
+
+
+def test_kernel_silu_mul(kernels: KernelOperations) -> None:
+    gate_up = torch.cat([bfloat16(11, 6144) * 4, torch.tensor([[-80.0, 80.0] * 3072]).bfloat16()])
+    assert close(kernels.silu_mul(gate_up), TorchOperations().silu_mul(gate_up.float()))
+
+
+@pytest.mark.parametrize("heads", [(16, 8), (32, 8), (8, 8)])
+@pytest.mark.parametrize("prefix_len", [0, 1, 15, 16, 77])
+def test_kernel_attention(kernels: KernelOperations, heads: tuple[int, int], prefix_len: int) -> None:
+    num_heads, num_kv_heads = heads
+    own = [1, 2, 3, 5, 16, 17, 33, 100]
+    offsets = [sum(own[:i]) for i in range(len(own) + 1)]
+    qkv = bfloat16(offsets[-1], num_heads + 2 * num_kv_heads, 128)
+    query, key, value = qkv.split([num_heads, num_kv_heads, num_kv_heads], dim=1)  # type: ignore[no-untyped-call]
+    prefix = (bfloat16(prefix_len, num_kv_heads, 128, seed=1), bfloat16(prefix_len, num_kv_heads, 128, seed=2))
+    every = Segments(offsets, offsets, [prefix] * len(own))
+    expected = TorchOperations().attention(
+        query.float(),
+        key.float(),
+        value.float(),
+        Segments(offsets, offsets, [(prefix[0].float(), prefix[1].float())] * len(own)),
+    )
+    assert close(kernels.attention(query, key, value, every), expected)
+    last = Segments(list(range(len(own) + 1)), offsets, [prefix] * len(own))
+    rows = torch.tensor(offsets[1:]) - 1
+    assert close(kernels.attention(query[rows].contiguous(), key, value, last), expected[rows])
+
+
+def test_kernels_move_a_score_less_than_bfloat16_does(
+    kernels: KernelOperations, make_checkpoint: Callable[..., Path]
+) -> None:
+    folder = make_checkpoint(head_dim=128, num_attention_heads=4, num_key_value_heads=2)
+    exact = network(folder)
+    batch = prompts(50, [1, 20, 90, 200, 33])
+    expected = exact([prompt.token_ids for prompt in batch])
+    forward = SharedPrefixForward(network(folder).bfloat16())
+    forward._network.head.data = exact.head.data
+    drift = (forward(batch) - expected).abs().max()
+    forward = SharedPrefixForward(forward._network)
+    forward.operations = kernels
+    assert (forward(batch) - expected).abs().max() <= 2 * drift + 0.02

@@ -1,0 +1,68 @@
+"""The README's commands and outputs are run, not remembered."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import Server
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def block(language: str, containing: str) -> str:
+    """The one fenced block of a language that holds a text."""
+    [found] = [text for text in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if containing in text]
+    return str(found)
+
+
+@pytest.fixture(scope="module")
+def auto_server(start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """`rerankd serve` with no option where no hub can be reached."""
+    return start_server(env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path_factory.mktemp("empty"))})
+
+
+def test_the_curl_gives_the_printed_reply(auto_server: Server) -> None:
+    command = block("sh", "curl ").replace("http://127.0.0.1:8000", auto_server.url)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=True)
+    reply, printed = json.loads(done.stdout), json.loads(block("json", '"results"'))
+    for result, expected in zip(reply["results"], printed["results"], strict=True):
+        assert result.pop("relevance_score") == pytest.approx(expected.pop("relevance_score"), abs=1e-4)
+    assert reply.pop("id").startswith("rerank-") and printed.pop("id").startswith("rerank-")
+    assert reply == printed
+
+
+def test_the_openai_sample_runs(auto_server: Server) -> None:
+    sample = block("python", "OpenAI").replace("http://127.0.0.1:8000", auto_server.url)
+    done = subprocess.run([sys.executable, "-c", sample], capture_output=True, text=True, timeout=60, check=True)
+    assert "'relevance_score'" in done.stdout
+
+
+def test_the_python_sample_runs_on_the_embedded_model() -> None:
+    sample = block("python", "Reranker(").replace("Qwen/Qwen3-Reranker-0.6B", "embedded")
+    done = subprocess.run([sys.executable, "-c", sample], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.startswith("1 0.")
+
+
+def test_the_command_prints_the_printed_table(tmp_path: Path) -> None:
+    command = block("sh", "rerankd rank ").replace("rerankd rank", f"{sys.executable} -m rerankd rank")
+    environment = {**os.environ, "COLUMNS": "100"}
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, timeout=120, check=True, cwd=tmp_path, env=environment
+    )
+    printed = block("text", "scored by")
+    assert [line.rstrip() for line in done.stdout.splitlines()] == printed.splitlines()
+
+
+def test_every_surface_of_the_table_answers(auto_server: Server) -> None:
+    paths = re.findall(r"`(?:POST )?(/\S*(?:rerank|score)\S*?)`", README.split("| surface |")[1].split("\n\n")[0])
+    assert len(paths) == 8
+    for path in paths:
+        assert auto_server.post(path, {}, key="none").status_code == 400
