@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from rerankd.errors import RerankdError
 from rerankd.types import Pair, Ranking, Score, Usage
+from rerankd.version import __version__
 
 if TYPE_CHECKING:
     from rerankd.reranker import Reranker
 
-__version__ = "0.1.0"
 __all__ = ["Pair", "Ranking", "RerankdError", "Reranker", "Score", "Usage", "__version__"]
 
 

@@ -12,13 +12,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from rerankd import __version__
 from rerankd.bench.measure import Result, Task, measure
 from rerankd.bench.random_weights import SHAPES, random_checkpoint
 from rerankd.bench.systems import SYSTEMS
 from rerankd.bench.workloads import WORKLOADS
 from rerankd.engine.checkpoint import find_checkpoint
 from rerankd.engine.devices import choose_device, describe_device
+from rerankd.version import __version__
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,6 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from rerankd import __version__
 from rerankd.cli.options import add_settings, settings_from
 from rerankd.cli.progress import LoadingBar
 from rerankd.config import ModelSettings
@@ -22,6 +21,7 @@ from rerankd.rerank import prepare
 from rerankd.selftest import SelfTest, run_self_test
 from rerankd.startup import start_engine
 from rerankd.types import Pair, RerankRequest
+from rerankd.version import __version__
 
 SPEED_DOCUMENTS = 20
 SENTENCE = "The committee met on Tuesday to discuss the budget for the coming year and the repair of the old bridge. "

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from rerankd import __version__
 from rerankd.errors import RerankdError
+from rerankd.version import __version__
 
 COMMANDS = {
     "serve": "serve the rerank APIs over HTTP",

@@ -14,7 +14,6 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from rerankd import __version__
 from rerankd.config import ServerSettings
 from rerankd.errors import Loading, MethodNotAllowed, Unauthorized
 from rerankd.server.auth import check_key
@@ -23,6 +22,7 @@ from rerankd.server.openapi import describe
 from rerankd.server.served import ServedModel
 from rerankd.server.wire import all_dialects
 from rerankd.server.wire.dialect import Dialect
+from rerankd.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ def create_app(settings: ServerSettings, served: ServedModel, on_failure: Callab
         version=__version__,
         description="Qwen3-Reranker on your own hardware, behind the rerank APIs your tools already speak.",
         redoc_url=None,
+        openapi_tags=[{"name": "rerank"}, {"name": "status"}],
         lifespan=lifespan,
     )
     dialects = all_dialects(settings)
@@ -80,7 +81,12 @@ def _endpoint(
 
 
 def _add_status_routes(app: FastAPI, served: ServedModel, settings: ServerSettings) -> None:
-    @app.get("/health", summary="Whether requests can be answered", responses={503: {"description": "Loading."}})
+    @app.get(
+        "/health",
+        tags=["status"],
+        summary="Whether requests can be answered",
+        responses={503: {"description": "Loading."}},
+    )
     async def health() -> Response:
         if not served.ready:
             stage, share = served.progress
@@ -98,13 +104,13 @@ def _add_status_routes(app: FastAPI, served: ServedModel, settings: ServerSettin
             }
         )
 
-    @app.get("/version", summary="The server's version")
+    @app.get("/version", tags=["status"], summary="The server's version")
     async def version() -> dict[str, str]:
         return {"version": __version__}
 
     created = int(time.time())
 
-    @app.get("/v1/models", summary="The names that the served model answers to")
+    @app.get("/v1/models", tags=["status"], summary="The names that the served model answers to")
     async def models(request: Request) -> Response:
         try:
             check_key(request, settings.api_key)

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+QUERY_BLOCK = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Segments:
@@ -87,11 +89,21 @@ class TorchOperations:
             q = query[queries].transpose(0, 1)[None]  # (1, num_heads, num_queries, head_dim)
             k = torch.cat([prefix_key, key[own]]).transpose(0, 1)[None]
             v = torch.cat([prefix_value, value[own]]).transpose(0, 1)[None]
-            num_queries, num_keys = q.shape[2], k.shape[2]
-            mask = torch.ones(num_queries, num_keys, dtype=torch.bool, device=q.device).tril(num_keys - num_queries)
-            attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
-            output[queries] = attended[0].transpose(0, 1)
+            output[queries] = _causal(q, k, v)[0].transpose(0, 1)
         return output.flatten(1)
+
+
+def _causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention whose queries are the last positions of the keys; in blocks, so that the mask stays small."""
+    blocks = []
+    seen = key.shape[2] - query.shape[2]  # positions before the first query
+    for block in query.split(QUERY_BLOCK, dim=2):  # type: ignore[no-untyped-call]  # of torch
+        seen += block.shape[2]
+        mask = torch.ones(block.shape[2], seen, dtype=torch.bool, device=query.device).tril(seen - block.shape[2])
+        blocks.append(
+            F.scaled_dot_product_attention(block, key[:, :, :seen], value[:, :, :seen], attn_mask=mask, enable_gqa=True)
+        )
+    return torch.cat(blocks, dim=2)
 
 
 def _normed(x: Tensor, eps: float) -> Tensor:
