@@ -1,4 +1,4 @@
-"""next_batch: every prompt once, in order, within the budget."""
+"""next_batch: every prompt once, in its request's order, within the budget, and nobody waits for a longer request."""
 
 from __future__ import annotations
 
@@ -7,22 +7,60 @@ from hypothesis import strategies as st
 
 from rerankd.engine.batching import next_batch
 
+SIZES = st.lists(st.integers(1, 50), max_size=12)
 
-@given(sizes=st.lists(st.integers(0, 50), max_size=30), max_tokens=st.integers(0, 60))
-@example(sizes=[100, 1], max_tokens=60)
-@example(sizes=[1, 100, 1], max_tokens=60)
-@example(sizes=[30, 30, 1], max_tokens=60)
-def test_batches_cover_the_queue_in_order_and_keep_the_budget(sizes: list[int], max_tokens: int) -> None:
-    waiting = list(enumerate(sizes))
-    while waiting:
-        batch = next_batch(waiting, max_tokens)
-        assert batch == [index for index, _ in waiting[: len(batch)]]
-        assert batch, "no progress"
-        total = sum(sizes[index] for index in batch)
-        assert total <= max_tokens or len(batch) == 1
-        waiting = waiting[len(batch) :]
-        assert not waiting or total + waiting[0][1] > max_tokens, "the next one would have fit"
+
+def run(requests: list[list[int]], max_tokens: int) -> list[list[int]]:
+    """Runs all batches; for each, how many prompts of each request were in it."""
+    served, taken = [0] * len(requests), [0] * len(requests)
+    batches = []
+    while any(count < len(sizes) for count, sizes in zip(taken, requests, strict=True)):
+        waiting = [(served[i], sizes[taken[i] :]) for i, sizes in enumerate(requests)]
+        counts = next_batch(waiting, max_tokens)
+        for i, count in enumerate(counts):
+            served[i] += sum(requests[i][taken[i] : taken[i] + count])
+            taken[i] += count
+        batches.append(counts)
+        assert any(counts), "no progress"
+    return batches
+
+
+@given(requests=st.lists(SIZES, max_size=6), max_tokens=st.integers(0, 120))
+@example(requests=[[100, 1]], max_tokens=60)
+@example(requests=[[30, 30, 1], [50]], max_tokens=60)
+def test_each_prompt_runs_once_within_the_budget(requests: list[list[int]], max_tokens: int) -> None:
+    taken = [0] * len(requests)
+    for counts in run(requests, max_tokens):
+        parts = [sizes[t : t + count] for sizes, t, count in zip(requests, taken, counts, strict=True)]
+        taken = [t + count for t, count in zip(taken, counts, strict=True)]
+        assert sum(map(sum, parts)) <= max_tokens or sum(counts) == 1
+    assert taken == [len(sizes) for sizes in requests]
+
+
+@given(requests=st.lists(SIZES.filter(bool), min_size=2, max_size=6), max_tokens=st.integers(1, 120))
+def test_requests_that_wait_together_are_served_alike(requests: list[list[int]], max_tokens: int) -> None:
+    served = [0] * len(requests)
+    left = [list(sizes) for sizes in requests]
+    for counts in run(requests, max_tokens):
+        for i, count in enumerate(counts):
+            served[i] += sum(left[i][:count])
+            del left[i][:count]
+        unfinished = [served[i] for i in range(len(requests)) if left[i]]
+        for i in range(len(requests)):
+            for least in unfinished:
+                assert served[i] - least <= max(requests[i]), "ahead by more than one prompt"
+
+
+def test_a_short_request_passes_a_long_one() -> None:
+    long, short = [10] * 1000, [10, 10]
+    assert next_batch([(5000, long), (5000, short)], 40) == [2, 2]
+
+
+def test_alone_a_request_fills_the_batch_in_order() -> None:
+    assert next_batch([(7, [10, 20, 30, 5])], 60) == [3]
+    assert next_batch([(0, [100, 1])], 60) == [1]
 
 
 def test_nothing_waiting_makes_no_batch() -> None:
     assert next_batch([], 10) == []
+    assert next_batch([(3, [])], 10) == [0]

@@ -113,6 +113,17 @@ def test_one_prompt_over_the_budget_runs_alone(start: Callable[..., Engine]) -> 
     assert [lengths(batch) for batch in model.batches] == [[1], [MAX_BATCH_TOKENS + 1], [2]]
 
 
+def test_a_short_request_does_not_wait_for_a_long_one(start: Callable[..., Engine]) -> None:
+    model = LengthModel()
+    engine = start(model)
+    hold(engine, model)
+    long = engine.submit(prompts(*[500] * 60))
+    short = engine.submit(prompts(10, 20))
+    model.gate.set()
+    assert short.result(WAIT_S) == [10, 20] and long.result(WAIT_S) == [500] * 60
+    assert model.seen.index(20) <= 5, "in the first batch, beside the long one's first prompts"
+
+
 def test_an_empty_request_is_done_at_once(start: Callable[..., Engine]) -> None:
     model = LengthModel()
     assert start(model).submit([]).result(0) == []

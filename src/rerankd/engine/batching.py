@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TypeVar
-
-Item = TypeVar("Item")
+import heapq
+from collections.abc import Sequence
 
 
-def next_batch(waiting: Iterable[tuple[Item, int]], max_tokens: int) -> list[Item]:
-    """Takes from the front until the next prompt would not fit; always takes the first.
+def next_batch(requests: Sequence[tuple[int, Sequence[int]]], max_tokens: int) -> list[int]:
+    """Shares a batch among requests: always the next prompt of the one that was served least.
+
+    So requests that wait at the same time get the same number of tokens, but for one prompt: a short one is not stuck
+    behind a long one, and no one starves (start-time fair queueing, where a new request starts at the least served
+    of those that wait: https://doi.org/10.1109/90.649569).
 
     Args:
-        waiting: (prompt, its tokens) in the order of arrival.
+        requests: (tokens served so far, tokens of each prompt that waits), in the order of arrival.
         max_tokens: bounds the sum of tokens, unless the first prompt alone is longer.
+
+    Returns:
+        How many prompts of each request are in the batch; at least one in all, if any waits.
     """
-    batch: list[Item] = []
+    counts = [0] * len(requests)
+    least_served = [(served, index) for index, (served, waiting) in enumerate(requests) if waiting]
+    heapq.heapify(least_served)
     total = 0
-    for item, num_tokens in waiting:
-        if batch and total + num_tokens > max_tokens:
+    while least_served:
+        served, index = heapq.heappop(least_served)
+        waiting = requests[index][1]
+        tokens = waiting[counts[index]]
+        if total + tokens > max_tokens and any(counts):
             break
-        batch.append(item)
-        total += num_tokens
-    return batch
+        counts[index] += 1
+        total += tokens
+        if counts[index] < len(waiting):
+            heapq.heappush(least_served, (served + tokens, index))
+    return counts

@@ -9,8 +9,9 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
+from itertools import islice
 
 from rerankd.engine.batching import next_batch
 from rerankd.engine.cache import ScoreCache, key_of
@@ -43,12 +44,30 @@ class _Job:
         self.logits = logits
         self.pending = [(key, pair) for key, pair in dict(zip(keys, pairs, strict=True)).items() if key not in logits]
         self.num_computed = 0
+        self.served = 0  # tokens; see batching.py
         self.progress = progress
         self.future: Future[list[float]] = Future()
 
     @property
     def waiting(self) -> Sequence[tuple[bytes, EncodedPair]]:
         return self.pending[self.num_computed :]
+
+    def costs(self, max_tokens: int) -> list[int]:
+        """Tokens of the prompts that wait, as far as one batch could hold them."""
+        costs: list[int] = []
+        total = 0
+        for _, pair in self.waiting:
+            costs.append(pair.own_len)
+            total += pair.own_len
+            if total >= max_tokens:
+                break
+        return costs
+
+    def take(self, count: int) -> list[EncodedPair]:
+        """The next prompts, counted as served."""
+        pairs = [pair for _, pair in self.waiting[:count]]
+        self.served += sum(pair.own_len for pair in pairs)
+        return pairs
 
     def add(self, logits: list[float]) -> None:
         for (key, _), logit in zip(self.waiting, logits, strict=False):
@@ -74,6 +93,10 @@ class _Job:
                 self.future.set_result(outcome)
         except InvalidStateError:
             pass  # cancelled in the meantime: nobody waits for it
+
+
+_Part = tuple[_Job, list[EncodedPair]]
+"""The prompts of one request in a batch."""
 
 
 class Engine:
@@ -134,6 +157,7 @@ class Engine:
                     f"The queue is full ({self._max_waiting} requests are waiting). Try again later.",
                     self._seconds_to_room(),
                 )
+            job.served = min((other.served for other in self._jobs), default=0)
             self._jobs.append(job)
             self._changed.notify()
         return job.future
@@ -159,59 +183,48 @@ class Engine:
         while batch := self._next_batch():
             started = time.monotonic()
             self._score(batch)
-            tokens = sum(pair.own_len for _, pair in batch)
+            tokens = sum(pair.own_len for _, pairs in batch for pair in pairs)
             self._seconds_per_token = (time.monotonic() - started) / max(1, tokens)
 
-    def _next_batch(self) -> list[tuple[_Job, EncodedPair]]:
+    def _next_batch(self) -> list[_Part]:
         """Waits for work; empty when there is none and the engine stops."""
         with self._changed:
             while True:
                 self._drop_finished()
                 if self._jobs or self._stopping:
-                    return next_batch(self._waiting(), self._max_batch_tokens)
+                    requests = [(job.served, job.costs(self._max_batch_tokens)) for job in self._jobs]
+                    counts = next_batch(requests, self._max_batch_tokens)
+                    return [(job, job.take(count)) for job, count in zip(self._jobs, counts, strict=True) if count]
                 self._changed.wait()
 
     def _drop_finished(self) -> None:
         """Forgets what is answered, failed or cancelled."""
         self._jobs = [job for job in self._jobs if not job.future.done()]
 
-    def _waiting(self) -> Iterator[tuple[tuple[_Job, EncodedPair], int]]:
-        for job in self._jobs:
-            for _, pair in job.waiting:
-                yield (job, pair), pair.own_len
-
-    def _score(self, batch: list[tuple[_Job, EncodedPair]]) -> None:
+    def _score(self, batch: list[_Part]) -> None:
+        prompts = [pair for _, pairs in batch for pair in pairs]
         try:
-            logits = self._model.logits([pair for _, pair in batch])
-            if len(logits) != len(batch):
-                raise AssertionError(f"This is a bug: {len(logits)} logits for {len(batch)} prompts.")
+            logits = self._model.logits(prompts)
+            if len(logits) != len(prompts):
+                raise AssertionError(f"This is a bug: {len(logits)} logits for {len(prompts)} prompts.")
         except Exception as error:
             self._blame(batch, error)
             return
-        position = 0
-        for job, pairs in _by_job(batch).items():
-            part = logits[position : position + len(pairs)]
+        rest = iter(logits)
+        for job, pairs in batch:
+            part = list(islice(rest, len(pairs)))
             with self._changed:
                 self._cache.put_all(zip((key for key, _ in job.waiting), part, strict=False))
             job.add(part)
-            position += len(pairs)
 
-    def _blame(self, batch: list[tuple[_Job, EncodedPair]], error: Exception) -> None:
+    def _blame(self, batch: list[_Part], error: Exception) -> None:
         """Fails the request that a batch failed on, and gives the others of the batch another try alone."""
-        jobs = _by_job(batch)
-        if len(jobs) > 1:
-            for job, pairs in jobs.items():
-                self._score([(job, pair) for pair in pairs])
+        if len(batch) > 1:
+            for part in batch:
+                self._score([part])
             return
-        logger.error("The model failed on a batch of %d prompts", len(batch), exc_info=error)
+        [(job, pairs)] = batch
+        logger.error("The model failed on a batch of %d prompts", len(pairs), exc_info=error)
         failure = InferenceError("The model failed on this request; the server's log has the cause.")
         failure.__cause__ = error
-        next(iter(jobs)).settle(failure)
-
-
-def _by_job(batch: list[tuple[_Job, EncodedPair]]) -> dict[_Job, list[EncodedPair]]:
-    """Groups a batch, in which a request's pairs lie side by side."""
-    jobs: dict[_Job, list[EncodedPair]] = {}
-    for job, pair in batch:
-        jobs.setdefault(job, []).append(pair)
-    return jobs
+        job.settle(failure)
