@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from rerankd.engine.qwen3.model import Qwen3Config
 from rerankd.engine.qwen3.operations import Segments
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,12 @@ logger = logging.getLogger(__name__)
 SOURCE = Path(__file__).with_name("kernels.cpp")
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-w")
 HEAD_DIM = 128
+LANES = 16
+
+
+def kernels_fit(config: Qwen3Config) -> bool:
+    """Whether the kernels can compute this shape; they can every published one."""
+    return config.head_dim == HEAD_DIM and config.hidden_size % LANES == 0 and config.intermediate_size % LANES == 0
 
 
 def build_kernels() -> KernelOperations | None:

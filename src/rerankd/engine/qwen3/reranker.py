@@ -10,7 +10,7 @@ from threading import Thread
 import torch
 
 from rerankd.engine.qwen3.fast import Prompt, SharedPrefixForward
-from rerankd.engine.qwen3.kernels import HEAD_DIM, build_kernels
+from rerankd.engine.qwen3.kernels import build_kernels, kernels_fit
 from rerankd.engine.qwen3.model import Qwen3Config, Qwen3Reranker
 from rerankd.engine.qwen3.prompt import PROMPT_ID, Qwen3Prompt
 from rerankd.engine.qwen3.weights import Progress, load_reranker
@@ -68,7 +68,7 @@ def served_forward(network: Qwen3Reranker) -> SharedPrefixForward:
     """
     forward = SharedPrefixForward(network)
     weight = network.embed_tokens.weight
-    if weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and network.config.head_dim == HEAD_DIM:
+    if weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and kernels_fit(network.config):
         Thread(target=_use_kernels, args=(forward,), name="rerankd-kernels", daemon=True).start()
     return forward
 
