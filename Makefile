@@ -1,4 +1,4 @@
-# Everything goes into .venv; nothing outside the repository is touched.
+# What is installed goes into .venv; models and compiled kernels into the user's cache folder.
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000

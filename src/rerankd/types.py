@@ -70,10 +70,13 @@ class EncodedPair:
     cuts: tuple[Cut, ...] = ()
     shared_len: int = 0
 
-    @property
-    def own_len(self) -> int:
-        """Tokens that are this prompt's alone: what it costs once the shared ones are known."""
-        return len(self.token_ids) - self.shared_len
+    def cost_after(self, previous: EncodedPair | None) -> int:
+        """Tokens to compute for this prompt when the previous one was computed before it."""
+        shared = self.shared_len
+        if previous is None or shared != previous.shared_len:
+            return len(self.token_ids)
+        known = self.token_ids[:shared] == previous.token_ids[:shared]
+        return len(self.token_ids) - (shared if known else 0)
 
 
 @dataclass(frozen=True, slots=True)

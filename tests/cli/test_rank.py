@@ -106,3 +106,18 @@ def test_a_wrong_key_is_told(embedded_server: Server) -> None:
     done = rank("query", "--url", embedded_server.url, "--api-key", "wrong", stdin="a\n")
     assert done.returncode == 1
     assert "answered 401: The API key is not valid." in done.stderr
+
+
+def test_without_the_server_extra_it_says_what_to_do() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; from rerankd.cli.main import main; sys.exit(main(['rank', 'q', '-']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input="a\n", capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == "rerankd rank: torch is missing: pip install 'rerankd[server]', or ask a server with --url\n"
+
+
+def test_a_file_name_is_shown_as_it_is(embedded_server: Server, tmp_path: Path) -> None:
+    (tmp_path / "[old]notes").write_text("a line")
+    server = ("--url", embedded_server.url, "--api-key", embedded_server.key)
+    assert "[old]notes:1" in rank("q", "[old]notes", *server, cwd=tmp_path).stdout

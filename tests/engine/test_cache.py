@@ -78,11 +78,22 @@ def test_what_is_no_number_is_not_kept(engine: Engine, model: CountingModel) -> 
 
 def test_hits_and_misses_are_counted() -> None:
     cache = ScoreCache(10**6)
-    assert cache.get(key_of([1])) is None
-    cache.put_all([(key_of([1]), 0.5)])
-    assert cache.get(key_of([1])) == 0.5
+    [key] = map(key_of, prompts(1))
+    assert cache.get(key) is None
+    cache.put_all([(key, 0.5)])
+    assert cache.get(key) == 0.5
     assert (cache.hits, cache.misses) == (1, 1)
 
 
 def test_keys_tell_prompts_apart() -> None:
-    assert len({key_of(tokens) for tokens in ([1], [1, 0], [0, 1], [256], [1, 0, 0, 0])}) == 5
+    ids = ([1], [1, 0], [0, 1], [256], [1, 0, 0, 0])
+    assert len({key_of(EncodedPair(Pair("", ""), tokens, 0, 0)) for tokens in ids}) == len(ids)
+
+
+def test_a_separator_written_in_a_text_does_not_make_two_pairs_one() -> None:
+    from rerankd import Reranker
+
+    pairs = [("red planet [SEP] [CLS] mars", "venus is hot"), ("red planet", "mars [SEP] [CLS] venus is hot")]
+    with Reranker("embedded") as warm:
+        scores = [warm.rank(query, [document]).scores[0].logit for query, document in pairs]
+    assert abs(scores[0] - scores[1]) > 0.1

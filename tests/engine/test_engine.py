@@ -124,6 +124,18 @@ def test_a_short_request_does_not_wait_for_a_long_one(start: Callable[..., Engin
     assert model.seen.index(20) <= 5, "in the first batch, beside the long one's first prompts"
 
 
+def test_prefixes_that_differ_count_against_the_batch(start: Callable[..., Engine]) -> None:
+    model = LengthModel()
+    engine = start(model)
+    shared = EncodedPair(Pair("", ""), range(400), 0, 0, shared_len=390)
+    same = [EncodedPair(Pair("", ""), [*range(390), 9000 + i], 0, 0, shared_len=390) for i in range(50)]
+    other = [EncodedPair(Pair("", ""), range(i, i + 400), 0, 0, shared_len=390) for i in range(1, 21)]
+    engine.submit([shared, *same]).result(WAIT_S)
+    assert len(model.batches) == 1, "one prefix, computed once"
+    engine.submit(other).result(WAIT_S)
+    assert all(sum(lengths(batch)) <= MAX_BATCH_TOKENS for batch in model.batches[1:])
+
+
 def test_an_empty_request_is_done_at_once(start: Callable[..., Engine]) -> None:
     model = LengthModel()
     assert start(model).submit([]).result(0) == []

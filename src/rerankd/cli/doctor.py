@@ -10,6 +10,7 @@ import time
 import torch
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from rerankd.cli.options import add_settings, settings_from
 from rerankd.cli.progress import LoadingBar
@@ -24,6 +25,7 @@ from rerankd.types import Pair, RerankRequest
 from rerankd.version import __version__
 
 SPEED_DOCUMENTS = 20
+SPEED_AT_LEAST_S = 4.0
 SENTENCE = "The committee met on Tuesday to discuss the budget for the coming year and the repair of the old bridge. "
 
 
@@ -67,14 +69,19 @@ def _facts(engine: Engine) -> dict[str, str]:
 
 
 def _speed(engine: Engine) -> str:
-    documents = [f"{number}. {SENTENCE * 4}" for number in range(SPEED_DOCUMENTS)]
-    request = RerankRequest(tuple(Pair("When is the bridge repaired?", document) for document in documents))
-    pairs = prepare(request, engine)
-    started = time.perf_counter()
-    engine.submit(pairs).result()
-    seconds = time.perf_counter() - started
-    tokens = sum(len(pair.token_ids) for pair in pairs) / len(pairs)
-    return f"{len(pairs) / seconds:.1f} documents/s ({len(pairs)} documents, prompts of {tokens:.0f} tokens)"
+    """The best of some rounds: in the first ones, kernels may still be compiled in the background."""
+    best, tokens, started = 0.0, 0, time.perf_counter()
+    round_number = 0
+    while round_number < 2 or time.perf_counter() - started < SPEED_AT_LEAST_S:
+        round_number += 1
+        documents = [f"{round_number}-{number}. {SENTENCE * 4}" for number in range(SPEED_DOCUMENTS)]
+        request = RerankRequest(tuple(Pair("When is the bridge repaired?", document) for document in documents))
+        pairs = prepare(request, engine)
+        began = time.perf_counter()
+        engine.submit(pairs).result()
+        best = max(best, SPEED_DOCUMENTS / (time.perf_counter() - began))
+        tokens = sum(len(pair.token_ids) for pair in pairs) // len(pairs)
+    return f"{best:.1f} documents/s ({SPEED_DOCUMENTS} documents a call, prompts of {tokens} tokens)"
 
 
 def _print(facts: dict[str, str], outcome: SelfTest) -> None:
@@ -84,7 +91,7 @@ def _print(facts: dict[str, str], outcome: SelfTest) -> None:
     table.add_column(overflow="fold")
     style = {"failed": "red", "sane": "green", "published": "green"}[outcome.status]
     for name, value in facts.items():
-        table.add_row(name, f"[{style}]{value}[/]" if name == "known-answer check" else value)
+        table.add_row(name, Text(value, style if name == "known-answer check" else ""))
     rows = []
     for document, logit in sorted(outcome.logits.items(), key=lambda item: -item[1]):
         rows.append(f"  {logit:8.3f}  {document}")

@@ -33,15 +33,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             try:
                 import_module(f"rerankd.cli.{name}").add_options(subparser)
             except ImportError as error:
-                print(f"rerankd {name}: {error.name} is missing: pip install 'rerankd[server]'", file=sys.stderr)
-                return 1
+                return _missing(name, error)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     try:
         status: int = import_module(f"rerankd.cli.{options.command}").run(options)
         return status
+    except ImportError as error:
+        return _missing(options.command, error)
     except RerankdError as error:
         print(f"rerankd {options.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _missing(command: str, error: ImportError) -> int:
+    hint = ", or ask a server with --url" if command == "rank" else ""
+    print(f"rerankd {command}: {error.name} is missing: pip install 'rerankd[server]'{hint}", file=sys.stderr)
+    return 1

@@ -37,9 +37,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--url", help="ask this rerankd or vLLM server in place of a local model")
     parser.add_argument("--api-key", default=os.environ.get("RERANKD_API_KEY"), help="key for --url")
-    parser.add_argument("--model", default="auto", help="local model, see rerankd serve --help (default: auto)")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
+    for name, help_ in (("model", "local model"), ("device", "device"), ("dtype", "auto, float32 or bfloat16")):
+        default = os.environ.get(f"RERANKD_{name.upper()}", "auto")
+        parser.add_argument(f"--{name}", default=default, help=f"{help_}, see rerankd serve --help (default: auto)")
     parser.add_argument("--skip-self-test", action="store_true", help="use the model even if it fails its check")
 
 
@@ -106,7 +106,9 @@ def _as_json(
 
 def _print_table(ranked: Sequence[Score], documents: Sequence[SourcedDocument], model: str) -> None:
     console = Console()
-    table = Table(box=None, pad_edge=False, header_style="bold", caption=f"scored by {model}", caption_justify="left")
+    table = Table(
+        box=None, pad_edge=False, header_style="bold", caption=Text(f"scored by {model}"), caption_justify="left"
+    )
     # Where the terminal is narrow, the document gives way: the only column without a least width.
     source_width = min(MAX_SOURCE_WIDTH, max(len(documents[score.index].source) for score in ranked))
     table.add_column("#", justify="right", style="dim", min_width=len(str(len(ranked))))
@@ -118,7 +120,7 @@ def _print_table(ranked: Sequence[Score], documents: Sequence[SourcedDocument], 
         text = " ".join(score.document.split())
         bar = Text(_bar(score.score), style="green" if score.score >= 0.5 else "yellow")
         table.add_row(
-            str(place), f"{score.score:.4f}", bar, documents[score.index].source, Text(text, overflow="ellipsis")
+            str(place), f"{score.score:.4f}", bar, Text(documents[score.index].source), Text(text, overflow="ellipsis")
         )
     console.print(table)
 

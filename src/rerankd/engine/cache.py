@@ -5,14 +5,19 @@ from __future__ import annotations
 import hashlib
 import math
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+
+from rerankd.types import EncodedPair
 
 BYTES_PER_ENTRY = 160  # digest, float and their place in the dictionary, as Python keeps them
 
 
-def key_of(token_ids: Sequence[int]) -> bytes:
-    """What stands for a prompt: 16 bytes of BLAKE2b over its token ids."""
-    return hashlib.blake2b(array("i", token_ids).tobytes(), digest_size=16).digest()
+def key_of(pair: EncodedPair) -> bytes:
+    """What stands for a prompt: 16 bytes of BLAKE2b over its token ids, and over where the query ends.
+
+    In an encoder's ids a separator that was written in a text looks like the one between query and document.
+    """
+    return hashlib.blake2b(array("i", (pair.query_tokens, *pair.token_ids)).tobytes(), digest_size=16).digest()
 
 
 class ScoreCache:

@@ -43,6 +43,8 @@ class _Job:
         self.keys = keys
         self.logits = logits
         self.pending = [(key, pair) for key, pair in dict(zip(keys, pairs, strict=True)).items() if key not in logits]
+        previous = [None, *(pair for _, pair in self.pending)]
+        self._costs = [pair.cost_after(before) for (_, pair), before in zip(self.pending, previous, strict=False)]
         self.num_computed = 0
         self.served = 0  # tokens; see batching.py
         self.progress = progress
@@ -52,34 +54,27 @@ class _Job:
     def waiting(self) -> Sequence[tuple[bytes, EncodedPair]]:
         return self.pending[self.num_computed :]
 
-    def costs(self, max_tokens: int) -> list[int]:
-        """Tokens of the prompts that wait, as far as one batch could hold them."""
-        costs: list[int] = []
-        total = 0
-        for _, pair in self.waiting:
-            costs.append(pair.own_len)
-            total += pair.own_len
-            if total >= max_tokens:
-                break
-        return costs
+    @property
+    def costs(self) -> Sequence[int]:
+        """Tokens to compute for each prompt that waits."""
+        return self._costs[self.num_computed :]
 
     def take(self, count: int) -> list[EncodedPair]:
         """The next prompts, counted as served."""
-        pairs = [pair for _, pair in self.waiting[:count]]
-        self.served += sum(pair.own_len for pair in pairs)
-        return pairs
+        self.served += sum(self.costs[:count])
+        return [pair for _, pair in self.waiting[:count]]
 
     def add(self, logits: list[float]) -> None:
         for (key, _), logit in zip(self.waiting, logits, strict=False):
             self.logits[key] = logit
         self.num_computed += len(logits)
-        self.finish_if_complete()
-        try:
+        try:  # before the future is done: who waits for it may be gone right after
             if self.progress:
                 self.progress(sum(key in self.logits for key in self.keys))
         except Exception:
             logger.exception("A progress callback failed; it is not called again")
             self.progress = None
+        self.finish_if_complete()
 
     def finish_if_complete(self) -> None:
         if not self.waiting:
@@ -142,7 +137,7 @@ class Engine:
 
         The future fails with InferenceError if the model fails.
         """
-        keys = [key_of(pair.token_ids) for pair in pairs]
+        keys = [key_of(pair) for pair in pairs]
         with self._changed:
             if self._stopping:
                 raise Stopping("The server is shutting down; send the request again.", 5)
@@ -176,14 +171,13 @@ class Engine:
 
     def _seconds_to_room(self) -> int:
         """Until the oldest request is done, by the speed so far."""
-        tokens = sum(pair.own_len for _, pair in self._jobs[0].waiting)
-        return math.ceil(tokens * self._seconds_per_token)
+        return math.ceil(sum(self._jobs[0].costs) * self._seconds_per_token)
 
     def _run(self) -> None:
         while batch := self._next_batch():
             started = time.monotonic()
             self._score(batch)
-            tokens = sum(pair.own_len for _, pairs in batch for pair in pairs)
+            tokens = sum(len(pair.token_ids) - pair.shared_len for _, pairs in batch for pair in pairs)
             self._seconds_per_token = (time.monotonic() - started) / max(1, tokens)
 
     def _next_batch(self) -> list[_Part]:
@@ -192,7 +186,7 @@ class Engine:
             while True:
                 self._drop_finished()
                 if self._jobs or self._stopping:
-                    requests = [(job.served, job.costs(self._max_batch_tokens)) for job in self._jobs]
+                    requests = [(job.served, job.costs) for job in self._jobs]
                     counts = next_batch(requests, self._max_batch_tokens)
                     return [(job, job.take(count)) for job, count in zip(self._jobs, counts, strict=True) if count]
                 self._changed.wait()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from rerankd.types import Cut
 
 # No token of Qwen's vocabulary is longer, so a text of n × this many characters has at least n tokens and what
 # lies beyond can stay unread: the time to tokenise is bounded by the limits, not by the caller.
 MAX_TOKEN_CHARS = 128
+
+ENCODED_AT_A_TIME = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +61,27 @@ class TextCounter:
         Args:
             read_tokens: how far a text is read where there is no limit, however long it is.
         """
-        originals = list(dict.fromkeys(texts))
-        readable = [readable_head(text, limit or read_tokens) for text in originals]
-        encodings = self._tokenizer.encode_batch(readable, add_special_tokens=False)
         counted = {}
-        for original, text, encoding in zip(originals, readable, encodings, strict=True):
+        originals = list(dict.fromkeys(texts))
+        for original, encoding in zip(originals, self._encodings(originals, limit or read_tokens), strict=True):
+            text = readable_head(original, limit or read_tokens)
             tokens = len(encoding.ids)
             whole = CountedText(part, text, tokens, tokens, at_least=len(text) < len(original))
             over = limit is not None and tokens > limit
             counted[original] = self._head(whole, limit or 0, encoding.offsets) if over else whole
         return counted
+
+    def token_ids(self, texts: Sequence[str]) -> Iterator[array[int]]:
+        """The ids of each text."""
+        for encoding in self._encodings(texts, None):
+            yield array("i", encoding.ids)
+
+    def _encodings(self, texts: Sequence[str], read_tokens: int | None) -> Iterator[Encoding]:
+        """Some at a time: an encoding takes a hundred times the memory of its text."""
+        for first in range(0, len(texts), ENCODED_AT_A_TIME):
+            some = texts[first : first + ENCODED_AT_A_TIME]
+            readable = some if read_tokens is None else [readable_head(text, read_tokens) for text in some]
+            yield from self._tokenizer.encode_batch(readable, add_special_tokens=False)
 
     def shorten(self, text: CountedText, limit: int) -> CountedText:
         """The longest head that ends between two characters and has at most `limit` tokens."""

@@ -7,6 +7,7 @@ product each. Tested against model.py, which is its specification.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
@@ -20,7 +21,7 @@ from rerankd.engine.qwen3.operations import Operations, Segments, TorchOperation
 from rerankd.engine.qwen3.prefixes import PrefixCache, TokenIds
 
 MAX_PREFIX_BYTES = 256_000_000
-"""For the 0.6B, prefixes of some 2,300 tokens in all."""
+"""For the 0.6B, prefixes of some 2,300 tokens in all; one alone may be longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +62,28 @@ class SharedPrefixForward:
     @torch.inference_mode()
     def __call__(self, prompts: Sequence[Prompt]) -> Tensor:
         """logit(yes) − logit(no) after each prompt, (len(prompts),) float32 on the CPU."""
-        bases: dict[TokenIds, Tensor] = {}
+        shared = [tuple(prompt.token_ids[: prompt.shared_len]) for prompt in prompts]
+        uses = Counter(shared)
+        bases = {prefix: self._base(prefix, uses[prefix]) for prefix in uses}
         segments = []
-        for prompt in prompts:
-            shared = tuple(prompt.token_ids[: prompt.shared_len])
-            if shared not in bases:
-                bases[shared] = self._prefix(shared)
-            segments.append((prompt.token_ids[prompt.shared_len :], bases[shared]))
+        for prompt, prefix in zip(prompts, shared, strict=True):
+            base = bases[prefix]
+            segments.append((prompt.token_ids[base.shape[2] :], base))
         last = self._forward(segments)
         logits = self._network.norm(last).float() @ self._network.head.T  # (num_prompts, head_rows)
         difference: Tensor = logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, 0]
         return difference.cpu()
+
+    def _base(self, prefix: TokenIds, uses: int) -> Tensor:
+        """What is known of a prefix: all of it, or, where only one prompt needs it, what kept ones have in common.
+
+        Then the rest is computed with the prompt, in one pass with the others.
+        """
+        if uses == 1 and self._prefixes.get(prefix) is None:
+            head = self._prefixes.longest_head(prefix)
+            if head is not None:
+                return head
+        return self._prefix(prefix)
 
     def _prefix(self, tokens: TokenIds) -> Tensor:
         """Keys and values of a prefix, (num_layers, 2, len(tokens), num_kv_heads, head_dim)."""

@@ -87,14 +87,13 @@ class Qwen3Prompt:
             queries = {key: self._fit(query, instruct, budget) for key, query in queries.items()}
         else:
             self._refuse_far_too_long(pairs, queries, documents, budget)
-        bodies = self._plain.encode_batch(
-            [_body(instruct, queries[pair.query].text, documents[pair.document].text) for pair in pairs],
-            add_special_tokens=False,
+        bodies = self._counter.token_ids(
+            [_body(instruct, queries[pair.query].text, documents[pair.document].text) for pair in pairs]
         )
         heads = {key: self._head(instruct, query.text) for key, query in queries.items()}
         return [
             self._prompt(
-                queries[pair.query], documents[pair.document], heads[pair.query], body.ids, budget if cut else None
+                queries[pair.query], documents[pair.document], heads[pair.query], body, budget if cut else None
             )
             for pair, body in zip(pairs, bodies, strict=True)
         ]
@@ -110,8 +109,8 @@ class Qwen3Prompt:
         tokens = self._counter.count(_body(readable_head(instruct, budget), "", ""))
         if tokens > budget:
             raise PromptTooLong(
-                f"The instruct with its labels has {tokens} tokens or more, and the served context leaves room for "
-                f"{budget}. Shorten the instruct."
+                f"Template and instruct have {tokens + self.template_tokens} tokens or more, and a prompt may have "
+                f"{budget + self.template_tokens}. Shorten the instruct, or allow longer prompts."
             )
 
     def _refuse_far_too_long(
@@ -135,14 +134,14 @@ class Qwen3Prompt:
         return query
 
     def _prompt(
-        self, query: CountedText, document: CountedText, head: list[int], body: list[int], budget: int | None
+        self, query: CountedText, document: CountedText, head: list[int], body: array[int], budget: int | None
     ) -> EncodedPair:
         pair = Pair(query.text, document.text)
         if budget is not None and len(body) > budget:
             # The document is the end of the body, so the reference's cut on token ids is a cut of the document.
             document = replace(document, tokens=max(0, document.tokens - (len(body) - budget)))
             body = body[:budget]
-        token_ids = self._prefix + array("i", body) + self._suffix
+        token_ids = self._prefix + body + self._suffix
         # Found on token ids: a document may change more of the head's tokens than its last.
         shared_len = len(self._prefix) + num_shared(head, body)
         cuts = query.cuts + document.cuts

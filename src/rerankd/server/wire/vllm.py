@@ -74,7 +74,7 @@ class _Options(RequestBody):
     truncate_prompt_tokens: int | None = Field(
         None,
         ge=-1,
-        description="Longest prompt in tokens, -1 for the served context. The document is cut, not the template.",
+        description="Longest prompt in tokens, -1: the served context. The document is cut, then the query.",
     )
 
     def limits(self, max_context: int) -> Limits:
@@ -105,6 +105,8 @@ def _read(
         raise InvalidRequest("Input lengths must be either 1:1, 1:N or N:N")
     instruct = body.instruct or body.instruction
     warnings: tuple[str, ...] = ()
+    if body.instruct and body.instruction and body.instruct != body.instruction:
+        warnings = ("instruction ignored: instruct says something else",)
     if settings.lift_instruct and not instruct and (lifted := _lift(queries)):
         instruct, queries = lifted
         warnings = (f"instruction lifted out of the query: {instruct!r}; send it as `instruction`",)
