@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rerankd.engine.qwen3.model import Attention, DecoderLayer, Qwen3Reranker
+from rerankd.engine.qwen3.model import Attention, DecoderLayer, Qwen3Reranker, rope_angles
 from rerankd.engine.qwen3.operations import Operations, Segments, TorchOperations
 from rerankd.engine.qwen3.prefixes import PrefixCache, TokenIds
 
@@ -69,10 +69,7 @@ class SharedPrefixForward:
         for prompt, prefix in zip(prompts, shared, strict=True):
             base = bases[prefix]
             segments.append((prompt.token_ids[base.shape[2] :], base))
-        last = self._forward(segments)
-        logits = self._network.norm(last).float() @ self._network.head.T  # (num_prompts, head_rows)
-        difference: Tensor = logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, 0]
-        return difference.cpu()
+        return self._network.read_out(self._forward(segments))
 
     def _base(self, prefix: TokenIds, uses: int) -> Tensor:
         """What is known of a prefix: all of it, or, where only one prompt needs it, what kept ones have in common.
@@ -142,8 +139,7 @@ class SharedPrefixForward:
         position_ids = torch.cat(
             [torch.arange(len(tokens), device=device) + base.shape[2] for tokens, base in segments]
         )
-        half = torch.arange(0, self._config.head_dim, 2, device=device, dtype=torch.float32)
-        angles = position_ids[:, None].float() * self._config.rope_theta ** -(half / self._config.head_dim)
+        angles = rope_angles(position_ids, self._config)
         embedded: Tensor = self._network.embed_tokens(token_ids)
         return embedded, angles.cos(), angles.sin()
 

@@ -158,7 +158,10 @@ class Qwen3Reranker(nn.Module):
         cos, sin = self._rope(position_ids, x.dtype)
         for layer in self.layers:
             x = layer(x, cos, sin, cu_seqlens)
-        last = x[torch.tensor(cu_seqlens[1:], device=device) - 1]  # (num_sequences, hidden_size)
+        return self.read_out(x[torch.tensor(cu_seqlens[1:], device=device) - 1])
+
+    def read_out(self, last: Tensor) -> Tensor:
+        """The residual stream at each last position, (num_sequences, hidden_size) → logits, float32 on the CPU."""
         # Two bfloat16 logits are often equal; their float32 difference is not.
         logits = self.norm(last).float() @ self.head.T  # (num_sequences, head_rows)
         difference: Tensor = logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, 0]
@@ -166,11 +169,15 @@ class Qwen3Reranker(nn.Module):
 
     def _rope(self, position_ids: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """cos and sin of the rotary embedding, each (num_tokens, 1, head_dim)."""
-        half = torch.arange(0, self.config.head_dim, 2, device=position_ids.device, dtype=torch.float32)
-        inverse_frequency = self.config.rope_theta ** -(half / self.config.head_dim)
-        angles = position_ids[:, None].float() * inverse_frequency  # (num_tokens, head_dim / 2)
+        angles = rope_angles(position_ids, self.config)
         angles = torch.cat([angles, angles], dim=-1)[:, None]
         return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def rope_angles(position_ids: Tensor, config: Qwen3Config) -> Tensor:
+    """RoPE's angle for each position and pair of dimensions, (num_tokens, head_dim / 2) float32."""
+    half = torch.arange(0, config.head_dim, 2, device=position_ids.device, dtype=torch.float32)
+    return position_ids[:, None].float() * config.rope_theta ** -(half / config.head_dim)
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
