@@ -28,8 +28,13 @@ class ModelSettings(BaseModel):
         description="hub id, folder, 'embedded', or 'auto': Qwen/Qwen3-Reranker-0.6B, else the embedded English model",
     )
     device: str = Field("auto", description="'auto', 'cpu', 'cuda', 'cuda:1', 'mps'")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="'auto': bfloat16 where the hardware multiplies it natively, else float32"
+    dtype: Literal["auto", "float32", "bfloat16", "int8"] = Field(
+        "auto",
+        description="'auto': bfloat16 where the hardware multiplies it natively, else float32; "
+        "'int8': faster on CPUs with VNNI, check it with 'rerankd doctor --compare bfloat16,int8'",
+    )
+    deterministic: bool = Field(
+        False, description="the same bits for a pair whatever else is scored with it; slower (see docs/performance.md)"
     )
 
 

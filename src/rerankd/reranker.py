@@ -20,7 +20,8 @@ class Reranker:
     Args:
         model: hub id, folder, `embedded`, or `auto` (Qwen3-Reranker-0.6B, else the embedded English model).
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-        dtype: `auto`, `float32`, `bfloat16`.
+        dtype: `auto`, `float32`, `bfloat16`, `int8`.
+        deterministic: the same bits for a pair whatever else is scored with it; slower.
         skip_self_test: use the model even if it fails its known-answer check.
         progress: called with what is being loaded and the share that is done, in [0, 1].
 
@@ -34,10 +35,11 @@ class Reranker:
         *,
         device: str = "auto",
         dtype: str = "auto",
+        deterministic: bool = False,
         skip_self_test: bool = False,
         progress: LoadProgress = lambda stage, share: None,
     ) -> None:
-        choice = Choice(model, device, dtype)
+        choice = Choice(model, device, dtype, deterministic)
         self._engine = start_engine(choice, skip_self_test=skip_self_test, progress=progress)
 
     @property

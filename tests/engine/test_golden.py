@@ -12,6 +12,7 @@ import model_card
 import pytest
 import torch
 
+from rerankd.engine.devices import Execution
 from rerankd.engine.qwen3.model import Qwen3Reranker
 from rerankd.engine.qwen3.reranker import Qwen3Model
 from rerankd.engine.qwen3.weights import load_reranker
@@ -44,7 +45,7 @@ TRIPLES = [
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> Qwen3Model:
-    return Qwen3Model("tiny", folder, torch.device("cpu"), dtype, lambda done, in_all: None)
+    return Qwen3Model("tiny", folder, Execution(torch.device("cpu"), dtype), lambda done, in_all: None)
 
 
 def plain_network(folder: Path) -> Qwen3Reranker:

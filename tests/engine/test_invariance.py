@@ -14,12 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerankd.engine import engine as engine_module
+from rerankd.engine.devices import Execution, lacks_int8
 from rerankd.engine.engine import Engine
 from rerankd.engine.qwen3.reranker import Qwen3Model
 from rerankd.engine.qwen3.weights import load_reranker
 from rerankd.types import EncodedPair, Pair
 
 TOLERANCE = 1e-4
+BATCH_BOUND = 1e-3  # of a logit, in bfloat16 and int8; docs/performance.md states it
 
 
 def prompt(shared_len: int, own_len: int, query: int) -> EncodedPair:
@@ -31,9 +33,13 @@ def prompt(shared_len: int, own_len: int, query: int) -> EncodedPair:
     return EncodedPair(Pair("", ""), token_ids, 0, 0, shared_len=shared_len)
 
 
+def load(folder: Path, dtype: torch.dtype, deterministic: bool = False) -> Qwen3Model:
+    return Qwen3Model("tiny", folder, Execution(torch.device("cpu"), dtype, deterministic), lambda done, in_all: None)
+
+
 @pytest.fixture(scope="module")
 def model(tiny_checkpoint: Path) -> Qwen3Model:
-    return Qwen3Model("tiny", tiny_checkpoint, torch.device("cpu"), torch.float32, lambda done, in_all: None)
+    return load(tiny_checkpoint, torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +90,46 @@ def test_requests_that_run_together_do_not_touch_each_other(
 
 
 def test_neither_order_nor_batch_size_matters(
-    engine: Engine, alone: Callable[[EncodedPair], float], monkeypatch: pytest.MonkeyPatch
+    model: Qwen3Model, alone: Callable[[EncodedPair], float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pairs = [prompt(shared_len, own_len, 9) for shared_len in (0, 1, 60) for own_len in (1, 2, 64, 240)]
     expected = [alone(pair) for pair in pairs]
     assert max(expected) - min(expected) > 1, "logits this close together would agree by accident"
     for max_tokens in (1, 200, 400, 10_000):
         monkeypatch.setattr(engine_module, "MAX_BATCH_TOKENS", max_tokens)
-        assert engine.submit(pairs).result(60) == pytest.approx(expected, rel=0, abs=TOLERANCE)
-        assert engine.submit(pairs[::-1]).result(60) == pytest.approx(expected[::-1], rel=0, abs=TOLERANCE)
+        engine = Engine(model)
+        try:
+            assert engine.submit(pairs).result(60) == pytest.approx(expected, rel=0, abs=TOLERANCE)
+            assert engine.submit(pairs[::-1]).result(60) == pytest.approx(expected[::-1], rel=0, abs=TOLERANCE)
+        finally:
+            engine.close()
+
+
+KERNEL_SHAPE = dict(head_dim=128, num_attention_heads=4, num_key_value_heads=2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8], ids=str)
+def test_deterministic_means_the_same_bits_in_any_batch(
+    make_checkpoint: Callable[..., Path], dtype: torch.dtype
+) -> None:
+    if dtype == torch.int8 and lacks_int8(torch.device("cpu")):
+        pytest.skip("this processor has no int8 products")
+    folder = make_checkpoint(**KERNEL_SHAPE)
+    pairs = [prompt(shared_len, own_len, 9) for shared_len in (0, 1, 60) for own_len in (1, 2, 64, 240)]
+    expected = load(folder, dtype, deterministic=True).logits(pairs)
+    for order in (pairs[::-1], pairs[::2] + pairs[1::2], *([pair] for pair in pairs)):
+        again = load(folder, dtype, deterministic=True).logits(order)
+        assert again == [expected[pairs.index(pair)] for pair in order]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.int8], ids=str)
+def test_a_batch_moves_a_logit_by_no_more_than_the_stated_bound(
+    make_checkpoint: Callable[..., Path], dtype: torch.dtype
+) -> None:
+    if dtype == torch.int8 and lacks_int8(torch.device("cpu")):
+        pytest.skip("this processor has no int8 products")
+    model = load(make_checkpoint(**KERNEL_SHAPE), dtype)
+    pairs = [prompt(shared_len, own_len, 9) for shared_len in (0, 1, 60) for own_len in (1, 2, 64, 240)]
+    together = model.logits(pairs)
+    assert max(together) - min(together) > 1
+    assert [model.logits([pair])[0] for pair in pairs] == pytest.approx(together, rel=0, abs=BATCH_BOUND)

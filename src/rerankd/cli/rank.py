@@ -71,6 +71,7 @@ def _rank(options: argparse.Namespace, texts: list[str]) -> tuple[Sequence[Score
             options.model,
             device=options.device,
             dtype=options.dtype,
+            deterministic=options.deterministic,
             skip_self_test=options.skip_self_test,
             progress=bar,
         )

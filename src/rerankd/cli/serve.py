@@ -63,7 +63,7 @@ def _start(settings: ServerSettings, progress: LoadProgress) -> Engine:
     from rerankd.engine.open import Choice
     from rerankd.startup import start_engine
 
-    choice = Choice(settings.model, settings.device, settings.dtype)
+    choice = Choice(settings.model, settings.device, settings.dtype, settings.deterministic)
     with LoadingBar() as bar:
 
         def both(stage: str, share: float) -> None:

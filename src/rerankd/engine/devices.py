@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,7 +17,19 @@ INSTRUCTION_SETS = (
 )
 BFLOAT16_SETS = {"avx512_bf16", "amx_bf16", "bf16"}
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+INT8_SETS = {"avx_vnni", "avx512_vnni", "amx_int8"}
+"""Without one of these, oneDNN's int8 products are slow, or saturate at 16 bits."""
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """Where and how a model computes. deterministic: the same bits for a prompt whatever else is in its batch."""
+
+    device: torch.device
+    dtype: torch.dtype
+    deterministic: bool = False
 
 
 def choose_device(name: str) -> torch.device:
@@ -39,8 +52,11 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto` = bfloat16 where the hardware multiplies it natively, else float32."""
-    if name != "auto":
+    """`auto` = bfloat16 where the hardware multiplies it natively, else float32.
+
+    `int8` is what `auto` is where int8 products cannot be had: see `lacks_int8`.
+    """
+    if name != "auto" and not (name == "int8" and lacks_int8(device)):
         return DTYPES[name]
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -49,6 +65,15 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     else:
         native = False
     return torch.bfloat16 if native else torch.float32
+
+
+def lacks_int8(device: torch.device) -> str | None:
+    """Why int8 products cannot be had on this device; None where they can."""
+    if device.type != "cpu":
+        return f"int8 runs on CPUs only, not on {device}"
+    if not INT8_SETS.intersection(instruction_sets()):
+        return "int8 needs a processor with VNNI or AMX"
+    return None
 
 
 def use_available_cpus() -> None:

@@ -38,11 +38,14 @@ MAX_RECENT = 20_000
 class CrossEncoderModel:
     """A sentence-transformers CrossEncoder with one label. Implements `engine.model.Model`.
 
+    Args:
+        notice: goes to every caller.
+
     Raises:
         CheckpointInvalid: sentence-transformers cannot load it, or it has more than one label.
     """
 
-    def __init__(self, name: str, folder: Path, device: torch.device) -> None:
+    def __init__(self, name: str, folder: Path, device: torch.device, notice: str | None = None) -> None:
         try:
             self._network = CrossEncoder(str(folder), device=str(device), local_files_only=True)
         except Exception as error:
@@ -52,7 +55,7 @@ class CrossEncoderModel:
         self._tokenizer = _tokenizer(folder)
         self._max_tokens = int(self._network.max_seq_length or 512)
         self._counter = TextCounter(self._tokenizer)
-        self.info = _info(name, "cross-encoder", self._max_tokens, self._network, folder)
+        self.info = replace(_info(name, "cross-encoder", self._max_tokens, self._network, folder), notice=notice)
 
     def encode(self, pairs: Sequence[Pair], instruct: str, limits: Limits) -> list[EncodedPair]:
         """Cuts the document to what the query leaves of the window."""

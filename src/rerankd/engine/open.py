@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rerankd.engine.checkpoint import find_checkpoint
-from rerankd.engine.devices import choose_device, choose_dtype, use_available_cpus
+from rerankd.engine.devices import Execution, choose_device, choose_dtype, lacks_int8, use_available_cpus
 from rerankd.engine.model import Model
 from rerankd.errors import CheckpointInvalid, CheckpointNotFound, HubUnreachable
 from rerankd.types import LoadProgress
@@ -26,11 +26,12 @@ FALLBACK_NOTICE = (
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What to load. `model`: `auto`, `embedded`, a hub id or a folder; `device`, `dtype`: see devices.py."""
+    """What to load. `model`: `auto`, `embedded`, a hub id or a folder; the others: see devices.py."""
 
     model: str = "auto"
     device: str = "auto"
     dtype: str = "auto"
+    deterministic: bool = False
 
 
 def open_model(choice: Choice, progress: LoadProgress = lambda stage, share: None) -> Model:
@@ -71,12 +72,14 @@ def _open_named(where: str, choice: Choice, progress: LoadProgress, name: str | 
     if set(architectures) & QWEN3_ARCHITECTURES:
         from rerankd.engine.qwen3.reranker import Qwen3Model
 
+        dtype = choose_dtype(choice.dtype, device)
+        served = str(dtype).removeprefix("torch.")
         return Qwen3Model(
             name,
             folder,
-            device,
-            choose_dtype(choice.dtype, device),
+            Execution(device, dtype, choice.deterministic),
             lambda done, in_all: progress("loading the weights", done / in_all),
+            None if choice.dtype in ("auto", served) else f"{lacks_int8(device)}: the scores are computed in {served}",
         )
     if not (folder / "modules.json").exists() and not any("SequenceClassif" in name for name in architectures):
         # Loaded all the same, it would get a new, random head.
@@ -89,7 +92,7 @@ def _open_named(where: str, choice: Choice, progress: LoadProgress, name: str | 
             "pip install 'rerankd[embedded]'."
         ) from error
     progress("loading the weights", 0.0)
-    return CrossEncoderModel(name, folder, device)
+    return CrossEncoderModel(name, folder, device, _unheeded(choice))
 
 
 def _open_embedded(choice: Choice, notice: str | None = None) -> Model:
@@ -97,4 +100,12 @@ def _open_embedded(choice: Choice, notice: str | None = None) -> Model:
         from rerankd.engine.encoders import EmbeddedModel
     except ImportError as error:
         raise CheckpointNotFound("The embedded model is not installed: pip install 'rerankd[embedded]'.") from error
-    return EmbeddedModel(choose_device(choice.device), notice)
+    notices = [text for text in (notice, _unheeded(choice)) if text]
+    return EmbeddedModel(choose_device(choice.device), " ".join(notices) or None)
+
+
+def _unheeded(choice: Choice) -> str | None:
+    """What was asked for that only Qwen3-Reranker can do, as a sentence for every caller."""
+    asked = [f"--dtype {choice.dtype}"] if choice.dtype not in ("auto", "float32") else []
+    asked += ["--deterministic"] if choice.deterministic else []
+    return f"{' and '.join(asked)} ignored: only Qwen3-Reranker can do that." if asked else None

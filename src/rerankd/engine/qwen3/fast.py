@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from itertools import accumulate, chain
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from rerankd.engine.qwen3.model import Attention, DecoderLayer, Qwen3Reranker, rope_angles
-from rerankd.engine.qwen3.operations import Operations, Segments, TorchOperations
+from rerankd.engine.qwen3.layers import Layer
+from rerankd.engine.qwen3.model import Qwen3Reranker, rope_angles
+from rerankd.engine.qwen3.operations import Operations, Rows, Segments
 from rerankd.engine.qwen3.prefixes import PrefixCache, TokenIds
 
 MAX_PREFIX_BYTES = 256_000_000
@@ -32,36 +32,36 @@ class Prompt:
     shared_len: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """A layer's weights, those of one input side by side: (outputs, inputs)."""
-
-    qkv: Tensor
-    output: Tensor
-    gate_up: Tensor
-    down: Tensor
-    input_norm: Tensor
-    post_norm: Tensor
-    qk_norm: Tensor  # (num_heads + num_kv_heads, head_dim)
-
-
 class SharedPrefixForward:
-    """Runs a network's weights. Not for several threads at a time.
+    """Runs layers between a network's embedding and its head. Not for several threads at a time.
 
     Args:
-        network: its weights are rearranged in place: afterwards they are views, and it still works.
+        network: its own layers are not run.
+        operations: may be replaced between calls by others of the same results.
+        deterministic: each prompt runs alone, and its prefix too, so that the shapes, and with them the order of
+            every sum, depend on the prompt only.
     """
 
-    def __init__(self, network: Qwen3Reranker) -> None:
-        self.operations: Operations = TorchOperations()
+    def __init__(
+        self, network: Qwen3Reranker, layers: Sequence[Layer], operations: Operations, deterministic: bool = False
+    ) -> None:
+        self.operations = operations
         self._network = network
         self._config = network.config
-        self._layers = [_rearranged(layer) for layer in network.layers if isinstance(layer, DecoderLayer)]
+        self._layers = layers
+        self._deterministic = deterministic
+        first_key = self._config.num_attention_heads
+        self._splits = (first_key, first_key + self._config.num_key_value_heads)  # of query, key and value heads
         self._prefixes = PrefixCache(MAX_PREFIX_BYTES)
 
     @torch.inference_mode()
     def __call__(self, prompts: Sequence[Prompt]) -> Tensor:
         """logit(yes) − logit(no) after each prompt, (len(prompts),) float32 on the CPU."""
+        if self._deterministic:
+            return torch.cat([self._logits([prompt]) for prompt in prompts])
+        return self._logits(prompts)
+
+    def _logits(self, prompts: Sequence[Prompt]) -> Tensor:
         shared = [tuple(prompt.token_ids[: prompt.shared_len]) for prompt in prompts]
         uses = Counter(shared)
         bases = {prefix: self._base(prefix, uses[prefix]) for prefix in uses}
@@ -77,7 +77,7 @@ class SharedPrefixForward:
         Then the rest is computed with the prompt, in one pass with the others.
         """
         if uses == 1 and self._prefixes.get(prefix) is None:
-            head = self._prefixes.longest_head(prefix)
+            head = self._head(prefix)
             if head is not None:
                 return head
         return self._prefix(prefix)
@@ -87,7 +87,7 @@ class SharedPrefixForward:
         entry = self._prefixes.get(tokens)
         if entry is None:
             entry = self._empty(len(tokens))
-            head = self._prefixes.longest_head(tokens)
+            head = self._head(tokens)
             known = 0 if head is None else head.shape[2]
             if head is not None:
                 entry[:, :, :known] = head
@@ -96,9 +96,13 @@ class SharedPrefixForward:
             self._prefixes.put(tokens, entry)
         return entry
 
+    def _head(self, prefix: TokenIds) -> Tensor | None:
+        """What a kept prefix has in common with this one."""
+        return None if self._deterministic else self._prefixes.longest_head(prefix)
+
     def _empty(self, num_tokens: int) -> Tensor:
         config = self._config
-        shape = (config.num_hidden_layers, 2, num_tokens, config.num_key_value_heads, config.head_dim)
+        shape = (len(self._layers), 2, num_tokens, config.num_key_value_heads, config.head_dim)
         return self._network.embed_tokens.weight.new_empty(shape)
 
     def _forward(self, segments: Sequence[tuple[Sequence[int], Tensor]], keep: Tensor | None = None) -> Tensor:
@@ -112,11 +116,12 @@ class SharedPrefixForward:
         offsets = [0, *accumulate(len(tokens) for tokens, _ in segments)]
         x, cos, sin = self._embed(segments)
         last = torch.tensor(offsets[1:], device=x.device) - 1
-        delta: Tensor | None = None
+        delta: Rows | None = None
         for index, layer in enumerate(self._layers):
             final = index == len(self._layers) - 1
             hidden = ops.add_rmsnorm(x, delta, layer.input_norm, eps)
-            query, key, value = self._qkv(ops, layer, hidden, cos, sin)
+            heads = ops.norm_rope(layer.qkv(hidden), layer.qk_norm, cos, sin, eps)
+            query, key, value = heads.tensor_split(self._splits, dim=1)
             if keep is not None:
                 keep[index, 0], keep[index, 1] = key, value
                 if final:
@@ -126,11 +131,10 @@ class SharedPrefixForward:
                 query, x, q_offsets = query[last].contiguous(), x[last], list(range(len(segments) + 1))
             known = [(base[index, 0], base[index, 1]) for _, base in segments]
             attended = ops.attention(query, key, value, Segments(q_offsets, offsets, known))
-            delta = F.linear(attended, layer.output)
-            hidden = ops.add_rmsnorm(x, delta, layer.post_norm, eps)
-            delta = F.linear(ops.silu_mul(F.linear(hidden, layer.gate_up)), layer.down)
+            hidden = ops.add_rmsnorm(x, layer.output(attended), layer.post_norm, eps)
+            delta = layer.down(ops.silu_mul(layer.gate_up(hidden)))
         assert delta is not None
-        return x + delta
+        return x + delta.scaled()
 
     def _embed(self, segments: Sequence[tuple[Sequence[int], Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings (T, hidden_size), and RoPE's cos and sin (T, head_dim / 2) float32."""
@@ -142,42 +146,3 @@ class SharedPrefixForward:
         angles = rope_angles(position_ids, self._config)
         embedded: Tensor = self._network.embed_tokens(token_ids)
         return embedded, angles.cos(), angles.sin()
-
-    def _qkv(
-        self, ops: Operations, layer: _Layer, hidden: Tensor, cos: Tensor, sin: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Query, key and value, (T, heads, head_dim) each, as views of one product."""
-        num_heads = self._config.num_attention_heads
-        first_value = num_heads + self._config.num_key_value_heads
-        heads = F.linear(hidden, layer.qkv).view(len(hidden), -1, self._config.head_dim)
-        ops.norm_rope(heads[:, :first_value], layer.qk_norm, cos, sin, self._config.rms_norm_eps)
-        return heads[:, :num_heads], heads[:, num_heads:first_value], heads[:, first_value:]
-
-
-def _rearranged(layer: DecoderLayer) -> _Layer:
-    attention = layer.self_attn
-    return _Layer(
-        qkv=_joined(attention.q_proj, attention.k_proj, attention.v_proj),
-        output=attention.o_proj.weight,
-        gate_up=_joined(layer.mlp.gate_proj, layer.mlp.up_proj),
-        down=layer.mlp.down_proj.weight,
-        input_norm=layer.input_layernorm.weight,
-        post_norm=layer.post_attention_layernorm.weight,
-        qk_norm=_head_norms(attention),
-    )
-
-
-def _joined(*parts: nn.Linear) -> Tensor:
-    """One weight for several; the parts become views of it, so that no memory is used twice."""
-    joined = torch.cat([part.weight for part in parts])
-    first = 0
-    for part in parts:
-        part.weight = nn.Parameter(joined[first : first + part.out_features], requires_grad=False)
-        first += part.out_features
-    return joined
-
-
-def _head_norms(attention: Attention) -> Tensor:
-    num_heads = attention.q_proj.out_features // attention.head_dim
-    num_kv_heads = attention.k_proj.out_features // attention.head_dim
-    return torch.cat([attention.q_norm.weight.expand(num_heads, -1), attention.k_norm.weight.expand(num_kv_heads, -1)])

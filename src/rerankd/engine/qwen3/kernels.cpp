@@ -1,7 +1,7 @@
 // The operations between the matrix products of Qwen3 on CPU, in bfloat16, for AVX512_BF16.
 //
 // Each is one pass over memory where PyTorch's operators take several. Sums and exponentials are float32; what is
-// stored is bfloat16, rounded to nearest even. Rows are independent of each other, so results do not depend on what
+// stored is bfloat16, rounded to nearest even, or, for the products in int8, bytes with a scale a row. Rows are independent of each other, so results do not depend on what
 // else is in the batch. Compiled with: c++ -O3 -march=native -fopenmp -shared -fPIC.
 
 #include <immintrin.h>
@@ -109,18 +109,73 @@ void weighted_sum(const bf16* const* p, const std::vector<const uint32_t*>& valu
             store(out[r] + c * LANES, _mm512_mul_ps(sum[r][c], _mm512_set1_ps(norm[r])));
 }
 
+// The transpose of 16 rows of 16.
+inline void transpose(__m512i (&x)[LANES]) {
+    __m512i y[LANES];
+    for (int i = 0; i < LANES; i += 2) {
+        y[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
+        y[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
+    }
+    for (int i = 0; i < LANES; i += 4)
+        for (int j = 0; j < 2; ++j) {
+            x[i + 2 * j] = _mm512_unpacklo_epi64(y[i + j], y[i + j + 2]);
+            x[i + 2 * j + 1] = _mm512_unpackhi_epi64(y[i + j], y[i + j + 2]);
+        }
+    for (int i = 0; i < 4; ++i) {
+        y[i] = _mm512_shuffle_i32x4(x[i], x[i + 4], 0x88);
+        y[i + 4] = _mm512_shuffle_i32x4(x[i], x[i + 4], 0xdd);
+        y[i + 8] = _mm512_shuffle_i32x4(x[i + 8], x[i + 12], 0x88);
+        y[i + 12] = _mm512_shuffle_i32x4(x[i + 8], x[i + 12], 0xdd);
+    }
+    for (int i = 0; i < 8; ++i) {
+        x[i] = _mm512_shuffle_i32x4(y[i], y[i + 8], 0x88);
+        x[i + 8] = _mm512_shuffle_i32x4(y[i], y[i + 8], 0xdd);
+    }
+}
+
 // 16 keys (fewer at the end: zeros) → one panel of keys and one of values.
 void pack(const bf16* const* keys, const bf16* const* values, int n, int head_dim, uint32_t* k, uint32_t* v) {
-    const int pairs = head_dim / 2;
-    if (n < LANES) {
-        memset(k, 0, pairs * LANES * 4);
-        memset(v, 0, pairs * LANES * 4);
+    const __m512i zero = _mm512_setzero_si512();
+    for (int j = 0; j < head_dim / 2; j += LANES) {
+        __m512i block[LANES];
+        for (int i = 0; i < LANES; ++i) block[i] = i < n ? _mm512_loadu_si512((const uint32_t*)keys[i] + j) : zero;
+        transpose(block);
+        for (int i = 0; i < LANES; ++i) _mm512_storeu_si512(k + (j + i) * LANES, block[i]);
     }
-    for (int i = 0; i < n; ++i)
-        for (int j = 0; j < pairs; ++j) k[j * LANES + i] = ((const uint32_t*)keys[i])[j];
-    for (int i = 0; i < n; i += 2)
-        for (int c = 0; c < head_dim; ++c)
-            v[i / 2 * head_dim + c] = values[i][c] | (i + 1 < n ? (uint32_t)values[i + 1][c] << 16 : 0);
+    for (int i = 0; i < LANES; i += 2)
+        for (int c = 0; c < head_dim; c += LANES) {
+            const auto row = [&](int at) {
+                return at < n ? _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)(values[at] + c))) : zero;
+            };
+            const __m512i pair = _mm512_or_si512(row(i), _mm512_slli_epi32(row(i + 1), 16));
+            _mm512_storeu_si512(v + i / 2 * head_dim + c, pair);
+        }
+}
+
+// A row of `size` values, value(i) being the 16 at i: as bfloat16 to out, or, where out_8bit is given, as bytes around
+// a zero point of 128 with the row's scale, so that the largest is 127 away.
+template <typename Value>
+inline void write_row(int64_t row, int64_t size, bf16* out, uint8_t* out_8bit, float* out_scale, Value value) {
+    if (!out_8bit) {
+        for (int64_t i = 0; i < size; i += LANES) store(out + row * size + i, value(i));
+        return;
+    }
+    thread_local std::vector<float> kept;
+    kept.resize(size);
+    __m512 top = _mm512_setzero_ps();
+    for (int64_t i = 0; i < size; i += LANES) {
+        const __m512 x = value(i);
+        _mm512_storeu_ps(kept.data() + i, x);
+        top = _mm512_max_ps(top, _mm512_abs_ps(x));
+    }
+    const float max = _mm512_reduce_max_ps(top);
+    out_scale[row] = max / 127;
+    const __m512 inverse = _mm512_set1_ps(max > 0 ? 127 / max : 0);
+    for (int64_t i = 0; i < size; i += LANES) {
+        const __m512i steps = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(kept.data() + i), inverse));
+        const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_add_epi32(steps, _mm512_set1_epi32(128)));
+        _mm_storeu_si128((__m128i*)(out_8bit + row * size + i), bytes);
+    }
 }
 
 constexpr int ROWS = 6;  // query rows of a tile: 6 × 4 sums stay in registers
@@ -129,39 +184,48 @@ constexpr int ROWS = 6;  // query rows of a tile: 6 × 4 sums stay in registers
 
 extern "C" {
 
-// x += delta (if given); out = x / rms(x) × weight. (num_rows, size) each.
-void add_rmsnorm(bf16* x, const bf16* delta, const bf16* weight, bf16* out, int64_t num_rows, int64_t size, float eps) {
+// x += delta (if given) × its row's scale (if given); out = x / rms(x) × weight. (num_rows, size) each.
+void add_rmsnorm(bf16* x, const bf16* delta, const float* delta_scale, const bf16* weight, bf16* out, uint8_t* out_8bit,
+                 float* out_scale, int64_t num_rows, int64_t size, float eps) {
 #pragma omp parallel for schedule(static)
     for (int64_t row = 0; row < num_rows; ++row) {
         bf16* at = x + row * size;
+        const __m512 factor = _mm512_set1_ps(delta_scale ? delta_scale[row] : 1.f);
         __m512 squares = _mm512_setzero_ps();
         for (int64_t i = 0; i < size; i += LANES) {
             __m512 value = load(at + i);
             if (delta) {
-                store(at + i, _mm512_add_ps(value, load(delta + row * size + i)));
+                store(at + i, _mm512_fmadd_ps(load(delta + row * size + i), factor, value));
                 value = load(at + i);
             }
             squares = _mm512_fmadd_ps(value, value, squares);
         }
         const __m512 scale = _mm512_set1_ps(1.f / std::sqrt(_mm512_reduce_add_ps(squares) / size + eps));
-        for (int64_t i = 0; i < size; i += LANES)
-            store(out + row * size + i, _mm512_mul_ps(_mm512_mul_ps(load(at + i), scale), load(weight + i)));
+        write_row(row, size, out, out_8bit, out_scale, [=](int64_t i) {
+            return _mm512_mul_ps(_mm512_mul_ps(load(at + i), scale), load(weight + i));
+        });
     }
 }
 
-// In place on the first num_heads heads of each row of qkv: RMSNorm of the head, then RoPE.
+// In place on each row of qkv, times its scale (if given): RMSNorm of each of the first num_heads heads, then RoPE.
 // weights: (num_heads, head_dim); cos, sin: (num_rows, head_dim / 2) float32.
-void norm_rope(bf16* qkv, const bf16* weights, const float* cos, const float* sin, int64_t num_rows, int64_t row_size,
-               int64_t num_heads, int64_t head_dim, float eps) {
+void norm_rope(bf16* qkv, const float* qkv_scale, const bf16* weights, const float* cos, const float* sin,
+               int64_t num_rows, int64_t row_size, int64_t num_heads, int64_t head_dim, float eps) {
     const int64_t half = head_dim / 2;
 #pragma omp parallel for schedule(static)
-    for (int64_t row = 0; row < num_rows; ++row)
+    for (int64_t row = 0; row < num_rows; ++row) {
+        bf16* values = qkv + row * row_size;
+        const __m512 factor = _mm512_set1_ps(qkv_scale ? qkv_scale[row] : 1.f);
         for (int64_t head = 0; head < num_heads; ++head) {
-            bf16* at = qkv + row * row_size + head * head_dim;
+            bf16* at = values + head * head_dim;
             const bf16* weight = weights + head * head_dim;
             __m512 squares = _mm512_setzero_ps();
-            for (int64_t i = 0; i < head_dim; i += LANES) squares = _mm512_fmadd_ps(load(at + i), load(at + i), squares);
-            const __m512 scale = _mm512_set1_ps(1.f / std::sqrt(_mm512_reduce_add_ps(squares) / head_dim + eps));
+            for (int64_t i = 0; i < head_dim; i += LANES) {
+                const __m512 value = _mm512_mul_ps(load(at + i), factor);
+                squares = _mm512_fmadd_ps(value, value, squares);
+            }
+            const float rms = std::sqrt(_mm512_reduce_add_ps(squares) / head_dim + eps);
+            const __m512 scale = _mm512_div_ps(factor, _mm512_set1_ps(rms));
             for (int64_t i = 0; i < half; i += LANES) {
                 const __m512 left = _mm512_mul_ps(_mm512_mul_ps(load(at + i), scale), load(weight + i));
                 const __m512 right = _mm512_mul_ps(_mm512_mul_ps(load(at + half + i), scale), load(weight + half + i));
@@ -170,19 +234,32 @@ void norm_rope(bf16* qkv, const bf16* weights, const float* cos, const float* si
                 store(at + half + i, _mm512_fmadd_ps(right, c, _mm512_mul_ps(left, s)));
             }
         }
+        if (qkv_scale)
+            for (int64_t i = num_heads * head_dim; i < row_size; i += LANES)
+                store(values + i, _mm512_mul_ps(load(values + i), factor));
+    }
 }
 
-// out = silu(gate) × up; gate_up: (num_rows, 2 × size).
-void silu_mul(const bf16* gate_up, bf16* out, int64_t num_rows, int64_t size) {
+// out = silu(gate) × up, both times their row's scale (if given); gate_up: (num_rows, 2 × size).
+void silu_mul(const bf16* gate_up, const float* gate_up_scale, bf16* out, uint8_t* out_8bit, float* out_scale,
+              int64_t num_rows, int64_t size) {
+#pragma omp parallel for schedule(static)
+    for (int64_t row = 0; row < num_rows; ++row) {
+        const bf16* at = gate_up + row * 2 * size;
+        const __m512 factor = _mm512_set1_ps(gate_up_scale ? gate_up_scale[row] : 1.f), one = _mm512_set1_ps(1.f);
+        write_row(row, size, out, out_8bit, out_scale, [=](int64_t i) {
+            const __m512 gate = _mm512_mul_ps(load(at + i), factor), up = _mm512_mul_ps(load(at + size + i), factor);
+            const __m512 e = exp_ps(_mm512_sub_ps(_mm512_setzero_ps(), gate));
+            return _mm512_mul_ps(_mm512_div_ps(gate, _mm512_add_ps(one, e)), up);
+        });
+    }
+}
+
+// (num_rows, size) → one byte a value and a scale a row.
+void quantize_rows(const bf16* x, uint8_t* out_8bit, float* out_scale, int64_t num_rows, int64_t size) {
 #pragma omp parallel for schedule(static)
     for (int64_t row = 0; row < num_rows; ++row)
-        for (int64_t i = 0; i < size; i += LANES) {
-            const __m512 gate = load(gate_up + row * 2 * size + i), up = load(gate_up + row * 2 * size + size + i);
-            const __m512 one = _mm512_set1_ps(1.f);
-            const __m512 sigmoid =
-                _mm512_div_ps(one, _mm512_add_ps(one, exp_ps(_mm512_sub_ps(_mm512_setzero_ps(), gate))));
-            store(out + row * size + i, _mm512_mul_ps(_mm512_mul_ps(gate, sigmoid), up));
-        }
+        write_row(row, size, nullptr, out_8bit, out_scale, [=](int64_t i) { return load(x + row * size + i); });
 }
 
 // Causal attention of each document over its prefix and itself; head_dim must be 128.

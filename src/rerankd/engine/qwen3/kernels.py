@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from rerankd.engine.qwen3.model import Qwen3Config
-from rerankd.engine.qwen3.operations import Segments
+from rerankd.engine.qwen3.operations import Rows, Segments
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def kernels_fit(config: Qwen3Config) -> bool:
     return config.head_dim == HEAD_DIM and config.hidden_size % LANES == 0 and config.intermediate_size % LANES == 0
 
 
-def build_kernels() -> KernelOperations | None:
+def build_kernels(quantize: bool = False) -> KernelOperations | None:
     """Compiles once per processor and source, in some seconds; None, with the reason in the log, where it can't."""
     if platform.system() != "Linux" or not torch.cpu.get_capabilities().get("avx512_bf16"):
         logger.info("No kernels: they need Linux on a processor with AVX512_BF16. The plain operations run.")
@@ -45,7 +45,7 @@ def build_kernels() -> KernelOperations | None:
         logger.warning("No kernels: there is no C++ compiler (apt install g++). The plain operations run, slower.")
         return None
     try:
-        return KernelOperations(ctypes.CDLL(str(_compile(compiler))))
+        return KernelOperations(ctypes.CDLL(str(_compile(compiler))), quantize)
     except (OSError, subprocess.CalledProcessError) as error:
         detail = getattr(error, "stderr", None) or str(error)
         logger.warning("No kernels: %s failed (%s). The plain operations run, slower.", compiler, detail[:500])
@@ -68,38 +68,44 @@ def _compile(compiler: str) -> Path:
 
 
 class KernelOperations:
-    """Implements `operations.Operations` for contiguous bfloat16 rows and heads of 128."""
+    """Implements `operations.Operations` for contiguous bfloat16 rows and heads of 128.
 
-    def __init__(self, library: ctypes.CDLL) -> None:
+    Args:
+        quantize: give the products bytes.
+    """
+
+    def __init__(self, library: ctypes.CDLL, quantize: bool = False) -> None:
         self._library = library
+        self._quantize = quantize
 
-    def add_rmsnorm(self, x: Tensor, delta: Tensor | None, weight: Tensor, eps: float) -> Tensor:
-        output = torch.empty_like(x)
+    def add_rmsnorm(self, x: Tensor, delta: Rows | None, weight: Tensor, eps: float) -> Rows:
+        num_rows, size = x.shape
+        output = self._empty_rows(x, num_rows, size)
         self._library.add_rmsnorm(
-            _at(x),
-            _at(delta) if delta is not None else None,
-            _at(weight),
-            _at(output),
-            _int(x.shape[0]),
-            _int(x.shape[1]),
+            *(_at(x), _at(delta.values if delta else None), _at(delta.scale if delta else None), _at(weight)),
+            *_to(output),
+            *(_int(num_rows), _int(size)),
             ctypes.c_float(eps),
         )
         return output
 
-    def norm_rope(self, heads: Tensor, weight: Tensor, cos: Tensor, sin: Tensor, eps: float) -> None:
-        num_rows, num_heads, head_dim = heads.shape
+    def norm_rope(self, qkv: Rows, weight: Tensor, cos: Tensor, sin: Tensor, eps: float) -> Tensor:
+        num_heads, head_dim = weight.shape
+        num_rows, size = qkv.values.shape
         self._library.norm_rope(
-            *(_at(heads), _at(weight), _at(cos), _at(sin)),
-            *(_int(num_rows), _int(heads.stride(0)), _int(num_heads), _int(head_dim)),
+            *(_at(qkv.values), _at(qkv.scale), _at(weight), _at(cos), _at(sin)),
+            *(_int(num_rows), _int(size), _int(num_heads), _int(head_dim)),
             ctypes.c_float(eps),
         )
+        return qkv.values.view(num_rows, -1, head_dim)
 
-    def silu_mul(self, gate_up: Tensor) -> Tensor:
-        output = gate_up.new_empty(gate_up.shape[0], gate_up.shape[1] // 2)
-        self._library.silu_mul(_at(gate_up), _at(output), _int(output.shape[0]), _int(output.shape[1]))
+    def silu_mul(self, gate_up: Rows) -> Rows:
+        num_rows, size = gate_up.values.shape[0], gate_up.values.shape[1] // 2
+        output = self._empty_rows(gate_up.values, num_rows, size)
+        self._library.silu_mul(*(_at(gate_up.values), _at(gate_up.scale)), *_to(output), *(_int(num_rows), _int(size)))
         return output
 
-    def attention(self, query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Tensor:
+    def attention(self, query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Rows:
         num_queries, num_heads, head_dim = query.shape
         output = query.new_empty(num_queries, num_heads * head_dim)
         prefixes = segments.prefixes
@@ -113,11 +119,27 @@ class KernelOperations:
             *(_int(len(prefixes)), _int(query.stride(0)), _int(key.stride(0))),
             *(_int(num_heads), _int(key.shape[1]), _int(head_dim)),
         )
-        return output
+        if not self._quantize:
+            return Rows(output)
+        rows = self._empty_rows(output, *output.shape)
+        self._library.quantize_rows(_at(output), *_to(rows)[1:], *map(_int, output.shape))
+        return rows
+
+    def _empty_rows(self, like: Tensor, num_rows: int, size: int) -> Rows:
+        if not self._quantize:
+            return Rows(like.new_empty(num_rows, size))
+        return Rows(torch.empty(num_rows, size, dtype=torch.uint8), torch.empty(num_rows))
 
 
-def _at(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())
+def _to(rows: Rows) -> tuple[ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]:
+    """Where a kernel writes: bfloat16, or bytes and scales."""
+    if rows.scale is None:
+        return _at(rows.values), _at(None), _at(None)
+    return _at(None), _at(rows.values), _at(rows.scale)
+
+
+def _at(tensor: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 
 
 def _int(value: int) -> ctypes.c_int64:

@@ -174,6 +174,13 @@ class Qwen3Reranker(nn.Module):
         return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
+def num_parameters(config: Mapping[str, Any]) -> int:
+    """Weights of the network that a parsed `config.json` describes, with a head of two rows."""
+    with torch.device("meta"):
+        network = Qwen3Reranker(Qwen3Config.from_json(config), head_rows=2)
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
 def rope_angles(position_ids: Tensor, config: Qwen3Config) -> Tensor:
     """RoPE's angle for each position and pair of dimensions, (num_tokens, head_dim / 2) float32."""
     half = torch.arange(0, config.head_dim, 2, device=position_ids.device, dtype=torch.float32)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -31,27 +31,48 @@ class Segments:
     prefixes: Sequence[tuple[Tensor, Tensor]]
 
 
-class Operations(Protocol):
-    """The operations of a layer other than its matrix products. T: number of tokens."""
+class Rows(NamedTuple):
+    """(num_rows, n) values; what row i stands for is values[i], less the zero point of bytes, times scale[i].
 
-    def add_rmsnorm(self, x: Tensor, delta: Tensor | None, weight: Tensor, eps: float) -> Tensor:
+    values: the dtype of the network, or uint8 around a zero point of 128. scale: (num_rows,) float32, None for 1.
+    A row's scale commutes with a matrix product, so it is applied by what comes after.
+    """
+
+    values: Tensor
+    scale: Tensor | None = None
+
+    def scaled(self) -> Tensor:
+        """The product's rows as they are meant, in its dtype."""
+        return self.values if self.scale is None else (self.values * self.scale[:, None]).to(self.values.dtype)
+
+
+class Operations(Protocol):
+    """The operations of a layer other than its matrix products. T: number of tokens.
+
+    What goes into a product is returned as `Rows`, and what comes out of one is taken as `Rows`.
+    """
+
+    def add_rmsnorm(self, x: Tensor, delta: Rows | None, weight: Tensor, eps: float) -> Rows:
         """x (T, hidden_size) += delta, in place; returns x / rms(x) × weight."""
         ...
 
-    def norm_rope(self, heads: Tensor, weight: Tensor, cos: Tensor, sin: Tensor, eps: float) -> None:
-        """RMSNorm over each head, then RoPE, in place.
+    def norm_rope(self, qkv: Rows, weight: Tensor, cos: Tensor, sin: Tensor, eps: float) -> Tensor:
+        """RMSNorm over each head, then RoPE; the heads after the last weight (the values) are only scaled.
 
         Args:
-            heads: (T, num_heads, head_dim), rows may be strided; weight: (num_heads, head_dim);
+            qkv: (T, heads × head_dim), overwritten; weight: (num_heads, head_dim);
             cos, sin: (T, head_dim / 2) float32.
+
+        Returns:
+            (T, heads, head_dim).
         """
         ...
 
-    def silu_mul(self, gate_up: Tensor) -> Tensor:
+    def silu_mul(self, gate_up: Rows) -> Rows:
         """(T, 2 × intermediate_size) → silu(first half) × second half."""
         ...
 
-    def attention(self, query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Tensor:
+    def attention(self, query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Rows:
         """Causal attention of each segment over its prefix and itself.
 
         Args:
@@ -64,24 +85,35 @@ class Operations(Protocol):
 
 
 class TorchOperations:
-    """Any device, any dtype; the specification of the kernels."""
+    """Any device, any dtype; the specification of the kernels.
 
-    def add_rmsnorm(self, x: Tensor, delta: Tensor | None, weight: Tensor, eps: float) -> Tensor:
+    Args:
+        quantize: give the products bytes.
+    """
+
+    def __init__(self, quantize: bool = False) -> None:
+        self._quantize = quantize
+
+    def add_rmsnorm(self, x: Tensor, delta: Rows | None, weight: Tensor, eps: float) -> Rows:
         if delta is not None:
-            x += delta
-        return weight * _normed(x, eps)
+            x += delta.scaled()
+        return self._rows(weight * _normed(x, eps))
 
-    def norm_rope(self, heads: Tensor, weight: Tensor, cos: Tensor, sin: Tensor, eps: float) -> None:
-        normed = weight * _normed(heads, eps)
+    def norm_rope(self, qkv: Rows, weight: Tensor, cos: Tensor, sin: Tensor, eps: float) -> Tensor:
+        num_heads, head_dim = weight.shape
+        rows = qkv.scaled()
+        heads = rows.view(len(rows), -1, head_dim)
+        normed = weight * _normed(heads[:, :num_heads], eps)
         left, right = normed.chunk(2, dim=-1)
         cos, sin = cos.to(heads.dtype)[:, None], sin.to(heads.dtype)[:, None]
-        heads.copy_(torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1))
+        heads[:, :num_heads] = torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
+        return heads
 
-    def silu_mul(self, gate_up: Tensor) -> Tensor:
-        gate, up = gate_up.chunk(2, dim=-1)
-        return F.silu(gate) * up
+    def silu_mul(self, gate_up: Rows) -> Rows:
+        gate, up = gate_up.scaled().chunk(2, dim=-1)
+        return self._rows(F.silu(gate) * up)
 
-    def attention(self, query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Tensor:
+    def attention(self, query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Rows:
         output = torch.empty_like(query, memory_format=torch.contiguous_format)
         for i, (prefix_key, prefix_value) in enumerate(segments.prefixes):
             queries = slice(segments.q_offsets[i], segments.q_offsets[i + 1])
@@ -90,7 +122,17 @@ class TorchOperations:
             k = torch.cat([prefix_key, key[own]]).transpose(0, 1)[None]
             v = torch.cat([prefix_value, value[own]]).transpose(0, 1)[None]
             output[queries] = _causal(q, k, v)[0].transpose(0, 1)
-        return output.flatten(1)
+        return self._rows(output.flatten(1))
+
+    def _rows(self, x: Tensor) -> Rows:
+        return quantized(x) if self._quantize else Rows(x)
+
+
+def quantized(x: Tensor) -> Rows:
+    """Each row in bytes: the largest value is 127 steps from the zero point of 128."""
+    scale = x.abs().amax(dim=-1).float() / 127
+    steps = x.float() / scale.clamp_min(torch.finfo(torch.float32).tiny)[:, None]
+    return Rows((steps.round() + 128).to(torch.uint8), scale)
 
 
 def _causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

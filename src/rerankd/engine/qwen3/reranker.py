@@ -6,12 +6,17 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import torch
 
+from rerankd.engine.devices import Execution, choose_dtype
 from rerankd.engine.qwen3.fast import Prompt, SharedPrefixForward
+from rerankd.engine.qwen3.int8 import load_int8
 from rerankd.engine.qwen3.kernels import build_kernels, kernels_fit
-from rerankd.engine.qwen3.model import Qwen3Config, Qwen3Reranker
+from rerankd.engine.qwen3.layers import float_layers
+from rerankd.engine.qwen3.model import Qwen3Config, num_parameters
+from rerankd.engine.qwen3.operations import TorchOperations
 from rerankd.engine.qwen3.prompt import PROMPT_ID, Qwen3Prompt
 from rerankd.engine.qwen3.weights import Progress, load_reranker
 from rerankd.types import EncodedPair, Limits, ModelInfo, Pair
@@ -24,26 +29,35 @@ class Qwen3Model:
         name: what callers know it by.
         folder: config.json, tokenizer.json and *.safetensors.
         progress: called with (bytes read, bytes in all).
+        notice: said to every caller, e.g. that this is another dtype than asked for.
 
     Raises:
         CheckpointInvalid: a file is damaged or is not a Qwen3-Reranker's.
     """
 
-    def __init__(self, name: str, folder: Path, device: torch.device, dtype: torch.dtype, progress: Progress) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        execution: Execution,
+        progress: Progress,
+        notice: str | None = None,
+    ) -> None:
         config = json.loads((folder / "config.json").read_text())
         max_tokens = Qwen3Config.from_json(config).max_position_embeddings
         self._prompt = Qwen3Prompt(folder, max_tokens)
-        network = load_reranker(folder, config, self._prompt.yes_id, self._prompt.no_id, dtype, device, progress)
-        self._forward = served_forward(network)
+        yes_id, no_id = self._prompt.yes_id, self._prompt.no_id
+        self._forward = load_forward(folder, config, yes_id, no_id, execution, progress)
         self._info = ModelInfo(
             name=name,
             kind="qwen3",
             prompt_id=PROMPT_ID,
             max_tokens=max_tokens,
-            device=str(device),
-            dtype=str(dtype).removeprefix("torch."),
-            num_parameters=sum(parameter.numel() for parameter in network.parameters()),
+            device=str(execution.device),
+            dtype=str(execution.dtype).removeprefix("torch."),
+            num_parameters=num_parameters(config),
             folder=str(folder),
+            notice=notice,
         )
 
     @property
@@ -61,19 +75,34 @@ class Qwen3Model:
         return logits
 
 
-def served_forward(network: Qwen3Reranker) -> SharedPrefixForward:
-    """The fastest forward pass for the network's device and dtype.
+def load_forward(
+    folder: Path, config: dict[str, Any], yes_id: int, no_id: int, execution: Execution, progress: Progress
+) -> SharedPrefixForward:
+    """The fastest forward pass for a checkpoint. With int8 products the rest is in the device's best dtype.
 
-    Kernels are compiled in the background, once a machine; until they are ready the plain operations serve.
+    Kernels are compiled in the background, once a machine; until they are ready the plain operations serve. Where
+    every bit counts they are waited for.
+
+    Raises:
+        CheckpointInvalid: see `load_reranker`.
     """
-    forward = SharedPrefixForward(network)
+    device, quantize = execution.device, execution.dtype == torch.int8
+    if quantize:
+        network, layers = load_int8(folder, config, yes_id, no_id, choose_dtype("auto", device), progress)
+    else:
+        network = load_reranker(folder, config, yes_id, no_id, execution.dtype, device, progress)
+        layers = float_layers(network)
+    forward = SharedPrefixForward(network, layers, TorchOperations(quantize), execution.deterministic)
     weight = network.embed_tokens.weight
     if weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and kernels_fit(network.config):
-        Thread(target=_use_kernels, args=(forward,), name="rerankd-kernels", daemon=True).start()
+        compiling = Thread(target=_use_kernels, args=(forward, quantize), name="rerankd-kernels", daemon=True)
+        compiling.start()
+        if execution.deterministic:
+            compiling.join()
     return forward
 
 
-def _use_kernels(forward: SharedPrefixForward) -> None:
-    kernels = build_kernels()
+def _use_kernels(forward: SharedPrefixForward, quantize: bool) -> None:
+    kernels = build_kernels(quantize)
     if kernels is not None:
         forward.operations = kernels

@@ -1,0 +1,137 @@
+"""A layer as the served forward pass computes it: four matrix products, in float or in int8, and three norms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rerankd.engine.qwen3.model import Attention, DecoderLayer, Qwen3Reranker
+from rerankd.engine.qwen3.operations import Rows
+
+
+class Product(Protocol):
+    """Rows × weightᵀ: (T, inputs) → (T, outputs)."""
+
+    def __call__(self, rows: Rows) -> Rows: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FloatProduct:
+    """In the dtype of the weight, (outputs, inputs)."""
+
+    weight: Tensor
+
+    def __call__(self, rows: Rows) -> Rows:
+        return Rows(F.linear(rows.values, self.weight))
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Weight:
+    """A weight in steps of its row's scale: values (outputs, inputs) int8 in [-127, 127], scale (outputs,) float32."""
+
+    values: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(cls, weight: Tensor) -> Int8Weight:
+        """Rounds to nearest; the largest of each row is 127 steps."""
+        scale = weight.abs().amax(dim=-1).float() / 127
+        steps = weight.float() / scale.clamp_min(torch.finfo(torch.float32).tiny)[:, None]
+        return cls(steps.round().to(torch.int8), scale)
+
+
+class Int8Product:
+    """Bytes × int8 weights, summed exactly in int32, through oneDNN.
+
+    Args:
+        dtype: of the result, float32 or bfloat16.
+    """
+
+    def __init__(self, weight: Int8Weight, dtype: torch.dtype) -> None:
+        self._packed = torch.ops.onednn.qlinear_prepack(weight.values, None)
+        self._scale = weight.scale
+        self._zero_points = torch.zeros(len(weight.scale), dtype=torch.int64)
+        self._dtype = dtype
+
+    def __call__(self, rows: Rows) -> Rows:
+        # uint8 around 128: with signed activations oneDNN has only its reference kernel where there is no AMX.
+        product: Tensor = torch.ops.onednn.qlinear_pointwise(
+            *(rows.values, 1.0, 128, self._packed, self._scale, self._zero_points, None),
+            *(1.0, 0, self._dtype, "none", [], ""),
+        )
+        return Rows(product, rows.scale)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """The products of one input are one: query, key and value; gate and up."""
+
+    qkv: Product
+    output: Product
+    gate_up: Product
+    down: Product
+    input_norm: Tensor
+    post_norm: Tensor
+    qk_norm: Tensor  # (num_heads + num_kv_heads, head_dim)
+
+
+PRODUCTS = ("qkv", "output", "gate_up", "down")
+
+
+def build_layer(products: Mapping[str, Product], norms: Mapping[str, Tensor]) -> Layer:
+    """A layer from its products and its norms' weights by name."""
+    return Layer(
+        *(products["qkv"], products["output"], products["gate_up"], products["down"]),
+        *(norms["input_norm"], norms["post_norm"], norms["qk_norm"]),
+    )
+
+
+def float_layers(network: Qwen3Reranker) -> list[Layer]:
+    """The network's layers; its weights are rearranged in place: afterwards they are views, and it still works."""
+    layers = []
+    for layer in network.layers:
+        assert isinstance(layer, DecoderLayer)
+        products = {name: FloatProduct(weight) for name, weight in joined_weights(layer).items()}
+        layers.append(build_layer(products, norm_weights(layer)))
+    return layers
+
+
+def joined_weights(layer: DecoderLayer) -> dict[str, Tensor]:
+    """The weight of each product, those of one input side by side: (outputs, inputs)."""
+    attention = layer.self_attn
+    return {
+        "qkv": _joined(attention.q_proj, attention.k_proj, attention.v_proj),
+        "output": attention.o_proj.weight,
+        "gate_up": _joined(layer.mlp.gate_proj, layer.mlp.up_proj),
+        "down": layer.mlp.down_proj.weight,
+    }
+
+
+def norm_weights(layer: DecoderLayer) -> dict[str, Tensor]:
+    """The weight of each norm; those of the heads side by side."""
+    return {
+        "input_norm": layer.input_layernorm.weight,
+        "post_norm": layer.post_attention_layernorm.weight,
+        "qk_norm": _head_norms(layer.self_attn),
+    }
+
+
+def _joined(*parts: nn.Linear) -> Tensor:
+    """One weight for several; the parts become views of it, so that no memory is used twice."""
+    joined = torch.cat([part.weight for part in parts])
+    first = 0
+    for part in parts:
+        part.weight = nn.Parameter(joined[first : first + part.out_features], requires_grad=False)
+        first += part.out_features
+    return joined
+
+
+def _head_norms(attention: Attention) -> Tensor:
+    num_heads = attention.q_proj.out_features // attention.head_dim
+    num_kv_heads = attention.k_proj.out_features // attention.head_dim
+    return torch.cat([attention.q_norm.weight.expand(num_heads, -1), attention.k_norm.weight.expand(num_kv_heads, -1)])

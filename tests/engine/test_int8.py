@@ -1,0 +1,152 @@
+"""int8 products: exact sums, small drift, a file that is read again, and a visible way out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from test_fast import prompts
+
+from rerankd.engine import devices
+from rerankd.engine.devices import Execution, choose_dtype, lacks_int8
+from rerankd.engine.open import Choice, open_model
+from rerankd.engine.qwen3.fast import Prompt, SharedPrefixForward
+from rerankd.engine.qwen3.layers import Int8Product, Int8Weight
+from rerankd.engine.qwen3.operations import quantized
+from rerankd.engine.qwen3.reranker import load_forward
+from rerankd.engine.qwen3.weights import load_reranker
+
+CPU = torch.device("cpu")
+SHAPE = dict(head_dim=128, num_attention_heads=4, num_key_value_heads=2)
+
+needs_int8 = pytest.mark.skipif(lacks_int8(CPU) is not None, reason="this processor has no int8 products")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "rerankd"
+
+
+def load(folder: Path) -> SharedPrefixForward:
+    config = json.loads((folder / "config.json").read_text())
+    execution = Execution(CPU, torch.int8, deterministic=True)  # so that the kernels are there at once
+    return load_forward(folder, config, 9693, 2152, execution, lambda done, in_all: None)
+
+
+def batch() -> list[Prompt]:
+    return prompts(50, [1, 20, 90, 200, 33])
+
+
+@needs_int8
+@pytest.mark.parametrize("rows", [1, 7, 200])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_product_is_that_of_the_rounded_matrices(rows: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(rows)
+    weight = Int8Weight.of(torch.randn(96, 64, generator=generator))
+    given = quantized(torch.randn(rows, 64, generator=generator))
+    assert given.scale is not None
+    exact = (given.values.double() - 128) @ weight.values.double().T * weight.scale.double() * given.scale[:, None]
+    product = Int8Product(weight, dtype)(given).scaled()
+    assert product.dtype == dtype
+    assert torch.allclose(product.double(), exact, rtol=2**-7 if dtype == torch.bfloat16 else 1e-6, atol=1e-6)
+
+
+def test_rounding_moves_a_weight_by_half_a_step_at_most() -> None:
+    weight = torch.randn(33, 70) * torch.logspace(-6, 3, 33)[:, None]
+    weight[5] = 0
+    rounded = Int8Weight.of(weight)
+    error = (rounded.values * rounded.scale[:, None] - weight).abs()
+    assert (error <= rounded.scale[:, None] * 0.5001).all()
+    assert rounded.values.abs().amax(dim=1)[torch.arange(33) != 5].min() == 127
+
+
+@needs_int8
+def test_logits_stay_near_the_specification(make_checkpoint: Callable[..., Path]) -> None:
+    folder = make_checkpoint(**SHAPE)
+    config = json.loads((folder / "config.json").read_text())
+    exact = load_reranker(folder, config, 9693, 2152, torch.float32, CPU, lambda done, in_all: None)
+    expected = exact([prompt.token_ids for prompt in batch()])
+    logits = load(folder)(batch())
+    assert expected.max() - expected.min() > 1, "logits this close together would agree by accident"
+    assert (logits - expected).abs().max() <= 0.3
+    assert not torch.equal(logits, expected)
+
+
+@needs_int8
+def test_the_second_start_reads_what_the_first_one_made(
+    make_checkpoint: Callable[..., Path], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_checkpoint(**SHAPE)
+    first = load(folder)(batch())
+    [file] = cache.glob("int8-*.safetensors")
+    with safe_open(file, "pt") as stored:
+        assert stored.get_tensor("layers.0.qkv.values").dtype == torch.int8
+    monkeypatch.setattr("rerankd.engine.qwen3.int8.load_reranker", None)  # the checkpoint is not read again
+    assert torch.equal(load(folder)(batch()), first)
+
+
+@needs_int8
+def test_a_changed_checkpoint_is_quantised_anew(
+    make_checkpoint: Callable[..., Path], tmp_path: Path, cache: Path
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    logits = []
+    for seed in (0, 1):
+        source = make_checkpoint(**SHAPE, seed=seed)
+        for name in ("config.json", "model.safetensors"):
+            (folder / name).write_bytes((source / name).read_bytes())
+        os.utime(folder / "model.safetensors", (seed, seed))
+        logits.append(load(folder)(batch()))
+        assert len(list(cache.glob("int8-*"))) == 1
+    assert (logits[0] - logits[1]).abs().max() > 0.1
+
+
+@needs_int8
+def test_a_damaged_file_is_made_again(
+    make_checkpoint: Callable[..., Path], cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = make_checkpoint(**SHAPE)
+    first = load(folder)(batch())
+    [file] = cache.glob("int8-*.safetensors")
+    file.write_bytes(file.read_bytes()[:1000])
+    assert torch.equal(load(folder)(batch()), first)
+    assert "cannot be read" in caplog.text
+    assert file.stat().st_size > 1000
+
+
+@needs_int8
+def test_a_folder_that_cannot_be_written_costs_only_time(
+    make_checkpoint: Callable[..., Path], cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = load(make_checkpoint(**SHAPE))(batch())
+    for file in cache.glob("int8-*"):
+        file.unlink()
+        file.mkdir()
+        (file / "in the way").touch()
+    assert torch.equal(load(make_checkpoint(**SHAPE))(batch()), expected)
+    assert "cannot be kept" in caplog.text
+
+
+def test_without_int8_products_another_dtype_serves_and_says_so(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(devices, "instruction_sets", lambda: ["avx2"])
+    assert choose_dtype("int8", CPU) == torch.float32
+    with caplog.at_level(logging.WARNING):
+        info = open_model(Choice(str(tiny_checkpoint), "cpu", "int8")).info
+    assert info.dtype == "float32"
+    assert info.notice is not None and "VNNI" in info.notice and "float32" in info.notice
+
+
+def test_other_models_say_that_they_do_not_heed_it() -> None:
+    info = open_model(Choice("embedded", "cpu", "int8", deterministic=True)).info
+    assert info.dtype == "float32"
+    assert info.notice is not None and "--dtype int8 and --deterministic ignored" in info.notice
