@@ -10,7 +10,7 @@ import pytest
 
 from rerankd.errors import InvalidRequest, PromptTooLong, TooManyDocuments, TooManyTokens
 from rerankd.rerank import finish, prepare
-from rerankd.types import Cut, EncodedPair, Limits, ModelInfo, Pair, RerankRequest, Score, Usage
+from rerankd.types import Cut, EncodedPair, Limits, Logits, ModelInfo, Pair, RerankRequest, Score, Usage
 
 INFO = ModelInfo("fake", "qwen3", "none", 1000, "cpu", "float32", 0, "")
 TEMPLATE_TOKENS = 10
@@ -94,9 +94,10 @@ def test_a_prompt_over_the_context_is_refused_where_it_is_not_cut() -> None:
 
 def test_the_ranking_is_sorted_with_ties_in_the_calls_order() -> None:
     asked = request("a", "b", "c", "d", "e")
-    ranking = finish(asked, prepare(asked, WordBackend()), [1.0, 3.0, -2.0, 3.0, 1.0], INFO)
+    ranking = finish(asked, prepare(asked, WordBackend()), Logits([1.0, 3.0, -2.0, 3.0, 1.0]), INFO)
     assert [score.index for score in ranking.ranked] == [1, 3, 0, 4, 2]
-    assert ranking.scores[2] == Score(2, -2.0, "c")
+    last = ranking.scores[2]
+    assert (last.index, last.logit, last.document, last.cached) == (2, -2.0, "c", False)
     assert [score.index for score in ranking.scores] == [0, 1, 2, 3, 4]
 
 
@@ -105,7 +106,7 @@ def test_the_ranking_is_sorted_with_ties_in_the_calls_order() -> None:
 )
 def test_top_n_shortens_the_ranking_and_nothing_else(top_n: int | None, indices: list[int]) -> None:
     asked = request("a", "b", "c", top_n=top_n)
-    ranking = finish(asked, prepare(asked, WordBackend()), [2.0, 1.0, 3.0], INFO)
+    ranking = finish(asked, prepare(asked, WordBackend()), Logits([2.0, 1.0, 3.0]), INFO)
     assert [score.index for score in ranking.ranked] == indices
     assert len(ranking.scores) == 3
     assert ranking.usage.text_tokens == 3 * (2 + 1)
@@ -113,14 +114,14 @@ def test_top_n_shortens_the_ranking_and_nothing_else(top_n: int | None, indices:
 
 def test_usage_counts_what_ran_and_what_is_billed() -> None:
     asked = request("one two three", "one", "")
-    usage = finish(asked, prepare(asked, WordBackend()), [0.0] * 3, INFO).usage
+    usage = finish(asked, prepare(asked, WordBackend()), Logits([0.0] * 3), INFO).usage
     assert usage == Usage(prompt_tokens=3 * (TEMPLATE_TOKENS + 2) + 4, text_tokens=3 * 2 + 4)
 
 
 def test_a_cut_document_comes_back_whole() -> None:
     asked = request("one two three")
     cut = encode(Pair("which planet", "one"), Cut("document", 3, 1))
-    assert finish(asked, [cut], [0.0], INFO).scores[0].document == "one two three"
+    assert finish(asked, [cut], Logits([0.0]), INFO).scores[0].document == "one two three"
 
 
 def test_what_was_cut_is_said_once() -> None:
@@ -132,19 +133,19 @@ def test_what_was_cut_is_said_once() -> None:
         encode(asked.pairs[2], query, Cut("document", 700, 1, at_least=True)),
     ]
     noticed = replace(INFO, notice="This is a fallback.")
-    assert finish(asked, pairs, [0.0] * 3, noticed).warnings == (
+    assert finish(asked, pairs, Logits([0.0] * 3), noticed).warnings == (
         "This is a fallback.",
         "query truncated from 9 to 2 tokens",
         "document 1 truncated from 5 to 1 tokens",
         "document 2 truncated from more than 700 to 1 tokens",
     )
-    assert finish(asked, prepare(asked, WordBackend()), [0.0] * 3, INFO).warnings == ()
+    assert finish(asked, prepare(asked, WordBackend()), Logits([0.0] * 3), INFO).warnings == ()
 
 
 def test_logits_that_do_not_match_the_pairs_are_a_bug() -> None:
     asked = request("a", "b")
     with pytest.raises(ValueError):
-        finish(asked, prepare(asked, WordBackend()), [0.0], INFO)
+        finish(asked, prepare(asked, WordBackend()), Logits([0.0]), INFO)
 
 
 @pytest.mark.parametrize(("logit", "score"), [(0, 0.5), (1000, 1.0), (-1000, 0.0), (2, 0.8807970779778823)])

@@ -48,6 +48,10 @@ class ServerSettings(ModelSettings):
     alias: tuple[str, ...] = Field((), description="another name that the model answers to; may be repeated")
     max_queue: int = Field(256, ge=1, description="requests that may wait; one more is answered 503")
     score_cache_mb: int = Field(64, ge=0, description="memory for scores computed before, in MB; 0 switches it off")
+    requests_per_minute: int | None = Field(
+        None, ge=1, description="requests that one caller (key, or address without keys) may send in a minute"
+    )
+    strict: bool = Field(False, description="refuse fields that a surface does not have, in place of a warning")
     max_body_mb: int = Field(64, ge=1, description="largest request body, in MB")
     max_context: int = Field(
         8192, ge=128, le=32768, description="vLLM surfaces: longest prompt in tokens, template included"
@@ -61,6 +65,11 @@ class ServerSettings(ModelSettings):
     )
     lift_instruct: bool = Field(
         True, description="vLLM surfaces: read 'Instruct: … Query: …' inside the query as its instruct"
+    )
+    infinity_prefix: str = Field(
+        "/infinity",
+        pattern=r"^(/[\w.~-]+)*$",
+        description="Infinity's surface: what stands before /rerank and /models, as its --url-prefix; '' for nothing",
     )
     skip_self_test: bool = Field(False, description="serve the model even if it fails its known-answer check")
 

@@ -15,6 +15,7 @@
     │   └── ModelNotFound            a model name that this server does not answer to
     ├── Unavailable                  try again later: carries `retry_after_s`
     │   ├── Busy                     the queue is full
+    │   ├── RateLimited              this caller sent more than its share
     │   ├── Loading                  the model is still loading
     │   └── Stopping                 the engine is shutting down
     ├── InferenceError               the model failed on this request
@@ -24,12 +25,22 @@
     │   ├── HubUnreachable
     │   └── SelfTestFailed
     ├── SettingsError                a setting is unknown, malformed or unsafe
-    └── RemoteError                  another server answered with an error (client)
+    └── RemoteError                  another server gave no ranking (client)
+        ├── RemoteUnreachable        it cannot be connected to, or hung up
+        │   └── RemoteTimeout        it did not answer in time
+        ├── RemoteRefused            it found a mistake in the request
+        │   └── RemoteUnauthorized   no key, a wrong one, or one that may not do this
+        ├── RemoteUnavailable        it cannot answer now: carries `retry_after_s`
+        │   └── RemoteRateLimited    this caller sent more than its share
+        └── RemoteReplyInvalid       it answered something else than a ranking
 
 Knows nothing of HTTP statuses: each dialect has its own table.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple
 
 
 class RerankdError(Exception):
@@ -40,19 +51,38 @@ class RequestError(RerankdError):
     """The caller's mistake."""
 
 
-class InvalidRequest(RequestError):
-    """A field is missing, empty, of the wrong type or out of range.
+class Problem(NamedTuple):
+    """One mistake in a request.
 
-    `problems` lists (path of the field, what is wrong with it); the path is empty for the body as a whole.
+    path: of the field, dotted, empty for the body as a whole. kind: what pydantic calls such a mistake. input: what
+    was sent, where it is a short plain value.
     """
 
-    def __init__(self, message: str, problems: tuple[tuple[str, str], ...] = ()) -> None:
+    path: str
+    message: str
+    kind: str = "value_error"
+    input: Any = None
+
+
+class InvalidRequest(RequestError):
+    """A field is missing, empty, of the wrong type or out of range. `problems` says where."""
+
+    def __init__(self, message: str, problems: Iterable[tuple[str, str] | Problem] = ()) -> None:
         super().__init__(message)
-        self.problems = problems
+        self.problems = tuple(Problem(*problem) for problem in problems)
+
+    @property
+    def details(self) -> str:
+        """Every mistake with its path, in one line; the message where none is listed."""
+        return "; ".join(f"{one.path}: {one.message}".removeprefix(": ") for one in self.problems) or str(self)
 
 
 class NotJSON(InvalidRequest):
-    """The body cannot be read as JSON."""
+    """The body cannot be read as JSON. `position`: of the byte or character where reading ended, if it is known."""
+
+    def __init__(self, message: str, position: int | None = None) -> None:
+        super().__init__(message)
+        self.position = position
 
 
 class UnsupportedMedia(InvalidRequest):
@@ -68,11 +98,12 @@ class BodyTimeout(InvalidRequest):
 
 
 class MethodNotAllowed(InvalidRequest):
-    """A rerank path was asked with another method than POST."""
+    """A rerank path was asked with another method than those that it answers (`allowed`)."""
 
-    def __init__(self, method: str) -> None:
-        super().__init__(f"{method} is not answered here: send the request with POST.")
+    def __init__(self, method: str, allowed: tuple[str, ...]) -> None:
+        super().__init__(f"{method} is not answered here: send the request with {' or '.join(allowed)}.")
         self.method = method
+        self.allowed = allowed
 
 
 class TooManyDocuments(InvalidRequest):
@@ -87,9 +118,39 @@ class TooManyDocuments(InvalidRequest):
 class TooManyTokens(InvalidRequest):
     """query_tokens × documents + Σ document_tokens is over the limit of the surface."""
 
+    def __init__(self, total: int, limit: int) -> None:
+        super().__init__(
+            f"The request has {total} tokens (query_tokens × documents + the tokens of all documents); the limit "
+            f"is {limit}. Send fewer or shorter documents, or several requests."
+        )
+        self.total = total
+        self.limit = limit
+
 
 class PromptTooLong(InvalidRequest):
-    """One prompt is longer than the served context, and what is too long may not, or cannot, be cut."""
+    """One prompt is longer than the served context, and what is too long may not, or cannot, be cut.
+
+    part: what is too long, of the document at `index`. limit: in tokens.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        part: Literal["instruct", "query", "document"] = "instruct",
+        index: int = 0,
+        limit: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.part = part
+        self.index = index
+        self.limit = limit
+
+    @classmethod
+    def of_text(cls, part: Literal["query", "document"], index: int, tokens: int, limit: int) -> PromptTooLong:
+        """A text of at least so many tokens that the caller does not want cut."""
+        name = "query" if part == "query" else f"document {index}"
+        message = f"The {name} has at least {tokens} tokens and would have to be cut: the limit is {limit} tokens."
+        return cls(f"{message} Shorten it, or allow it to be cut.", part, index, limit)
 
     @classmethod
     def of_document(cls, index: int, tokens: int, limit: int) -> PromptTooLong:
@@ -97,7 +158,10 @@ class PromptTooLong(InvalidRequest):
         return cls(
             f"This model's maximum context length is {limit} tokens. However, your prompt for document {index} "
             f"contains at least {tokens} input tokens. Please reduce the length of the input prompt, or set "
-            "truncate_prompt_tokens to -1 to have the document cut."
+            "truncate_prompt_tokens to -1 to have the document cut.",
+            "document",
+            index,
+            limit,
         )
 
 
@@ -131,6 +195,10 @@ class Unavailable(RerankdError):
 
 class Busy(Unavailable):
     """The queue is full."""
+
+
+class RateLimited(Unavailable):
+    """This caller sent more requests than it may; the message names the limit."""
 
 
 class Loading(Unavailable):
@@ -170,8 +238,47 @@ class SettingsError(RerankdError):
 
 
 class RemoteError(RerankdError):
-    """Another server answered with an error. `status` is the HTTP status, None where there was no answer."""
+    """Another server gave no ranking; the message ends in its own words.
 
-    def __init__(self, message: str, status: int | None = None) -> None:
+    `status` is the HTTP status, None where there was no answer; `request_id` its name for the request, if it gave one.
+    """
+
+    def __init__(self, message: str, status: int | None = None, request_id: str | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.request_id = request_id
+
+
+class RemoteUnreachable(RemoteError):
+    """The server cannot be connected to, or hung up before it answered."""
+
+
+class RemoteTimeout(RemoteUnreachable):
+    """The server did not answer in time."""
+
+
+class RemoteRefused(RemoteError):
+    """The server found a mistake in the request."""
+
+
+class RemoteUnauthorized(RemoteRefused):
+    """No key, a wrong one, or one that may not do this."""
+
+
+class RemoteUnavailable(RemoteError):
+    """The server cannot answer now, and could not when it was asked again.
+
+    `retry_after_s`: seconds after which it wants to be asked, None if it does not say.
+    """
+
+    def __init__(self, message: str, status: int, request_id: str | None, retry_after_s: float | None) -> None:
+        super().__init__(message, status, request_id)
+        self.retry_after_s = retry_after_s
+
+
+class RemoteRateLimited(RemoteUnavailable):
+    """This caller sent more than the server allows it."""
+
+
+class RemoteReplyInvalid(RemoteError):
+    """The server answered something else than a ranking."""

@@ -13,6 +13,7 @@ from rerankd.types import (
     Cut,
     EncodedPair,
     Limits,
+    Logits,
     ModelInfo,
     Pair,
     Ranking,
@@ -30,9 +31,13 @@ class Backend(Protocol):
 
     def encode(self, pairs: Sequence[Pair], instruct: str, limits: Limits) -> list[EncodedPair]: ...
 
+    def text_of(self, token_ids: Sequence[int]) -> str: ...
+
+    def token_ids_of(self, text: str) -> list[int]: ...
+
     def submit(
-        self, pairs: Sequence[EncodedPair], progress: Callable[[int], None] | None = None
-    ) -> Future[list[float]]: ...
+        self, pairs: Sequence[EncodedPair], progress: Callable[[int], None] | None = None, priority: int = 0
+    ) -> Future[Logits]: ...
 
 
 def prepare(request: RerankRequest, backend: Backend) -> list[EncodedPair]:
@@ -51,11 +56,10 @@ def prepare(request: RerankRequest, backend: Backend) -> list[EncodedPair]:
     pairs = backend.encode(request.pairs, request.instruct, limits)
     total = sum(pair.query_tokens + pair.document_tokens for pair in pairs)
     if limits.max_total_tokens is not None and total > limits.max_total_tokens:
-        raise TooManyTokens(
-            f"The request has {total} tokens (query_tokens × documents + the tokens of all documents); the limit "
-            f"is {limits.max_total_tokens}. Send fewer or shorter documents, or several requests."
-        )
+        raise TooManyTokens(total, limits.max_total_tokens)
     _refuse_overlong(pairs, limits)
+    if limits.refuse_cuts:
+        _refuse_cuts(pairs, limits, backend.info.max_tokens)
     return pairs
 
 
@@ -65,6 +69,15 @@ def _refuse_overlong(pairs: Sequence[EncodedPair], limits: Limits) -> None:
     for index, pair in enumerate(pairs):
         if len(pair.token_ids) > limits.max_prompt_tokens:
             raise PromptTooLong.of_document(index, len(pair.token_ids), limits.max_prompt_tokens)
+
+
+def _refuse_cuts(pairs: Sequence[EncodedPair], limits: Limits, max_tokens: int) -> None:
+    """max_tokens: the longest prompt that the model can read."""
+    context = min(limits.max_prompt_tokens or max_tokens, max_tokens)
+    own = {"query": limits.max_query_tokens, "document": limits.max_document_tokens}
+    for index, pair in enumerate(pairs):
+        for cut in pair.cuts:
+            raise PromptTooLong.of_text(cut.part, index, cut.tokens, min(own[cut.part] or context, context))
 
 
 def _refuse_unwritable(request: RerankRequest) -> None:
@@ -79,7 +92,7 @@ def _refuse_unwritable(request: RerankRequest) -> None:
             raise InvalidRequest(f"The {name} holds a lone surrogate at character {error.start}.") from None
 
 
-def finish(request: RerankRequest, pairs: Sequence[EncodedPair], logits: Sequence[float], info: ModelInfo) -> Ranking:
+def finish(request: RerankRequest, pairs: Sequence[EncodedPair], logits: Logits, info: ModelInfo) -> Ranking:
     """Sorts by logit, ties by index, and counts.
 
     Raises:
@@ -88,8 +101,8 @@ def finish(request: RerankRequest, pairs: Sequence[EncodedPair], logits: Sequenc
     if broken := [index for index, logit in enumerate(logits) if not math.isfinite(logit)]:
         raise InferenceError(f"The model gave document {broken[0]} a score that is not a number.")
     scores = tuple(
-        Score(index, logit, pair.document)
-        for index, (logit, pair) in enumerate(zip(logits, request.pairs, strict=True))
+        Score(index, logit, asked.document, encoded, index in logits.cached)
+        for index, (logit, asked, encoded) in enumerate(zip(logits, request.pairs, pairs, strict=True))
     )
     ranked = sorted(scores, key=lambda score: -score.logit)  # stable: ties keep the call's order
     usage = Usage(

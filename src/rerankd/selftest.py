@@ -27,7 +27,7 @@ PUBLISHED_0_6B = {
 VENUS, MARS, JUPITER, SATURN = PUBLISHED_0_6B
 
 # float32 sums in another order than CUDA's; bfloat16 has 8 bits of mantissa.
-TOLERANCE = {"float32": 0.01, "bfloat16": 0.75}
+TOLERANCE = {"float32": 0.01, "bfloat16": 0.75, "int8": 1.5}
 MIN_SPREAD = 0.5  # logits; a model that reads the texts spreads these four over several
 
 

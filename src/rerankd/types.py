@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,17 +31,23 @@ class Limits:
     max_document_tokens: int | None = None  # a longer document is cut, with a warning
     max_total_tokens: int | None = None  # query_tokens × documents + Σ document_tokens; more is refused
     max_prompt_tokens: int | None = None  # template included
-    overlong_prompt: Literal["cut", "refuse"] = "cut"  # cut: the document's tail, then the query's
+    overlong_prompt: Literal["cut", "refuse"] = "cut"  # cut: the document, then the query
+    cut_side: Literal["left", "right"] = "right"  # the end of a text that is cut off
+    refuse_cuts: bool = False  # a call in which any text would be cut is refused
 
 
 @dataclass(frozen=True, slots=True)
 class RerankRequest:
-    """Pairs to score under one instruct. `top_n` (>= 1, None = all) only shortens the ranking."""
+    """Pairs to score under one instruct.
+
+    top_n: >= 1, None = all; only shortens the ranking. priority: a lower one is computed before a higher one.
+    """
 
     pairs: tuple[Pair, ...]
     instruct: str = DEFAULT_INSTRUCT
     top_n: int | None = None
     limits: Limits = Limits()
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +85,27 @@ class EncodedPair:
         return len(self.token_ids) - (shared if known else 0)
 
 
+class Logits(list[float]):
+    """One logit a pair, float32. cached: the indices of those that were known from an earlier call."""
+
+    def __init__(self, values: Iterable[float] = (), cached: Collection[int] = ()) -> None:
+        super().__init__(values)
+        self.cached = cached
+
+
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One pair's result. `index`: its place in the call; `logit` = yes − no, the log-odds, float32."""
+    """One pair's result. `index`: its place in the call; `logit` = yes − no, the log-odds, float32.
+
+    document: the text as it was sent. encoded: the prompt that was scored, None if by another server. cached: known
+    from an earlier call.
+    """
 
     index: int
     logit: float
     document: str
+    encoded: EncodedPair | None = None
+    cached: bool = False
 
     @property
     def score(self) -> float:

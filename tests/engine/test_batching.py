@@ -15,7 +15,7 @@ def run(requests: list[list[int]], max_tokens: int) -> list[list[int]]:
     served, taken = [0] * len(requests), [0] * len(requests)
     batches = []
     while any(count < len(sizes) for count, sizes in zip(taken, requests, strict=True)):
-        waiting = [(served[i], sizes[taken[i] :]) for i, sizes in enumerate(requests)]
+        waiting = [(0, served[i], sizes[taken[i] :]) for i, sizes in enumerate(requests)]
         counts = next_batch(waiting, max_tokens)
         for i, count in enumerate(counts):
             served[i] += sum(requests[i][taken[i] : taken[i] + count])
@@ -53,14 +53,20 @@ def test_requests_that_wait_together_are_served_alike(requests: list[list[int]],
 
 def test_a_short_request_passes_a_long_one() -> None:
     long, short = [10] * 1000, [10, 10]
-    assert next_batch([(5000, long), (5000, short)], 40) == [2, 2]
+    assert next_batch([(0, 5000, long), (0, 5000, short)], 40) == [2, 2]
 
 
 def test_alone_a_request_fills_the_batch_in_order() -> None:
-    assert next_batch([(7, [10, 20, 30, 5])], 60) == [3]
-    assert next_batch([(0, [100, 1])], 60) == [1]
+    assert next_batch([(0, 7, [10, 20, 30, 5])], 60) == [3]
+    assert next_batch([(0, 0, [100, 1])], 60) == [1]
 
 
 def test_nothing_waiting_makes_no_batch() -> None:
     assert next_batch([], 10) == []
-    assert next_batch([(3, [])], 10) == [0]
+    assert next_batch([(0, 3, [])], 10) == [0]
+
+
+def test_a_lower_priority_goes_first_however_much_it_was_served() -> None:
+    urgent, ordinary = (-1, 9000, [20, 20]), (0, 0, [10, 10])
+    assert next_batch([ordinary, urgent], 40) == [0, 2]
+    assert next_batch([ordinary, urgent], 50) == [1, 2]

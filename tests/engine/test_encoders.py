@@ -22,7 +22,7 @@ from rerankd.engine.model import Model
 from rerankd.engine.open import AUTO_MODEL, FALLBACK_NOTICE, Choice, open_model
 from rerankd.errors import CheckpointInvalid
 from rerankd.rerank import finish
-from rerankd.types import Cut, Limits, Pair, RerankRequest
+from rerankd.types import Cut, Limits, Logits, Pair, RerankRequest
 
 CPU = torch.device("cpu")
 QUERY = "Which planet is known as the Red Planet?"
@@ -97,7 +97,7 @@ def test_the_notice_reaches_every_caller() -> None:
     assert model.info.notice == "This is a fallback."
     request = RerankRequest((Pair("q", "d"),))
     pairs = model.encode(request.pairs, "", Limits())
-    assert finish(request, pairs, model.logits(pairs), model.info).warnings == ("This is a fallback.",)
+    assert finish(request, pairs, Logits(model.logits(pairs)), model.info).warnings == ("This is a fallback.",)
 
 
 # Cross-encoders

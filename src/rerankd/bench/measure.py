@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rerankd.bench.systems import SYSTEMS
+from rerankd.bench.foreign import Job, Timing, time_calls
+from rerankd.bench.peers import measure_peer
+from rerankd.bench.percentile import percentile
+from rerankd.bench.random_weights import NO_ID, YES_ID
+from rerankd.bench.systems import open_engine
 from rerankd.bench.workloads import WORKLOADS
+from rerankd.engine.devices import choose_device
+from rerankd.types import EncodedPair
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What to measure. `calls`: timed calls after one that warms up."""
+    """What to measure. calls: timed calls after one that warms up; python: the interpreter of a system beside ours."""
 
     system: str
     folder: Path
@@ -25,12 +29,14 @@ class Task:
     workload: str
     calls: int
     seed: int
+    python: Path = Path(sys.executable)
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """What was measured. Rates over all timed calls; p50_s, p95_s: seconds a call; peak_memory_gb: resident,
-    weights included; load_s: until the first call could begin; logits: of the first call, to compare systems."""
+    weights included; load_s: until the first call could begin, conversion of the checkpoint included; logits: of the
+    last call, to compare systems."""
 
     system: str
     dtype: str
@@ -47,22 +53,14 @@ class Result:
 
 
 def measure(task: Task) -> Result:
-    """Runs the task in a fresh process."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_measure, (task,))
+    """Runs the task in a fresh process.
 
-
-def _measure(task: Task) -> Result:
+    Raises:
+        SettingsError, InferenceError: see `measure_peer`.
+    """
     pairs = WORKLOADS[task.workload].pairs(task.seed)
-    started = time.perf_counter()
-    with SYSTEMS[task.system](task.folder, task.device, task.dtype) as score:
-        load_s = time.perf_counter() - started
-        logits = score(pairs[: max(1, len(pairs) // 10)])  # warm-up
-        seconds = []
-        for _ in range(task.calls):
-            started = time.perf_counter()
-            logits = score(pairs)
-            seconds.append(time.perf_counter() - started)
+    timing = _measure_engine(task, pairs) if task.system == "rerankd" else measure_peer(_job(task, pairs), task.python)
+    seconds = timing["seconds"]
     tokens = sum(len(pair.token_ids) for pair in pairs)
     return Result(
         system=task.system,
@@ -72,19 +70,32 @@ def _measure(task: Task) -> Result:
         prompt_tokens=tokens,
         documents_per_s=len(pairs) * task.calls / sum(seconds),
         tokens_per_s=tokens * task.calls / sum(seconds),
-        p50_s=_percentile(seconds, 0.5),
-        p95_s=_percentile(seconds, 0.95),
-        load_s=load_s,
-        peak_memory_gb=_peak_memory_gb(),
-        logits=logits,
+        p50_s=percentile(seconds, 0.5),
+        p95_s=percentile(seconds, 0.95),
+        load_s=timing["load_s"],
+        peak_memory_gb=timing["peak_memory"] / 1e9,
+        logits=timing["logits"],
     )
 
 
-def _percentile(values: Sequence[float], share: float) -> float:
-    """The nearest rank."""
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+def _measure_engine(task: Task, pairs: Sequence[EncodedPair]) -> Timing:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_time_engine, (task, pairs))
 
 
-def _peak_memory_gb() -> float:
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB on Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+def _time_engine(task: Task, pairs: Sequence[EncodedPair]) -> Timing:
+    return time_calls(open_engine(task.folder, task.device, task.dtype), pairs, task.calls)
+
+
+def _job(task: Task, pairs: Sequence[EncodedPair]) -> Job:
+    return Job(
+        system=task.system,
+        folder=str(task.folder),
+        device=str(choose_device(task.device)),
+        dtype=task.dtype,
+        yes_id=YES_ID,
+        no_id=NO_ID,
+        prefix_len=pairs[0].shared_len,
+        prompts=[list(pair.token_ids) for pair in pairs],
+        calls=task.calls,
+    )

@@ -1,4 +1,4 @@
-"""The prompts that are timed. Speed depends on their lengths, not on what they say."""
+"""What is timed: prompts for the engine, texts for a server. Speed depends on their lengths, not on what they say."""
 
 from __future__ import annotations
 
@@ -8,9 +8,23 @@ from dataclasses import dataclass
 
 from rerankd.types import EncodedPair, Pair
 
-PREFIX_TOKENS = 77  # system prompt, default instruct, a query of 12 tokens
+QUERY_TOKENS = 12
+PREFIX_TOKENS = 77  # system prompt, default instruct, the query
 SUFFIX_TOKENS = 9
 ORDINARY_TOKENS = 100_000  # of Qwen's vocabulary, all below its control tokens
+
+WORDS = (
+    "air animal art bank bird black blue board boat body book bread bridge building business cake camera capital car "
+    "cat chair child church city cloud club coffee cold color company computer country dance dark day doctor dog door "
+    "dream earth east energy engine eye face family farm father field film fire fish floor flower food forest fruit "
+    "game glass gold grass green ground group hair hall hand health heart heat hill history home horse hospital hotel "
+    "hour house ice judge lake land language law leaf letter light lion market metal mind money month moon mother "
+    "mouth music name night north office oil orange page paper park party people phone picture plant power price "
+    "queen radio rain red ring river road rock room salt sand school science sea season shop silver sky snow song "
+    "south spring square star station stone storm story street student summer sun table tea teacher time town train "
+    "tree voice wall war water weather week west"
+).split()
+"""Each is one token after a space, to Qwen's tokenizer and to BERT's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +43,18 @@ class Workload:
         suffix = self._tokens(rng, SUFFIX_TOKENS)
         pairs = []
         for _ in range(self.num_documents):
-            length = max(1, round(rng.gauss(self.document_tokens, self.spread * self.document_tokens)))
+            length = self._length(rng)
             token_ids = prefix + self._tokens(rng, length) + suffix
-            pairs.append(EncodedPair(Pair("", ""), token_ids, 12, length, shared_len=PREFIX_TOKENS))
+            pairs.append(EncodedPair(Pair("", ""), token_ids, QUERY_TOKENS, length, shared_len=PREFIX_TOKENS))
         return pairs
+
+    def texts(self, rng: random.Random) -> tuple[str, list[str]]:
+        """(query, documents) of random words, as many as the prompts of `pairs` have tokens."""
+        query = " ".join(rng.choices(WORDS, k=QUERY_TOKENS))
+        return query, [" ".join(rng.choices(WORDS, k=self._length(rng))) for _ in range(self.num_documents)]
+
+    def _length(self, rng: random.Random) -> int:
+        return max(1, round(rng.gauss(self.document_tokens, self.spread * self.document_tokens)))
 
     @staticmethod
     def _tokens(rng: random.Random, count: int) -> array[int]:
@@ -45,5 +67,7 @@ WORKLOADS = {
         Workload("A", num_documents=100, document_tokens=105, spread=0.3),
         Workload("B", num_documents=20, document_tokens=532, spread=0.3),
         Workload("C", num_documents=100, document_tokens=30, spread=0.3),
+        Workload("short", num_documents=5, document_tokens=60, spread=0.3),
+        Workload("long", num_documents=100, document_tokens=300, spread=0.3),
     )
 }

@@ -1,24 +1,31 @@
-"""`rerankd bench`: systems side by side on one machine, in one run."""
+"""`rerankd bench`: systems side by side on one machine, in one run; or, with --url, a running server."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import json
+import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from rerankd.bench.measure import Result, Task, measure
+from rerankd.bench.peers import PEERS
 from rerankd.bench.random_weights import SHAPES, random_checkpoint
-from rerankd.bench.systems import SYSTEMS
 from rerankd.bench.workloads import WORKLOADS
+from rerankd.cli import bench_http
 from rerankd.engine.checkpoint import find_checkpoint
 from rerankd.engine.devices import choose_device, describe_device
+from rerankd.errors import InferenceError, SettingsError
 from rerankd.version import __version__
+
+ENGINE_OPTIONS = ("workload", "system", "peer_python", "dtype", "device", "calls")
+"""Those that mean nothing with --url."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -27,31 +34,66 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--random-weights", choices=SHAPES, help="random weights in the exact shapes of that size, made once"
     )
+    model.add_argument("--url", help="a running server of POST /v1/rerank: measure it under load")
     parser.add_argument("--workload", nargs="+", choices=WORKLOADS, default=["A"], help=_workload_help())
-    parser.add_argument("--system", nargs="+", choices=SYSTEMS, default=["rerankd"], help="default: rerankd")
-    parser.add_argument("--dtype", nargs="+", choices=("float32", "bfloat16"), default=["bfloat16"])
+    parser.add_argument(
+        "--system", nargs="+", choices=("rerankd", *PEERS), default=["rerankd"], help="default: rerankd"
+    )
+    parser.add_argument(
+        "--peer-python",
+        action="append",
+        type=_interpreter,
+        default=[],
+        metavar="SYSTEM=PYTHON",
+        help="run this system with this interpreter, in whose environment it is installed; repeatable",
+    )
+    parser.add_argument("--dtype", nargs="+", choices=("float32", "bfloat16", "int8"), default=["bfloat16"])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--calls", type=int, default=3, help="timed calls after the warm-up (default: 3)")
-    parser.add_argument("--seed", type=int, default=0, help="of the prompts and the random weights")
+    parser.add_argument("--seed", type=int, help="of prompts and random weights (default: 0; with --url a new one)")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    bench_http.add_options(parser)
+    parser.set_defaults(default_of=parser.get_default)
 
 
 def run(options: argparse.Namespace) -> int:
-    folder = (
-        find_checkpoint(options.model) if options.model else random_checkpoint(options.random_weights, options.seed)
-    )
-    results = []
+    for name in ENGINE_OPTIONS if options.url else bench_http.OPTIONS:
+        if getattr(options, name) != options.default_of(name):
+            verb = "does not go with" if options.url else "needs"
+            raise SettingsError(f"--{name.replace('_', '-')} {verb} --url.")
+    return bench_http.run(options) if options.url else _run_engine(options)
+
+
+def _run_engine(options: argparse.Namespace) -> int:
+    seed = options.seed or 0
+    folder = find_checkpoint(options.model) if options.model else random_checkpoint(options.random_weights, seed)
+    pythons = dict(options.peer_python)
+    results, failures = [], []
     for workload in options.workload:
         for system in options.system:
             for dtype in options.dtype:
-                task = Task(system, folder, options.device, dtype, workload, max(1, options.calls), options.seed)
+                python = pythons.get(system, Path(sys.executable))
+                task = Task(system, folder, options.device, dtype, workload, max(1, options.calls), seed, python)
                 print(f"measuring {system}, {dtype}, workload {workload} …", file=sys.stderr)
-                results.append(measure(task))
+                try:
+                    results.append(measure(task))
+                except (SettingsError, InferenceError) as error:
+                    print(f"not measured: {error}", file=sys.stderr)
+                    failures.append({"system": system, "dtype": dtype, "workload": workload, "reason": str(error)})
     if options.json:
-        print(json.dumps(_as_json(options, results), indent=2))
-    else:
+        print(json.dumps({**_as_json(options, results), "not_measured": failures}, indent=2))
+    elif results:
         _print(options, results)
-    return 0
+    return 0 if results else 1
+
+
+def _interpreter(text: str) -> tuple[str, Path]:
+    system, _, python = text.partition("=")
+    if system not in PEERS:
+        raise argparse.ArgumentTypeError(f"{system!r} is not one of {', '.join(PEERS)}")
+    if not (found := shutil.which(python)):
+        raise argparse.ArgumentTypeError(f"{python!r} is not an interpreter")
+    return system, Path(found)
 
 
 def _workload_help() -> str:

@@ -6,18 +6,21 @@ import argparse
 import json
 import platform
 import time
+from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rerankd.cli.compare import read_dtypes, run_comparison
 from rerankd.cli.options import add_settings, settings_from
 from rerankd.cli.progress import LoadingBar
 from rerankd.config import ModelSettings
 from rerankd.engine.devices import describe_device, instruction_sets
 from rerankd.engine.engine import Engine
 from rerankd.engine.open import Choice
+from rerankd.errors import SettingsError
 from rerankd.rerank import prepare
 from rerankd.selftest import SelfTest, run_self_test
 from rerankd.startup import start_engine
@@ -31,13 +34,32 @@ SENTENCE = "The committee met on Tuesday to discuss the budget for the coming ye
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--compare",
+        type=read_dtypes,
+        metavar="DTYPE,DTYPE",
+        help="in place of the check-up: what the other dtypes do to the scores and rankings of the first one",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="FILE",
+        help="what --compare scores, one JSON object a line: 'query', 'documents' and, optional, 'relevance' (a number "
+        "for each document, for nDCG) and 'instruct'; a small built-in set if left out",
+    )
     add_settings(parser, ModelSettings)
 
 
 def run(options: argparse.Namespace) -> int:
     settings = settings_from(options, ModelSettings)
+    choice = Choice(settings.model, settings.device, settings.dtype, settings.deterministic)
+    if options.compare:
+        if "dtype" in options:
+            raise SettingsError("--compare names the dtypes: leave --dtype out.")
+        return run_comparison(choice, options.compare, options.data, as_json=options.json)
+    if options.data:
+        raise SettingsError("--data is read by --compare: name the dtypes too, as in --compare float32,bfloat16.")
     with LoadingBar() as bar:
-        choice = Choice(settings.model, settings.device, settings.dtype)
         engine = start_engine(choice, skip_self_test=True, progress=bar)
     try:
         facts, outcome = _facts(engine), run_self_test(engine)

@@ -1,1 +1,1 @@
-"""Talks to a server over HTTP. Knows no engine."""
+"""Asks rerank servers over HTTP: rerankd, or any other that speaks one of the dialects. Knows no engine."""

@@ -6,32 +6,32 @@ import heapq
 from collections.abc import Sequence
 
 
-def next_batch(requests: Sequence[tuple[int, Sequence[int]]], max_tokens: int) -> list[int]:
-    """Shares a batch among requests: always the next prompt of the one that was served least.
+def next_batch(requests: Sequence[tuple[int, int, Sequence[int]]], max_tokens: int) -> list[int]:
+    """Shares a batch among requests: always the next prompt of the one that was served least, a lower priority first.
 
-    So requests that wait at the same time get the same number of tokens, but for one prompt: a short one is not stuck
-    behind a long one, and no one starves (start-time fair queueing, where a new request starts at the least served
-    of those that wait: https://doi.org/10.1109/90.649569).
+    So requests of one priority that wait at the same time get the same number of tokens, but for one prompt: a short
+    one is not stuck behind a long one, and no one starves (start-time fair queueing, where a new request starts at the
+    least served of those that wait: https://doi.org/10.1109/90.649569).
 
     Args:
-        requests: (tokens served so far, tokens of each prompt that waits), in the order of arrival.
+        requests: (priority, tokens served so far, tokens of each prompt that waits), in the order of arrival.
         max_tokens: bounds the sum of tokens, unless the first prompt alone is longer.
 
     Returns:
         How many prompts of each request are in the batch; at least one in all, if any waits.
     """
     counts = [0] * len(requests)
-    least_served = [(served, index) for index, (served, waiting) in enumerate(requests) if waiting]
-    heapq.heapify(least_served)
+    queue = [(priority, served, index) for index, (priority, served, waiting) in enumerate(requests) if waiting]
+    heapq.heapify(queue)
     total = 0
-    while least_served:
-        served, index = heapq.heappop(least_served)
-        waiting = requests[index][1]
+    while queue:
+        priority, served, index = heapq.heappop(queue)
+        waiting = requests[index][2]
         tokens = waiting[counts[index]]
         if total + tokens > max_tokens and any(counts):
             break
         counts[index] += 1
         total += tokens
         if counts[index] < len(waiting):
-            heapq.heappush(least_served, (served + tokens, index))
+            heapq.heappush(queue, (priority, served + tokens, index))
     return counts

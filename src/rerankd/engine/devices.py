@@ -17,6 +17,9 @@ INSTRUCTION_SETS = (
 )
 BFLOAT16_SETS = {"avx512_bf16", "amx_bf16", "bf16"}
 
+KEPT_PRODUCTS = "64"
+"""Shapes; compiling the four of a layer anew takes some 10 ms, a batch some 1,500."""
+
 INT8_SETS = {"avx_vnni", "avx512_vnni", "amx_int8"}
 """Without one of these, oneDNN's int8 products are slow, or saturate at 16 bits."""
 
@@ -76,11 +79,15 @@ def lacks_int8(device: torch.device) -> str | None:
     return None
 
 
-def use_available_cpus() -> None:
-    """No more threads than the processors this process may use: more only wait for each other.
+def prepare_cpu() -> None:
+    """No more threads than processors, and no more memory than needed for oneDNN's compiled products.
 
-    torch counts the machine's; a container often has a share of them (cgroup v2: cpu.max).
+    More threads than this process may use only wait for each other; torch counts the machine's processors, and a
+    container often has a share of them (cgroup v2: cpu.max). oneDNN keeps 0.6 MB of code for each shape of a product
+    that it met, 1,024 of them by default, and packed batches have ever new numbers of rows.
     """
+    os.environ.setdefault("LRU_CACHE_CAPACITY", KEPT_PRODUCTS)
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_PRODUCTS)
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()

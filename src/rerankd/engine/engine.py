@@ -17,7 +17,7 @@ from rerankd.engine.batching import next_batch
 from rerankd.engine.cache import ScoreCache, key_of
 from rerankd.engine.model import Model
 from rerankd.errors import Busy, InferenceError, Stopping
-from rerankd.types import EncodedPair, Limits, ModelInfo, Pair
+from rerankd.types import EncodedPair, Limits, Logits, ModelInfo, Pair
 
 logger = logging.getLogger(__name__)
 
@@ -39,16 +39,19 @@ class _Job:
         keys: list[bytes],
         logits: dict[bytes, float],
         progress: Callable[[int], None] | None,
+        priority: int,
     ) -> None:
         self.keys = keys
         self.logits = logits
+        self._cached = {index for index, key in enumerate(keys) if key in logits}
+        self.priority = priority
         self.pending = [(key, pair) for key, pair in dict(zip(keys, pairs, strict=True)).items() if key not in logits]
         previous = [None, *(pair for _, pair in self.pending)]
         self._costs = [pair.cost_after(before) for (_, pair), before in zip(self.pending, previous, strict=False)]
         self.num_computed = 0
         self.served = 0  # tokens; see batching.py
         self.progress = progress
-        self.future: Future[list[float]] = Future()
+        self.future: Future[Logits] = Future()
 
     @property
     def waiting(self) -> Sequence[tuple[bytes, EncodedPair]]:
@@ -78,9 +81,9 @@ class _Job:
 
     def finish_if_complete(self) -> None:
         if not self.waiting:
-            self.settle([self.logits[key] for key in self.keys])
+            self.settle(Logits((self.logits[key] for key in self.keys), self._cached))
 
-    def settle(self, outcome: list[float] | Exception) -> None:
+    def settle(self, outcome: Logits | Exception) -> None:
         try:
             if isinstance(outcome, Exception):
                 self.future.set_exception(outcome)
@@ -123,13 +126,22 @@ class Engine:
         """See `Model.encode`; runs on the caller's thread."""
         return self._model.encode(pairs, instruct, limits)
 
+    def text_of(self, token_ids: Sequence[int]) -> str:
+        """See `Model.text_of`."""
+        return self._model.text_of(token_ids)
+
+    def token_ids_of(self, text: str) -> list[int]:
+        """See `Model.token_ids_of`."""
+        return self._model.token_ids_of(text)
+
     def submit(
-        self, pairs: Sequence[EncodedPair], progress: Callable[[int], None] | None = None
-    ) -> Future[list[float]]:
+        self, pairs: Sequence[EncodedPair], progress: Callable[[int], None] | None = None, priority: int = 0
+    ) -> Future[Logits]:
         """Queues a request. The future gives one logit a pair, in order; cancelling it frees the work.
 
         Args:
             progress: called on the engine's thread with the number of pairs done so far.
+            priority: while a request of a lower one waits, those of higher ones wait longer.
 
         Raises:
             Busy: the queue is full.
@@ -142,7 +154,7 @@ class Engine:
             if self._stopping:
                 raise Stopping("The server is shutting down; send the request again.", 5)
             known = {key: logit for key in dict.fromkeys(keys) if (logit := self._cache.get(key)) is not None}
-            job = _Job(pairs, keys, known, progress)
+            job = _Job(pairs, keys, known, progress, priority)
             job.finish_if_complete()
             if job.future.done():
                 return job.future
@@ -161,6 +173,11 @@ class Engine:
     def num_waiting(self) -> int:
         """Requests that are queued or running."""
         return len(self._jobs)
+
+    @property
+    def max_batch_tokens(self) -> int:
+        """Tokens that are computed together, unless a single prompt has more."""
+        return self._max_batch_tokens
 
     def close(self) -> None:
         """Refuses new requests, finishes those in the queue and ends the thread."""
@@ -186,7 +203,7 @@ class Engine:
             while True:
                 self._drop_finished()
                 if self._jobs or self._stopping:
-                    requests = [(job.served, job.costs) for job in self._jobs]
+                    requests = [(job.priority, job.served, job.costs) for job in self._jobs]
                     counts = next_batch(requests, self._max_batch_tokens)
                     return [(job, job.take(count)) for job, count in zip(self._jobs, counts, strict=True) if count]
                 self._changed.wait()

@@ -24,6 +24,14 @@ class Model(Protocol):
         """
         ...
 
+    def text_of(self, token_ids: Sequence[int]) -> str:
+        """The text of token ids, control tokens included."""
+        ...
+
+    def token_ids_of(self, text: str) -> list[int]:
+        """The tokens of a text, control strings read as text, nothing added."""
+        ...
+
     def logits(self, batch: Sequence[EncodedPair]) -> list[float]:
         """The logit of each pair, in order, not depending on the others. Called by one thread at a time."""
         ...

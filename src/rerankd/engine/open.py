@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rerankd.engine.checkpoint import find_checkpoint
-from rerankd.engine.devices import Execution, choose_device, choose_dtype, lacks_int8, use_available_cpus
+from rerankd.engine.devices import Execution, choose_device, choose_dtype, lacks_int8, prepare_cpu
 from rerankd.engine.model import Model
 from rerankd.errors import CheckpointInvalid, CheckpointNotFound, HubUnreachable
 from rerankd.types import LoadProgress
@@ -44,7 +44,7 @@ def open_model(choice: Choice, progress: LoadProgress = lambda stage, share: Non
         ModelError: it cannot be found or loaded; the message says what was tried.
         SettingsError: the device cannot be used here.
     """
-    use_available_cpus()
+    prepare_cpu()
     if choice.model == "embedded":
         return _open_embedded(choice)
     if choice.model != "auto":

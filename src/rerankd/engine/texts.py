@@ -17,6 +17,9 @@ MAX_TOKEN_CHARS = 128
 
 ENCODED_AT_A_TIME = 64
 
+Side = Literal["left", "right"]
+"""The end of a text that is cut off."""
+
 
 @dataclass(frozen=True, slots=True)
 class CountedText:
@@ -54,50 +57,56 @@ class TextCounter:
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def cut_all(
-        self, part: Literal["query", "document"], texts: Iterable[str], limit: int | None, read_tokens: int
+        self,
+        part: Literal["query", "document"],
+        texts: Iterable[str],
+        limit: int | None,
+        read_tokens: int,
+        side: Side = "right",
     ) -> dict[str, CountedText]:
         """Counts each distinct text once, and shortens it to `limit` tokens where there is a limit.
 
         Args:
             read_tokens: how far a text is read where there is no limit, however long it is.
+            side: the end that is cut off.
         """
         counted = {}
         originals = list(dict.fromkeys(texts))
-        for original, encoding in zip(originals, self._encodings(originals, limit or read_tokens), strict=True):
-            text = readable_head(original, limit or read_tokens)
+        readable = [readable_part(text, limit or read_tokens, side) for text in originals]
+        for original, text, encoding in zip(originals, readable, self._encodings(readable), strict=True):
             tokens = len(encoding.ids)
             whole = CountedText(part, text, tokens, tokens, at_least=len(text) < len(original))
             over = limit is not None and tokens > limit
-            counted[original] = self._head(whole, limit or 0, encoding.offsets) if over else whole
+            counted[original] = self._part(whole, limit or 0, encoding.offsets, side) if over else whole
         return counted
 
     def token_ids(self, texts: Sequence[str]) -> Iterator[array[int]]:
         """The ids of each text."""
-        for encoding in self._encodings(texts, None):
+        for encoding in self._encodings(texts):
             yield array("i", encoding.ids)
 
-    def _encodings(self, texts: Sequence[str], read_tokens: int | None) -> Iterator[Encoding]:
+    def _encodings(self, texts: Sequence[str]) -> Iterator[Encoding]:
         """Some at a time: an encoding takes a hundred times the memory of its text."""
         for first in range(0, len(texts), ENCODED_AT_A_TIME):
-            some = texts[first : first + ENCODED_AT_A_TIME]
-            readable = some if read_tokens is None else [readable_head(text, read_tokens) for text in some]
-            yield from self._tokenizer.encode_batch(readable, add_special_tokens=False)
+            some = list(texts[first : first + ENCODED_AT_A_TIME])
+            yield from self._tokenizer.encode_batch(some, add_special_tokens=False)
 
-    def shorten(self, text: CountedText, limit: int) -> CountedText:
-        """The longest head that ends between two characters and has at most `limit` tokens."""
+    def shorten(self, text: CountedText, limit: int, side: Side = "right") -> CountedText:
+        """The longest part that is cut off between two characters and has at most `limit` tokens."""
         if text.tokens <= limit:
             return text
-        return self._head(text, limit, self._tokenizer.encode(text.text, add_special_tokens=False).offsets)
+        return self._part(text, limit, self._tokenizer.encode(text.text, add_special_tokens=False).offsets, side)
 
-    def _head(self, text: CountedText, limit: int, offsets: Sequence[tuple[int, int]]) -> CountedText:
-        for end in range(limit, 0, -1):
-            head = text.text[: offsets[end][0]]
-            # A shorter text may split its last word into other tokens: count again.
-            if (tokens := self.count(head)) <= limit:
-                return replace(text, text=head, tokens=tokens)
+    def _part(self, text: CountedText, limit: int, offsets: Sequence[tuple[int, int]], side: Side) -> CountedText:
+        for kept in range(limit, 0, -1):
+            part = text.text[: offsets[kept][0]] if side == "right" else text.text[offsets[-kept][0] :]
+            # A shorter text may split the word at its end into other tokens: count again.
+            if (tokens := self.count(part)) <= limit:
+                return replace(text, text=part, tokens=tokens)
         return replace(text, text="", tokens=0)
 
 
-def readable_head(text: str, tokens: int) -> str:
-    """The head of a text that is sure to hold more than so many tokens, if the text does."""
-    return text[: (tokens + 1) * MAX_TOKEN_CHARS]
+def readable_part(text: str, tokens: int, side: Side = "right") -> str:
+    """The head, or the tail, of a text that is sure to hold more than so many tokens, if the text does."""
+    chars = (tokens + 1) * MAX_TOKEN_CHARS
+    return text[:chars] if side == "right" else text[-chars:]

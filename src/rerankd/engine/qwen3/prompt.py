@@ -8,14 +8,14 @@ only the document (then the query) is shortened, never the template. Knows no te
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
 from rerankd.engine.qwen3.prefixes import num_shared
-from rerankd.engine.texts import CountedText, TextCounter, readable_head
+from rerankd.engine.texts import CountedText, Side, TextCounter, readable_part
 from rerankd.errors import CheckpointInvalid, PromptTooLong
 from rerankd.types import EncodedPair, Limits, Pair
 
@@ -50,6 +50,7 @@ class Qwen3Prompt:
         except Exception as error:  # the library raises bare Exception
             raise CheckpointInvalid(f"{folder / 'tokenizer.json'} cannot be read: {error}") from error
         # The same vocabulary without the added tokens: what a user writes can never become a control token.
+        self._full = full
         self._plain = Tokenizer(full.model)
         self._plain.normalizer = full.normalizer
         self._plain.pre_tokenizer = full.pre_tokenizer
@@ -79,24 +80,48 @@ class Qwen3Prompt:
         budget = min(limits.max_prompt_tokens or self._max_tokens, self._max_tokens) - self.template_tokens
         self._check_instruct(instruct, budget)
         cut = limits.overlong_prompt == "cut"
-        queries = self._counter.cut_all("query", (pair.query for pair in pairs), limits.max_query_tokens, budget)
+        side = limits.cut_side
+        queries = self._counter.cut_all("query", (pair.query for pair in pairs), limits.max_query_tokens, budget, side)
         documents = self._counter.cut_all(
-            "document", (pair.document for pair in pairs), limits.max_document_tokens, budget
+            "document", (pair.document for pair in pairs), limits.max_document_tokens, budget, side
         )
         if cut:
-            queries = {key: self._fit(query, instruct, budget) for key, query in queries.items()}
+            queries = {key: self._fit(query, instruct, budget, side) for key, query in queries.items()}
         else:
             self._refuse_far_too_long(pairs, queries, documents, budget)
-        bodies = self._counter.token_ids(
-            [_body(instruct, queries[pair.query].text, documents[pair.document].text) for pair in pairs]
+        kept = [(queries[pair.query], documents[pair.document]) for pair in pairs]
+        bodies: Iterable[array[int]] = self._counter.token_ids(
+            [_body(instruct, query.text, document.text) for query, document in kept]
         )
-        heads = {key: self._head(instruct, query.text) for key, query in queries.items()}
+        if cut and side == "left":
+            kept, bodies = self._fit_tails(kept, list(bodies), instruct, budget)
+        heads = {query.text: self._head(instruct, query.text) for query in queries.values()}
         return [
-            self._prompt(
-                queries[pair.query], documents[pair.document], heads[pair.query], body, budget if cut else None
-            )
-            for pair, body in zip(pairs, bodies, strict=True)
+            self._prompt(query, document, heads[query.text], body, budget if cut else None)
+            for (query, document), body in zip(kept, bodies, strict=True)
         ]
+
+    def _fit_tails(
+        self, kept: list[tuple[CountedText, CountedText]], bodies: list[array[int]], instruct: str, budget: int
+    ) -> tuple[list[tuple[CountedText, CountedText]], list[array[int]]]:
+        """Cuts the beginning of each document whose body is over the budget, and tokenises it anew."""
+        for index, body in enumerate(bodies):
+            while (excess := len(body) - budget) > 0 and kept[index][1].text:
+                query, document = kept[index]
+                document = self._counter.shorten(document, max(0, document.tokens - excess), "left")
+                kept[index] = query, document
+                [body] = self._counter.token_ids([_body(instruct, query.text, document.text)])
+            bodies[index] = body
+        return kept, bodies
+
+    def text_of(self, token_ids: Sequence[int]) -> str:
+        """The text of token ids, control tokens included."""
+        return str(self._full.decode(list(token_ids), skip_special_tokens=False))
+
+    def token_ids_of(self, text: str) -> list[int]:
+        """The tokens of a text, control strings read as text."""
+        ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
+        return ids
 
     def _head(self, instruct: str, query: str) -> list[int]:
         """What every body with this instruct and query begins with, whatever the document.
@@ -106,7 +131,7 @@ class Qwen3Prompt:
         return self._plain.encode(_body(instruct, query, ""), add_special_tokens=False).ids[:-1]
 
     def _check_instruct(self, instruct: str, budget: int) -> None:
-        tokens = self._counter.count(_body(readable_head(instruct, budget), "", ""))
+        tokens = self._counter.count(_body(readable_part(instruct, budget), "", ""))
         if tokens > budget:
             raise PromptTooLong(
                 f"Template and instruct have {tokens + self.template_tokens} tokens or more, and a prompt may have "
@@ -127,10 +152,10 @@ class Qwen3Prompt:
                 context = budget + self.template_tokens
                 raise PromptTooLong.of_document(index, tokens + self.template_tokens, context)
 
-    def _fit(self, query: CountedText, instruct: str, budget: int) -> CountedText:
+    def _fit(self, query: CountedText, instruct: str, budget: int, side: Side) -> CountedText:
         """Cuts a query so that template, instruct and query fit with an empty document."""
         while (excess := self._counter.count(_body(instruct, query.text, "")) - budget) > 0 and query.text:
-            query = self._counter.shorten(query, max(0, query.tokens - excess))
+            query = self._counter.shorten(query, max(0, query.tokens - excess), side)
         return query
 
     def _prompt(

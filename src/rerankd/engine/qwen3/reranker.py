@@ -69,6 +69,14 @@ class Qwen3Model:
         """See Qwen3Prompt.encode."""
         return self._prompt.encode(pairs, instruct, limits)
 
+    def text_of(self, token_ids: Sequence[int]) -> str:
+        """See Qwen3Prompt.text_of."""
+        return self._prompt.text_of(token_ids)
+
+    def token_ids_of(self, text: str) -> list[int]:
+        """See Qwen3Prompt.token_ids_of."""
+        return self._prompt.token_ids_of(text)
+
     def logits(self, batch: Sequence[EncodedPair]) -> list[float]:
         """logit(yes) − logit(no) of each prompt, float32."""
         logits: list[float] = self._forward([Prompt(pair.token_ids, pair.shared_len) for pair in batch]).tolist()

@@ -1,0 +1,156 @@
+"""Replies and errors of every rerank API, read. They differ in where things are, and never contradict each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from rerankd.client.ranking import RemoteUsage
+
+MAX_MESSAGE = 500
+"""Characters of an error that is shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What one HTTP reply says. scores: (index within the request, score), in the reply's order.
+
+    by_rerankd: whether a rerankd answered, which reads `instruct` everywhere and scores with sigmoid(logit).
+    """
+
+    scores: tuple[tuple[int, float], ...]
+    usage: RemoteUsage
+    model: str | None
+    warnings: tuple[str, ...]
+    request_id: str | None
+    by_rerankd: bool
+
+
+def read_reply(response: httpx.Response, num_documents: int) -> Reply:
+    """Raises ValueError, with what is wrong, for anything but a ranking of so many documents."""
+    try:
+        body = response.json()
+    except RecursionError:
+        raise ValueError("the JSON is nested too deeply") from None
+    scores = tuple(_score(entry, num_documents) for entry in _results(body))
+    if len({index for index, _ in scores}) < len(scores):
+        raise ValueError("a document has two results")
+    scored_by = response.headers.get("x-rerankd-model")
+    return Reply(
+        scores,
+        _usage(body, response.headers),
+        scored_by or _text(body, "model"),
+        _warnings(body, response.headers),
+        request_id(response),
+        scored_by is not None,
+    )
+
+
+def request_id(response: httpx.Response) -> str | None:
+    """The server's name for the request: its header, else in the body."""
+    if found := response.headers.get("x-request-id"):
+        return str(found)
+    body = _json(response)
+    return _text(body, "request_id") or _text(body, "id")
+
+
+def error_message(response: httpx.Response) -> str:
+    """What an error's body says, in whichever shape, else its first characters, else the status in words."""
+    message = next(_messages(_json(response)), "") or response.text.strip() or response.reason_phrase
+    return message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]} …"
+
+
+def _messages(body: Any) -> Iterator[str]:
+    """`{"error": {"message"}}`, `{"error": "…"}`, `{"message"}`, `{"detail"}` as text, object, or FastAPI's list."""
+    if isinstance(body, str) and body:
+        yield body
+    elif isinstance(body, dict):
+        for key in ("error", "message", "detail", "msg"):
+            yield from _messages(body.get(key))
+    elif isinstance(body, list):
+        if problems := [_problem(entry) for entry in body if isinstance(entry, dict)]:
+            yield "; ".join(problems)
+
+
+def _problem(entry: dict[str, Any]) -> str:
+    """One of FastAPI's validation errors: where, and what."""
+    place = entry.get("loc")
+    where = ".".join(map(str, place)) + ": " if isinstance(place, list) else ""
+    return where + next(_messages(entry), str(entry))
+
+
+def _results(body: Any) -> list[Any]:
+    """`output.results`, `results`, `data`, or the body itself."""
+    if isinstance(body, dict):
+        output = body.get("output")
+        body = output if isinstance(output, dict) else body
+        body = body.get("results", body.get("data"))
+    if not isinstance(body, list):
+        raise ValueError("there is no list of results")
+    return body
+
+
+def _score(entry: Any, num_documents: int) -> tuple[int, float]:
+    if not isinstance(entry, dict):
+        raise ValueError("a result is not an object")
+    index, score = entry.get("index"), entry.get("relevance_score", entry.get("score"))
+    if type(index) is not int or not 0 <= index < num_documents:
+        raise ValueError(f"a result has the index {index!r}; there are {num_documents} documents")
+    if not isinstance(score, int | float) or isinstance(score, bool) or not math.isfinite(score):
+        raise ValueError(f"document {index} has the score {score!r}")
+    return index, float(score)
+
+
+def _usage(body: Any, headers: httpx.Headers) -> RemoteUsage:
+    """`usage`; Cohere's `meta`; TEI's header."""
+    usage, meta = _object(body, "usage"), _object(body, "meta")
+    counted = headers.get("x-compute-tokens", "")
+    total_tokens = [
+        _count(usage, "total_tokens"),
+        _count(usage, "prompt_tokens"),
+        _count(_object(meta, "tokens"), "input_tokens"),
+        int(counted) if counted.isascii() and counted.isdigit() else None,
+    ]
+    search_units = [_count(usage, "search_units"), _count(_object(meta, "billed_units"), "search_units")]
+    return RemoteUsage(
+        next((count for count in total_tokens if count is not None), None),
+        next((count for count in search_units if count is not None), None),
+    )
+
+
+def _warnings(body: Any, headers: httpx.Headers) -> tuple[str, ...]:
+    listed = _object(body, "meta").get("warnings")
+    if isinstance(listed, list) and listed:
+        return tuple(map(str, listed))
+    header = headers.get("x-rerankd-warning")  # many become one line there
+    return (header,) if header else ()
+
+
+def _json(response: httpx.Response) -> Any:
+    """None if the body is no JSON."""
+    try:
+        return response.json()
+    except (ValueError, RecursionError):
+        return None
+
+
+def _object(body: Any, key: str) -> dict[str, Any]:
+    value = body.get(key) if isinstance(body, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
+def _text(body: Any, key: str) -> str | None:
+    value = body.get(key) if isinstance(body, dict) else None
+    return value if isinstance(value, str) and value else None
+
+
+def _count(of: dict[str, Any], key: str) -> int | None:
+    """A whole number; Cohere writes some as 1.0."""
+    value = of.get(key)
+    return (
+        int(value) if isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1 else None
+    )

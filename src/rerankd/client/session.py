@@ -1,0 +1,115 @@
+"""Many rerank calls to one server at once. A call that fails is an outcome here, not an exception."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+import httpx
+
+from rerankd.client.reply import error_message
+from rerankd.errors import RemoteError
+
+CONNECT_TIMEOUT_S = 5
+LOADING_TIMEOUT_S = 600
+POLL_S = 0.5
+IDLE_S = 2.0
+"""Below the 5 s after which uvicorn closes an idle connection: one that it is just closing must not be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a call. error: the status ("503") or the exception's name ("ReadTimeout"), "" if it was answered;
+    message: the error in words; tokens: of the prompts, as the server's usage counts them; model: what scored;
+    warning: what was not done as asked."""
+
+    error: str = ""
+    message: str = ""
+    tokens: int = 0
+    model: str = ""
+    warning: str = ""
+
+
+class RerankSession:
+    """Connections to a server, as many as there are calls at a time. To be used in `async with`.
+
+    Args:
+        url: of the server, with or without `/v1`.
+        timeout_s: for the answer to a call.
+    """
+
+    def __init__(self, url: str, api_key: str | None, timeout_s: float) -> None:
+        self._root = url.rstrip("/").removesuffix("/v1")
+        self._client = httpx.AsyncClient(
+            headers={"authorization": f"Bearer {api_key}"} if api_key else {},
+            timeout=httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S, pool=None),
+            limits=httpx.Limits(max_connections=None, keepalive_expiry=IDLE_S),
+        )
+
+    async def __aenter__(self) -> RerankSession:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.aclose()
+
+    async def wait_until_ready(self, progress: Callable[[str, float], None]) -> None:
+        """Waits while `/health` says 503: the model is loading. A server without `/health` counts as ready.
+
+        Args:
+            progress: called with what the server is doing and the share that is done, in [0, 1].
+
+        Raises:
+            RemoteError: it cannot be reached, or loads for longer than LOADING_TIMEOUT_S.
+        """
+        deadline = time.monotonic() + LOADING_TIMEOUT_S
+        while (response := await self._health()).status_code == 503:
+            if time.monotonic() > deadline:
+                raise RemoteError(f"{self._root} is still loading after {LOADING_TIMEOUT_S} s.", 503)
+            progress(*_stage(response))
+            await asyncio.sleep(POLL_S)
+
+    async def rerank(self, query: str, documents: Sequence[str]) -> Outcome:
+        """One call of `POST /v1/rerank`."""
+        try:
+            response = await self._client.post(
+                f"{self._root}/v1/rerank", json={"query": query, "documents": list(documents)}
+            )
+        except httpx.HTTPError as error:
+            return Outcome(error=type(error).__name__, message=str(error))
+        if response.status_code != 200:
+            return Outcome(error=str(response.status_code), message=error_message(response))
+        return _answer(response, len(documents))
+
+    async def _health(self) -> httpx.Response:
+        try:
+            return await self._client.get(f"{self._root}/health")
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise RemoteError(f"{self._root} cannot be reached: {error or type(error).__name__}") from error
+
+
+def _stage(response: httpx.Response) -> tuple[str, float]:
+    """(what a loading server does, share done); rerankd tells, others do not."""
+    try:
+        body = response.json()
+        return f"waiting for the server: {body['stage']}", float(body["progress"])
+    except (ValueError, LookupError, TypeError):
+        return "waiting for the server", 0.0
+
+
+def _answer(response: httpx.Response, num_documents: int) -> Outcome:
+    try:
+        reply = response.json()
+        if len(reply["results"]) != num_documents:
+            raise ValueError(f"{len(reply['results'])} results for {num_documents} documents")
+        return Outcome(
+            tokens=int(reply["usage"]["total_tokens"]),
+            model=response.headers.get("x-rerankd-model") or str(reply.get("model")),
+            warning=response.headers.get("x-rerankd-warning", ""),
+        )
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        return Outcome(error="not a ranking", message=f"{error}: {response.text[:200]}")
