@@ -16,7 +16,7 @@ from rerankd.engine.qwen3.fast import Prompt, SharedPrefixForward
 from rerankd.engine.qwen3.kernels import KernelOperations, build_kernels
 from rerankd.engine.qwen3.layers import float_layers
 from rerankd.engine.qwen3.model import Qwen3Reranker
-from rerankd.engine.qwen3.operations import Operations, Rows, Segments, TorchOperations
+from rerankd.engine.qwen3.operations import GroupedOperations, Operations, Rows, Segments, TorchOperations
 from rerankd.engine.qwen3.prefixes import PrefixCache, num_shared
 from rerankd.engine.qwen3.weights import load_reranker
 
@@ -104,6 +104,33 @@ def test_the_order_of_calls_does_not_matter(plain: Qwen3Reranker, make_checkpoin
 def test_the_rearranged_network_still_works(plain: Qwen3Reranker, fast: SharedPrefixForward) -> None:
     batch = [prompt.token_ids for prompt in prompts(10, [5, 20])]
     assert torch.equal(fast._network(batch), plain(batch))
+
+
+# The operations of GPUs, on CPU
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(0, 60), st.lists(st.integers(1, 40), min_size=1, max_size=6)),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_grouped_attention_equals_the_specification(
+    plain: Qwen3Reranker, grouped: SharedPrefixForward, groups: list[tuple[int, int, list[int]]]
+) -> None:
+    batch = [prompt for seed, prefix, own in groups for prompt in prompts(prefix, own, seed)]
+    assert largest_difference(grouped, plain, batch) <= TOLERANCE
+
+
+def test_grouped_attention_pads_near_lengths_only(plain: Qwen3Reranker, grouped: SharedPrefixForward) -> None:
+    assert largest_difference(grouped, plain, prompts(77, [1, 2, 3, 100, 101, 1000, 7, 1400])) <= TOLERANCE
+
+
+@pytest.fixture(scope="module")
+def grouped(make_checkpoint: Callable[..., Path]) -> SharedPrefixForward:
+    return fast_forward(network(make_checkpoint(**SMALL)), GroupedOperations())
 
 
 # The prefix cache

@@ -16,7 +16,7 @@ from rerankd.engine.qwen3.int8 import load_int8
 from rerankd.engine.qwen3.kernels import build_kernels, kernels_fit
 from rerankd.engine.qwen3.layers import float_layers
 from rerankd.engine.qwen3.model import Qwen3Config, num_parameters
-from rerankd.engine.qwen3.operations import TorchOperations
+from rerankd.engine.qwen3.operations import GroupedOperations, Operations, TorchOperations
 from rerankd.engine.qwen3.prompt import PROMPT_ID, Qwen3Prompt
 from rerankd.engine.qwen3.weights import Progress, load_reranker
 from rerankd.types import EncodedPair, Limits, ModelInfo, Pair
@@ -100,7 +100,7 @@ def load_forward(
     else:
         network = load_reranker(folder, config, yes_id, no_id, execution.dtype, device, progress)
         layers = float_layers(network)
-    forward = SharedPrefixForward(network, layers, TorchOperations(quantize), execution.deterministic)
+    forward = SharedPrefixForward(network, layers, _plain_operations(execution), execution.deterministic)
     weight = network.embed_tokens.weight
     if weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and kernels_fit(network.config):
         compiling = Thread(target=_use_kernels, args=(forward, quantize), name="rerankd-kernels", daemon=True)
@@ -108,6 +108,13 @@ def load_forward(
         if execution.deterministic:
             compiling.join()
     return forward
+
+
+def _plain_operations(execution: Execution) -> Operations:
+    """Those of PyTorch that fit the device; where every bit counts, none that depends on the other prompts."""
+    if execution.device.type == "cpu" or execution.deterministic:
+        return TorchOperations(execution.dtype == torch.int8)
+    return GroupedOperations()
 
 
 def _use_kernels(forward: SharedPrefixForward, quantize: bool) -> None:
