@@ -16,7 +16,7 @@ SOURCE = Path(rerankd.__file__).parent
 
 # Who may import whom inside the package, beside `types` and `errors`, which everybody may.
 ARROWS = {
-    "__init__": {"reranker"},
+    "__init__": {"client", "reranker"},
     "__main__": {"cli"},
     "types": set(),
     "errors": set(),
@@ -25,12 +25,14 @@ ARROWS = {
     "engine": set(),
     "rerank": set(),
     "selftest": {"rerank"},
+    "compare": {"rerank"},
     "startup": {"engine", "selftest"},
     "reranker": {"engine", "rerank", "startup"},
     "server": {"config", "rerank"},
     "client": set(),
-    "bench": {"engine"},
-    "cli": {"config", "engine", "rerank", "selftest", "startup", "reranker", "server", "client", "bench"},
+    "integrations": {"client", "reranker"},
+    "bench": {"engine", "client"},
+    "cli": {"config", "engine", "rerank", "selftest", "compare", "startup", "reranker", "server", "client", "bench"},
 }
 OPEN_TO_ALL = {"types", "errors", "version"}
 
@@ -39,13 +41,16 @@ CONFINED = {
     "torch": {"engine", "bench", "cli"},
     "tokenizers": {"engine"},
     "safetensors": {"engine", "bench"},
-    "sentence_transformers": {"engine"},
+    "sentence_transformers": {"engine", "bench"},
     "transformers": {"engine", "bench"},
     "fastapi": {"server"},
     "starlette": {"server"},
     "uvicorn": {"cli"},
     "pydantic": {"config", "server"},
     "httpx": {"client"},
+    "langchain_core": {"integrations"},
+    "llama_index": {"integrations"},
+    "haystack": {"integrations"},
     "rich": {"cli"},
 }
 
@@ -97,3 +102,8 @@ def test_a_request_never_imports_a_dialect_outside_wire() -> None:
 def test_importing_the_package_is_light() -> None:
     code = "import sys, rerankd; print({'torch', 'fastapi', 'pydantic', 'httpx'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+def test_every_exported_name_is_there() -> None:
+    assert [name for name in rerankd.__all__ if not hasattr(rerankd, name)] == []
+    assert not hasattr(rerankd, "Nothing")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from surfaces import ALL, NATIVE, ONE_EACH, RERANK, Surface
+from surfaces import ALL, INFINITY, LLAMA_CPP, NATIVE, ONE_EACH, RERANK, SGLANG, TEI, Surface
 
 from conftest import Server
 
@@ -171,21 +171,34 @@ def test_a_malformed_variable_is_named(variable: str, value: str) -> None:
 
 @pytest.mark.parametrize("surface", ALL, ids=str)
 def test_the_asked_name_is_echoed_and_the_real_one_told(surface: Surface, embedded_server: Server) -> None:
+    """Infinity echoes the real one; native DashScope, TEI and SGLang echo none."""
     names = ("qwen3-rerank", "gte-rerank", "gte-rerank-v2", "Qwen/Qwen3-Reranker-4B", "all-MiniLM-L6-v2")
     for name in names:
         response = embedded_server.post(surface.path, surface.body(model=name))
         assert len(surface.scores(response)) == 3
         assert response.headers["x-rerankd-model"] == "all-MiniLM-L6-v2"
-        assert surface.dialect == "native" or response.json()["model"] == name
+        if surface.dialect not in ("native", "tei", "sglang"):
+            assert response.json()["model"] == ("all-MiniLM-L6-v2" if surface.dialect == "infinity" else name)
 
 
-@pytest.mark.parametrize("surface", ALL, ids=str)
+UNKNOWN = ("bge-reranker-v2-m3", "Qwen/Qwen3-Reranker-8B", "QWEN3-RERANK")
+
+
+@pytest.mark.parametrize("surface", [surface for surface in ALL if surface.tells_names], ids=str)
 def test_an_unknown_name_is_told_with_the_served_ones(surface: Surface, embedded_server: Server) -> None:
     # An explicit --model never stands in for another, so even Qwen's own names are unknown here.
-    for name in ("bge-reranker-v2-m3", "Qwen/Qwen3-Reranker-8B", "QWEN3-RERANK"):
+    for name in UNKNOWN:
         message = surface.error(embedded_server.post(surface.path, surface.body(model=name)), 404)
         assert name in message
         assert all(served in message for served in ("qwen3-rerank", "all-MiniLM-L6-v2", "Qwen/Qwen3-Reranker-4B"))
+
+
+@pytest.mark.parametrize("surface", [INFINITY, SGLANG, LLAMA_CPP], ids=str)
+def test_where_any_name_is_answered_an_unknown_one_is_told(surface: Surface, embedded_server: Server) -> None:
+    for name in UNKNOWN:
+        response = embedded_server.post(surface.path, surface.body(model=name))
+        assert len(surface.scores(response)) == 3
+        assert f"model substituted: {name} was asked for, all-MiniLM-L6-v2 scored" in surface.warnings(response)
 
 
 def test_without_a_name_the_real_one_is_told(embedded_server: Server) -> None:
@@ -252,8 +265,10 @@ def test_a_substituted_model_is_told(surface: Surface, fallback_server: Server) 
         name = f"Qwen/Qwen3-Reranker-{size}"
         response = fallback_server.post(surface.path, surface.body(model=name), key="x")
         assert len(surface.scores(response)) == 3
-        assert f"model substituted: {name} was asked for, all-MiniLM-L6-v2 scored" in surface.warnings(response)
-    surface.error(fallback_server.post(surface.path, surface.body(model="bge-reranker"), key="x"), 404)
+        substituted = f"model substituted: {name} was asked for, all-MiniLM-L6-v2 scored"
+        assert ("fields ignored: 'model'" if surface is TEI else substituted) in surface.warnings(response)
+    if surface.tells_names:
+        surface.error(fallback_server.post(surface.path, surface.body(model="bge-reranker"), key="x"), 404)
 
 
 def test_an_explicit_model_never_falls_back(tmp_path: Path) -> None:

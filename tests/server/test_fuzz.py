@@ -12,7 +12,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from surfaces import ALL, CODES, ONE_EACH, Surface
+from surfaces import ALL, LLAMA_CPP, ONE_EACH, SGLANG, Surface
 
 from conftest import Server
 
@@ -115,18 +115,17 @@ def test_every_answer_is_a_documented_one(
         @given(st.sampled_from(paths), make(surface))
         def check(path: str, content: bytes) -> None:
             response = client.post(path, content=content)
-            seen[response.status_code] += 1
-            assert response.status_code in (200, 400, 404), response.text[:500]
+            seen[response.status_code == 200] += 1
             assert response.headers["x-request-id"]
             if response.status_code == 200:
                 _check_ranking(surface, response, json.loads(content))
             else:
-                surface.error(response, response.status_code)
+                surface.error(response, 404 if response.status_code == 404 else 400)
             assert qwen_server.process.poll() is None
 
         check()
     # The bodies reached both sides of the checks.
-    assert seen[200] > 30 and seen[400] > 30, seen
+    assert seen[True] > 30 and seen[False] > 30, seen
 
 
 @pytest.mark.parametrize("surface", ONE_EACH, ids=str)
@@ -146,7 +145,7 @@ def test_any_header(surface: Surface, qwen_server: Server) -> None:
             except httpx.LocalProtocolError:
                 return  # not even the client sends these
             assert response.status_code in (200, 400, 401)
-            if response.status_code in CODES and response.headers.get("x-request-id"):
+            if response.status_code != 200 and response.headers.get("x-request-id"):
                 surface.error(response, response.status_code)
 
         check()
@@ -155,20 +154,21 @@ def test_any_header(surface: Surface, qwen_server: Server) -> None:
 def _check_ranking(surface: Surface, response: httpx.Response, body: Any) -> None:
     """`body`: what was sent, as the server read it."""
     inner, chosen = (body["input"], body.get("parameters") or {}) if surface.dialect == "native" else (body, body)
-    num_documents = len(inner["documents"]) if isinstance(inner["documents"], list) else 1
+    sent = inner[surface.field("documents").removeprefix("input.")]
+    num_documents = len(sent) if isinstance(sent, list) else 1
     results = surface.scores(response)
     assert len(results) == min(_number(chosen.get("top_n"), num_documents, surface), num_documents)
     indexes = [index for index, _ in results]
     scores = [score for _, score in results]
     assert len(set(indexes)) == len(indexes) and set(indexes) <= set(range(num_documents))
     assert all(math.isfinite(score) for score in scores)
-    if surface.is_dashscope or chosen.get("use_activation") is None or chosen["use_activation"] is True:
+    if not surface.is_vllm or chosen.get("use_activation") is None or chosen["use_activation"] is True:
         assert all(0 <= score <= 1 for score in scores)
     if surface.dialect == "score":
         assert indexes == list(range(num_documents))
     else:
         assert scores == sorted(scores, reverse=True)
-    assert response.json()["usage"]["total_tokens"] >= 0
+    assert surface is SGLANG or surface.tokens(response) >= 0
 
 
 def _number(top_n: Any, num_documents: int, surface: Surface) -> int:
@@ -176,4 +176,4 @@ def _number(top_n: Any, num_documents: int, surface: Surface) -> int:
     if surface.dialect == "score" or top_n is None:
         return num_documents
     number = top_n if isinstance(top_n, int) else int(float(top_n))
-    return number or num_documents
+    return number if surface is LLAMA_CPP else number or num_documents

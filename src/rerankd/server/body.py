@@ -10,18 +10,30 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
-from rerankd.errors import BodyTimeout, BodyTooLarge, InvalidRequest, NotJSON, UnsupportedMedia
+from rerankd.errors import BodyTimeout, BodyTooLarge, InvalidRequest, NotJSON, Problem, UnsupportedMedia
 from rerankd.server.wire.dialect import Body
 
 CHUNK_TIMEOUT_S = 30
 """Longest silence in the middle of a body."""
 
+LARGE = 1_000_000
+"""Bytes."""
+
 MAX_PROBLEMS = 10
 """As many mistakes are told at once, as vLLM does."""
 
+MAX_INPUT_CHARS = 100
+"""Of a wrong value that is sent back."""
 
-async def read_body(request: Request, kind: type[Body], max_mb: int, json_only: bool) -> tuple[Body, tuple[str, ...]]:
-    """The parsed body, and a warning for each thing in it that is not used as sent.
+
+JSONObject = dict[str, Any]
+
+
+async def read_json(request: Request, max_mb: int, json_only: bool) -> tuple[JSONObject, tuple[str, ...]]:
+    """The body's JSON object, and a warning for what in it is not used as sent.
+
+    Args:
+        json_only: refuse a body that is not declared as JSON.
 
     Raises:
         InvalidRequest: one of its kinds.
@@ -32,8 +44,26 @@ async def read_body(request: Request, kind: type[Body], max_mb: int, json_only: 
         raise UnsupportedMedia("Unsupported Media Type: Only 'application/json' is allowed")
     raw = await _read(request, max_mb)
     # Large bodies would hold up every other request for a second.
-    parse = asyncio.to_thread(_parse, raw, kind) if len(raw) > 1_000_000 else None
-    return await parse if parse else _parse(raw, kind)
+    return await asyncio.to_thread(_parse, raw) if len(raw) > LARGE else _parse(raw)
+
+
+def read_as(value: JSONObject, kind: type[Body], strict: bool) -> tuple[Body, tuple[str, ...]]:
+    """The object as a dialect's body, and a warning that names the fields that this dialect does not have.
+
+    Args:
+        strict: refuse those fields.
+
+    Raises:
+        InvalidRequest: with every mistake.
+    """
+    body = _validate(value, kind)
+    ignored = [name[:100] for name in _unknown_fields(body, "")]
+    if ignored and strict:
+        problems = [Problem(name, "Unknown field", "extra_forbidden") for name in ignored[:MAX_PROBLEMS]]
+        raise InvalidRequest(f"Unknown fields: {', '.join(ignored[:MAX_PROBLEMS])} (--strict).", problems)
+    if ignored:
+        return body, (f"fields ignored: {', '.join(map(repr, ignored[:MAX_PROBLEMS]))}",)
+    return body, ()
 
 
 async def _read(request: Request, max_mb: int) -> bytes:
@@ -57,9 +87,9 @@ async def _read(request: Request, max_mb: int) -> bytes:
             raise too_large
 
 
-def _parse(raw: bytes, kind: type[Body]) -> tuple[Body, tuple[str, ...]]:
+def _parse(raw: bytes) -> tuple[JSONObject, tuple[str, ...]]:
     if not raw.strip():
-        raise InvalidRequest("The body is empty.", (("", "Field required"),))
+        raise InvalidRequest("The body is empty.", [Problem("", "Field required", "missing")])
     warnings: list[str] = []
     try:
         text = raw.decode(json.detect_encoding(raw))
@@ -72,15 +102,15 @@ def _parse(raw: bytes, kind: type[Body]) -> tuple[Body, tuple[str, ...]]:
     except RecursionError:
         raise NotJSON("The JSON is nested too deeply.") from None
     except json.JSONDecodeError as error:
-        raise NotJSON(f"The body is not JSON: {error}.") from None
+        raise NotJSON(f"The body is not JSON: {error}.", error.pos) from None
     except UnicodeDecodeError as error:
-        raise NotJSON(f"The body is not JSON: at byte {error.start} it is not {error.encoding}.") from None
+        raise NotJSON(f"The body is not JSON: at byte {error.start} it is not {error.encoding}.", error.start) from None
     except ValueError:  # of int()
         raise NotJSON("The body is not JSON that can be read: a number has too many digits.") from None
-    body = _validate(value, kind)
-    if ignored := _unknown_fields(body, ""):
-        warnings.append(f"fields ignored: {', '.join(repr(name[:100]) for name in ignored[:MAX_PROBLEMS])}")
-    return body, tuple(warnings)
+    if not isinstance(value, dict):
+        problem = Problem("", "Input should be a JSON object", "model_attributes_type")
+        raise InvalidRequest("The body is not a JSON object.", [problem])
+    return value, tuple(warnings)
 
 
 def _refuse_constant(name: str) -> Any:
@@ -98,19 +128,24 @@ def _replace_surrogates(value: Any) -> Any:
     return value
 
 
-def _validate(value: Any, kind: type[Body]) -> Body:
-    if not isinstance(value, dict):
-        raise InvalidRequest("The body is not a JSON object.", (("", "Input should be a JSON object"),))
+def _validate(value: JSONObject, kind: type[Body]) -> Body:
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        problems = [
-            (_path(problem["loc"]), problem["msg"])
-            for problem in error.errors(include_url=False, include_input=False, include_context=False)
+        found = [
+            Problem(_path(problem["loc"]), problem["msg"], problem["type"], _plain(problem["input"]))
+            for problem in error.errors(include_url=False, include_context=False)
         ]
-    problems = list(dict.fromkeys(problems))  # the members of a union often say the same
-    problems += [(name[:100], "Unknown field") for name in _misspelt_fields(value, kind, "")]
-    raise InvalidRequest("The body does not have the documented shape.", tuple(problems[:MAX_PROBLEMS]))
+    problems = list({problem[:2]: problem for problem in found}.values())  # the members of a union often say the same
+    problems += [Problem(name[:100], "Unknown field", "extra_forbidden") for name in _misspelt_fields(value, kind, "")]
+    raise InvalidRequest("The body does not have the documented shape.", problems[:MAX_PROBLEMS])
+
+
+def _plain(value: Any) -> Any:
+    """What a caller sent, where it is small enough to be sent back."""
+    if isinstance(value, str):
+        return value[:MAX_INPUT_CHARS]
+    return value if isinstance(value, int | float) and abs(value) < 2**63 else None  # infinity is no JSON
 
 
 def _path(location: Sequence[int | str]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
-from pydantic.json_schema import models_json_schema
+from pydantic import TypeAdapter
 
 from rerankd.server.wire.dialect import Dialect
 
@@ -14,45 +16,73 @@ STATUS_MEANS = {
     400: "A field is missing, empty, of the wrong type or over a limit; the message says which.",
     401: "No key, or a wrong one.",
     404: "A model that is not served here.",
+    402: "No credit is left.",
+    403: "This key may not do that.",
     408: "The body stopped in the middle.",
+    413: "The body, or a text, is larger than the server reads.",
+    422: "A field is missing, empty, of the wrong type or over a limit; the message says which.",
+    424: "The model failed on this request.",
+    429: "Too many requests of this caller, or too many that wait: try again after `Retry-After` seconds.",
     500: "The model failed on this request.",
     503: "Loading, full or shutting down: try again after `Retry-After` seconds.",
 }
 
 
-def describe(app: FastAPI, dialects: tuple[Dialect[Any], ...]) -> None:
+def describe(app: FastAPI, routes: Mapping[tuple[str, str], Sequence[Dialect[Any]]]) -> None:
     """Adds every dialect's bodies to the description that FastAPI makes of the other routes."""
     original = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             schema = original()
-            for dialect in dialects:
-                _add(schema, dialect)
+            bodies = {one: _bodies(schema, one) for dialects in routes.values() for one in dialects}
+            for (method, path), dialects in routes.items():
+                operation = _operation(method, path, [(one, bodies[one]) for one in dialects])
+                schema["paths"].setdefault(path, {})[method.lower()] = operation
+            schema["components"].setdefault("securitySchemes", {})["key"] = {"type": "http", "scheme": "bearer"}
         return app.openapi_schema or {}
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend it
 
 
-def _add(schema: dict[str, Any], dialect: Dialect[Any]) -> None:
+@dataclass(frozen=True, slots=True)
+class _Bodies:
+    """The schemas of what a dialect reads and sends."""
+
+    request: dict[str, Any]
+    reply: dict[str, Any]
+    error: dict[str, Any]
+
+
+def _bodies(schema: dict[str, Any], dialect: Dialect[Any]) -> _Bodies:
     # Two dialects have different models of one name, so each has its own name space.
     template = f"#/components/schemas/{dialect.name}.{{model}}"
-    models = (dialect.body, dialect.reply_body, dialect.error_body)
-    refs, definitions = models_json_schema([(model, "validation") for model in models], ref_template=template)
     components = schema.setdefault("components", {}).setdefault("schemas", {})
-    for name, definition in definitions.get("$defs", {}).items():
-        components[f"{dialect.name}.{name}"] = definition
-    body, reply, error = ({"application/json": {"schema": refs[(model, "validation")]}} for model in models)
-    for path in dialect.paths:
-        schema["paths"].setdefault(path, {})["post"] = {
-            "tags": ["rerank"],
-            "summary": dialect.summary,
-            "operationId": path.strip("/").replace("/", "_").replace("-", "_"),
-            "security": [{"key": []}],
-            "requestBody": {"required": True, "content": body},
-            "responses": {
-                str(status): {"description": STATUS_MEANS[status], "content": reply if status == 200 else error}
-                for status in (200, *dialect.statuses)
-            },
-        }
-    schema["components"].setdefault("securitySchemes", {})["key"] = {"type": "http", "scheme": "bearer"}
+    schemas = []
+    for kind in (dialect.body, dialect.reply_body, dialect.error_body):
+        own = TypeAdapter(kind).json_schema(ref_template=template)
+        for name, definition in own.pop("$defs", {}).items():
+            components[f"{dialect.name}.{name}"] = definition
+        schemas.append(own)
+    return _Bodies(*schemas)
+
+
+def _operation(method: str, path: str, dialects: Sequence[tuple[Dialect[Any], _Bodies]]) -> dict[str, Any]:
+    statuses = sorted({status for dialect, _ in dialects for status in dialect.statuses})
+    error = _any_of([bodies.error for _, bodies in dialects])
+    reply = _any_of([bodies.reply for _, bodies in dialects])
+    return {
+        "tags": ["rerank"],
+        "summary": ", ".join(dict.fromkeys(dialect.summary for dialect, _ in dialects)),
+        "operationId": f"{method.lower()}{path}".replace("/", "_").replace("-", "_"),
+        "security": [{"key": []}],
+        "requestBody": {"required": True, "content": _any_of([bodies.request for _, bodies in dialects])},
+        "responses": {
+            str(status): {"description": STATUS_MEANS[status], "content": reply if status == 200 else error}
+            for status in (200, *statuses)
+        },
+    }
+
+
+def _any_of(schemas: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"application/json": {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}}

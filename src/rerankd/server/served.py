@@ -24,8 +24,13 @@ QWEN3_RERANKERS = tuple(f"Qwen/Qwen3-Reranker-{size}" for size in ("0.6B", "4B",
 
 
 class Engine(Backend, Protocol):
-    """A backend that can be ended."""
+    """A backend with a queue that can be ended."""
 
+    @property
+    def num_waiting(self) -> int: ...
+
+    @property
+    def max_batch_tokens(self) -> int: ...
     def close(self) -> None: ...
 
 
@@ -93,8 +98,11 @@ class ServedModel:
         family = QWEN3_RERANKERS if self._auto else ()
         return tuple(dict.fromkeys((own, *self._aliases, *ALIASES, *family)))
 
-    def check_name(self, name: str | None) -> tuple[str, ...]:
+    def check_name(self, name: str | None, *, any_name: bool) -> tuple[str, ...]:
         """Returns a warning where another model than the named one answers.
+
+        Args:
+            any_name: a name that the model does not answer to is answered all the same.
 
         Raises:
             Loading: it is not known yet.
@@ -102,11 +110,12 @@ class ServedModel:
         """
         if name is None:
             return ()
-        if name not in self.names():
+        known = name in self.names()
+        if not known and not any_name:
             raise ModelNotFound(name, self.names())
         own = self.engine.info.name
-        if name in QWEN3_RERANKERS and name not in (own, *self._aliases):
-            return (f"model substituted: {name} was asked for, {own} scored",)
+        if not known or (name in QWEN3_RERANKERS and name not in (own, *self._aliases)):
+            return (f"model substituted: {name[:200]} was asked for, {own} scored",)
         return ()
 
     def close(self) -> None:

@@ -1,21 +1,63 @@
-"""The dialects, one file each. Adding one: its file, and its line in `all_dialects`."""
+"""The dialects, one file each. Adding one: its file, and its lines in `dialect_routes`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from rerankd.config import ServerSettings
+from rerankd.server.wire.cohere import RerankV1, RerankV2
 from rerankd.server.wire.dashscope import CompatibleReranks, NativeRerank
 from rerankd.server.wire.dialect import Dialect
+from rerankd.server.wire.infinity import InfinityRerank
+from rerankd.server.wire.jina import Jina
+from rerankd.server.wire.llamacpp import LlamaCppRerank
+from rerankd.server.wire.mixedbread import Mixedbread
+from rerankd.server.wire.sglang import SGLangRerank
+from rerankd.server.wire.tei import TEIPredict, TEIRerank
 from rerankd.server.wire.vllm import Rerank, ScorePairs
+from rerankd.server.wire.voyage import SharedVoyage, Voyage
+from rerankd.server.wire.xinference import Xinference
+
+Routes = dict[tuple[str, str], tuple[Dialect[Any], ...]]
 
 
-def all_dialects(settings: ServerSettings) -> tuple[Dialect[Any], ...]:
-    """Every surface that the server speaks, each path once."""
-    return (
-        NativeRerank(settings, "/api/v1/services/rerank/text-rerank/text-rerank"),
-        CompatibleReranks(settings, "/compatible-api/v1/reranks", documents_by_default=True),
-        CompatibleReranks(settings, "/v1/reranks", documents_by_default=False),
-        Rerank(settings, "/v1/rerank", "/rerank", "/v2/rerank"),
-        ScorePairs(settings, "/v1/score", "/score"),
-    )
+def dialect_routes(settings: ServerSettings) -> Routes:
+    """(method, path) → the dialects it may be spoken to in. The body tells which; the last takes what none claims."""
+    rerank, score = Rerank(settings), ScorePairs(settings)
+    voyage, mixedbread = SharedVoyage(settings), Mixedbread(settings)
+    tei, tei_predict = TEIRerank(settings), TEIPredict(settings)
+    infinity, llamacpp, sglang = InfinityRerank(settings), LlamaCppRerank(settings), SGLangRerank(settings)
+    posted: dict[str, tuple[Dialect[Any], ...]] = {
+        "/api/v1/services/rerank/text-rerank/text-rerank": (NativeRerank(settings),),
+        "/compatible-api/v1/reranks": (CompatibleReranks(settings, documents_by_default=True),),
+        "/v1/reranks": (CompatibleReranks(settings, documents_by_default=False),),
+        "/v1/rerank": (tei, voyage, rerank),
+        "/rerank": (tei, voyage, rerank),
+        "/v2/rerank": (rerank,),
+        "/v1/score": (score,),
+        "/score": (score,),
+        "/v1/reranking": (mixedbread, llamacpp),
+        "/reranking": (mixedbread, llamacpp),
+        "/predict": (tei_predict,),
+        "/": (tei_predict, tei),
+        "/invocations": (tei, rerank, score),
+        "/cohere/v1/rerank": (RerankV1(settings),),
+        "/cohere/v2/rerank": (RerankV2(settings),),
+        "/jina/v1/rerank": (Jina(settings),),
+        "/voyage/v1/rerank": (Voyage(settings),),
+        "/mixedbread/v1/reranking": (mixedbread,),
+        "/xinference/v1/rerank": (Xinference(settings),),
+        "/tei": (tei_predict, tei),
+        "/tei/rerank": (tei,),
+        "/tei/predict": (tei_predict,),
+        "/sglang/v1/rerank": (sglang,),
+        "/llamacpp/rerank": (llamacpp,),
+        "/llamacpp/v1/rerank": (llamacpp,),
+        "/llamacpp/reranking": (llamacpp,),
+        "/llamacpp/v1/reranking": (llamacpp,),
+        "/infinity/rerank": (infinity,),
+        f"{settings.infinity_prefix}/rerank": (infinity,),
+    }
+    put = {"/v1/rerank": (sglang,), "/sglang/v1/rerank": (sglang,)}
+    routes = {("POST", path): dialects for path, dialects in posted.items()}
+    return routes | {("PUT", path): dialects for path, dialects in put.items()}

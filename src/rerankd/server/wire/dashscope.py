@@ -19,16 +19,20 @@ from rerankd.errors import (
     MethodNotAllowed,
     ModelNotFound,
     NotJSON,
+    RateLimited,
     RerankdError,
     TooManyDocuments,
     Unauthorized,
     Unavailable,
 )
 from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, Document, ErrorTable, RequestBody
-from rerankd.types import Limits, Pair, RerankRequest, Score
+from rerankd.types import Limits, Pair, RerankRequest
 
 DEFAULT_INSTRUCT = "Given a web search query, retrieve relevant passages that answer the query."
 """The documented default of this family, with a full stop."""
+
+WRONG_KEY = "Incorrect API key provided."
+"""The compatible sentence; LiteLLM tells a wrong key from other mistakes by it."""
 
 
 class _Row(NamedTuple):
@@ -46,6 +50,7 @@ ERRORS = ErrorTable(
         BodyTimeout: _Row(408, "RequestTimeOut", "request_timeout"),
         Unauthorized: _Row(401, "InvalidApiKey", "invalid_api_key"),
         ModelNotFound: _Row(404, "ModelNotFound", "model_not_found"),
+        RateLimited: _Row(429, "Throttling.RateQuota", "limit_requests", "requests"),
         Unavailable: _Row(503, "ServiceUnavailable", "service_unavailable", "server_error"),
     }
 )
@@ -67,7 +72,7 @@ def _message(error: RerankdError, prefix: str) -> str:
             f"{error.limit}.: {prefix}documents. {error}"
         )
     if isinstance(error, InvalidRequest) and error.problems:
-        return " & ".join(f"{problem}: {path}" if path else problem for path, problem in error.problems)
+        return " & ".join(f"{problem}: {path}" if path else problem for path, problem, *_ in error.problems)
     return str(error)
 
 
@@ -91,11 +96,16 @@ def _request(
     return RerankRequest(pairs, instruct or DEFAULT_INSTRUCT, top_n, _limits(settings))
 
 
-def _result(score: Score, with_document: bool) -> JSON:
-    result: JSON = {"index": score.index, "relevance_score": score.score}
-    if with_document:
-        result["document"] = {"text": score.document}
-    return result
+def _results(answer: Answer, with_documents: bool) -> list[JSON]:
+    return [
+        answer.result(
+            score,
+            index=score.index,
+            relevance_score=score.score,
+            **({"document": {"text": score.document}} if with_documents else {}),
+        )
+        for score in answer.ranking.ranked
+    ]
 
 
 # The bodies, as the API's description shows them.
@@ -109,6 +119,7 @@ class Result(BaseModel):
     index: int
     relevance_score: float = Field(ge=0, le=1)
     document: ResultDocument | None = None
+    explain: dict[str, Any] | None = None
 
 
 class NativeInput(RequestBody):
@@ -161,14 +172,15 @@ class NativeRerank(Dialect[NativeRequest]):
     def parse(self, body: NativeRequest) -> Call:
         parameters = body.parameters or NativeParameters()
         request = _request(body.input.query, body.input.documents, parameters.instruct, parameters.top_n, self.settings)
-        return Call(request, body.model)
+        explain = parameters.explain if body.explain is None else body.explain
+        return Call(request, body.model, explain=explain)
 
     def reply(self, body: NativeRequest, answer: Answer) -> JSON:
         with_documents = bool(body.parameters and body.parameters.return_documents)
         tokens = answer.ranking.usage.text_tokens
         return {
             "request_id": answer.id,
-            "output": {"results": [_result(score, with_documents) for score in answer.ranking.ranked]},
+            "output": {"results": _results(answer, with_documents)},
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         }
 
@@ -230,12 +242,13 @@ class CompatibleReranks(Dialect[CompatibleRequest]):
     reply_body = CompatibleReply
     error_body = CompatibleError
 
-    def __init__(self, settings: ServerSettings, path: str, *, documents_by_default: bool) -> None:
-        super().__init__(settings, path)
+    def __init__(self, settings: ServerSettings, *, documents_by_default: bool) -> None:
+        super().__init__(settings)
         self._documents_by_default = documents_by_default
 
     def parse(self, body: CompatibleRequest) -> Call:
-        return Call(_request(body.query, body.documents, body.instruct, body.top_n, self.settings), body.model)
+        request = _request(body.query, body.documents, body.instruct, body.top_n, self.settings)
+        return Call(request, body.model, explain=body.explain)
 
     def reply(self, body: CompatibleRequest, answer: Answer) -> JSON:
         asked = body.return_documents
@@ -245,7 +258,7 @@ class CompatibleReranks(Dialect[CompatibleRequest]):
             "id": answer.id,
             "object": "list",
             "model": answer.model,
-            "results": [_result(score, with_documents) for score in answer.ranking.ranked],
+            "results": _results(answer, with_documents),
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         }
         if answer.warnings:
@@ -254,7 +267,8 @@ class CompatibleReranks(Dialect[CompatibleRequest]):
 
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
         row = ERRORS[error]
-        message = _message(error, "")
+        wrong_key = isinstance(error, Unauthorized) and not error.missing
+        message = WRONG_KEY if wrong_key else _message(error, "")
         problems = error.problems if isinstance(error, InvalidRequest) else ()
         nested = {
             "message": message,

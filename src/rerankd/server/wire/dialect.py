@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from rerankd.config import ServerSettings
-from rerankd.errors import RerankdError
-from rerankd.types import Ranking, RerankRequest
+from rerankd.errors import Problem, RerankdError
+from rerankd.types import ModelInfo, Ranking, RerankRequest, Score
 
 JSON = dict[str, Any]
+Reply = JSON | list[JSON] | list[list[JSON]]
 Body = TypeVar("Body", bound="RequestBody")
 Row = TypeVar("Row")
+
+
+class Explain(BaseModel):
+    """What `explain` may ask beside `true`."""
+
+    model_config = ConfigDict(extra="forbid")
+    prompt: int | None = Field(None, ge=0, description="Index of the document whose exact prompt is returned too.")
 
 
 class RequestBody(BaseModel):
@@ -23,56 +31,111 @@ class RequestBody(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
+    explain: Explain | bool | None = Field(
+        None,
+        description="rerankd's own: true adds to each result its logit, tokens, cuts, and whether it was computed; "
+        '`{"prompt": 0}` also the exact prompt of document 0.',
+    )
+
+    def unknown_fields(self) -> list[Problem]:
+        """The first fields that the dialect does not have, as mistakes: a misspelt one explains a missing one."""
+        return [Problem(name[:100], "Unknown field", "extra_forbidden") for name in list(self.model_extra or {})[:8]]
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a body asks, in the words of the domain. `model`: the name that was asked for, None for any."""
+    """What a body asks, in the words of the domain.
+
+    model: the name that was asked for, None for any. id: what the caller calls this request. explain: see RequestBody.
+    """
 
     request: RerankRequest
     model: str | None
     warnings: tuple[str, ...] = ()
+    id: str | None = None
+    explain: Explain | bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a reply is made from. `model`: the name to echo; `id`: of this request, a UUID."""
+    """What a reply is made from.
+
+    id: of this request. model: the name to echo. info: what scored. explain: whether each result is explained;
+    prompts: by index, those that were asked for. seconds: since the request came.
+    """
 
     id: str
     model: str
     ranking: Ranking
     warnings: tuple[str, ...]
+    info: ModelInfo
+    explain: bool = False
+    prompts: Mapping[int, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def result(self, of: Score, /, **fields: Any) -> JSON:
+        """One entry of a result list: the dialect's fields, and the explanation if it was asked for."""
+        return {**fields, "explain": self._explanation(of)} if self.explain else fields
+
+    def _explanation(self, score: Score) -> JSON:
+        encoded = score.encoded
+        assert encoded is not None
+        explanation: JSON = {
+            "logit": score.logit,
+            "prompt_id": self.info.prompt_id,
+            "dtype": self.info.dtype,
+            "prompt_tokens": len(encoded.token_ids),
+            "query_tokens": encoded.query_tokens,
+            "document_tokens": encoded.document_tokens,
+            "shared_tokens": encoded.shared_len,
+            "cuts": [{"part": cut.part, "from": cut.tokens, "to": cut.kept} for cut in encoded.cuts],
+            "cached": score.cached,
+        }
+        if score.index in self.prompts:
+            explanation["prompt"] = self.prompts[score.index]
+        return explanation
 
 
 class Dialect(ABC, Generic[Body]):
     """One surface. Shapes and conversion only.
 
-    name: for logs. paths: where POST is answered. body: what is read; reply_body, error_body: what is sent, for
-    the API's description; statuses: beside 200. json_only: refuse a body that is not declared as JSON.
+    name: for logs, and of the folder of paths where nothing else is spoken. body: what is read; reply_body,
+    error_body: what is sent, for the API's description (a model, or a list of one); statuses: beside 200. json_only:
+    refuse a body that is not declared as JSON. any_model: every name is answered by the served model, as by a server
+    that has one only; a name that is not its own brings a warning.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     body: type[Body]
-    reply_body: ClassVar[type[BaseModel]]
+    reply_body: ClassVar[Any]
     error_body: ClassVar[type[BaseModel]]
-    statuses: ClassVar[tuple[int, ...]] = (400, 401, 404, 408, 500, 503)
+    statuses: ClassVar[tuple[int, ...]] = (400, 401, 404, 408, 429, 500, 503)
     json_only: ClassVar[bool] = False
+    any_model: ClassVar[bool] = False
 
-    def __init__(self, settings: ServerSettings, *paths: str) -> None:
+    def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
-        self.paths = paths
+
+    def claims(self, value: Mapping[str, Any]) -> bool:
+        """Whether a body on a path of several dialects is this one's. The last dialect of a path takes the rest."""
+        return True
 
     @abstractmethod
     def parse(self, body: Body) -> Call:
         """Raises InvalidRequest for what the shape alone does not rule out."""
 
     @abstractmethod
-    def reply(self, body: Body, answer: Answer) -> JSON:
+    def reply(self, body: Body, answer: Answer) -> Reply:
         """The 200 body."""
 
+    def headers(self, answer: Answer) -> Mapping[str, str]:
+        """Further headers of a 200."""
+        return {}
+
     @abstractmethod
-    def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
-        """Status and body."""
+    def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON | None]:
+        """Status and body, None for an empty one."""
 
 
 class ErrorTable(Generic[Row]):

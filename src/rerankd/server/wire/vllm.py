@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from rerankd.config import ServerSettings
 from rerankd.errors import (
@@ -19,11 +20,19 @@ from rerankd.errors import (
     InvalidRequest,
     MethodNotAllowed,
     ModelNotFound,
+    NotJSON,
+    Problem,
+    PromptTooLong,
+    RateLimited,
     RerankdError,
     Unauthorized,
     Unavailable,
+    UnsupportedMedia,
 )
-from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, Document, ErrorTable, RequestBody
+from rerankd.server.wire.cohere import search_units
+from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, RequestBody
+from rerankd.server.wire.documents import EchoedDocument, ObjectDocument, echo, texts_of
+from rerankd.server.wire.instruct import first_said
 from rerankd.types import DEFAULT_INSTRUCT, Limits, Pair, RerankRequest, Score
 
 LIFTED = re.compile(r"\s*Instruct:[ \t]*(?P<instruct>\S.*?)\s*\n\s*Query:[ \t]*(?P<query>.*)", re.DOTALL)
@@ -45,6 +54,7 @@ ERRORS = ErrorTable(
         MethodNotAllowed: _Row(405, "BadRequestError", "InvalidParameter"),
         Unauthorized: _Row(401, "Unauthorized", "InvalidApiKey"),
         ModelNotFound: _Row(404, "NotFoundError", "ModelNotFound"),
+        RateLimited: _Row(429, "Too Many Requests", "Throttling.RateQuota"),
         Unavailable: _Row(503, "Service Unavailable", "ServiceUnavailable"),
     }
 )
@@ -55,11 +65,17 @@ def _error(error: RerankdError) -> tuple[_Row, JSON]:
     row = ERRORS[error]
     nested: JSON = {"message": str(error), "type": row.type, "param": None, "code": row.status}
     if isinstance(error, InvalidRequest) and error.problems:
-        lines = [f"  {{'loc': 'body.{path}', 'msg': '{problem}'}}" for path, problem in error.problems]
+        lines = [f"  {{'loc': 'body.{one.path}', 'msg': '{one.message}'}}" for one in error.problems]
         plural = "s" if len(lines) > 1 else ""
         nested["message"] = f"{len(lines)} validation error{plural}:\n" + "\n".join(lines)
         nested["type"] = "Bad Request"
-        nested["param"] = f"body.{error.problems[0][0]}".rstrip(".")
+        nested["param"] = f"body.{error.problems[0].path}".rstrip(".")
+    elif isinstance(error, NotJSON | UnsupportedMedia):
+        nested["type"] = "Bad Request"
+        if isinstance(error, NotJSON):
+            nested["param"] = "body" if error.position is None else f"body.{error.position}"
+    elif isinstance(error, PromptTooLong):
+        nested["param"] = "input_tokens"
     return row, nested
 
 
@@ -70,27 +86,75 @@ class _Options(RequestBody):
     user: str | None = Field(None, description="Accepted; of no effect.")
     instruct: str | None = Field(None, description=f"Sorting task. Default: {DEFAULT_INSTRUCT}")
     instruction: str | None = Field(None, description="The same under vLLM's name.")
+    chat_template_kwargs: dict[str, Any] | None = Field(
+        None, description="Its key `instruction` or `instruct` is the instruct; the template is fixed."
+    )
     use_activation: bool | None = Field(None, description="false returns logits in place of scores in [0, 1].")
     truncate_prompt_tokens: int | None = Field(
         None,
         ge=-1,
-        description="Longest prompt in tokens, -1: the served context. The document is cut, then the query.",
+        description="Longest prompt in tokens, -1: the served context. The document is cut, then the query, never the "
+        "template.",
     )
+    truncation_side: Literal["left", "right"] | None = Field(None, description="The end of a text that is cut off.")
+    max_tokens_per_query: int | None = Field(None, description="A longer query is cut; 0: not.")
+    max_tokens_per_doc: int | None = Field(None, description="Longer documents are cut; 0: not.")
+    priority: int | None = Field(None, description="A lower one is computed first; 0 by default.")
+    request_id: str | None = Field(None, description="Taken up in the reply; the header X-Request-Id wins.")
+    padding: Literal["max_length", "do_not_pad"] | None = Field(None, description="Accepted; nothing is padded.")
+    cache_salt: str | None = Field(None, min_length=1, max_length=1024, description="Accepted; of no effect.")
+    mm_processor_kwargs: dict[str, Any] | None = Field(None, description="Accepted; of no effect.")
 
     def limits(self, max_context: int) -> Limits:
         """The served context, refused or cut as the caller asks."""
         asked = self.truncate_prompt_tokens
-        if asked is None:
-            return Limits(max_prompt_tokens=max_context, overlong_prompt="refuse")
-        if asked > max_context:
+        if asked is not None and asked > max_context:
             raise InvalidRequest(
                 f"truncate_prompt_tokens value is greater than max_model_len ({max_context}). Please request a "
                 "smaller truncation size."
             )
-        return Limits(max_prompt_tokens=max_context if asked < 1 else asked)
+        return Limits(
+            max_query_tokens=_at_most("max_tokens_per_query", self.max_tokens_per_query, max_context),
+            max_document_tokens=_at_most("max_tokens_per_doc", self.max_tokens_per_doc, max_context),
+            max_prompt_tokens=max_context if asked is None or asked < 1 else asked,
+            overlong_prompt="refuse" if asked is None else "cut",
+            cut_side=self.truncation_side or "right",
+        )
+
+    def instruct_asked(self) -> tuple[str | None, tuple[str, ...]]:
+        """The instruct, and a warning where another one was said too."""
+        kwargs = self.chat_template_kwargs or {}
+        if refused := [key for key in kwargs if key in ("chat_template", "tools", "tokenize")]:
+            raise InvalidRequest(f"chat_template_kwargs must not hold {refused[0]}: the template is the model's own.")
+        said = {
+            "chat_template_kwargs.instruction": kwargs.get("instruction"),
+            "chat_template_kwargs.instruct": kwargs.get("instruct"),
+            "instruct": self.instruct,
+            "instruction": self.instruction,
+        }
+        ignored = [f"chat_template_kwargs.{key} ignored" for key in kwargs if key not in ("instruction", "instruct")]
+        instruct, warnings = first_said(said)
+        return instruct, (*ignored, *warnings)
 
     def value(self, score: Score) -> float:
         return score.logit if self.use_activation is False else score.score
+
+
+def _at_most(name: str, tokens: int | None, max_context: int) -> int | None:
+    """vLLM's rule for its two text limits."""
+    if tokens is not None and tokens < 0:
+        raise InvalidRequest(f"{name} must be a non-negative integer")
+    if tokens is not None and tokens >= max_context:
+        raise InvalidRequest(f"{name} must be less than max_model_len ({max_context})")
+    return tokens or None
+
+
+Side = list[ObjectDocument] | ObjectDocument
+SIDES = (("queries", "documents"), ("queries", "items"), ("data_1", "data_2"), ("text_1", "text_2"))
+
+
+def _as_list(side: Side) -> list[ObjectDocument]:
+    return side if isinstance(side, list) else [side]
 
 
 def _read(
@@ -103,18 +167,16 @@ def _read(
         raise InvalidRequest("At least one text element must be given")
     if len(queries) not in (1, len(documents)):
         raise InvalidRequest("Input lengths must be either 1:1, 1:N or N:N")
-    instruct = body.instruct or body.instruction
-    warnings: tuple[str, ...] = ()
-    if body.instruct and body.instruction and body.instruct != body.instruction:
-        warnings = ("instruction ignored: instruct says something else",)
+    instruct, warnings = body.instruct_asked()
     if settings.lift_instruct and not instruct and (lifted := _lift(queries)):
         instruct, queries = lifted
-        warnings = (f"instruction lifted out of the query: {instruct!r}; send it as `instruction`",)
+        warnings += (f"instruction lifted out of the query: {instruct!r}; send it as `instruction`",)
     if len(queries) == 1:
         queries = queries * len(documents)
     pairs = tuple(Pair(query, document) for query, document in zip(queries, documents, strict=True))
     limits = body.limits(settings.max_context)
-    return Call(RerankRequest(pairs, instruct or DEFAULT_INSTRUCT, top_n, limits), body.model or None, warnings)
+    request = RerankRequest(pairs, instruct or DEFAULT_INSTRUCT, top_n, limits, body.priority or 0)
+    return Call(request, body.model or None, warnings, body.request_id, body.explain)
 
 
 def _lift(queries: list[str]) -> tuple[str, list[str]] | None:
@@ -130,19 +192,22 @@ def _lift(queries: list[str]) -> tuple[str, list[str]] | None:
 
 
 class RerankBody(_Options):
-    query: str = Field(examples=["What is the capital of China?"])
-    documents: list[Document] | Document = Field(examples=[["The capital of China is Beijing.", "Gravity is a force."]])
+    """The fields of vLLM, and those that Cohere's, Jina's and Xinference's clients send to the same path."""
+
+    query: ObjectDocument = Field(examples=["What is the capital of China?"])
+    documents: list[ObjectDocument] | ObjectDocument = Field(
+        examples=[["The capital of China is Beijing.", "Gravity is a force."]]
+    )
     top_n: int | None = Field(None, ge=0, description="How many results to return; 0 or left out: all.")
-
-
-class ResultDocument(BaseModel):
-    text: str
+    return_documents: bool | None = Field(None, description="false leaves the documents out.")
+    rank_fields: list[str] | None = Field(None, description="The keys of object documents that are scored.")
 
 
 class Result(BaseModel):
     index: int
-    document: ResultDocument
+    document: EchoedDocument | None = None
     relevance_score: float
+    explain: dict[str, Any] | None = None
 
 
 class Usage(BaseModel):
@@ -152,10 +217,11 @@ class Usage(BaseModel):
 
 class RerankReply(BaseModel):
     id: str
+    object: str = "list"
     model: str
     usage: Usage
     results: list[Result]
-    meta: dict[str, Any] | None = Field(None, description="Only with warnings: what was not done as asked.")
+    meta: dict[str, Any] = Field(description="Cohere's counters; `warnings`: what was not done as asked.")
 
 
 class ErrorObject(BaseModel):
@@ -186,24 +252,41 @@ class Rerank(Dialect[RerankBody]):
     reply_body = RerankReply
     error_body = UnionError
 
+    def claims(self, value: Mapping[str, Any]) -> bool:
+        return "query" in value and "documents" in value
+
     def parse(self, body: RerankBody) -> Call:
-        documents = [body.documents] if isinstance(body.documents, str) else body.documents
-        return _read([body.query], documents, body, self.settings, body.top_n or None)
+        if body.rank_fields == []:
+            raise InvalidRequest("rank_fields must not be empty: name a field, or leave it out.")
+        documents = texts_of(_as_list(body.documents), "documents", body.rank_fields)
+        return _read(texts_of([body.query], "query"), documents, body, self.settings, body.top_n or None)
 
     def reply(self, body: RerankBody, answer: Answer) -> JSON:
         tokens = answer.ranking.usage.prompt_tokens
-        reply: JSON = {
+        return {
             "id": f"rerank-{answer.id}",
+            "object": "list",
             "model": answer.model,
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-            "results": [
-                {"index": score.index, "document": {"text": score.document}, "relevance_score": body.value(score)}
-                for score in answer.ranking.ranked
-            ],
+            "results": self._results(body, answer),
+            "meta": {
+                "api_version": {"version": "2"},
+                "billed_units": {"search_units": search_units(len(answer.ranking.scores))},
+                "tokens": {"input_tokens": tokens, "output_tokens": 0},
+                "warnings": list(answer.warnings),
+            },
         }
-        if answer.warnings:
-            reply["meta"] = {"warnings": list(answer.warnings)}
-        return reply
+
+    def _results(self, body: RerankBody, answer: Answer) -> list[JSON]:
+        documents = _as_list(body.documents)
+        results = []
+        for score in answer.ranking.ranked:
+            # The key is left out, never null: LiteLLM's type has no null.
+            document = (
+                {} if body.return_documents is False else {"document": echo(documents[score.index], score.document)}
+            )
+            results.append(answer.result(score, index=score.index, **document, relevance_score=body.value(score)))
+        return results
 
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
         row, nested = _error(error)
@@ -213,18 +296,55 @@ class Rerank(Dialect[RerankBody]):
 
 
 class ScoreBody(_Options):
-    queries: list[str] | str = Field(examples=[["What is the capital of China?", "Explain gravity"]])
-    documents: list[Document] | Document = Field(examples=[["The capital of China is Beijing.", "Gravity is a force."]])
+    """The first pair of sides that is there counts: queries + documents, queries + items, data_1 + data_2, or
+    text_1 + text_2."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "queries": ["What is the capital of China?", "Explain gravity"],
+                    "documents": ["The capital of China is Beijing.", "Gravity is a force."],
+                }
+            ]
+        }
+    )
+
+    queries: Side | None = None
+    documents: Side | None = None
+    items: Side | None = None
+    data_1: Side | None = None
+    data_2: Side | None = None
+    text_1: Side | None = None
+    text_2: Side | None = None
+
+    def sides(self) -> tuple[list[str], list[str]]:
+        """The texts of both sides.
+
+        Raises:
+            InvalidRequest: no pair of sides is complete.
+        """
+        for left, right in SIDES:
+            queries, documents = getattr(self, left), getattr(self, right)
+            if queries is not None and documents is not None:
+                return texts_of(_as_list(queries), left), texts_of(_as_list(documents), right)
+        pairs = ", ".join(f"{left} and {right}" for left, right in SIDES)
+        wanted = (name for name in SIDES[0] if getattr(self, name) is None)
+        missing = [Problem(name, "Field required", "missing") for name in wanted]
+        raise InvalidRequest(f"Both sides are needed: {pairs}.", missing + self.unknown_fields())
 
 
 class ScoreRow(BaseModel):
     index: int
     object: str = "score"
     score: float
+    explain: dict[str, Any] | None = None
 
 
 class ScoreUsage(Usage):
     completion_tokens: int = 0
+    prompt_tokens_details: None = None
+    completion_tokens_details: None = None
 
 
 class ScoreReply(BaseModel):
@@ -253,9 +373,7 @@ class ScorePairs(Dialect[ScoreBody]):
     error_body = ScoreError
 
     def parse(self, body: ScoreBody) -> Call:
-        queries = [body.queries] if isinstance(body.queries, str) else body.queries
-        documents = [body.documents] if isinstance(body.documents, str) else body.documents
-        return _read(queries, documents, body, self.settings, None)
+        return _read(*body.sides(), body, self.settings, None)
 
     def reply(self, body: ScoreBody, answer: Answer) -> JSON:
         tokens = answer.ranking.usage.prompt_tokens
@@ -265,9 +383,16 @@ class ScorePairs(Dialect[ScoreBody]):
             "created": int(time.time()),
             "model": answer.model,
             "data": [
-                {"index": score.index, "object": "score", "score": body.value(score)} for score in answer.ranking.scores
+                answer.result(score, index=score.index, object="score", score=body.value(score))
+                for score in answer.ranking.scores
             ],
-            "usage": {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0},
+            "usage": {
+                "prompt_tokens": tokens,
+                "total_tokens": tokens,
+                "completion_tokens": 0,
+                "prompt_tokens_details": None,
+                "completion_tokens_details": None,
+            },
         }
 
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:

@@ -1,0 +1,274 @@
+"""Cohere's rerank, versions 1 and 2.
+
+Sources: docs.cohere.com (API reference, errors, best practices for rerank) and the `cohere` SDK 7.3.1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from rerankd.errors import (
+    BodyTimeout,
+    InvalidRequest,
+    MethodNotAllowed,
+    ModelNotFound,
+    NotJSON,
+    RateLimited,
+    RerankdError,
+    Unauthorized,
+    Unavailable,
+)
+from rerankd.server.wire.dialect import JSON, Answer, Body, Call, Dialect, ErrorTable
+from rerankd.server.wire.documents import EchoedDocument, ObjectDocument, echo, texts_of
+from rerankd.server.wire.instruct import InstructBody
+from rerankd.types import Limits, Pair, RerankRequest, Score
+
+DOCUMENTS_A_SEARCH_UNIT = 100
+"""Cohere's unit of billing."""
+
+MAX_QUERY_TOKENS = 2048
+MAX_DOCUMENTS = 10_000
+MAX_CHUNKS = 10_000
+"""Documents × chunks a document must stay below it, in version 1."""
+
+DEFAULT_CHUNKS_PER_DOC = 10
+DEFAULT_TOKENS_PER_DOC = 4096
+
+NO_TEXT = "document does not have a 'snippet' or a 'text' field that can be used for chunking and reranking"
+
+STATUS = ErrorTable(
+    {
+        RerankdError: 500,
+        InvalidRequest: 400,
+        BodyTimeout: 408,
+        MethodNotAllowed: 405,
+        Unauthorized: 401,
+        ModelNotFound: 404,
+        RateLimited: 429,
+        Unavailable: 503,
+    }
+)
+
+
+def search_units(num_documents: int) -> int:
+    """What a query with so many documents is billed as."""
+    return -(-num_documents // DOCUMENTS_A_SEARCH_UNIT)
+
+
+def _message(error: RerankdError) -> str:
+    """The documented sentence where there is one, then what exactly was wrong."""
+    if isinstance(error, Unauthorized):
+        return "no api key supplied" if error.missing else "invalid api token"
+    if isinstance(error, ModelNotFound):
+        return (
+            f"model '{error.name}' not found, make sure the correct model ID was used and that you have access to the "
+            f"model. {error}"
+        )
+    if isinstance(error, NotJSON):
+        return f"invalid json syntax: {error}"
+    if isinstance(error, InvalidRequest) and error.problems:
+        if any(problem[:2] == ("model", "Field required") for problem in error.problems):
+            return "a model parameter is required for this endpoint."
+        return f"invalid request: {error.details}"
+    return str(error)
+
+
+def _pairs(query: str, documents: list[str]) -> tuple[Pair, ...]:
+    """Raises InvalidRequest for texts that the API refuses as empty."""
+    if not query.strip():
+        raise InvalidRequest("invalid request: query must not be empty or be only whitespace")
+    if not documents:
+        raise InvalidRequest("invalid request: list of documents must not be empty")
+    if "" in documents:
+        raise InvalidRequest(f"invalid request: document at index {documents.index('')} cannot be empty")
+    return tuple(Pair(query, document) for document in documents)
+
+
+# The bodies, as the API's description shows them.
+
+
+class RerankV1Body(InstructBody):
+    model: str | None = Field(None, description="A served name; any, when left out.")
+    query: str = Field(examples=["What is the capital of China?"])
+    documents: list[ObjectDocument] = Field(
+        description="Texts, or objects with the key `text`, `snippet`, or those named in `rank_fields`.",
+        examples=[["The capital of China is Beijing.", "Gravity is a force."]],
+    )
+    top_n: int | None = Field(None, ge=1, description="How many results to return; all by default.")
+    rank_fields: list[str] | None = Field(
+        None, description="The keys of object documents that are scored; [`text`] by default."
+    )
+    return_documents: bool | None = Field(None, description="Echo each document; false by default.")
+    max_chunks_per_doc: int | None = Field(
+        None,
+        ge=1,
+        description=f"Documents × this must be below {MAX_CHUNKS}; {DEFAULT_CHUNKS_PER_DOC} by default. Texts are not "
+        "chunked: one that is longer than the served context is cut.",
+    )
+
+
+class RerankV2Body(InstructBody):
+    model: str = Field(examples=["qwen3-rerank"])
+    query: str = Field(examples=["What is the capital of China?"])
+    documents: list[ObjectDocument] = Field(
+        max_length=MAX_DOCUMENTS, examples=[["The capital of China is Beijing.", "Gravity is a force."]]
+    )
+    top_n: int | None = Field(None, ge=1, description="How many results to return; all by default.")
+    max_tokens_per_doc: int | None = Field(
+        None, ge=1, description=f"Longer documents are cut; {DEFAULT_TOKENS_PER_DOC} by default."
+    )
+    priority: int | None = Field(None, ge=0, le=999, description="A lower one is computed first; 0 by default.")
+    relevant_spans: dict[str, Any] | None = Field(None, description="Accepted; no spans are found.")
+
+
+class ResultV2(BaseModel):
+    index: int
+    relevance_score: float = Field(ge=0, le=1)
+    explain: dict[str, Any] | None = None
+
+
+class ResultV1(ResultV2):
+    document: EchoedDocument | None = None
+
+
+class ApiVersion(BaseModel):
+    version: str
+    is_experimental: bool
+
+
+class BilledUnits(BaseModel):
+    search_units: int = Field(description=f"One for each {DOCUMENTS_A_SEARCH_UNIT} documents, or a part of them.")
+
+
+class Tokens(BaseModel):
+    input_tokens: int
+    output_tokens: int
+
+
+class Meta(BaseModel):
+    api_version: ApiVersion
+    billed_units: BilledUnits
+    tokens: Tokens
+    warnings: list[str] = Field(description="What was not done as asked.")
+
+
+class RerankV1Reply(BaseModel):
+    id: str
+    results: list[ResultV1]
+    meta: Meta
+
+
+class RerankV2Reply(BaseModel):
+    id: str
+    results: list[ResultV2]
+    meta: Meta
+
+
+class CohereError(BaseModel):
+    id: str
+    message: str
+
+
+class _Cohere(Dialect[Body]):
+    """What both versions share."""
+
+    version: str
+    error_body = CohereError
+
+    def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
+        return STATUS[error], {"id": request_id, "message": _message(error)}
+
+    def _reply(self, answer: Answer, results: list[JSON]) -> JSON:
+        return {
+            "id": answer.id,
+            "results": results,
+            "meta": {
+                "api_version": {"version": self.version, "is_experimental": False},
+                "billed_units": {"search_units": search_units(len(answer.ranking.scores))},
+                "tokens": {"input_tokens": answer.ranking.usage.prompt_tokens, "output_tokens": 0},
+                "warnings": list(answer.warnings),
+            },
+        }
+
+
+class RerankV1(_Cohere[RerankV1Body]):
+    """`POST /v1/rerank`."""
+
+    name = "cohere-v1"
+    summary = "Rerank (Cohere, version 1)"
+    version = "1"
+    body = RerankV1Body
+    reply_body = RerankV1Reply
+
+    def parse(self, body: RerankV1Body) -> Call:
+        if body.rank_fields == []:
+            raise InvalidRequest(
+                "invalid request: rank_fields cannot be empty, it must either contain at least one field or be omitted"
+            )
+        instruct, warnings = body.instruct_asked()
+        pairs = _pairs(body.query, _texts(body))
+        self._check_chunks(len(pairs), body.max_chunks_per_doc)
+        if body.max_chunks_per_doc is not None:
+            warnings += ("max_chunks_per_doc ignored: texts are not chunked",)
+        limits = Limits(max_query_tokens=MAX_QUERY_TOKENS, max_prompt_tokens=self.settings.max_context)
+        request = RerankRequest(pairs, instruct, body.top_n, limits)
+        return Call(request, body.model or None, warnings, explain=body.explain)
+
+    def _check_chunks(self, num_documents: int, chunks_per_doc: int | None) -> None:
+        chunks = num_documents * (chunks_per_doc or DEFAULT_CHUNKS_PER_DOC)
+        if chunks >= MAX_CHUNKS:
+            raise InvalidRequest(
+                "invalid request: number of total max chunks (number of documents * max chunks per doc) must be less "
+                f"than {MAX_CHUNKS}; it is {chunks}. Lower max_chunks_per_doc, or send several requests."
+            )
+
+    def reply(self, body: RerankV1Body, answer: Answer) -> JSON:
+        return self._reply(answer, [self._result(body, answer, score) for score in answer.ranking.ranked])
+
+    def _result(self, body: RerankV1Body, answer: Answer, score: Score) -> JSON:
+        document = {"document": echo(body.documents[score.index], score.document)} if body.return_documents else {}
+        return answer.result(score, **document, index=score.index, relevance_score=score.score)
+
+
+def _texts(body: RerankV1Body) -> list[str]:
+    if body.rank_fields in (None, ["text"]):
+        return [_text(document, index) for index, document in enumerate(body.documents)]
+    return texts_of(body.documents, "documents", body.rank_fields)
+
+
+def _text(document: ObjectDocument, index: int) -> str:
+    text = document.get("text", document.get("snippet")) if isinstance(document, dict) else document
+    if not isinstance(text, str):
+        raise InvalidRequest(f"{NO_TEXT} (documents.{index})")
+    return text
+
+
+class RerankV2(_Cohere[RerankV2Body]):
+    """`POST /v2/rerank`."""
+
+    name = "cohere-v2"
+    summary = "Rerank (Cohere, version 2)"
+    version = "2"
+    body = RerankV2Body
+    reply_body = RerankV2Reply
+
+    def parse(self, body: RerankV2Body) -> Call:
+        instruct, warnings = body.instruct_asked()
+        if body.relevant_spans and body.relevant_spans.get("mode") != "disabled":
+            warnings += ("relevant_spans ignored: no spans are found",)
+        limits = Limits(
+            max_query_tokens=MAX_QUERY_TOKENS,
+            max_document_tokens=body.max_tokens_per_doc or DEFAULT_TOKENS_PER_DOC,
+            max_prompt_tokens=self.settings.max_context,
+        )
+        pairs = _pairs(body.query, texts_of(body.documents, "documents"))
+        request = RerankRequest(pairs, instruct, body.top_n, limits, body.priority or 0)
+        return Call(request, body.model, warnings, explain=body.explain)
+
+    def reply(self, body: RerankV2Body, answer: Answer) -> JSON:
+        results = [
+            answer.result(score, index=score.index, relevance_score=score.score) for score in answer.ranking.ranked
+        ]
+        return self._reply(answer, results)

@@ -1,0 +1,184 @@
+"""Infinity's rerank.
+
+Sources: infinity-emb 0.0.78 `infinity_server.py` and `fastapi_schemas/pymodels.py`, recorded replies of a server.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, NamedTuple
+
+from pydantic import BaseModel, Field, StringConstraints
+
+from rerankd.errors import (
+    BodyTimeout,
+    BodyTooLarge,
+    Busy,
+    InferenceError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotJSON,
+    Problem,
+    RateLimited,
+    RerankdError,
+    Unauthorized,
+    Unavailable,
+)
+from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, Document, ErrorTable
+from rerankd.server.wire.instruct import InstructBody
+from rerankd.types import Limits, Pair, RerankRequest
+
+DEFAULT_MODEL = "default/not-specified"
+"""What its clients send when they name no model."""
+
+MAX_CHARACTERS = 122_880
+"""Of a query or a document."""
+
+Stripped = StringConstraints(strip_whitespace=True, max_length=MAX_CHARACTERS)
+
+
+class _Row(NamedTuple):
+    status: int
+    type: str
+
+
+ERRORS = ErrorTable(
+    {
+        RerankdError: _Row(500, "internal_server_error"),
+        InferenceError: _Row(500, "internal_server_error"),
+        Unavailable: _Row(503, "service_unavailable"),
+        Busy: _Row(429, "too_many_requests"),
+        RateLimited: _Row(429, "too_many_requests"),
+    }
+)
+
+REQUEST_ERRORS = ErrorTable(
+    {
+        InvalidRequest: 422,
+        Unauthorized: 401,
+        MethodNotAllowed: 405,
+        BodyTimeout: 408,
+        BodyTooLarge: 413,
+    }
+)
+
+
+class RerankBody(InstructBody):
+    query: Annotated[str, Stripped] = Field(examples=["Where is Munich?"])
+    documents: list[Annotated[Document, Stripped]] = Field(
+        min_length=1, examples=[["Munich is in Germany.", "The sky is blue."]]
+    )
+    return_documents: bool | None = Field(None, description="Echo each document's text; false by default.")
+    raw_scores: bool | None = Field(None, description="true returns logits in place of scores in [0, 1].")
+    model: str | None = Field(None, description="Any name: the one served model answers.")
+    top_n: int | None = Field(None, gt=0, description="How many results to return; all by default.")
+
+
+class Result(BaseModel):
+    relevance_score: float
+    index: int
+    document: str | None = Field(description="null unless the documents are asked for.")
+    explain: JSON | None = None
+
+
+class Usage(BaseModel):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class RerankReply(BaseModel):
+    object: str = "rerank"
+    results: list[Result]
+    model: str
+    usage: Usage
+    id: str
+    created: int
+
+
+class ErrorDetail(BaseModel):
+    type: str
+    loc: list[str | int]
+    msg: str
+    input: str | float | bool | None
+
+
+class ServerError(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: int
+
+
+class InfinityError(BaseModel):
+    """`detail`: the caller's mistakes, or one sentence; `error`: the server's."""
+
+    detail: list[ErrorDetail] | str | None = None
+    error: ServerError | None = None
+
+
+class InfinityRerank(Dialect[RerankBody]):
+    """`POST {prefix}/rerank`."""
+
+    name = "infinity"
+    summary = "Rerank (Infinity)"
+    body = RerankBody
+    reply_body = RerankReply
+    error_body = InfinityError
+    statuses = (401, 408, 413, 422, 429, 500, 503)
+    any_model = True
+
+    def parse(self, body: RerankBody) -> Call:
+        instruct, warnings = body.instruct_asked()
+        pairs = tuple(Pair(body.query, document) for document in body.documents)
+        limits = Limits(max_prompt_tokens=self.settings.max_context)
+        model = None if body.model == DEFAULT_MODEL else body.model or None
+        return Call(RerankRequest(pairs, instruct, body.top_n, limits), model, warnings, explain=body.explain)
+
+    def reply(self, body: RerankBody, answer: Answer) -> JSON:
+        tokens = answer.ranking.usage.prompt_tokens
+        return {
+            "object": "rerank",
+            "results": [
+                answer.result(
+                    score,
+                    relevance_score=score.logit if body.raw_scores else score.score,
+                    index=score.index,
+                    document=score.document if body.return_documents else None,
+                )
+                for score in answer.ranking.ranked
+            ],
+            "model": answer.info.name,
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+            "id": f"infinity-{answer.id}",
+            "created": int(time.time()),
+        }
+
+    def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
+        if isinstance(error, InvalidRequest | Unauthorized):
+            status = REQUEST_ERRORS[error]
+            return status, {"detail": _detail(error) if status == 422 else _sentence(error)}
+        row = ERRORS[error]
+        return row.status, {"error": {"message": str(error), "type": row.type, "param": None, "code": row.status}}
+
+
+def _sentence(error: RerankdError) -> str:
+    if isinstance(error, Unauthorized):
+        return "Unauthorized"
+    return "Method Not Allowed" if isinstance(error, MethodNotAllowed) else str(error)
+
+
+def _detail(error: RerankdError) -> list[JSON]:
+    """FastAPI's list of mistakes; what was sent only where it is short."""
+    if isinstance(error, NotJSON):
+        where = [] if error.position is None else [error.position]
+        return [{"type": "json_invalid", "loc": ["body", *where], "msg": str(error), "input": None}]
+    listed = (error.problems if isinstance(error, InvalidRequest) else ()) or [Problem("", str(error))]
+    return [
+        {
+            "type": problem.kind,
+            "loc": ["body", *(int(part) if part.isdecimal() else part for part in problem.path.split(".") if part)],
+            "msg": problem.message,
+            "input": problem.input,
+        }
+        for problem in listed
+    ]

@@ -1,0 +1,210 @@
+"""Jina's rerank.
+
+Sources: the description of api.jina.ai, and Jina's own server for closed networks (github.com/jina-ai/jina-airgap),
+whose tests hold captured replies.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, Field, RootModel
+
+from rerankd.errors import (
+    BodyTimeout,
+    BodyTooLarge,
+    InvalidRequest,
+    MethodNotAllowed,
+    ModelNotFound,
+    NotJSON,
+    Problem,
+    PromptTooLong,
+    RateLimited,
+    RerankdError,
+    Unauthorized,
+    Unavailable,
+)
+from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable
+from rerankd.server.wire.documents import EchoedDocument, ObjectDocument, echo, text_of, texts_of
+from rerankd.server.wire.instruct import InstructBody
+from rerankd.types import Limits, Pair, RerankRequest, Score
+
+SCORE_DECIMALS = 8
+
+
+class _Row(NamedTuple):
+    status: int
+    code: str = ""  # of the errors that are no mistake in a field
+
+
+ERRORS = ErrorTable(
+    {
+        RerankdError: _Row(500, "INTERNAL_ERROR"),
+        InvalidRequest: _Row(422),
+        PromptTooLong: _Row(400, "INPUT_TOKEN_LIMIT_EXCEEDED"),
+        BodyTooLarge: _Row(413, "PAYLOAD_TOO_LARGE"),
+        BodyTimeout: _Row(408, "REQUEST_TIMEOUT"),
+        MethodNotAllowed: _Row(405, "METHOD_NOT_ALLOWED"),
+        ModelNotFound: _Row(400, "INPUT_MODEL_NOT_FOUND"),
+        RateLimited: _Row(429, "RATE_REQUEST_LIMIT_EXCEEDED"),
+        Unavailable: _Row(503, "SERVICE_UNAVAILABLE"),
+    }
+)
+
+
+# The bodies, as the API's description shows them.
+
+
+class JinaBody(InstructBody):
+    model: str | None = Field(None, description="A served name; any, when left out.")
+    query: ObjectDocument = Field(examples=["What is the capital of China?"])
+    documents: list[ObjectDocument] = Field(
+        min_length=1, examples=[["The capital of China is Beijing.", {"text": "Gravity is a force."}]]
+    )
+    top_n: int | None = Field(None, ge=1, description="How many results to return; all by default.")
+    top_k: int | None = Field(None, ge=1, description="The same.")
+    return_documents: bool | None = Field(None, description="Echo each document; true by default.")
+    max_doc_length: int | None = Field(None, ge=1, le=8192, description="Tokens; longer documents are cut.")
+    max_tokens_per_doc: int | None = Field(None, ge=1, le=8192, description="The same.")
+
+
+class Result(BaseModel):
+    index: int
+    relevance_score: float = Field(ge=0, le=1, description=f"With {SCORE_DECIMALS} decimals.")
+    document: EchoedDocument | None = None
+    explain: dict[str, Any] | None = None
+
+
+class Usage(BaseModel):
+    total_tokens: int
+
+
+class JinaReply(BaseModel):
+    model: str
+    object: str = "list"
+    usage: Usage
+    results: list[Result]
+
+
+class Mistake(BaseModel):
+    field: str = Field(examples=["body -> top_n"])
+    message: str
+    type: str = Field(examples=["greater_than_equal"])
+    input: str | int | float | bool | None
+
+
+class ValidationFailed(BaseModel):
+    """422."""
+
+    detail: str
+    request_id: str
+    errors: list[Mistake]
+
+
+class Refused(BaseModel):
+    """401."""
+
+    detail: str
+    request_id: str
+    code: str
+
+
+class Detail(BaseModel):
+    message: str
+    request_id: str
+    code: str
+
+
+class Failed(BaseModel):
+    """Every other status."""
+
+    detail: Detail
+
+
+class JinaError(RootModel[ValidationFailed | Refused | Failed]):
+    pass
+
+
+class Jina(Dialect[JinaBody]):
+    """`POST /v1/rerank`."""
+
+    name = "jina"
+    summary = "Rerank (Jina)"
+    body = JinaBody
+    reply_body = JinaReply
+    error_body = JinaError
+    statuses = (400, 401, 408, 413, 422, 429, 500, 503)
+
+    def parse(self, body: JinaBody) -> Call:
+        query = text_of(body.query, "query")
+        pairs = tuple(Pair(query, document) for document in texts_of(body.documents, "documents"))
+        instruct, warnings = body.instruct_asked()
+        limits = Limits(
+            max_document_tokens=body.max_doc_length or body.max_tokens_per_doc,
+            max_prompt_tokens=self.settings.max_context,
+        )
+        request = RerankRequest(pairs, instruct, body.top_n or body.top_k, limits)
+        return Call(request, body.model or None, warnings + _second_names(body), explain=body.explain)
+
+    def reply(self, body: JinaBody, answer: Answer) -> JSON:
+        return {
+            "model": answer.model,
+            "object": "list",
+            "usage": {"total_tokens": answer.ranking.usage.prompt_tokens},
+            "results": [self._result(body, answer, score) for score in answer.ranking.ranked],
+        }
+
+    def _result(self, body: JinaBody, answer: Answer, score: Score) -> JSON:
+        result: JSON = {"index": score.index, "relevance_score": round(score.score, SCORE_DECIMALS)}
+        if body.return_documents is not False:
+            result["document"] = echo(body.documents[score.index], score.document)
+        return answer.result(score, **result)
+
+    def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
+        request_id = _hex(request_id)
+        if isinstance(error, Unauthorized):
+            return 401, _refusal(error, request_id)
+        row = ERRORS[error]
+        if row.code:
+            return row.status, {"detail": {"message": str(error), "request_id": request_id, "code": row.code}}
+        assert isinstance(error, InvalidRequest)
+        mistakes = [_mistake(problem) for problem in _problems(error)]
+        detail = f"Validation error: '{mistakes[0]['field']}' {mistakes[0]['message']}"
+        return row.status, {"detail": detail, "request_id": request_id, "errors": mistakes}
+
+
+def _second_names(body: JinaBody) -> tuple[str, ...]:
+    """A warning for each alias that says something else than the field's own name."""
+    pairs = (("top_n", "top_k"), ("max_doc_length", "max_tokens_per_doc"))
+    return tuple(
+        f"{alias} ignored: {name} says something else"
+        for name, alias in pairs
+        if None not in (own := getattr(body, name), other := getattr(body, alias)) and own != other
+    )
+
+
+def _hex(request_id: str) -> str:
+    """An id of ours as this API writes ids; another caller's as it is."""
+    try:
+        return uuid.UUID(request_id).hex
+    except ValueError:
+        return request_id
+
+
+def _refusal(error: Unauthorized, request_id: str) -> JSON:
+    if error.missing:
+        detail, code = f"Authentication required. {error}", "AUTH_MISSING_API_KEY"
+    else:
+        detail, code = "Invalid API key", "AUTH_INVALID_API_KEY"
+    return {"detail": detail, "request_id": request_id, "code": code}
+
+
+def _problems(error: InvalidRequest) -> tuple[Problem, ...]:
+    kind = "json_invalid" if isinstance(error, NotJSON) else "value_error"
+    return error.problems or (Problem("", str(error), kind),)
+
+
+def _mistake(problem: Problem) -> JSON:
+    field = " -> ".join(["body", *problem.path.split(".")]) if problem.path else "body"
+    return {"field": field, "message": problem.message, "type": problem.kind, "input": problem.input}

@@ -1,0 +1,170 @@
+"""llama.cpp's rerank, in its own form and in that of text-embeddings-inference.
+
+Sources: llama.cpp `tools/server`, recorded replies of a llama-server.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, RootModel
+
+from rerankd.errors import (
+    BodyTimeout,
+    BodyTooLarge,
+    InferenceError,
+    InvalidRequest,
+    MethodNotAllowed,
+    Problem,
+    PromptTooLong,
+    RateLimited,
+    RerankdError,
+    Unauthorized,
+    Unavailable,
+)
+from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, Document, ErrorTable
+from rerankd.server.wire.instruct import InstructBody
+from rerankd.types import Limits, Pair, RerankRequest
+
+
+class _Row(NamedTuple):
+    status: int
+    type: str
+
+
+ERRORS = ErrorTable(
+    {
+        RerankdError: _Row(500, "server_error"),
+        InferenceError: _Row(500, "server_error"),
+        InvalidRequest: _Row(400, "invalid_request_error"),
+        PromptTooLong: _Row(400, "exceed_context_size_error"),
+        MethodNotAllowed: _Row(405, "invalid_request_error"),
+        BodyTimeout: _Row(408, "invalid_request_error"),
+        BodyTooLarge: _Row(413, "invalid_request_error"),
+        Unauthorized: _Row(401, "authentication_error"),
+        RateLimited: _Row(429, "unavailable_error"),
+        Unavailable: _Row(503, "unavailable_error"),
+    }
+)
+
+
+class RerankBody(InstructBody):
+    """`documents`, or `texts`: the key `texts` selects the bare list, whatever is scored."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"query": "What is a panda?", "documents": ["hi", "The giant panda is a bear of China."]}]
+        }
+    )
+
+    query: str
+    documents: list[Document] | None = None
+    texts: list[Document] | None = None
+    top_n: int | None = Field(None, ge=0, description="How many results to return, 0 for none; all by default.")
+    return_text: bool | None = Field(None, description="With `texts`: echo each text; false by default.")
+    model: str | None = Field(None, description="Any name; echoed, the one served model answers.")
+
+    @property
+    def is_tei(self) -> bool:
+        """Whether the reply is a bare list."""
+        return "texts" in self.model_fields_set
+
+
+class Result(BaseModel):
+    index: int
+    relevance_score: float
+    explain: JSON | None = None
+
+
+class Usage(BaseModel):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class RerankReply(BaseModel):
+    model: str
+    object: str = "list"
+    usage: Usage
+    results: list[Result]
+
+
+class Rank(BaseModel):
+    index: int
+    score: float
+    text: str | None = None
+    explain: JSON | None = None
+
+
+class Replies(RootModel[RerankReply | list[Rank]]):
+    """The bare list answers `texts`."""
+
+
+class ErrorObject(BaseModel):
+    code: int
+    message: str
+    type: str
+
+
+class LlamaCppError(BaseModel):
+    error: ErrorObject
+
+
+class LlamaCppRerank(Dialect[RerankBody]):
+    """`POST /rerank`, `/reranking`, `/v1/rerank`, `/v1/reranking`."""
+
+    name = "llamacpp"
+    summary = "Rerank (llama.cpp)"
+    body = RerankBody
+    reply_body = Replies
+    error_body = LlamaCppError
+    statuses = (400, 401, 408, 413, 429, 500, 503)
+    any_model = True
+
+    def parse(self, body: RerankBody) -> Call:
+        documents = body.texts if body.documents is None else body.documents
+        if not documents:
+            missing = Problem("documents", "Field required", "missing")
+            raise InvalidRequest("The request has no documents.", [missing, *body.unknown_fields()])
+        instruct, warnings = body.instruct_asked()
+        pairs = tuple(Pair(body.query, document) for document in documents)
+        limits = Limits(max_prompt_tokens=self.settings.max_context, overlong_prompt="refuse")
+        return Call(RerankRequest(pairs, instruct, limits=limits), body.model or None, warnings, explain=body.explain)
+
+    def reply(self, body: RerankBody, answer: Answer) -> JSON | list[JSON]:
+        ranked = answer.ranking.ranked[: body.top_n]
+        if body.is_tei:
+            return [
+                answer.result(
+                    score,
+                    index=score.index,
+                    score=score.score,
+                    **({"text": score.document} if body.return_text else {}),
+                )
+                for score in ranked
+            ]
+        tokens = answer.ranking.usage.prompt_tokens
+        return {
+            "model": answer.model,
+            "object": "list",
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+            "results": [answer.result(score, index=score.index, relevance_score=score.score) for score in ranked],
+        }
+
+    def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
+        row = ERRORS[error]
+        return row.status, {"error": {"code": row.status, "message": _message(error), "type": row.type}}
+
+
+def _message(error: RerankdError) -> str:
+    """llama.cpp's sentence where it has one, then what exactly was wrong."""
+    if isinstance(error, Unauthorized):
+        return "Invalid API Key"
+    if not isinstance(error, InvalidRequest) or not error.problems:
+        return str(error)
+    first = error.problems[0]
+    sentence = ""
+    if first.path == "query":
+        sentence = '"query" must be provided. ' if first.kind == "missing" else '"query" must be a string. '
+    elif first.path.startswith(("documents", "texts")):
+        sentence = '"documents" must be a non-empty string array. '
+    return f"{sentence}{error.details}"

@@ -1,0 +1,155 @@
+"""Mixedbread's reranking.
+
+Sources: mixedbread.com/api-reference, and its SDKs: `mixedbread` 0.54.0, and `mixedbread-ai` 2.2.6, which has the
+bodies of errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, Field
+
+from rerankd.errors import (
+    BodyTimeout,
+    InvalidRequest,
+    MethodNotAllowed,
+    ModelNotFound,
+    Problem,
+    RateLimited,
+    RerankdError,
+    Unauthorized,
+    Unavailable,
+)
+from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable
+from rerankd.server.wire.documents import ObjectDocument, text_of, texts_of
+from rerankd.server.wire.instruct import InstructBody
+from rerankd.types import Limits, Pair, RerankRequest
+
+
+class _Row(NamedTuple):
+    status: int
+    type: str
+
+
+ERRORS = ErrorTable(
+    {
+        RerankdError: _Row(500, "server_error"),
+        InvalidRequest: _Row(422, "validation_error"),
+        BodyTimeout: _Row(408, "bad_request_error"),
+        MethodNotAllowed: _Row(405, "bad_request_error"),
+        Unauthorized: _Row(401, "unauthorized_error"),
+        ModelNotFound: _Row(404, "not_found_error"),
+        RateLimited: _Row(429, "too_many_requests_error"),
+        Unavailable: _Row(503, "server_error"),
+    }
+)
+
+
+# The bodies, as the API's description shows them.
+
+
+class MixedbreadBody(InstructBody):
+    model: str | None = Field(None, description="A served name; any, when left out.")
+    query: ObjectDocument = Field(examples=["What is the capital of China?"])
+    input: list[ObjectDocument] = Field(
+        min_length=1, examples=[["The capital of China is Beijing.", "Gravity is a force."]]
+    )
+    rank_fields: list[str] | None = Field(
+        None, min_length=1, description="The keys of object inputs that are scored; `text` by default."
+    )
+    top_k: int | None = Field(None, description="How many results to return, at least 1; -1 or left out: all.")
+    return_input: bool | None = Field(None, description="Echo each input; false by default.")
+    rewrite_query: bool | None = Field(None, description="Accepted; the query is scored as it is.")
+
+
+class Result(BaseModel):
+    index: int
+    score: float = Field(ge=0, le=1)
+    input: str | dict[str, Any] | None = Field(description="As it was sent; null unless `return_input`.")
+    object: Literal["rank_result"] = "rank_result"
+    explain: dict[str, Any] | None = None
+
+
+class Usage(BaseModel):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class MixedbreadReply(BaseModel):
+    model: str
+    object: Literal["list"] = "list"
+    data: list[Result]
+    usage: Usage
+    top_k: int = Field(description="The number of results.")
+    return_input: bool
+
+
+class MixedbreadError(BaseModel):
+    type: str
+    url: str | None
+    message: str
+    details: list[dict[str, Any]] | None = Field(description="The fields that are wrong.")
+
+
+class Mixedbread(Dialect[MixedbreadBody]):
+    """`POST /v1/reranking`."""
+
+    name = "mixedbread"
+    summary = "Rerank (Mixedbread)"
+    body = MixedbreadBody
+    reply_body = MixedbreadReply
+    error_body = MixedbreadError
+    statuses = (401, 404, 408, 422, 429, 500, 503)
+
+    def claims(self, value: Mapping[str, Any]) -> bool:
+        return "input" in value
+
+    def parse(self, body: MixedbreadBody) -> Call:
+        query = text_of(body.query, "query")
+        documents = texts_of(body.input, "input", body.rank_fields)
+        instruct, warnings = body.instruct_asked()
+        if body.rewrite_query:
+            warnings += ("rewrite_query ignored: the query is scored as it is",)
+        pairs = tuple(Pair(query, document) for document in documents)
+        limits = Limits(max_prompt_tokens=self.settings.max_context)
+        request = RerankRequest(pairs, instruct, _top_n(body.top_k), limits)
+        return Call(request, body.model or None, warnings, explain=body.explain)
+
+    def reply(self, body: MixedbreadBody, answer: Answer) -> JSON:
+        tokens = answer.ranking.usage.prompt_tokens
+        ranked = answer.ranking.ranked
+        return {
+            "model": answer.model,
+            "object": "list",
+            "data": [
+                answer.result(
+                    score,
+                    index=score.index,
+                    score=score.score,
+                    input=body.input[score.index] if body.return_input else None,
+                    object="rank_result",
+                )
+                for score in ranked
+            ],
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+            "top_k": len(ranked),
+            "return_input": bool(body.return_input),
+        }
+
+    def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
+        row = ERRORS[error]
+        if not isinstance(error, InvalidRequest):
+            return row.status, {"type": row.type, "url": None, "message": str(error), "details": None}
+        details = [{"field": one.path, "message": one.message, "type": one.kind} for one in error.problems]
+        return row.status, {"type": row.type, "url": None, "message": error.details, "details": details or None}
+
+
+def _top_n(top_k: int | None) -> int | None:
+    if top_k is None or top_k == -1:  # the documented default
+        return None
+    if top_k < 1:
+        problem = Problem("top_k", "Input should be greater than or equal to 1", "greater_than_equal", top_k)
+        raise InvalidRequest("top_k is out of range.", (problem,))
+    return top_k

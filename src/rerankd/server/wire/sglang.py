@@ -1,0 +1,140 @@
+"""SGLang's rerank, POST or PUT.
+
+Sources: sglang 0.5.23 `entrypoints/openai/protocol.py`, `serving_rerank.py` and `http_server.py`. Its `/v1/score` is
+another API and is not served.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, Field
+
+from rerankd.errors import (
+    BodyTimeout,
+    InferenceError,
+    InvalidRequest,
+    MethodNotAllowed,
+    RateLimited,
+    RerankdError,
+    Unauthorized,
+    Unavailable,
+)
+from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable
+from rerankd.server.wire.documents import ObjectDocument, texts_of
+from rerankd.server.wire.instruct import InstructBody
+from rerankd.types import Limits, Pair, RerankRequest
+
+Content = str | list[dict[str, Any]] | dict[str, Any]
+"""A text, or a list of parts of the type `text`; also an object with the key `text`."""
+
+
+class _Row(NamedTuple):
+    status: int
+    type: str
+
+
+ERRORS = ErrorTable(
+    {
+        RerankdError: _Row(500, "InternalServerError"),
+        InferenceError: _Row(500, "InternalServerError"),
+        InvalidRequest: _Row(400, "BadRequestError"),
+        BodyTimeout: _Row(408, "BadRequestError"),
+        MethodNotAllowed: _Row(405, "BadRequestError"),
+        Unauthorized: _Row(401, "Unauthorized"),
+        RateLimited: _Row(429, "TooManyRequestsError"),
+        Unavailable: _Row(503, "ServiceUnavailableError"),
+    }
+)
+
+
+class RerankBody(InstructBody):
+    query: Content = Field(examples=["What is the capital of China?"])
+    documents: list[Content] = Field(examples=[["The capital of China is Beijing.", "Gravity is a force."]])
+    top_n: int | None = Field(None, description="How many results to return, at least 1; all by default.")
+    return_documents: bool | None = Field(None, description="Echo each document's text; true by default.")
+    model: str | None = Field(None, description="Accepted; the one served model answers.")
+
+
+class Result(BaseModel):
+    score: float
+    document: str | None = None
+    index: int
+    meta_info: JSON | None
+    explain: JSON | None = None
+
+
+class SGLangError(BaseModel):
+    object: str = "error"
+    message: str
+    type: str
+    param: str | None
+    code: int
+
+
+class SGLangRerank(Dialect[RerankBody]):
+    """`POST` or `PUT /v1/rerank`."""
+
+    name = "sglang"
+    summary = "Rerank (SGLang)"
+    body = RerankBody
+    reply_body = list[Result]
+    error_body = SGLangError
+    statuses = (400, 401, 408, 429, 500, 503)
+    any_model = True
+
+    def parse(self, body: RerankBody) -> Call:
+        query = _texts([body.query], "query")[0]
+        documents = _texts(body.documents, "documents")
+        _refuse_empty(query, documents)
+        if body.top_n is not None and body.top_n < 1:
+            problem = "Value error, parameter top_n should be larger than 0."
+            raise InvalidRequest(problem, [("top_n", problem)])
+        instruct, warnings = body.instruct_asked()
+        pairs = tuple(Pair(query, document) for document in documents)
+        limits = Limits(max_prompt_tokens=self.settings.max_context)
+        request = RerankRequest(pairs, instruct, body.top_n, limits)
+        return Call(request, body.model or None, warnings, explain=body.explain)
+
+    def reply(self, body: RerankBody, answer: Answer) -> list[JSON]:
+        return [
+            answer.result(
+                score,
+                score=score.score,
+                **({} if body.return_documents is False else {"document": score.document}),
+                index=score.index,
+                meta_info=None,
+            )
+            for score in answer.ranking.ranked
+        ]
+
+    def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
+        row = ERRORS[error]
+        message, param = str(error), None
+        if isinstance(error, InvalidRequest):
+            message = error.details
+            param = error.problems[0].path or None if error.problems else None
+        return row.status, {
+            "object": "error",
+            "message": message,
+            "type": row.type,
+            "param": param,
+            "code": row.status,
+        }
+
+
+def _texts(contents: list[Content], path: str) -> list[str]:
+    """A list of parts is what vLLM has under the key `content`."""
+    objects: list[ObjectDocument] = [{"content": one} if isinstance(one, list) else one for one in contents]
+    return texts_of(objects, path)
+
+
+def _refuse_empty(query: str, documents: list[str]) -> None:
+    if not query.strip():
+        raise InvalidRequest("Query cannot be empty or whitespace only" if query else "Query cannot be empty")
+    if not documents:
+        raise InvalidRequest("Documents cannot be empty")
+    for index, document in enumerate(documents):
+        if not document.strip():
+            problem = "cannot be empty or whitespace only" if document else "must be a non-empty string"
+            raise InvalidRequest(f"Each document {problem}", [(f"documents.{index}", f"Each document {problem}")])

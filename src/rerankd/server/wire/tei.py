@@ -1,0 +1,218 @@
+"""Hugging Face text-embeddings-inference: `/rerank` and `/predict`.
+
+Sources: text-embeddings-inference `router/src/http/types.rs` and `server.rs`, its OpenAPI description, its test
+`test_http_rerank.rs`. Its limit of 32 texts is a setting of that server, not of the protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, Field, RootModel
+
+from rerankd.errors import (
+    BodyTimeout,
+    BodyTooLarge,
+    Busy,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotJSON,
+    PromptTooLong,
+    RateLimited,
+    RerankdError,
+    Unauthorized,
+    Unavailable,
+)
+from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, Document, ErrorTable
+from rerankd.server.wire.instruct import InstructBody
+from rerankd.types import Limits, Pair, RerankRequest, Score
+
+LABEL = "LABEL_0"
+"""The one class of a reranker, as transformers names it."""
+
+
+class _Row(NamedTuple):
+    status: int
+    error_type: str
+
+
+class _Empty(InvalidRequest):
+    """A list without an item."""
+
+
+ERRORS = ErrorTable(
+    {
+        RerankdError: _Row(424, "Backend"),
+        InvalidRequest: _Row(422, "Validation"),
+        _Empty: _Row(400, "Empty"),
+        NotJSON: _Row(400, "Validation"),
+        MethodNotAllowed: _Row(405, "Validation"),
+        BodyTimeout: _Row(408, "Validation"),
+        BodyTooLarge: _Row(413, "Validation"),
+        Unauthorized: _Row(401, ""),
+        Unavailable: _Row(503, "Unhealthy"),
+        Busy: _Row(429, "Overloaded"),
+        RateLimited: _Row(429, "Overloaded"),
+    }
+)
+
+
+def _side(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+class _Options(InstructBody):
+    """The fields that both routes share."""
+
+    truncate: bool | None = Field(
+        None, description="false refuses a prompt over the served context, which is cut otherwise, never the template."
+    )
+    truncation_direction: Annotated[Literal["left", "right"] | None, BeforeValidator(_side)] = Field(
+        None, description="The end of a text that is cut off, in small or capital letters; right by default."
+    )
+    raw_scores: bool | None = Field(None, description="true returns logits in place of scores in [0, 1].")
+
+    def limits(self, max_context: int) -> Limits:
+        return Limits(
+            max_prompt_tokens=max_context,
+            overlong_prompt="refuse" if self.truncate is False else "cut",
+            cut_side=self.truncation_direction or "right",
+        )
+
+    def value(self, score: Score) -> float:
+        return score.logit if self.raw_scores else score.score
+
+
+class RerankBody(_Options):
+    query: str = Field(examples=["What is Deep Learning?"])
+    texts: list[Document] = Field(
+        examples=[["Deep Learning is a kind of machine learning.", "Cheese is made of milk."]]
+    )
+    return_text: bool | None = Field(None, description="Echo each text; false by default.")
+    top_n: int | None = Field(None, ge=0, description="rerankd's own: how many to return; 0 or left out: all.")
+
+
+class PredictBody(_Options):
+    inputs: str | tuple[str, str] | list[list[str]] = Field(
+        description="One pair of texts, or a list of pairs. A single text cannot be scored by a reranker.",
+        examples=[[["What is Deep Learning?", "Deep Learning is a kind of machine learning."], ["Is it old?", "No."]]],
+    )
+
+
+class Rank(BaseModel):
+    index: int
+    text: str | None = None
+    score: float
+    explain: JSON | None = None
+
+
+class Prediction(BaseModel):
+    score: float
+    label: str
+    explain: JSON | None = None
+
+
+class Predictions(RootModel[list[Prediction] | list[list[Prediction]]]):
+    """One for the one pair; a list of one for each of a list of pairs."""
+
+
+class TEIError(BaseModel):
+    """A missing or wrong key has an empty body."""
+
+    error: str
+    error_type: str
+
+
+TEIBody = TypeVar("TEIBody", bound=_Options)
+
+
+class _TEI(Dialect[TEIBody]):
+    """What both routes share: errors, and usage in headers."""
+
+    error_body = TEIError
+    statuses = (400, 401, 408, 413, 422, 424, 429, 503)
+
+    def headers(self, answer: Answer) -> Mapping[str, str]:
+        pairs = [score.encoded.pair for score in answer.ranking.scores if score.encoded]
+        milliseconds = str(round(answer.seconds * 1000))
+        return {
+            "x-compute-type": answer.info.device,
+            "x-compute-time": milliseconds,
+            "x-compute-characters": str(sum(len(pair.query) + len(pair.document) for pair in pairs)),
+            "x-compute-tokens": str(answer.ranking.usage.prompt_tokens),
+            "x-total-time": milliseconds,
+        }
+
+    def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON | None]:
+        row = ERRORS[error]
+        if isinstance(error, Unauthorized):
+            return row.status, None
+        message = error.details if isinstance(error, InvalidRequest) else str(error)
+        if isinstance(error, PromptTooLong) and error.limit is not None:
+            message = f"`inputs` must have less than {error.limit} tokens. {error}"
+        return row.status, {"error": message, "error_type": row.error_type}
+
+    def _call(self, pairs: tuple[Pair, ...], body: TEIBody) -> Call:
+        instruct, warnings = body.instruct_asked()
+        request = RerankRequest(pairs, instruct, limits=body.limits(self.settings.max_context))
+        return Call(request, None, warnings, explain=body.explain)
+
+
+class TEIRerank(_TEI[RerankBody]):
+    """`POST /rerank`."""
+
+    name = "tei"
+    summary = "Rerank (text-embeddings-inference)"
+    body = RerankBody
+    reply_body = list[Rank]
+
+    def claims(self, value: Mapping[str, Any]) -> bool:
+        return value.get("texts") is not None
+
+    def parse(self, body: RerankBody) -> Call:
+        if not body.texts:
+            raise _Empty("`texts` cannot be empty")
+        return self._call(tuple(Pair(body.query, text) for text in body.texts), body)
+
+    def reply(self, body: RerankBody, answer: Answer) -> list[JSON]:
+        # Ties come out reversed, as the repository's own test has it.
+        ranked = sorted(answer.ranking.scores, key=lambda score: (score.logit, score.index), reverse=True)
+        return [
+            answer.result(
+                score,
+                index=score.index,
+                **({"text": score.document} if body.return_text else {}),
+                score=body.value(score),
+            )
+            for score in ranked[: body.top_n or None]
+        ]
+
+
+class TEIPredict(_TEI[PredictBody]):
+    """`POST /predict`: pairs that need not share a query, in the call's order."""
+
+    name = "tei-predict"
+    summary = "Predict (text-embeddings-inference)"
+    body = PredictBody
+    reply_body = Predictions
+
+    def claims(self, value: Mapping[str, Any]) -> bool:
+        return value.get("inputs") is not None
+
+    def parse(self, body: PredictBody) -> Call:
+        batch = body.inputs if isinstance(body.inputs, list) else [body.inputs]
+        if not batch:
+            raise _Empty("`inputs` cannot be empty")
+        return self._call(tuple(_pair(item, index) for index, item in enumerate(batch)), body)
+
+    def reply(self, body: PredictBody, answer: Answer) -> list[JSON] | list[list[JSON]]:
+        rows = [answer.result(score, score=body.value(score), label=LABEL) for score in answer.ranking.scores]
+        return [[row] for row in rows] if isinstance(body.inputs, list) else rows
+
+
+def _pair(item: str | tuple[str, ...] | list[str], index: int) -> Pair:
+    if isinstance(item, str) or len(item) != 2:
+        problem = "a reranker scores pairs: send [query, text]"
+        raise InvalidRequest(f"`inputs` {index}: {problem}.", [(f"inputs.{index}", problem)])
+    return Pair(item[0], item[1])

@@ -1,0 +1,165 @@
+"""Voyage's rerank.
+
+Sources: docs.voyageai.com (API reference, error codes, FAQ), the `voyageai` SDK 0.5.0, and recorded error replies.
+The limits are those of `rerank-2.5`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from rerankd.errors import (
+    BodyTimeout,
+    InvalidRequest,
+    MethodNotAllowed,
+    ModelNotFound,
+    PromptTooLong,
+    RateLimited,
+    RerankdError,
+    TooManyDocuments,
+    TooManyTokens,
+    Unauthorized,
+    Unavailable,
+)
+from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable
+from rerankd.server.wire.documents import ObjectDocument, texts_of
+from rerankd.server.wire.instruct import InstructBody
+from rerankd.types import Limits, Pair, RerankRequest, Score
+
+MAX_DOCUMENTS = 1000
+MAX_QUERY_TOKENS = 8_000
+MAX_PAIR_TOKENS = 32_000
+"""Query and document; here the template counts, too."""
+
+MAX_TOTAL_TOKENS = 600_000
+
+STATUS = ErrorTable(
+    {
+        RerankdError: 500,
+        InvalidRequest: 400,
+        BodyTimeout: 408,
+        MethodNotAllowed: 405,
+        Unauthorized: 401,
+        ModelNotFound: 400,
+        RateLimited: 429,
+        Unavailable: 503,
+    }
+)
+
+
+def _message(error: RerankdError) -> str:
+    """The API's own sentence where one is on record."""
+    if isinstance(error, TooManyTokens):
+        return (
+            f"Request failed. The max allowed tokens per submitted batch is {error.limit}. Your batch has "
+            f"{error.total} tokens after truncation. Please lower the number of tokens in the batch."
+        )
+    if isinstance(error, PromptTooLong) and error.part != "instruct":
+        text = "query" if error.part == "query" else f"example at index {error.index} in your batch"
+        texts = "query" if error.part == "query" else "listed example(s)"
+        return (
+            f"Request failed. The {text} has too many tokens and does not fit into the model's context window of "
+            f"{error.limit} tokens. Please lower the number of tokens in the {texts} or use truncation."
+        )
+    return error.details if isinstance(error, InvalidRequest) else str(error)
+
+
+# The bodies, as the API's description shows them.
+
+
+class SharedVoyageBody(InstructBody):
+    model: str | None = Field(None, description="A served name; any, when left out.")
+    query: str = Field(examples=["What is the capital of China?"])
+    documents: list[ObjectDocument] = Field(
+        description=f"From 1 to {MAX_DOCUMENTS}.",
+        examples=[["The capital of China is Beijing.", "Gravity is a force."]],
+    )
+    top_k: int | None = Field(None, ge=1, description="How many results to return; all by default.")
+    return_documents: bool | None = Field(None, description="Echo each document's text; false by default.")
+    truncation: bool | None = Field(
+        None, description="false refuses a call with a text that is too long; by default such texts are cut."
+    )
+
+
+class VoyageBody(SharedVoyageBody):
+    model: str = Field(examples=["qwen3-rerank"])
+
+
+class Result(BaseModel):
+    relevance_score: float = Field(ge=0, le=1)
+    index: int
+    document: str | None = None
+    explain: dict[str, Any] | None = None
+
+
+class Usage(BaseModel):
+    total_tokens: int = Field(description="query tokens × documents + tokens of all documents")
+
+
+class VoyageReply(BaseModel):
+    object: str = "list"
+    data: list[Result]
+    model: str
+    usage: Usage
+
+
+class VoyageError(BaseModel):
+    detail: str
+
+
+class SharedVoyage(Dialect[SharedVoyageBody]):
+    """The same on the paths of several dialects, where `model` may be left out."""
+
+    name = "voyage-shared"
+    summary = "Rerank (Voyage)"
+    body: type[SharedVoyageBody] = SharedVoyageBody
+    reply_body = VoyageReply
+    error_body = VoyageError
+    statuses = (400, 401, 408, 429, 500, 503)
+
+    def claims(self, value: Mapping[str, Any]) -> bool:
+        return ("top_k" in value or "truncation" in value) and "top_n" not in value
+
+    def parse(self, body: SharedVoyageBody) -> Call:
+        documents = texts_of(body.documents, "documents")
+        if not documents:
+            raise TooManyDocuments(0, MAX_DOCUMENTS)
+        if "" in documents:
+            path = f"documents.{documents.index('')}"
+            raise InvalidRequest("A document is empty.", ((path, "String should have at least 1 character"),))
+        instruct, warnings = body.instruct_asked()
+        limits = Limits(
+            max_documents=MAX_DOCUMENTS,
+            max_query_tokens=MAX_QUERY_TOKENS,
+            max_total_tokens=MAX_TOTAL_TOKENS,
+            max_prompt_tokens=min(MAX_PAIR_TOKENS, self.settings.max_context),
+            refuse_cuts=body.truncation is False,
+        )
+        pairs = tuple(Pair(body.query, document) for document in documents)
+        request = RerankRequest(pairs, instruct, body.top_k, limits)
+        return Call(request, body.model or None, warnings, explain=body.explain)
+
+    def reply(self, body: SharedVoyageBody, answer: Answer) -> JSON:
+        return {
+            "object": "list",
+            "data": [self._result(body, answer, score) for score in answer.ranking.ranked],
+            "model": answer.model,
+            "usage": {"total_tokens": answer.ranking.usage.text_tokens},
+        }
+
+    def _result(self, body: SharedVoyageBody, answer: Answer, score: Score) -> JSON:
+        document = {"document": score.document} if body.return_documents else {}
+        return answer.result(score, relevance_score=score.score, index=score.index, **document)
+
+    def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
+        return STATUS[error], {"detail": _message(error)}
+
+
+class Voyage(SharedVoyage):
+    """`POST /v1/rerank`."""
+
+    name = "voyage"
+    body = VoyageBody

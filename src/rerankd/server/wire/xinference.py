@@ -1,0 +1,150 @@
+"""Xinference's rerank.
+
+Sources: github.com/xorbitsai/inference (`api/schemas/requests.py`, `model/rerank`), `xinference-client` 4.1.0.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from rerankd.errors import (
+    BodyTimeout,
+    InvalidRequest,
+    MethodNotAllowed,
+    ModelNotFound,
+    RateLimited,
+    RerankdError,
+    Unauthorized,
+    Unavailable,
+)
+from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable
+from rerankd.server.wire.documents import EchoedDocument, ObjectDocument, echo, text_of, texts_of
+from rerankd.server.wire.instruct import InstructBody, first_said
+from rerankd.types import DEFAULT_INSTRUCT, Limits, Pair, RerankRequest
+
+STATUS = ErrorTable(
+    {
+        RerankdError: 500,
+        InvalidRequest: 400,
+        BodyTimeout: 408,
+        MethodNotAllowed: 405,
+        Unauthorized: 401,
+        ModelNotFound: 400,
+        RateLimited: 429,
+        Unavailable: 503,
+    }
+)
+
+
+# The bodies, as the API's description shows them.
+
+
+class XinferenceBody(InstructBody):  # type: ignore[no-redef]  # pydantic's plugin has a `kwargs` of its own
+    model: str = Field(examples=["qwen3-rerank"])
+    query: ObjectDocument = Field(examples=["What is the capital of China?"])
+    documents: list[ObjectDocument] = Field(
+        min_length=1, examples=[["The capital of China is Beijing.", "Gravity is a force."]]
+    )
+    top_n: int | None = Field(None, ge=0, description="How many results to return; 0 or left out: all.")
+    return_documents: bool | None = Field(None, description="Echo each document; false by default.")
+    return_len: bool | None = Field(None, description="Count the tokens in `meta.tokens`; false by default.")
+    max_chunks_per_doc: int | None = Field(None, description="Accepted; texts are not chunked.")
+    kwargs: str | None = Field(
+        None, description="A JSON object; its key `instruction` or `instruct` is the instruct.", examples=["{}"]
+    )
+
+    def all_said(self) -> tuple[str, tuple[str, ...]]:
+        """The instruct, which may be in `kwargs`, and a warning for whatever else is there."""
+        kwargs = self._kwargs()
+        names = ("instruction", "instruct")
+        in_kwargs = {f"kwargs.{name}": kwargs[name] for name in names if name in kwargs}
+        said, warnings = first_said({**in_kwargs, "instruct": self.instruct, "instruction": self.instruction})
+        ignored = tuple(f"kwargs.{name} ignored" for name in kwargs if name not in names)
+        return said or DEFAULT_INSTRUCT, warnings + ignored
+
+    def _kwargs(self) -> dict[str, Any]:
+        try:
+            parsed = json.loads(self.kwargs or "{}")
+        except (ValueError, RecursionError):
+            parsed = None
+        if not isinstance(parsed, dict):
+            problem = ("kwargs", "Input should be a JSON object, written as a string")
+            raise InvalidRequest("kwargs is not a JSON object.", (problem,))
+        return parsed
+
+
+class Result(BaseModel):
+    index: int
+    relevance_score: float = Field(ge=0, le=1)
+    document: EchoedDocument | None = Field(description="null unless `return_documents`.")
+    explain: dict[str, Any] | None = None
+
+
+class Tokens(BaseModel):
+    input_tokens: int
+    output_tokens: int
+
+
+class Meta(BaseModel):
+    api_version: None
+    billed_units: None
+    tokens: Tokens | None = Field(description="null unless `return_len`.")
+    warnings: list[str] | None = Field(description="What was not done as asked.")
+
+
+class XinferenceReply(BaseModel):
+    id: str
+    results: list[Result]
+    meta: Meta
+
+
+class XinferenceError(BaseModel):
+    detail: str
+
+
+class Xinference(Dialect[XinferenceBody]):
+    """`POST /v1/rerank`."""
+
+    name = "xinference"
+    summary = "Rerank (Xinference)"
+    body = XinferenceBody
+    reply_body = XinferenceReply
+    error_body = XinferenceError
+    statuses = (400, 401, 408, 429, 500, 503)
+
+    def parse(self, body: XinferenceBody) -> Call:
+        query = text_of(body.query, "query")
+        pairs = tuple(Pair(query, document) for document in texts_of(body.documents, "documents"))
+        instruct, warnings = body.all_said()
+        if body.max_chunks_per_doc is not None:
+            warnings += ("max_chunks_per_doc ignored: texts are not chunked",)
+        limits = Limits(max_prompt_tokens=self.settings.max_context)
+        request = RerankRequest(pairs, instruct, body.top_n or None, limits)
+        return Call(request, body.model, warnings, explain=body.explain)
+
+    def reply(self, body: XinferenceBody, answer: Answer) -> JSON:
+        tokens = {"input_tokens": answer.ranking.usage.prompt_tokens, "output_tokens": 0}
+        return {
+            "id": answer.id,
+            "results": [
+                answer.result(
+                    score,
+                    index=score.index,
+                    relevance_score=score.score,
+                    document=echo(body.documents[score.index], score.document) if body.return_documents else None,
+                )
+                for score in answer.ranking.ranked
+            ],
+            "meta": {
+                "api_version": None,
+                "billed_units": None,
+                "tokens": tokens if body.return_len else None,
+                "warnings": list(answer.warnings) or None,
+            },
+        }
+
+    def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
+        return STATUS[error], {"detail": error.details if isinstance(error, InvalidRequest) else str(error)}
