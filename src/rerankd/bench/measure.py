@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import sys
 from collections.abc import Sequence
@@ -9,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rerankd.bench.foreign import Job, Timing, time_calls
+from rerankd.bench.hardware import computed_tokens, matrix_seconds
 from rerankd.bench.peers import measure_peer
 from rerankd.bench.percentile import percentile
 from rerankd.bench.random_weights import NO_ID, YES_ID
 from rerankd.bench.systems import open_engine
-from rerankd.bench.workloads import WORKLOADS
-from rerankd.engine.devices import choose_device
+from rerankd.bench.workloads import workload_of
+from rerankd.engine.devices import choose_device, choose_dtype
 from rerankd.types import EncodedPair
 
 
@@ -36,7 +38,8 @@ class Task:
 class Result:
     """What was measured. Rates over all timed calls; p50_s, p95_s: seconds a call; peak_memory_gb: resident,
     weights included; load_s: until the first call could begin, conversion of the checkpoint included; logits: of the
-    last call, to compare systems."""
+    last call, to compare systems; of_limit: the share of the time that the matrix products alone take on this machine,
+    measured right after, for our engine."""
 
     system: str
     dtype: str
@@ -50,6 +53,7 @@ class Result:
     load_s: float
     peak_memory_gb: float
     logits: Sequence[float]
+    of_limit: float | None = None
 
 
 def measure(task: Task) -> Result:
@@ -58,8 +62,12 @@ def measure(task: Task) -> Result:
     Raises:
         SettingsError, InferenceError: see `measure_peer`.
     """
-    pairs = WORKLOADS[task.workload].pairs(task.seed)
-    timing = _measure_engine(task, pairs) if task.system == "rerankd" else measure_peer(_job(task, pairs), task.python)
+    pairs = workload_of(task.workload).pairs(task.seed)
+    limit_s = None
+    if task.system == "rerankd":
+        timing, limit_s = _measure_engine(task, pairs)
+    else:
+        timing = measure_peer(_job(task, pairs), task.python)
     seconds = timing["seconds"]
     tokens = sum(len(pair.token_ids) for pair in pairs)
     return Result(
@@ -75,16 +83,22 @@ def measure(task: Task) -> Result:
         load_s=timing["load_s"],
         peak_memory_gb=timing["peak_memory"] / 1e9,
         logits=timing["logits"],
+        of_limit=limit_s * task.calls / sum(seconds) if limit_s else None,
     )
 
 
-def _measure_engine(task: Task, pairs: Sequence[EncodedPair]) -> Timing:
+def _measure_engine(task: Task, pairs: Sequence[EncodedPair]) -> tuple[Timing, float]:
+    """The timing, and the seconds that the matrix products of a call would take alone."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_time_engine, (task, pairs))
 
 
-def _time_engine(task: Task, pairs: Sequence[EncodedPair]) -> Timing:
-    return time_calls(open_engine(task.folder, task.device, task.dtype), pairs, task.calls)
+def _time_engine(task: Task, pairs: Sequence[EncodedPair]) -> tuple[Timing, float]:
+    timing = time_calls(open_engine(task.folder, task.device, task.dtype), pairs, task.calls)
+    device = choose_device(task.device)
+    config = json.loads((task.folder / "config.json").read_text())
+    a_token = matrix_seconds(config, choose_dtype(task.dtype, device), device)
+    return timing, a_token * computed_tokens(pairs)
 
 
 def _job(task: Task, pairs: Sequence[EncodedPair]) -> Job:

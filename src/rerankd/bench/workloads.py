@@ -71,3 +71,17 @@ WORKLOADS = {
         Workload("long", num_documents=100, document_tokens=300, spread=0.3),
     )
 }
+
+
+def workload_of(name: str) -> Workload:
+    """A workload by its name, or, as in `20x532`, of so many documents of about so many tokens.
+
+    Raises:
+        ValueError: neither.
+    """
+    if name in WORKLOADS:
+        return WORKLOADS[name]
+    documents, _, tokens = name.partition("x")
+    if not (documents.isdecimal() and tokens.isdecimal() and int(documents) and int(tokens)):
+        raise ValueError(f"{name!r} is none of {', '.join(WORKLOADS)}, nor documents x tokens as in 20x532")
+    return Workload(name, int(documents), int(tokens), spread=0.3)

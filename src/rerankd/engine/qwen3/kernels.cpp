@@ -64,24 +64,30 @@ void scores_rows(const bf16* const* q, const std::vector<const uint32_t*>& panel
         for (int r = 0; r < ROWS; ++r) at[r] = out[r] + p * LANES;
         scores_tile<ROWS, 4>(q, &panels[p], pairs, at, scale);
     }
+    if (p + 2 <= num_panels) {
+        for (int r = 0; r < ROWS; ++r) at[r] = out[r] + p * LANES;
+        scores_tile<ROWS, 2>(q, &panels[p], pairs, at, scale);
+        p += 2;
+    }
     for (; p < num_panels; ++p) {
         for (int r = 0; r < ROWS; ++r) at[r] = out[r] + p * LANES;
         scores_tile<ROWS, 1>(q, &panels[p], pairs, at, scale);
     }
 }
 
-// Softmax of the first `n` values of s into p (bfloat16, unnormalised, zero up to `padded`); returns 1 / sum.
-float softmax_row(const float* s, bf16* p, int n, int padded) {
+// Softmax of the first `n` values of s into p (bfloat16, unnormalised, zero up to `padded`); returns 1 / sum. Of the 16
+// values at `gap` only those in `gap_mask` count.
+float softmax_row(const float* s, bf16* p, int n, int padded, int gap, __mmask16 gap_mask) {
+    const auto counts = [=](int i) -> __mmask16 {
+        const __mmask16 mask = n - i >= LANES ? 0xffff : n > i ? (1u << (n - i)) - 1 : 0;
+        return i == gap ? mask & gap_mask : mask;
+    };
     __m512 top = _mm512_set1_ps(-INFINITY);
-    for (int i = 0; i < n; i += LANES) {
-        const __mmask16 mask = n - i >= LANES ? 0xffff : (1u << (n - i)) - 1;
-        top = _mm512_mask_max_ps(top, mask, top, _mm512_loadu_ps(s + i));
-    }
+    for (int i = 0; i < n; i += LANES) top = _mm512_mask_max_ps(top, counts(i), top, _mm512_loadu_ps(s + i));
     const __m512 max = _mm512_set1_ps(_mm512_reduce_max_ps(top));
     __m512 total = _mm512_setzero_ps();
     for (int i = 0; i < padded; i += LANES) {
-        const __mmask16 mask = n - i >= LANES ? 0xffff : n > i ? (1u << (n - i)) - 1 : 0;
-        const __m512 e = _mm512_maskz_mov_ps(mask, exp_ps(_mm512_sub_ps(_mm512_loadu_ps(s + i), max)));
+        const __m512 e = _mm512_maskz_mov_ps(counts(i), exp_ps(_mm512_sub_ps(_mm512_loadu_ps(s + i), max)));
         total = _mm512_add_ps(total, e);
         store(p + i, e);
     }
@@ -178,6 +184,52 @@ inline void write_row(int64_t row, int64_t size, bf16* out, uint8_t* out_8bit, f
     }
 }
 
+// The keys and values of one head, packed by 16.
+struct Panels {
+    int64_t num_panels = 0, head_dim = 0;
+    std::vector<uint32_t> packed;  // a panel of keys, then one of values, of head_dim / 2 × 16 each
+
+    void resize(int64_t num_keys, int64_t size) {
+        head_dim = size;
+        num_panels = (num_keys + LANES - 1) / LANES;
+        packed.resize(num_panels * head_dim * LANES);
+    }
+
+    // Rows `stride` apart → panels.
+    void pack_rows(const bf16* k, const bf16* v, int64_t stride, int64_t num_keys) {
+        for (int64_t p = 0; p * LANES < num_keys; ++p) {
+            const bf16 *key_rows[LANES], *value_rows[LANES];
+            const int n = std::min<int64_t>(LANES, num_keys - p * LANES);
+            for (int i = 0; i < n; ++i) {
+                key_rows[i] = k + (p * LANES + i) * stride;
+                value_rows[i] = v + (p * LANES + i) * stride;
+            }
+            uint32_t* to = packed.data() + p * head_dim * LANES;
+            pack(key_rows, value_rows, n, head_dim, to, to + head_dim / 2 * LANES);
+        }
+    }
+
+    void append_to(std::vector<const uint32_t*>& keys, std::vector<const uint32_t*>& values) const {
+        for (int64_t p = 0; p < num_panels; ++p) {
+            keys.push_back(packed.data() + p * head_dim * LANES);
+            values.push_back(packed.data() + p * head_dim * LANES + head_dim / 2 * LANES);
+        }
+    }
+};
+
+// What several documents begin with: packed once for all of them.
+struct Prefix {
+    const bf16 *k, *v;  // (length, num_kv_heads, head_dim)
+    int64_t length, num_kv_heads, head_dim;
+    std::vector<Panels> panels = std::vector<Panels>(num_kv_heads);
+
+    void pack_head(int64_t kv_head) {
+        panels[kv_head].resize(length, head_dim);
+        const int64_t at = kv_head * head_dim;
+        panels[kv_head].pack_rows(k + at, v + at, num_kv_heads * head_dim, length);
+    }
+};
+
 constexpr int ROWS = 6;  // query rows of a tile: 6 × 4 sums stay in registers
 
 }  // namespace
@@ -272,41 +324,41 @@ void attention(const bf16* q, const bf16* k, const bf16* v, bf16* out, const bf1
                const int64_t* k_offsets, int64_t num_documents, int64_t q_stride, int64_t kv_stride, int64_t num_heads,
                int64_t num_kv_heads, int64_t head_dim) {
     const int64_t group = num_heads / num_kv_heads;
-    const int64_t panel_size = head_dim / 2 * LANES;
     const __m512 scale = _mm512_set1_ps(1.f / std::sqrt((float)head_dim));
+    std::vector<Prefix> prefixes;
+    std::vector<int> prefix_of(num_documents);  // documents of one query share one, and come one after the other
+    for (int64_t i = 0; i < num_documents; ++i) {
+        if (prefixes.empty() || prefixes.back().k != prefix_k[i] || prefixes.back().length != prefix_lengths[i])
+            prefixes.push_back({prefix_k[i], prefix_v[i], prefix_lengths[i], num_kv_heads, head_dim});
+        prefix_of[i] = prefixes.size() - 1;
+    }
 #pragma omp parallel
     {
-        std::vector<uint32_t> packed;
+#pragma omp for schedule(dynamic, 1) collapse(2)
+        for (size_t i = 0; i < prefixes.size(); ++i)
+            for (int64_t kv_head = 0; kv_head < num_kv_heads; ++kv_head) prefixes[i].pack_head(kv_head);
+        Panels own;
+        std::vector<const uint32_t*> key_panels, value_panels;
         std::vector<float> scores;
         std::vector<bf16> weights;
-        std::vector<const uint32_t*> key_panels, value_panels;
 #pragma omp for schedule(dynamic, 4)
         for (int64_t task = 0; task < num_documents * num_kv_heads; ++task) {
             const int64_t document = task / num_kv_heads, kv_head = task % num_kv_heads;
-            const int64_t prefix = prefix_lengths[document];
-            const int64_t own = k_offsets[document + 1] - k_offsets[document];
+            const Prefix& prefix = prefixes[prefix_of[document]];
+            const int64_t first = k_offsets[document], num_own = k_offsets[document + 1] - first;
             const int64_t num_queries = q_offsets[document + 1] - q_offsets[document];
-            const int64_t keys = prefix + own, num_panels = (keys + LANES - 1) / LANES;
-            packed.resize(num_panels * panel_size * 2);
-            key_panels.resize(num_panels);
-            value_panels.resize(num_panels);
-            for (int64_t p = 0; p < num_panels; ++p) {
-                const bf16 *key_rows[LANES], *value_rows[LANES];
-                const int n = std::min<int64_t>(LANES, keys - p * LANES);
-                for (int i = 0; i < n; ++i) {
-                    const int64_t key = p * LANES + i;
-                    const bool shared = key < prefix;
-                    const int64_t at = shared ? (key * num_kv_heads + kv_head) * head_dim
-                                              : (k_offsets[document] + key - prefix) * kv_stride + kv_head * head_dim;
-                    key_rows[i] = (shared ? prefix_k[document] : k) + at;
-                    value_rows[i] = (shared ? prefix_v[document] : v) + at;
-                }
-                uint32_t* to = packed.data() + p * panel_size * 2;
-                pack(key_rows, value_rows, n, head_dim, to, to + panel_size);
-                key_panels[p] = to;
-                value_panels[p] = to + panel_size;
-            }
-            const int64_t width = num_panels * LANES;
+            own.resize(num_own, head_dim);
+            const int64_t at = first * kv_stride + kv_head * head_dim;
+            own.pack_rows(k + at, v + at, kv_stride, num_own);
+            key_panels.clear();
+            value_panels.clear();
+            prefix.panels[kv_head].append_to(key_panels, value_panels);
+            own.append_to(key_panels, value_panels);
+            // The prefix ends in a panel of its own; the columns that fill it up do not count.
+            const int64_t own_column = prefix.panels[kv_head].num_panels * LANES;
+            const int gap = own_column > prefix.length ? own_column - LANES : -1;
+            const __mmask16 gap_mask = (1u << (prefix.length % LANES)) - 1;
+            const int64_t width = key_panels.size() * LANES;
             scores.resize(ROWS * width);
             weights.resize(ROWS * width);
             const int64_t rows = num_queries * group;  // the heads of a position lie side by side
@@ -323,12 +375,12 @@ void attention(const bf16* q, const bf16* k, const bf16* v, bf16* out, const bf1
                     out_rows[r] = out + (position * num_heads + head) * head_dim;
                     s_rows[r] = scores.data() + r * width;
                     p_rows[r] = weights.data() + r * width;
-                    seen[r] = keys - num_queries + i / group + 1;
+                    seen[r] = own_column + num_own - num_queries + i / group + 1;
                 }
                 const int num_seen = seen[ROWS - 1], tile_panels = (num_seen + LANES - 1) / LANES;
                 scores_rows<ROWS>(q_rows, key_panels, tile_panels, head_dim / 2, s_rows, scale);
                 for (int r = 0; r < ROWS; ++r)
-                    norm[r] = softmax_row(s_rows[r], (bf16*)p_rows[r], seen[r], tile_panels * LANES);
+                    norm[r] = softmax_row(s_rows[r], (bf16*)p_rows[r], seen[r], tile_panels * LANES, gap, gap_mask);
                 weighted_sum<3, 8>(p_rows, value_panels, (num_seen + 1) / 2, out_rows, norm);
                 if (n > 3) weighted_sum<3, 8>(p_rows + 3, value_panels, (num_seen + 1) / 2, out_rows + 3, norm + 3);
             }
