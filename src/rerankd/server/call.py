@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 GIVEN_ID = re.compile(r"[\x21-\x7e]{1,200}")
 
+UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
+"""A line feed would begin another header; a server sends none of the others."""
+
 MAX_WARNING_HEADER = 1000
 """Characters; proxies refuse long headers. The body and the log hold every warning."""
 
@@ -155,4 +158,4 @@ def _warning_header(warnings: tuple[str, ...]) -> dict[str, str]:
 
 def _header_text(text: str) -> str:
     """What a header can carry."""
-    return text.encode("ascii", "backslashreplace").decode().replace("\n", " ").replace("\r", " ")
+    return UNPRINTABLE.sub(" ", text.encode("ascii", "backslashreplace").decode())

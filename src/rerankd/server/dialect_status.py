@@ -1,4 +1,4 @@
-"""What the clients of text-embeddings-inference and Infinity ask about the server itself, in those servers' shapes."""
+"""What clients of text-embeddings-inference, Infinity and Xinference ask about the server, in those servers' shapes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
 from rerankd.config import ServerSettings
-from rerankd.errors import Loading, Unauthorized
+from rerankd.errors import Loading, ModelNotFound, RerankdError, Unauthorized
 from rerankd.server.auth import check_key
 from rerankd.server.served import ServedModel
 from rerankd.version import __version__
@@ -24,9 +24,11 @@ MIN_TEXT_BYTES = 3
 
 
 def dialect_status_routes(served: ServedModel, settings: ServerSettings) -> APIRouter:
-    """GET /info, and /tei, /tei/health, /tei/info; GET /infinity/health, /infinity/models, also under the prefix."""
+    """GET /info, and /tei, /tei/health, /tei/info; /infinity/health, /infinity/models, also under the prefix;
+    /xinference/v1/cluster/auth, /xinference/v1/models, /xinference/v1/models/{name}."""
     router = APIRouter(tags=["status"])
     router.include_router(_tei_routes(served, settings))
+    router.include_router(_xinference_routes(served, settings))
     for prefix in dict.fromkeys(("/infinity", settings.infinity_prefix)):
         router.include_router(_infinity_routes(prefix, served, settings))
     return router
@@ -46,8 +48,8 @@ def _tei_routes(served: ServedModel, settings: ServerSettings) -> APIRouter:
         except Loading as error:
             return _unhealthy(error)
 
-    @router.get("/tei", summary="Whether requests can be answered, without a body", responses=LOADING)
-    @router.get("/tei/health", summary="The same", responses=LOADING)
+    @router.get("/tei", summary="Whether requests can be answered", responses=LOADING, response_class=Response)
+    @router.get("/tei/health", summary="The same", responses=LOADING, response_class=Response)
     async def tei_health() -> Response:
         try:
             served.engine  # noqa: B018  # raises Loading
@@ -128,3 +130,50 @@ def _model(served: ServedModel, settings: ServerSettings, created: int) -> dict[
         "backend": "torch",
         "capabilities": ["rerank"],
     }
+
+
+def _xinference_routes(served: ServedModel, settings: ServerSettings) -> APIRouter:
+    """Its client asks these before it sends the first request: whether to send its key, and what a model is for."""
+    router = APIRouter(prefix="/xinference/v1")
+
+    @router.get("/cluster/auth", summary="Whether a key is asked for, as Xinference tells it")
+    async def xinference_auth() -> dict[str, bool]:
+        return {"auth": settings.api_key is not None}
+
+    @router.get("/models", summary="The names of the served model, as Xinference tells them", responses=KEYED)
+    async def xinference_models(request: Request) -> Response:
+        try:
+            check_key(request, settings.api_key)
+            data = [{"id": name, "object": "model", **_xinference_model(name, served)} for name in served.names()]
+            return JSONResponse({"object": "list", "data": data})
+        except (Unauthorized, Loading) as error:
+            return _xinference_error(error)
+
+    @router.get(
+        "/models/{name:path}",
+        summary="What a model is, as Xinference tells it",
+        responses={400: {"description": "A model that is not served here."}, **KEYED},
+    )
+    async def xinference_model(name: str, request: Request) -> Response:
+        try:
+            check_key(request, settings.api_key)
+            served.check_name(name, any_name=False)
+            return JSONResponse(_xinference_model(name, served))
+        except (Unauthorized, Loading, ModelNotFound) as error:
+            return _xinference_error(error)
+
+    return router
+
+
+def _xinference_model(name: str, served: ServedModel) -> dict[str, Any]:
+    """Raises Loading."""
+    return {"model_type": "rerank", "model_uid": name, "model_name": served.engine.info.name, "replica": 1}
+
+
+def _xinference_error(error: RerankdError) -> Response:
+    status, headers = 400, {}
+    if isinstance(error, Unauthorized):
+        status, headers = 401, {"www-authenticate": "Bearer"}
+    elif isinstance(error, Loading):
+        status, headers = 503, {"retry-after": str(error.retry_after_s)}
+    return JSONResponse({"detail": str(error)}, status, headers)

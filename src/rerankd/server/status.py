@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
@@ -27,10 +27,13 @@ class TokenizeBody(BaseModel):
     return_token_strs: bool | None = None
 
 
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+
+
 class DetokenizeBody(BaseModel):
     """Token ids."""
 
-    tokens: list[int] = Field(max_length=100_000)
+    tokens: list[TokenId] = Field(max_length=100_000)
     model: str | None = None
 
 

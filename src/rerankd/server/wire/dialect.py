@@ -148,13 +148,14 @@ class ErrorTable(Generic[Row]):
         return next(self._rows[kind] for kind in type(error).__mro__ if kind in self._rows)
 
 
-def _text_of(value: Any) -> Any:
+def text_of(value: Any) -> Any:
+    """What stands for a document: the text of an object, anything else as it is."""
     return value["text"] if isinstance(value, dict) and "text" in value else value
 
 
 Document = Annotated[
     str,
-    BeforeValidator(_text_of),
+    BeforeValidator(text_of),
     WithJsonSchema(
         {
             "anyOf": [

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
 
 from rerankd.errors import (
     BodyTimeout,
@@ -24,7 +24,7 @@ from rerankd.errors import (
     Unauthorized,
     Unavailable,
 )
-from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, Document, ErrorTable
+from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, text_of
 from rerankd.server.wire.instruct import InstructBody
 from rerankd.types import Limits, Pair, RerankRequest
 
@@ -34,7 +34,7 @@ DEFAULT_MODEL = "default/not-specified"
 MAX_CHARACTERS = 122_880
 """Of a query or a document."""
 
-Stripped = StringConstraints(strip_whitespace=True, max_length=MAX_CHARACTERS)
+Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=MAX_CHARACTERS)]
 
 
 class _Row(NamedTuple):
@@ -64,8 +64,8 @@ REQUEST_ERRORS = ErrorTable(
 
 
 class RerankBody(InstructBody):
-    query: Annotated[str, Stripped] = Field(examples=["Where is Munich?"])
-    documents: list[Annotated[Document, Stripped]] = Field(
+    query: Text = Field(examples=["Where is Munich?"])
+    documents: list[Annotated[Text, BeforeValidator(text_of)]] = Field(
         min_length=1, examples=[["Munich is in Germany.", "The sky is blue."]]
     )
     return_documents: bool | None = Field(None, description="Echo each document's text; false by default.")

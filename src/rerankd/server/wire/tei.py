@@ -150,7 +150,9 @@ class _TEI(Dialect[TEIBody]):
             return row.status, None
         message = error.details if isinstance(error, InvalidRequest) else str(error)
         if isinstance(error, PromptTooLong) and error.limit is not None:
-            message = f"`inputs` must have less than {error.limit} tokens. {error}"
+            message = (
+                f"`inputs` must have less than {error.limit} tokens: text {error.index} has more. Allow `truncate`."
+            )
         return row.status, {"error": message, "error_type": row.error_type}
 
     def _call(self, pairs: tuple[Pair, ...], body: TEIBody) -> Call:
