@@ -255,7 +255,7 @@ def test_a_document_without_text_is_told_by_its_index(
             body = surface.body(documents=["a", {"text": "b"}, bad, "c"])
             message = surface.error(client.post(surface.path, json=body), 400)
             # The caller's words: not how this program checks them.
-            assert f"{surface.field('documents')}.2" in message and "_text_of" not in message
+            assert f"{surface.field('documents')}.2" in message and "text_of" not in message
 
 
 @each(ALL)

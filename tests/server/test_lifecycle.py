@@ -65,9 +65,9 @@ class FakeModel:
 
 
 @contextmanager
-def serving(start: Callable[[LoadProgress], Engine], wait: bool = True) -> Iterator[httpx.Client]:
+def serving(start: Callable[[LoadProgress], Engine], wait: bool = True, **settings: Any) -> Iterator[httpx.Client]:
     """A server in this process, on a port of its own; `start` makes its engine."""
-    app = create_app(ServerSettings(), ServedModel(start, "fake", ()))
+    app = create_app(ServerSettings(**settings), ServedModel(start, "fake", ()))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, ws="none"))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -97,3 +97,32 @@ def test_mistakes_are_named(qwen_server: Server) -> None:
         "model: Field required; query: Field required; documents: Field required"
     )
     assert XINFERENCE.error(post(qwen_server, top_n=-1), 400) == "top_n: Input should be greater than or equal to 0"
+
+
+def get(server: Server, path: str, key: str | None = None) -> httpx.Response:
+    headers = {"authorization": f"Bearer {server.key if key is None else key}"}
+    return httpx.get(f"{server.url}/xinference/v1{path}", headers=headers, timeout=60)
+
+
+def test_a_client_learns_that_its_key_is_wanted(qwen_server: Server) -> None:
+    assert httpx.get(f"{qwen_server.url}/xinference/v1/cluster/auth").json() == {"auth": True}
+
+
+@pytest.mark.parametrize("name", ["qwen3-rerank", "gte-rerank"])
+def test_a_client_learns_what_a_model_is_for(name: str, qwen_server: Server) -> None:
+    model = get(qwen_server, f"/models/{name}").json()
+    assert (model["model_type"], model["model_uid"]) == ("rerank", name)
+    assert {**model, "id": name, "object": "model"} in get(qwen_server, "/models").json()["data"]
+
+
+def test_a_name_with_a_slash(embedded_server: Server) -> None:
+    assert get(embedded_server, "/models/Qwen/Qwen3-Reranker-4B").json()["model_type"] == "rerank"
+
+
+def test_an_unknown_model_and_a_wrong_key_are_told_in_detail(qwen_server: Server) -> None:
+    unknown = get(qwen_server, "/models/nobody/nothing")
+    assert unknown.status_code == 400 and "`nobody/nothing`" in unknown.json()["detail"]
+    for path in ("/models", "/models/qwen3-rerank"):
+        refused = get(qwen_server, path, key="wrong-key")
+        assert refused.status_code == 401 and refused.headers["www-authenticate"] == "Bearer"
+        assert isinstance(refused.json()["detail"], str)

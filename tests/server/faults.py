@@ -1,0 +1,81 @@
+"""Servers in this process on which rerank calls go wrong in one way each."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+
+import httpx
+from surfaces import RERANK
+from test_lifecycle import FakeModel, serving
+
+from rerankd.engine.engine import Engine
+from rerankd.types import LoadProgress
+
+
+@contextmanager
+def loading() -> Iterator[httpx.Client]:
+    """The model is not there yet."""
+    loaded = threading.Event()
+
+    def start(progress: LoadProgress) -> Engine:
+        progress("loading the weights", 0.5)
+        assert loaded.wait(30)
+        return Engine(FakeModel())
+
+    with serving(start, wait=False) as client:
+        try:
+            yield client
+        finally:
+            loaded.set()
+
+
+@contextmanager
+def busy() -> Iterator[httpx.Client]:
+    """The queue is full."""
+    model = FakeModel()
+    model.gate.clear()
+    with serving(lambda progress: Engine(model, max_waiting=1)) as client, ThreadPoolExecutor() as pool:
+        accepted = pool.submit(client.post, RERANK.path, json=RERANK.body(documents=["1"]))
+        assert model.running.wait(20)
+        try:
+            yield client
+        finally:
+            model.gate.set()
+            assert accepted.result(20).status_code == 200
+
+
+@contextmanager
+def limited() -> Iterator[httpx.Client]:
+    """The caller's minute is full."""
+    with serving(lambda progress: Engine(FakeModel()), requests_per_minute=1) as client:
+        client.post(RERANK.path, json=RERANK.body(documents=["1"]))
+        yield client
+
+
+@contextmanager
+def failing() -> Iterator[httpx.Client]:
+    """The model breaks on every document."""
+
+    def fault(document: str) -> None:
+        raise RuntimeError("CUDA error at /secret/path")
+
+    with serving(lambda progress: Engine(FakeModel(fault))) as client:
+        yield client
+
+
+@contextmanager
+def small() -> Iterator[httpx.Client]:
+    """Reads at most 1 MB."""
+    with serving(lambda progress: Engine(FakeModel()), max_body_mb=1) as client:
+        yield client
+
+
+FAULTS: dict[str, Callable[[], AbstractContextManager[httpx.Client]]] = {
+    "loading": loading,
+    "busy": busy,
+    "rate limit": limited,
+    "internal": failing,
+}
