@@ -4,7 +4,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup serve test lint format clean
+.PHONY: setup serve test test-clients compatibility lint format clean
 
 setup: .venv/installed  ## the environment, and nothing else
 
@@ -13,6 +13,12 @@ serve: setup  ## set up, then serve on 127.0.0.1:8000
 
 test: .venv/installed-test  ## set up, then run every test
 	.venv/bin/python -m pytest
+
+test-clients: .venv/installed-test  ## real clients against a running server, in environments of their own
+	.venv/bin/python tests/clients/run.py
+
+compatibility:  ## docs/compatibility.md's tables from the last test-clients
+	$(PYTHON) tests/clients/compatibility.py
 
 lint: .venv/installed-test  ## style and types
 	.venv/bin/ruff check .
@@ -24,7 +30,7 @@ format: .venv/installed-test
 	.venv/bin/ruff format .
 
 clean:
-	rm -rf .venv build dist
+	rm -rf .venv .clients build dist
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -41,7 +41,7 @@ def test_openai_with_a_wrong_key_raises_authentication_error(embedded_server: Se
         _post(embedded_server, base, "wrong-key")
     error = raised.value
     assert (error.status_code, error.code, error.type) == (401, "invalid_api_key", "invalid_request_error")
-    assert "Invalid API-key provided." in error.message
+    assert "Incorrect API key provided." in error.message
     assert error.request_id
 
 
