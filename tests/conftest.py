@@ -93,7 +93,7 @@ class Server:
     process: subprocess.Popen[str]
     url: str = ""
     key: str = ""
-    log: list[str] = field(default_factory=list)
+    log: list[str] = field(default_factory=list, repr=False)
 
     def post(self, path: str, body: Any = None, key: str | None = None, **options: Any) -> httpx.Response:
         """POSTs JSON with the server's key, or with another one."""

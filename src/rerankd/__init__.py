@@ -3,26 +3,53 @@
     from rerankd import Reranker
     Reranker("Qwen/Qwen3-Reranker-0.6B").rank("capital of China?", ["Beijing is …", "Gravity is …"])
 
-Importing the package imports nothing heavy: torch comes with the first `Reranker`.
+    from rerankd import Client
+    Client("http://127.0.0.1:8000").rerank("capital of China?", ["Beijing is …", "Gravity is …"])
+
+Importing the package imports nothing heavy: torch comes with the first `Reranker`, httpx with the first `Client`.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rerankd.errors import RerankdError
+from rerankd.errors import RemoteError, RerankdError
 from rerankd.types import Pair, Ranking, Score, Usage
 from rerankd.version import __version__
 
 if TYPE_CHECKING:
+    from rerankd.client.client import AsyncClient, Client
+    from rerankd.client.ranking import RemoteRanking, RemoteScore, RemoteUsage
     from rerankd.reranker import Reranker
 
-__all__ = ["Pair", "Ranking", "RerankdError", "Reranker", "Score", "Usage", "__version__"]
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "Pair",
+    "Ranking",
+    "RemoteError",
+    "RemoteRanking",
+    "RemoteScore",
+    "RemoteUsage",
+    "RerankdError",
+    "Reranker",
+    "Score",
+    "Usage",
+    "__version__",
+]
+
+_ON_FIRST_USE = {
+    "AsyncClient": "rerankd.client.client",
+    "Client": "rerankd.client.client",
+    "RemoteRanking": "rerankd.client.ranking",
+    "RemoteScore": "rerankd.client.ranking",
+    "RemoteUsage": "rerankd.client.ranking",
+    "Reranker": "rerankd.reranker",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Reranker":
-        from rerankd.reranker import Reranker
-
-        return Reranker
+    if name in _ON_FIRST_USE:
+        return getattr(import_module(_ON_FIRST_USE[name]), name)
     raise AttributeError(f"module 'rerankd' has no attribute {name!r}")

@@ -54,7 +54,7 @@ class ServerSettings(ModelSettings):
     strict: bool = Field(False, description="refuse fields that a surface does not have, in place of a warning")
     max_body_mb: int = Field(64, ge=1, description="largest request body, in MB")
     max_context: int = Field(
-        8192, ge=128, le=32768, description="vLLM surfaces: longest prompt in tokens, template included"
+        8192, ge=128, le=32768, description="all but the DashScope surfaces: longest prompt in tokens, with template"
     )
     max_documents: int = Field(500, ge=1, description="DashScope surfaces: documents a request")
     max_text_tokens: int = Field(
@@ -69,7 +69,7 @@ class ServerSettings(ModelSettings):
     infinity_prefix: str = Field(
         "/infinity",
         pattern=r"^(/[\w.~-]+)*$",
-        description="Infinity's surface: what stands before /rerank and /models, as its --url-prefix; '' for nothing",
+        description="also serve Infinity's paths under this prefix, as its --url-prefix; '' for none",
     )
     skip_self_test: bool = Field(False, description="serve the model even if it fails its known-answer check")
 

@@ -112,6 +112,23 @@ def finish(request: RerankRequest, pairs: Sequence[EncodedPair], logits: Logits,
     return Ranking(scores, tuple(ranked[: request.top_n]), usage, _warnings(request, pairs, info))
 
 
+def explanation(score: Score, info: ModelInfo) -> dict[str, object]:
+    """What lies behind a score that this process's engine gave: what a caller needs to check it by hand."""
+    encoded = score.encoded
+    assert encoded is not None, "another server's score"
+    return {
+        "logit": score.logit,
+        "prompt_id": info.prompt_id,
+        "dtype": info.dtype,
+        "prompt_tokens": len(encoded.token_ids),
+        "query_tokens": encoded.query_tokens,
+        "document_tokens": encoded.document_tokens,
+        "shared_tokens": encoded.shared_len,
+        "cuts": [{"part": cut.part, "from": cut.tokens, "to": cut.kept} for cut in encoded.cuts],
+        "cached": score.cached,
+    }
+
+
 def _warnings(request: RerankRequest, pairs: Sequence[EncodedPair], info: ModelInfo) -> tuple[str, ...]:
     warnings = [info.notice] if info.notice else []
     if not info.reads_instruct and request.instruct.rstrip(".") != DEFAULT_INSTRUCT:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from rerankd.engine.open import Choice
 from rerankd.rerank import finish, prepare
 from rerankd.startup import start_engine
-from rerankd.types import DEFAULT_INSTRUCT, LoadProgress, ModelInfo, Pair, Ranking, RerankRequest
+from rerankd.types import DEFAULT_INSTRUCT, LoadProgress, ModelInfo, Pair, Ranking, RerankRequest, Score
 
 
 class Reranker:
@@ -70,6 +70,11 @@ class Reranker:
         request = RerankRequest(tuple(Pair(query, document) for document in documents), instruct, top_n)
         pairs = prepare(request, self._engine)
         return finish(request, pairs, self._engine.submit(pairs, progress).result(), self._engine.info)
+
+    def prompt_of(self, score: Score) -> str:
+        """The exact text that the model read for a pair that `rank` scored, control tokens included."""
+        assert score.encoded is not None
+        return self._engine.text_of(score.encoded.token_ids)
 
     def close(self) -> None:
         """Finishes what is queued and ends the engine's thread."""

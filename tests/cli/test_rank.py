@@ -102,6 +102,17 @@ def test_mistakes_are_one_line_and_status_1(arguments: list[str], message: str, 
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_another_dialect_and_model_are_asked_for(embedded_server: Server) -> None:
+    server = ("--url", embedded_server.url + "/tei", "--api-key", embedded_server.key)
+    by_address = ranked(QUERY, *server, stdin=LINES)
+    assert by_address[0]["document"] == "The capital of China is Beijing."
+    named = ("--url", embedded_server.url, "--api-key", embedded_server.key, "--dialect", "cohere")
+    assert ranked(QUERY, *named, "--model", "qwen3-rerank", stdin=LINES)[0] == pytest.approx(by_address[0])
+    done = rank(QUERY, *named, "--model", "no-such-model", stdin=LINES)
+    assert done.returncode == 1
+    assert "answered 404: " in done.stderr and "no-such-model" in done.stderr
+
+
 def test_a_wrong_key_is_told(embedded_server: Server) -> None:
     done = rank("query", "--url", embedded_server.url, "--api-key", "wrong", stdin="a\n")
     assert done.returncode == 1
@@ -121,3 +132,29 @@ def test_a_file_name_is_shown_as_it_is(embedded_server: Server, tmp_path: Path) 
     (tmp_path / "[old]notes").write_text("a line")
     server = ("--url", embedded_server.url, "--api-key", embedded_server.key)
     assert "[old]notes:1" in rank("q", "[old]notes", *server, cwd=tmp_path).stdout
+
+
+def test_each_result_can_be_explained() -> None:
+    [first, _] = ranked(
+        "which city", "--model", "embedded", "--explain", "--json", stdin="Beijing is a city.\nBread.\n"
+    )
+    explanation = first["explain"]
+    assert isinstance(explanation, dict)
+    assert explanation["logit"] == first["logit"]
+    assert explanation["cuts"] == [] and explanation["document_tokens"] == 5 and explanation["cached"] is False
+    shown = rank("which city", "--model", "embedded", "--explain", stdin="Beijing is a city.\nBread.\n")
+    assert "logit" in shown.stdout and f"{explanation['logit']:.3f}" in shown.stdout and "float32" in shown.stdout
+
+
+def test_the_exact_prompt_is_printed(tiny_checkpoint: Path) -> None:
+    options = ("--model", str(tiny_checkpoint), "--dtype", "float32", "--skip-self-test", "--prompt", "1")
+    done = rank("which city", *options, stdin="Beijing is a city.\nBread.\n")
+    assert done.stdout.endswith(
+        "<Query>: which city\n<Document>: Bread.<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n\n"
+    )
+    for wrong, message in (
+        (("--prompt", "2"), "there are 2 documents"),
+        (("--prompt", "0", "--url", "x"), "local model"),
+    ):
+        failed = rank("q", *wrong, stdin="a\nb\n")
+        assert failed.returncode == 1 and message in failed.stderr

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from rerankd.errors import (
     SettingsError,
 )
 from rerankd.version import __version__
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,9 @@ class Endpoint:
             is_worth_it = is_passing(outcome.status_code) and (asked_s or 0) <= LONGEST_WAIT_S
         if attempt >= self._max_retries or not is_worth_it:
             raise error
-        return wait_s(attempt, asked_s)
+        pause_s = wait_s(attempt, asked_s)
+        logger.info("%s; asked again in %.1f s", error, pause_s)
+        return pause_s
 
     def ranking(self, call: Call, parts: Sequence[Part], replies: Sequence[Reply]) -> RemoteRanking:
         """The replies to the parts as one: a pair's score does not depend on the others of its request."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -64,13 +64,13 @@ def error_message(response: httpx.Response) -> str:
     return message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]} …"
 
 
-def _messages(body: Any) -> Iterator[str]:
+def _messages(body: Any, depth: int = 3) -> Iterator[str]:
     """`{"error": {"message"}}`, `{"error": "…"}`, `{"message"}`, `{"detail"}` as text, object, or FastAPI's list."""
     if isinstance(body, str) and body:
         yield body
-    elif isinstance(body, dict):
+    elif isinstance(body, dict) and depth:
         for key in ("error", "message", "detail", "msg"):
-            yield from _messages(body.get(key))
+            yield from _messages(body.get(key), depth - 1)
     elif isinstance(body, list):
         if problems := [_problem(entry) for entry in body if isinstance(entry, dict)]:
             yield "; ".join(problems)
@@ -80,7 +80,7 @@ def _problem(entry: dict[str, Any]) -> str:
     """One of FastAPI's validation errors: where, and what."""
     place = entry.get("loc")
     where = ".".join(map(str, place)) + ": " if isinstance(place, list) else ""
-    return where + next(_messages(entry), str(entry))
+    return f"{where}{entry.get('msg')}"
 
 
 def _results(body: Any) -> list[Any]:
@@ -100,7 +100,7 @@ def _score(entry: Any, num_documents: int) -> tuple[int, float]:
     index, score = entry.get("index"), entry.get("relevance_score", entry.get("score"))
     if type(index) is not int or not 0 <= index < num_documents:
         raise ValueError(f"a result has the index {index!r}; there are {num_documents} documents")
-    if not isinstance(score, int | float) or isinstance(score, bool) or not math.isfinite(score):
+    if not isinstance(score, int | float) or isinstance(score, bool) or not abs(score) <= sys.float_info.max:
         raise ValueError(f"document {index} has the score {score!r}")
     return index, float(score)
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from rerankd.config import ServerSettings
 from rerankd.errors import Problem, RerankdError
+from rerankd.rerank import explanation
 from rerankd.types import ModelInfo, Ranking, RerankRequest, Score
 
 JSON = dict[str, Any]
@@ -75,25 +76,10 @@ class Answer:
 
     def result(self, of: Score, /, **fields: Any) -> JSON:
         """One entry of a result list: the dialect's fields, and the explanation if it was asked for."""
-        return {**fields, "explain": self._explanation(of)} if self.explain else fields
-
-    def _explanation(self, score: Score) -> JSON:
-        encoded = score.encoded
-        assert encoded is not None
-        explanation: JSON = {
-            "logit": score.logit,
-            "prompt_id": self.info.prompt_id,
-            "dtype": self.info.dtype,
-            "prompt_tokens": len(encoded.token_ids),
-            "query_tokens": encoded.query_tokens,
-            "document_tokens": encoded.document_tokens,
-            "shared_tokens": encoded.shared_len,
-            "cuts": [{"part": cut.part, "from": cut.tokens, "to": cut.kept} for cut in encoded.cuts],
-            "cached": score.cached,
-        }
-        if score.index in self.prompts:
-            explanation["prompt"] = self.prompts[score.index]
-        return explanation
+        if not self.explain:
+            return fields
+        prompt = {"prompt": self.prompts[of.index]} if of.index in self.prompts else {}
+        return {**fields, "explain": {**explanation(of, self.info), **prompt}}
 
 
 class Dialect(ABC, Generic[Body]):

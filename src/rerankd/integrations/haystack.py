@@ -1,0 +1,71 @@
+"""A ranker for Haystack: `pip install 'rerankd[haystack]'`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from haystack import Document, component
+from haystack.utils import Secret
+
+from rerankd.client.client import Client
+from rerankd.client.dialects import DialectName
+from rerankd.integrations.ranked import ranked
+
+KEY_OF_ENVIRONMENT = Secret.from_env_var("RERANKD_API_KEY", strict=False)
+"""None if the variable is not set."""
+
+
+@component
+class RerankdRanker:
+    """Orders documents by relevance to a query; the score of each is replaced.
+
+        ranker = RerankdRanker("http://127.0.0.1:8000", top_k=3)
+        ranker.run(query="capital of China?", documents=documents)["documents"]
+
+    A stored pipeline is loaded with `allowed_modules=["rerankd.integrations.haystack"]`.
+
+    Args:
+        base_url, dialect, model: see `rerankd.Client`.
+        api_key: stored in a pipeline's YAML as the name of its environment variable.
+        top_k: how many documents are kept, None for all.
+        instruct: the sorting task, None for the default.
+    """
+
+    def __init__(
+        self,
+        base_url: str = "http://127.0.0.1:8000",
+        *,
+        api_key: Secret | None = KEY_OF_ENVIRONMENT,
+        dialect: DialectName = "auto",
+        model: str | None = None,
+        top_k: int | None = None,
+        instruct: str | None = None,
+    ) -> None:
+        self.base_url = base_url
+        self.api_key = api_key
+        self.dialect = dialect
+        self.model = model
+        self.top_k = top_k
+        self.instruct = instruct
+        self._client: Client | None = None
+
+    def warm_up(self) -> None:
+        """Reads the key; connections are made when they are needed."""
+        if self._client is None:
+            key = self.api_key.resolve_value() if self.api_key else None
+            self._client = Client(self.base_url, key, dialect=self.dialect, model=self.model)
+
+    def close(self) -> None:
+        """Ends the connections; they are made anew when they are needed."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    @component.output_types(documents=list[Document])
+    def run(self, query: str, documents: list[Document], top_k: int | None = None) -> dict[str, list[Document]]:
+        """The best documents first, as copies. top_k: in place of the component's own."""
+        self.warm_up()
+        assert self._client is not None
+        texts = [document.content or "" for document in documents]
+        results = ranked(self._client, query, texts, self.top_k if top_k is None else top_k, self.instruct)
+        return {"documents": [replace(documents[result.index], score=result.score) for result in results]}

@@ -1,0 +1,69 @@
+"""Whatever a server sends is a ranking or an error, and never something else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from rerankd.client.reply import error_message, read_reply, request_id
+from rerankd.client.retry import retry_after_s
+
+NUM_DOCUMENTS = 3
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+names = st.sampled_from(
+    "results data output index relevance_score score usage meta tokens warnings error message detail msg loc model id "
+    "request_id total_tokens search_units billed_units".split()
+)
+results = st.fixed_dictionaries({"index": st.integers(0, 3) | scalars, "relevance_score": st.floats() | scalars})
+bodies = st.recursive(
+    scalars | st.lists(results, max_size=4),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=4),
+    max_leaves=15,
+)
+
+rankings = st.fixed_dictionaries(
+    {"results": st.lists(results, max_size=4, unique_by=lambda result: repr(result["index"]))},
+    optional={"usage": bodies, "meta": bodies, "model": bodies, "id": bodies},
+)
+
+
+@given(bodies | rankings)
+@example({"results": [{"index": 0, "relevance_score": 10**400}]})
+def test_a_reply_is_a_ranking_or_told_to_be_none(body: Any) -> None:
+    response = httpx.Response(200, content=json.dumps(body))
+    try:
+        reply = read_reply(response, NUM_DOCUMENTS)
+    except ValueError:
+        return
+    assert {index for index, _ in reply.scores} <= set(range(NUM_DOCUMENTS))
+    assert len(dict(reply.scores)) == len(reply.scores)
+    assert all(abs(score) < float("inf") for _, score in reply.scores)
+    assert all(isinstance(warning, str) for warning in reply.warnings)
+
+
+@given(st.builds(lambda body: json.dumps(body).encode(), bodies) | st.binary(max_size=50))
+@example(b'{"error":' * 400 + b"{}" + b"}" * 400)
+def test_an_error_always_has_a_message(content: bytes) -> None:
+    response = httpx.Response(503, content=content)
+    assert 0 < len(error_message(response)) < 1000
+    assert request_id(response) is None or json.loads(content)
+
+
+@given(st.text(st.characters(codec="ascii"), max_size=40))
+@example("Wed, 21 Oct 99999 07:28:00 GMT")
+@example("Wed, 21 Oct 2015 07:28:00 -9999")
+@example("9" * 400)
+def test_a_pause_is_a_number_of_seconds_or_not_asked_for(text: str) -> None:
+    asked_s = retry_after_s(httpx.Headers({"retry-after": text}))
+    assert asked_s is None or 0 <= asked_s < float("inf")
+
+
+@pytest.mark.parametrize("text", ["Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:00", "0", "-3"])
+def test_a_pause_that_is_over_is_none(text: str) -> None:
+    assert retry_after_s(httpx.Headers({"retry-after": text})) == 0

@@ -1,0 +1,69 @@
+"""`RerankdCompressor` in LangChain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+pytest.importorskip("langchain_core")
+
+from langchain_core.documents import BaseDocumentCompressor, Document
+
+from rerankd import Client, RemoteError
+from rerankd.integrations.langchain import RerankdCompressor
+
+pytest_plugins = ["asked"]
+
+QUERY = "What is the capital of China?"
+DOCUMENTS = [
+    Document("Gravity is a force.", metadata={"source": "a"}),
+    Document("The capital of China is Beijing.", metadata={"source": "b"}, id="2"),
+    Document("Paris is the capital of France.", metadata={"source": "c"}),
+]
+
+
+def test_the_best_documents_come_first_with_their_scores(client: Client) -> None:
+    compressor = RerankdCompressor(client=client, top_n=2)
+    assert isinstance(compressor, BaseDocumentCompressor)
+    best, second = compressor.compress_documents(DOCUMENTS, QUERY)
+    assert best.page_content == DOCUMENTS[1].page_content
+    assert (best.id, best.metadata["source"]) == ("2", "b")
+    assert 1 >= best.metadata["relevance_score"] > second.metadata["relevance_score"] >= 0
+    assert DOCUMENTS[1].metadata == {"source": "b"}  # the caller's own stays as it is
+
+
+def test_async_gives_the_same(client: Client) -> None:
+    compressor = RerankdCompressor(client=client)
+    kept = asyncio.run(compressor.acompress_documents(DOCUMENTS, QUERY))
+    assert kept == compressor.compress_documents(DOCUMENTS, QUERY)
+    assert len(kept) == 3
+
+
+def test_top_n_none_keeps_all_and_nothing_stays_nothing(client: Client) -> None:
+    compressor = RerankdCompressor(client=client, top_n=None)
+    assert len(compressor.compress_documents(DOCUMENTS * 2, QUERY)) == 6
+    assert compressor.compress_documents([], QUERY) == []
+
+
+def test_errors_and_warnings_reach_the_caller(
+    client: Client, address: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "rerankd"):
+        RerankdCompressor(client=client, instruct="Find lies.").compress_documents(DOCUMENTS, QUERY)
+    assert "instruct ignored" in caplog.text  # by the embedded model: so it was sent
+    with Client(address[0], "wrong") as stranger, pytest.raises(RemoteError, match="401"):
+        RerankdCompressor(client=stranger).compress_documents(DOCUMENTS, QUERY)
+
+
+def test_a_model_in_this_process_does_the_same(client: Client) -> None:
+    pytest.importorskip("torch")
+    from rerankd import Reranker
+
+    with Reranker("embedded") as reranker:
+        here = RerankdCompressor(client=reranker).compress_documents(DOCUMENTS, QUERY)
+    there = RerankdCompressor(client=client).compress_documents(DOCUMENTS, QUERY)
+    assert [document.page_content for document in here] == [document.page_content for document in there]
+    for ours, theirs in zip(here, there, strict=True):
+        assert ours.metadata["relevance_score"] == pytest.approx(theirs.metadata["relevance_score"], abs=1e-4)
