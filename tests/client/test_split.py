@@ -123,6 +123,8 @@ def test_the_first_error_ends_the_call(ask: Ask) -> None:
 
     def answer(body: dict[str, Any]) -> Answer:
         if body["documents"] == ["bad"]:
+            while len(server.requests) < CONCURRENT_PARTS:
+                time.sleep(0.001)
             return Answer(400, {"message": "a bad document"})
         end.wait(60)
         return ranking_of(body)
@@ -140,6 +142,8 @@ def test_after_an_error_no_further_part_is_sent() -> None:
 
     def answer(body: dict[str, Any]) -> Answer:
         if body["documents"] == ["bad"]:
+            while len(server.requests) < CONCURRENT_PARTS:
+                time.sleep(0.001)
             return Answer(400, {"message": "a bad document"})
         end.wait(60)
         return ranking_of(body)
@@ -151,6 +155,19 @@ def test_after_an_error_no_further_part_is_sent() -> None:
         time.sleep(0.2)
         assert len(server.requests) <= CONCURRENT_PARTS + 1
         assert len(client.rerank(QUERY, ["a", "b"]).ranked) == 2
+
+
+@pytest.mark.parametrize("ask", BOTH)
+def test_an_error_wins_over_parts_that_wait_to_be_asked_again(ask: Ask) -> None:
+    def answer(body: dict[str, Any]) -> Answer:
+        if body["documents"] == ["bad"]:
+            while len(server.requests) < CONCURRENT_PARTS:
+                time.sleep(0.001)
+            return Answer(400, {"message": "a bad document"})
+        return Answer(503, headers={"retry-after": "30"})
+
+    with StandIn(answer=answer) as server, pytest.raises(RemoteRefused, match="a bad document"):
+        ask(server.url, client={"max_documents": 1}, documents=["a", "b", "c", "bad", "e"])
 
 
 @pytest.mark.parametrize("ask", BOTH)

@@ -119,7 +119,8 @@ class Client:
                 try:
                     outcomes.put((index, self._ask(part, stop)))
                 except Exception as error:
-                    outcomes.put((index, error))
+                    outcomes.put((index, error))  # before the others break off, so that it is told
+                    stop.set()
 
         for _ in range(min(CONCURRENT_PARTS, len(parts))):
             threading.Thread(target=work, daemon=True).start()
