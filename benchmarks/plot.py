@@ -1,7 +1,7 @@
 """Draws documents per second by document length from `rerankd bench --json`, against what the machine can multiply.
 
-    rerankd bench --random-weights 0.6B --workload 100x10 100x30 100x105 … --dtype bfloat16 int8 --json > lengths.json
-    pip install matplotlib && python benchmarks/plot.py lengths.json docs/lengths.svg
+rerankd bench --random-weights 0.6B --workload 100x10 100x30 100x105 … --dtype bfloat16 int8 --json > lengths.json
+pip install matplotlib && python benchmarks/plot.py lengths.json docs/lengths.svg
 """
 
 from __future__ import annotations

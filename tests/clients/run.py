@@ -41,6 +41,9 @@ SERVERS = {
 START_TIMEOUT_S = 120
 GROUP_TIMEOUT_S = 300
 
+OURS = {"haystack": "test_haystack.py", "langchain": "test_langchain.py", "llamaindex": "test_llama_index.py"}
+"""The tests of our own rerankers for a group's framework, in tests/integrations."""
+
 NOWHERE_ELSE = {
     "HAYSTACK_TELEMETRY_ENABLED": "False",
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
@@ -66,6 +69,7 @@ def main() -> int:
             install(group)
         urls = {name: wait_until_ready(log) for name, log in logs.items()}
         failed = [group for group in groups if not passes(group, urls)]
+        failed += [OURS[group] for group in groups if group in OURS and not ours_passes(group, urls)]
     if failed:
         print(f"Failed: {', '.join(failed)}.")
     elif groups == GROUPS and DOCUMENT.read_text() != with_tables(DOCUMENT.read_text()):
@@ -135,18 +139,28 @@ def wait_until_ready(log: Path) -> str:
 def passes(group: str, urls: dict[str, str]) -> bool:
     """Runs a group's tests inside its environment."""
     print(f"\n{group}", flush=True)
+    RESULTS.mkdir(exist_ok=True)
+    variables = {**urls, "CLIENTS_KEY": KEY, "CLIENTS_RESULTS": str(RESULTS / f"{group}.json")}
+    return pytest_passes(group, variables, str(HERE / group))
+
+
+def ours_passes(group: str, urls: dict[str, str]) -> bool:
+    """Runs the tests of our own reranker for a framework, of the client side only, from the source."""
+    print(f"\n{OURS[group]}", flush=True)
+    folder = HERE.parent / "integrations"
+    variables = {
+        "PYTHONPATH": str(HERE.parent.parent / "src"),
+        "RERANKD_TEST_URL": urls["CLIENTS_SERVER"],
+        "RERANKD_TEST_KEY": KEY,
+    }
+    return pytest_passes(group, variables, "--confcutdir", str(folder), str(folder / OURS[group]))
+
+
+def pytest_passes(group: str, variables: dict[str, str], *arguments: str) -> bool:
     home = WORK / "home"  # no settings or keys of whoever runs this
     home.mkdir(exist_ok=True)
-    RESULTS.mkdir(exist_ok=True)
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(home),
-        **NOWHERE_ELSE,
-        **urls,
-        "CLIENTS_KEY": KEY,
-        "CLIENTS_RESULTS": str(RESULTS / f"{group}.json"),
-    }
-    command = [python_of(group), "-m", "pytest", "-c", str(HERE / "pytest.ini"), str(HERE / group)]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), **NOWHERE_ELSE, **variables}
+    command = [python_of(group), "-m", "pytest", "-c", str(HERE / "pytest.ini"), *arguments]
     return subprocess.run(command, env=environment, timeout=GROUP_TIMEOUT_S).returncode == 0
 
 
