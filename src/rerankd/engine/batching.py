@@ -13,8 +13,8 @@ def next_batch(requests: Sequence[Request], max_tokens: int) -> list[int]:
     """Shares a batch: half to who was served least, half to who has the least left; a lower priority first.
 
     The first half is start-time fair queueing (a new request starts at the least served of those that wait,
-    https://doi.org/10.1109/90.649569): whoever waits gets on, in every batch. The second half is shortest remaining work
-    first: a short request is answered in about its own time, however much the others still have to do.
+    https://doi.org/10.1109/90.649569): whoever waits gets on, in every batch. The second half is shortest remaining
+    work first: a short request is answered in about its own time, however much the others still have to do.
 
     Args:
         requests: in the order of arrival.

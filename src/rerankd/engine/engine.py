@@ -22,8 +22,8 @@ from rerankd.types import EncodedPair, Limits, Logits, ModelInfo, Pair
 logger = logging.getLogger(__name__)
 
 MAX_BATCH_TOKENS = 512
-"""On CPU: enough rows for the matrix units' full rate, few enough that activations stay in the caches, and that a request
-that comes in the middle of a batch waits half a second at most (0.6B, 2 cores)."""
+"""On CPU: enough rows for the matrix units' full rate, few enough that activations stay in the caches, and that a
+request that comes in the middle of a batch waits half a second at most (0.6B, 2 cores)."""
 
 MAX_BATCH_TOKENS_GPU = 16384
 
