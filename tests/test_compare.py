@@ -18,7 +18,7 @@ from rerankd.engine.open import Choice
 from rerankd.errors import InferenceError, InvalidRequest
 from rerankd.rerank import finish
 from rerankd.startup import start_engine
-from rerankd.types import EncodedPair, Limits, ModelInfo, Pair, Ranking, RerankRequest
+from rerankd.types import EncodedPair, Limits, Logits, ModelInfo, Pair, Ranking, RerankRequest
 
 INFO = ModelInfo("fake", "qwen3", "none", 1000, "cpu", "float32", 0, "")
 HALF_TO_THREE_QUARTERS = math.log(3)  # sigmoid(0) = 0.5, sigmoid(ln 3) = 0.75
@@ -35,7 +35,7 @@ def query(num_documents: int, relevance: Sequence[float] | None = None, source: 
 
 def ranking(logits: Sequence[float]) -> Ranking:
     pairs = tuple(Pair("a query", f"document {index}") for index in range(len(logits)))
-    return finish(RerankRequest(pairs), [EncodedPair(pair, [1], 1, 1) for pair in pairs], logits, INFO)
+    return finish(RerankRequest(pairs), [EncodedPair(pair, [1], 1, 1) for pair in pairs], Logits(logits), INFO)
 
 
 def compared(
@@ -230,18 +230,16 @@ class Slow:
 
     def __init__(self) -> None:
         self.instructs: list[str] = []
-        self.futures: list[Future[list[float]]] = []
+        self.futures: list[Future[Logits]] = []
 
     def encode(self, pairs: Sequence[Pair], instruct: str, limits: Limits) -> list[EncodedPair]:
         self.instructs.append(instruct)
         return [EncodedPair(pair, [1], 1, 1) for pair in pairs]
 
-    def submit(
-        self, pairs: Sequence[EncodedPair], progress: Callable[[int], None] | None = None
-    ) -> Future[list[float]]:
-        future: Future[list[float]] = Future()
+    def submit(self, pairs: Sequence[EncodedPair], progress: Callable[[int], None] | None = None) -> Future[Logits]:
+        future: Future[Logits] = Future()
         if pairs[0].pair.query != "waits":
-            future.set_result([math.nan if pair.pair.query == "bad" else 1.0 for pair in pairs])
+            future.set_result(Logits(math.nan if pair.pair.query == "bad" else 1.0 for pair in pairs))
         self.futures.append(future)
         return future
 
