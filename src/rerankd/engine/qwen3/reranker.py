@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from rerankd.engine.devices import Execution, choose_dtype
+from rerankd.engine.devices import Execution, choose_dtype, return_freed_memory
 from rerankd.engine.qwen3.fast import Prompt, SharedPrefixForward
 from rerankd.engine.qwen3.int8 import load_int8
 from rerankd.engine.qwen3.kernels import build_kernels, kernels_fit
@@ -100,6 +100,7 @@ def load_forward(
     else:
         network = load_reranker(folder, config, yes_id, no_id, execution.dtype, device, progress)
         layers = float_layers(network)
+    return_freed_memory()
     forward = SharedPrefixForward(network, layers, _plain_operations(execution), execution.deterministic)
     weight = network.embed_tokens.weight
     if weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and kernels_fit(network.config):
