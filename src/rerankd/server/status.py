@@ -38,7 +38,10 @@ class DetokenizeBody(BaseModel):
 
 
 def status_routes(served: ServedModel, settings: ServerSettings) -> APIRouter:
-    """GET /health, /ping, /version, /load, /v1/models; POST /ping, /tokenize, /detokenize."""
+    """GET /health, /ping, /version, /load, /v1/models; POST /ping, /tokenize, /detokenize.
+
+    The last two take processor time, so they are plain functions, which FastAPI runs beside its loop.
+    """
     router = APIRouter(tags=["status"])
     created = int(time.time())
 
@@ -69,7 +72,7 @@ def status_routes(served: ServedModel, settings: ServerSettings) -> APIRouter:
         return JSONResponse({"object": "list", "data": cards})
 
     @router.post("/tokenize", summary="The tokens of a text", responses=KEYED)
-    async def tokenize(request: Request, body: TokenizeBody) -> Response:
+    def tokenize(request: Request, body: TokenizeBody) -> Response:
         if problem := _refusal(request, served, settings):
             return problem
         engine = served.engine
@@ -79,7 +82,7 @@ def status_routes(served: ServedModel, settings: ServerSettings) -> APIRouter:
         return JSONResponse({"count": len(tokens), "max_model_len": context, "tokens": tokens, "token_strs": strings})
 
     @router.post("/detokenize", summary="The text of tokens", responses=KEYED)
-    async def detokenize(request: Request, body: DetokenizeBody) -> Response:
+    def detokenize(request: Request, body: DetokenizeBody) -> Response:
         return _refusal(request, served, settings) or JSONResponse({"prompt": served.engine.text_of(body.tokens)})
 
     return router
