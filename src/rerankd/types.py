@@ -37,6 +37,18 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class CallLimits:
+    """How much one caller may ask, over any number of calls. Each >= 1; None = no limit.
+
+    requests_per_minute, tokens_per_minute (billed ones): in any 60 seconds. concurrency: calls at the same time.
+    """
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrency: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RerankRequest:
     """Pairs to score under one instruct.
 
@@ -159,3 +171,45 @@ class ModelInfo:
     def reads_instruct(self) -> bool:
         """Whether an instruct changes its scores."""
         return self.kind == "qwen3"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStats:
+    """What a cache has done since it was made. tokens: that did not have to be computed. bytes: it holds now."""
+
+    hits: int = 0
+    misses: int = 0
+    tokens: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """How values are spread. counts: of those <= bounds[i] and over the bound before; the last bound is infinite.
+
+    total: the sum of the values.
+    """
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """What an engine has done since it started, its known-answer check included.
+
+    running: requests of which at least one prompt is, or was, in a batch; waiting: the others in the queue.
+    tokens_computed, seconds_computing: of the batches that are done. batch_fill: of each of them, its tokens over the
+    most that a batch may have; more than 1 where a single prompt is longer. queue_s: of each request, from its arrival
+    to its first batch; those whose every logit was known are not in it.
+    """
+
+    running: int
+    waiting: int
+    tokens_computed: int
+    seconds_computing: float
+    batch_fill: Histogram
+    queue_s: Histogram
+    prefix_cache: CacheStats
+    score_cache: CacheStats

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rerankd.engine.batching import next_batch
+from rerankd.engine.batching import FAIR_TURN, next_batch
 
 SIZES = st.lists(st.integers(1, 50), max_size=12)
 
@@ -16,7 +16,7 @@ def run(requests: list[list[int]], max_tokens: int) -> list[list[int]]:
     batches = []
     while any(count < len(sizes) for count, sizes in zip(taken, requests, strict=True)):
         waiting = [(0, served[i], sizes[taken[i] :]) for i, sizes in enumerate(requests)]
-        counts = next_batch(waiting, max_tokens)
+        counts = next_batch(waiting, len(batches), max_tokens)
         for i, count in enumerate(counts):
             served[i] += sum(requests[i][taken[i] : taken[i] + count])
             taken[i] += count
@@ -41,41 +41,49 @@ def test_each_prompt_runs_once_within_the_budget(requests: list[list[int]], max_
     requests=st.lists(st.tuples(st.integers(0, 500), SIZES.filter(bool)), min_size=1, max_size=6),
     max_tokens=st.integers(1, 400),
 )
-def test_who_was_served_least_gets_on_in_every_batch(requests: list[tuple[int, list[int]]], max_tokens: int) -> None:
-    counts = next_batch([(0, served, sizes) for served, sizes in requests], max_tokens)
+def test_who_was_served_least_gets_on_every_fair_turn(requests: list[tuple[int, list[int]]], max_tokens: int) -> None:
+    counts = next_batch([(0, served, sizes) for served, sizes in requests], FAIR_TURN, max_tokens)
     least = min(range(len(requests)), key=lambda i: (requests[i][0], i))
     assert counts[least] >= 1
 
 
+@given(requests=st.lists(SIZES.filter(bool), min_size=1, max_size=6), max_tokens=st.integers(1, 400))
+def test_else_who_has_the_least_left_gets_on(requests: list[list[int]], max_tokens: int) -> None:
+    counts = next_batch([(0, 100 - i, sizes) for i, sizes in enumerate(requests)], 1, max_tokens)
+    shortest = min(range(len(requests)), key=lambda i: (sum(requests[i]), i))
+    assert counts[shortest] >= 1
+
+
 def test_a_stream_of_short_requests_does_not_starve_a_long_one() -> None:
     served, left = 0, [10] * 100
-    for _ in range(100):
+    for turn in range(100 * FAIR_TURN):
         shorts = [(0, served, [10, 10])] * 8
-        count = next_batch([(0, served, left), *shorts], 80)[0]
-        assert count >= 1
+        count = next_batch([(0, served, left), *shorts], turn, 80)[0]
         served, left = served + 10 * count, left[count:]
         if not left:
             return
     raise AssertionError("it is still waiting")
 
 
-def test_a_short_request_passes_a_long_one() -> None:
+def test_a_short_request_passes_a_long_one_and_is_not_held_up_by_what_would_fill_its_batch() -> None:
     long, short = [10] * 1000, [10, 10]
-    assert next_batch([(0, 5000, long), (0, 5000, short)], 40) == [2, 2]
-    assert next_batch([(0, 0, long), (0, 5000, short)], 40) == [2, 2], "also while it has the smaller claim"
+    assert next_batch([(0, 0, long), (0, 5000, short)], 1, 40) == [0, 2]
+    assert next_batch([(0, 0, long), (0, 5000, short)], 1, 60) == [1, 2], "until half of it is full"
 
 
-def test_alone_a_request_fills_the_batch_in_order() -> None:
-    assert next_batch([(0, 7, [10, 20, 30, 5])], 60) == [3]
-    assert next_batch([(0, 0, [100, 1])], 60) == [1]
+def test_a_batch_is_half_full_or_completes_a_request() -> None:
+    assert next_batch([(0, 7, [10, 20, 30, 5])], 1, 60) == [2]
+    assert next_batch([(0, 7, [10, 20, 30])], 1, 60) == [3]
+    assert next_batch([(0, 0, [100, 1])], 1, 60) == [1]
 
 
 def test_nothing_waiting_makes_no_batch() -> None:
-    assert next_batch([], 10) == []
-    assert next_batch([(0, 3, [])], 10) == [0]
+    assert next_batch([], 1, 10) == []
+    assert next_batch([(0, 3, [])], 1, 10) == [0]
 
 
 def test_a_lower_priority_goes_first_however_much_it_was_served() -> None:
     urgent, ordinary = (-1, 9000, [20, 20]), (0, 0, [10, 10])
-    assert next_batch([ordinary, urgent], 40) == [0, 2]
-    assert next_batch([ordinary, urgent], 50) == [1, 2]
+    for turn in (0, 1):
+        assert next_batch([ordinary, urgent], turn, 40) == [0, 2]
+        assert next_batch([ordinary, urgent], turn, 100) == [2, 2]

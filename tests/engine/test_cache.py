@@ -8,7 +8,7 @@ import pytest
 
 from rerankd.engine.cache import BYTES_PER_ENTRY, ScoreCache, key_of
 from rerankd.engine.engine import Engine
-from rerankd.types import EncodedPair, Limits, ModelInfo, Pair
+from rerankd.types import CacheStats, EncodedPair, Limits, ModelInfo, Pair
 
 
 class CountingModel:
@@ -82,7 +82,7 @@ def test_hits_and_misses_are_counted() -> None:
     assert cache.get(key) is None
     cache.put_all([(key, 0.5)])
     assert cache.get(key) == 0.5
-    assert (cache.hits, cache.misses) == (1, 1)
+    assert cache.stats == CacheStats(hits=1, misses=1, bytes=BYTES_PER_ENTRY)
 
 
 def test_keys_tell_prompts_apart() -> None:

@@ -2,62 +2,55 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+
+FAIR_TURN = 8
+"""Every eighth batch is for who was served least, however many shorter requests come."""
 
 Request = tuple[int, int, Sequence[int]]
 """(priority, tokens served so far, tokens of each prompt that waits)"""
 
 
-def next_batch(requests: Sequence[Request], max_tokens: int) -> list[int]:
-    """Shares a batch: half to who was served least, half to who has the least left; a lower priority first.
+def next_batch(requests: Sequence[Request], turn: int, max_tokens: int) -> list[int]:
+    """Shortest remaining work first, and every `FAIR_TURN`th batch least served first; always a lower priority first.
 
-    The first half is start-time fair queueing (a new request starts at the least served of those that wait,
-    https://doi.org/10.1109/90.649569): whoever waits gets on, in every batch. The second half is shortest remaining
-    work first: a short request is answered in about its own time, however much the others still have to do.
+    So a short request is answered in about its own time, however much the others still have to do, and each of n
+    waiting requests gets on at least once in FAIR_TURN × n batches (start-time fair queueing: a new request starts at
+    the least served of those that wait, https://doi.org/10.1109/90.649569).
+
+    A batch is done with half of its tokens; beyond, it takes only what completes a request. The products' rate is the
+    same, and whoever comes in the middle of it waits half as long.
 
     Args:
         requests: in the order of arrival.
+        turn: counts the batches.
         max_tokens: bounds the sum of tokens, unless the first prompt alone is longer.
 
     Returns:
         How many prompts of each request are in the batch; at least one in all, if any waits.
     """
+    fair = turn % FAIR_TURN == 0
+
+    def rank(index: int) -> tuple[int, int]:
+        priority, served, costs = requests[index]
+        return priority, served if fair else sum(costs)
+
     counts = [0] * len(requests)
-
-    def served(index: int) -> int:
-        return requests[index][1] + sum(requests[index][2][: counts[index]])
-
-    def left(index: int) -> int:
-        return sum(requests[index][2][counts[index] :])
-
-    total = _fill(requests, counts, served, 0, max_tokens / 2, max_tokens)
-    _fill(requests, counts, left, total, max_tokens, max_tokens)
+    total = 0
+    for index in sorted(range(len(requests)), key=rank):
+        counts[index] = _fitting(requests[index][2], total, max_tokens)
+        total += sum(requests[index][2][: counts[index]])
+        if total >= max(1, max_tokens / 2) or counts[index] < len(requests[index][2]):
+            break
     return counts
 
 
-def _fill(
-    requests: Sequence[Request],
-    counts: list[int],
-    rank: Callable[[int], int],
-    total: int,
-    enough: float,
-    max_tokens: int,
-) -> int:
-    """Adds prompts of the request that ranks lowest, until there is enough or the next one does not fit.
-
-    Returns:
-        The batch's tokens.
-    """
-    queue = [(requests[i][0], rank(i), i) for i in range(len(requests)) if counts[i] < len(requests[i][2])]
-    heapq.heapify(queue)
-    while queue and (total < enough or not any(counts)):
-        priority, _, index = heapq.heappop(queue)
-        tokens = requests[index][2][counts[index]]
-        if total + tokens > max_tokens and any(counts):
-            break
-        counts[index] += 1
+def _fitting(costs: Sequence[int], total: int, max_tokens: int) -> int:
+    """How many prompts of one request go into a batch that has `total` tokens: all, or until half of it is full."""
+    if total + sum(costs) <= max_tokens:
+        return len(costs)
+    for count, tokens in enumerate(costs):
+        if total and (total >= max_tokens / 2 or total + tokens > max_tokens):
+            return count
         total += tokens
-        if counts[index] < len(requests[index][2]):
-            heapq.heappush(queue, (priority, rank(index), index))
-    return total
+    return len(costs)

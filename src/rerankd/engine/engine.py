@@ -15,15 +15,16 @@ from itertools import islice
 
 from rerankd.engine.batching import next_batch
 from rerankd.engine.cache import ScoreCache, key_of
-from rerankd.engine.model import Model
+from rerankd.engine.counters import Counters
+from rerankd.engine.model import Model, SharesPrefixes
 from rerankd.errors import Busy, InferenceError, Stopping
-from rerankd.types import EncodedPair, Limits, Logits, ModelInfo, Pair
+from rerankd.types import CacheStats, EncodedPair, EngineStats, Limits, Logits, ModelInfo, Pair
 
 logger = logging.getLogger(__name__)
 
 MAX_BATCH_TOKENS = 512
-"""On CPU: enough rows for the matrix units' full rate, few enough that activations stay in the caches, and that a
-request that comes in the middle of a batch waits half a second at most (0.6B, 2 cores)."""
+"""On CPU: half of it is enough rows for the matrix units' full rate, and few enough that activations stay in the caches
+and a request that comes in the middle of a batch waits a quarter of a second (0.6B, 2 cores)."""
 
 MAX_BATCH_TOKENS_GPU = 16384
 
@@ -50,6 +51,7 @@ class _Job:
         previous = [None, *(pair for _, pair in self.pending)]
         self._costs = [pair.cost_after(before) for (_, pair), before in zip(self.pending, previous, strict=False)]
         self.num_computed = 0
+        self.arrived, self.running = time.monotonic(), False
         self.served = 0  # tokens; see batching.py
         self.progress = progress
         self.future: Future[Logits] = Future()
@@ -109,8 +111,11 @@ class Engine:
     def __init__(self, model: Model, max_waiting: int = 256, score_cache_bytes: int = 0) -> None:
         self._model = model
         self._cache = ScoreCache(score_cache_bytes)
+        self._counters = Counters()
+        self._prefixes = model if isinstance(model, SharesPrefixes) else None
         self._max_waiting = max_waiting
         self._max_batch_tokens = MAX_BATCH_TOKENS if model.info.device == "cpu" else MAX_BATCH_TOKENS_GPU
+        self._turn = 0
         self._jobs: list[_Job] = []  # in the order of arrival; the first ones may be half done
         self._changed = threading.Condition()
         self._stopping = False
@@ -154,8 +159,7 @@ class Engine:
         with self._changed:
             if self._stopping:
                 raise Stopping("The server is shutting down; send the request again.", 5)
-            known = {key: logit for key in dict.fromkeys(keys) if (logit := self._cache.get(key)) is not None}
-            job = _Job(pairs, keys, known, progress, priority)
+            job = _Job(pairs, keys, self._cache.known(keys, pairs), progress, priority)
             job.finish_if_complete()
             if job.future.done():
                 return job.future
@@ -179,6 +183,14 @@ class Engine:
     def max_batch_tokens(self) -> int:
         """Tokens that are computed together, unless a single prompt has more."""
         return self._max_batch_tokens
+
+    @property
+    def stats(self) -> EngineStats:
+        """What was done since the start, and what is in the queue."""
+        with self._changed:
+            queued = [job for job in self._jobs if not job.future.done()]
+            running = sum(job.running for job in queued)
+            return self._counters.stats(running, len(queued) - running, self._cache.stats)
 
     def close(self) -> None:
         """Refuses new requests, finishes those in the queue and ends the thread."""
@@ -204,10 +216,21 @@ class Engine:
             while True:
                 self._drop_finished()
                 if self._jobs or self._stopping:
+                    self._turn += 1
                     requests = [(job.priority, job.served, job.costs) for job in self._jobs]
-                    counts = next_batch(requests, self._max_batch_tokens)
-                    return [(job, job.take(count)) for job, count in zip(self._jobs, counts, strict=True) if count]
+                    counts = next_batch(requests, self._turn, self._max_batch_tokens)
+                    return self._begin(
+                        [(job, job.take(count)) for job, count in zip(self._jobs, counts, strict=True) if count]
+                    )
                 self._changed.wait()
+
+    def _begin(self, batch: list[_Part]) -> list[_Part]:
+        """Counts how long those requests waited whose first prompts are in the batch."""
+        for job, _ in batch:
+            if not job.running:
+                job.running = True
+                self._counters.began(time.monotonic() - job.arrived)
+        return batch
 
     def _drop_finished(self) -> None:
         """Forgets what is answered, failed or cancelled."""
@@ -215,6 +238,7 @@ class Engine:
 
     def _score(self, batch: list[_Part]) -> None:
         prompts = [pair for _, pairs in batch for pair in pairs]
+        started = time.monotonic()
         try:
             logits = self._model.logits(prompts)
             if len(logits) != len(prompts):
@@ -222,6 +246,8 @@ class Engine:
         except Exception as error:
             self._blame(batch, error)
             return
+        prefixes = self._prefixes.prefix_stats if self._prefixes else CacheStats()
+        self._counters.computed(prompts, time.monotonic() - started, self._max_batch_tokens, prefixes)
         rest = iter(logits)
         for job, pairs in batch:
             part = list(islice(rest, len(pairs)))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from rerankd.types import EncodedPair, Limits, ModelInfo, Pair
+from rerankd.types import CacheStats, EncodedPair, Limits, ModelInfo, Pair
 
 
 class Model(Protocol):
@@ -34,4 +34,14 @@ class Model(Protocol):
 
     def logits(self, batch: Sequence[EncodedPair]) -> list[float]:
         """The logit of each pair, in order, not depending on the others. Called by one thread at a time."""
+        ...
+
+
+@runtime_checkable
+class SharesPrefixes(Protocol):
+    """A model that computes once what several prompts begin with."""
+
+    @property
+    def prefix_stats(self) -> CacheStats:
+        """Prefixes looked up, one a batch; tokens that prompts had in common with others or with kept ones."""
         ...

@@ -7,7 +7,6 @@ product each. Tested against model.py, which is its specification.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
@@ -19,6 +18,7 @@ from rerankd.engine.qwen3.layers import Layer
 from rerankd.engine.qwen3.model import Qwen3Reranker, rope_angles
 from rerankd.engine.qwen3.operations import Operations, Rows, Segments
 from rerankd.engine.qwen3.prefixes import PrefixCache, TokenIds
+from rerankd.types import CacheStats
 
 MAX_PREFIX_BYTES = 256_000_000
 """For the 0.6B, prefixes of some 2,300 tokens in all; one alone may be longer."""
@@ -30,6 +30,19 @@ class Prompt:
 
     token_ids: Sequence[int]
     shared_len: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """Tokens to compute after `base`, the keys and values of what comes before them.
+
+    base: (num_layers, 2, length, num_kv_heads, head_dim). keep: where those of these tokens go, of the same shape; None
+    for the end of a prompt.
+    """
+
+    token_ids: Sequence[int]
+    base: Tensor
+    keep: Tensor | None = None
 
 
 class SharedPrefixForward:
@@ -54,6 +67,11 @@ class SharedPrefixForward:
         self._splits = (first_key, first_key + self._config.num_key_value_heads)  # of query, key and value heads
         self._prefixes = PrefixCache(MAX_PREFIX_BYTES)
 
+    @property
+    def prefix_stats(self) -> CacheStats:
+        """See `engine.model.SharesPrefixes`."""
+        return self._prefixes.stats
+
     @torch.inference_mode()
     def __call__(self, prompts: Sequence[Prompt]) -> Tensor:
         """logit(yes) − logit(no) after each prompt, (len(prompts),) float32 on the CPU."""
@@ -62,86 +80,81 @@ class SharedPrefixForward:
         return self._logits(prompts)
 
     def _logits(self, prompts: Sequence[Prompt]) -> Tensor:
-        shared = [tuple(prompt.token_ids[: prompt.shared_len]) for prompt in prompts]
-        uses = Counter(shared)
-        bases = {prefix: self._base(prefix, uses[prefix]) for prefix in uses}
-        segments = []
-        for prompt, prefix in zip(prompts, shared, strict=True):
-            base = bases[prefix]
-            segments.append((prompt.token_ids[base.shape[2] :], base))
-        return self._network.read_out(self._forward(segments))
+        prefixes = [tuple(prompt.token_ids[: prompt.shared_len]) for prompt in prompts]
+        entries: dict[TokenIds, Tensor] = {}
+        new: dict[TokenIds, _Segment] = {}
+        for prefix in dict.fromkeys(prefixes):
+            kept = self._prefixes.get(prefix)
+            entries[prefix] = self._empty(len(prefix)) if kept is None else kept
+            if kept is None:
+                new[prefix] = self._to_compute(prefix, entries[prefix])
+        segments = [
+            _Segment(prompt.token_ids[prompt.shared_len :], entries[prefix])
+            for prompt, prefix in zip(prompts, prefixes, strict=True)
+        ]
+        to_keep = [segment for segment in new.values() if segment.token_ids]
+        if self._deterministic and to_keep:  # apart from the prompt, as if it had been kept
+            self._forward(to_keep)
+            to_keep = []
+        hidden = self._forward([*to_keep, *segments])
+        for prefix in new:
+            self._prefixes.put(prefix, entries[prefix])
+        computed = sum(len(segment.token_ids) for segment in (*new.values(), *segments))
+        self._prefixes.saved(sum(len(prompt.token_ids) for prompt in prompts) - computed)
+        return self._network.read_out(hidden)
 
-    def _base(self, prefix: TokenIds, uses: int) -> Tensor:
-        """What is known of a prefix: all of it, or, where only one prompt needs it, what kept ones have in common.
-
-        Then the rest is computed with the prompt, in one pass with the others.
-        """
-        if uses == 1 and self._prefixes.get(prefix) is None:
-            head = self._head(prefix)
-            if head is not None:
-                return head
-        return self._prefix(prefix)
-
-    def _prefix(self, tokens: TokenIds) -> Tensor:
-        """Keys and values of a prefix, (num_layers, 2, len(tokens), num_kv_heads, head_dim)."""
-        entry = self._prefixes.get(tokens)
-        if entry is None:
-            entry = self._empty(len(tokens))
-            head = self._head(tokens)
-            known = 0 if head is None else head.shape[2]
-            if head is not None:
-                entry[:, :, :known] = head
-            if known < len(tokens):
-                self._forward([(tokens[known:], entry[:, :, :known])], keep=entry[:, :, known:])
-            self._prefixes.put(tokens, entry)
-        return entry
-
-    def _head(self, prefix: TokenIds) -> Tensor | None:
-        """What a kept prefix has in common with this one."""
-        return None if self._deterministic else self._prefixes.longest_head(prefix)
+    def _to_compute(self, prefix: TokenIds, entry: Tensor) -> _Segment:
+        """Copies what a kept prefix has in common with a new one; the segment fills in the rest of its entry."""
+        head = None if self._deterministic else self._prefixes.longest_head(prefix)
+        known = entry[:, :, :0] if head is None else head
+        length = known.shape[2]
+        entry[:, :, :length] = known
+        return _Segment(prefix[length:], known, keep=entry[:, :, length:])
 
     def _empty(self, num_tokens: int) -> Tensor:
         config = self._config
         shape = (len(self._layers), 2, num_tokens, config.num_key_value_heads, config.head_dim)
         return self._network.embed_tokens.weight.new_empty(shape)
 
-    def _forward(self, segments: Sequence[tuple[Sequence[int], Tensor]], keep: Tensor | None = None) -> Tensor:
-        """The residual stream at the last position of each segment, before the last norm.
+    def _forward(self, segments: Sequence[_Segment]) -> Tensor:
+        """The residual stream at the last position of each segment that is a prompt's, before the last norm.
 
         Args:
-            segments: (token ids, keys and values of what comes before them).
-            keep: where the keys and values of the one segment go; then there is nothing to return.
+            segments: those that are kept come first; the others may attend to what they leave in the same layer.
         """
         ops, eps = self.operations, self._config.rms_norm_eps
-        offsets = [0, *accumulate(len(tokens) for tokens, _ in segments)]
+        num_kept = sum(segment.keep is not None for segment in segments)
+        offsets = [0, *accumulate(len(segment.token_ids) for segment in segments)]
         x, cos, sin = self._embed(segments)
-        last = torch.tensor(offsets[1:], device=x.device) - 1
+        last = torch.tensor(offsets[num_kept + 1 :], dtype=torch.long, device=x.device) - 1
         delta: Rows | None = None
         for index, layer in enumerate(self._layers):
             final = index == len(self._layers) - 1
             hidden = ops.add_rmsnorm(x, delta, layer.input_norm, eps)
             heads = ops.norm_rope(layer.qkv(hidden), layer.qk_norm, cos, sin, eps)
             query, key, value = heads.tensor_split(self._splits, dim=1)
-            if keep is not None:
-                keep[index, 0], keep[index, 1] = key, value
-                if final:
-                    return x
-            q_offsets = offsets
+            for segment, start, end in zip(segments[:num_kept], offsets, offsets[1:], strict=False):
+                assert segment.keep is not None
+                segment.keep[index, 0], segment.keep[index, 1] = key[start:end], value[start:end]
+            bases = [(segment.base[index, 0], segment.base[index, 1]) for segment in segments]
+            attending = Segments(offsets, offsets, bases)
             if final:  # nothing reads the other positions any more
-                query, x, q_offsets = query[last].contiguous(), x[last], list(range(len(segments) + 1))
-            known = [(base[index, 0], base[index, 1]) for _, base in segments]
-            attended = ops.attention(query, key, value, Segments(q_offsets, offsets, known))
+                query, x = query[last].contiguous(), x[last]
+                attending = Segments(list(range(len(last) + 1)), offsets[num_kept:], bases[num_kept:])
+            if not len(query):
+                return x
+            attended = ops.attention(query, key, value, attending)
             hidden = ops.add_rmsnorm(x, layer.output(attended), layer.post_norm, eps)
             delta = layer.down(ops.silu_mul(layer.gate_up(hidden)))
         assert delta is not None
         return x + delta.scaled()
 
-    def _embed(self, segments: Sequence[tuple[Sequence[int], Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    def _embed(self, segments: Sequence[_Segment]) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings (T, hidden_size), and RoPE's cos and sin (T, head_dim / 2) float32."""
         device = self._network.embed_tokens.weight.device
-        token_ids = torch.tensor(list(chain.from_iterable(tokens for tokens, _ in segments)), device=device)
+        token_ids = torch.tensor(list(chain.from_iterable(segment.token_ids for segment in segments)), device=device)
         position_ids = torch.cat(
-            [torch.arange(len(tokens), device=device) + base.shape[2] for tokens, base in segments]
+            [torch.arange(len(one.token_ids), device=device) + one.base.shape[2] for one in segments]
         )
         angles = rope_angles(position_ids, self._config)
         embedded: Tensor = self._network.embed_tokens(token_ids)

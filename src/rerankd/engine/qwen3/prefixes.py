@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from rerankd.types import CacheStats
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -22,12 +24,18 @@ class PrefixCache:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._entries: dict[TokenIds, Tensor] = {}  # the most recently used last
+        self._hits = 0
+        self._misses = 0
+        self._tokens = 0
 
     def get(self, prefix: TokenIds) -> Tensor | None:
-        """The prefix's keys and values, if they are kept."""
+        """The prefix's keys and values, if they are kept; counts a hit or a miss."""
         entry = self._entries.pop(prefix, None)
-        if entry is not None:
-            self._entries[prefix] = entry
+        if entry is None:
+            self._misses += 1
+            return None
+        self._hits += 1
+        self._entries[prefix] = entry
         return entry
 
     def longest_head(self, prefix: TokenIds) -> Tensor | None:
@@ -47,6 +55,15 @@ class PrefixCache:
         while self._bytes > self._max_bytes and len(self._entries) > 1:
             oldest = next(iter(self._entries))
             self._bytes -= self._entries.pop(oldest).nbytes
+
+    def saved(self, tokens: int) -> None:
+        """Counts tokens that did not have to be computed."""
+        self._tokens += tokens
+
+    @property
+    def stats(self) -> CacheStats:
+        """Look-ups, tokens and bytes so far."""
+        return CacheStats(self._hits, self._misses, self._tokens, self._bytes)
 
 
 def num_shared(left: Sequence[int], right: Sequence[int]) -> int:

@@ -19,11 +19,11 @@ from rerankd.engine.qwen3.model import Qwen3Config, num_parameters
 from rerankd.engine.qwen3.operations import GroupedOperations, Operations, TorchOperations
 from rerankd.engine.qwen3.prompt import PROMPT_ID, Qwen3Prompt
 from rerankd.engine.qwen3.weights import Progress, load_reranker
-from rerankd.types import EncodedPair, Limits, ModelInfo, Pair
+from rerankd.types import CacheStats, EncodedPair, Limits, ModelInfo, Pair
 
 
 class Qwen3Model:
-    """Implements `engine.model.Model`.
+    """Implements `engine.model.Model` and `SharesPrefixes`.
 
     Args:
         name: what callers know it by.
@@ -81,6 +81,11 @@ class Qwen3Model:
         """logit(yes) − logit(no) of each prompt, float32."""
         logits: list[float] = self._forward([Prompt(pair.token_ids, pair.shared_len) for pair in batch]).tolist()
         return logits
+
+    @property
+    def prefix_stats(self) -> CacheStats:
+        """See `engine.model.SharesPrefixes`."""
+        return self._forward.prefix_stats
 
 
 def load_forward(
