@@ -1,27 +1,55 @@
 """Every setting once: its name, type, default and help.
 
 The option is the name with dashes (`--max-documents`), the environment variable the name in capitals after
-`RERANKD_` (`RERANKD_MAX_DOCUMENTS`). An option wins over the environment, the environment over the default.
+`RERANKD_` (`RERANKD_MAX_DOCUMENTS`); in the TOML file that `--config` names, it is the name as it is here. An option
+wins over the environment, the environment over the file, the file over the default.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from rerankd.errors import SettingsError
+from rerankd.settings_file import read_settings_file
 
 ENV_PREFIX = "RERANKD_"
-Kind = TypeVar("Kind", bound="ModelSettings")
+Kind = TypeVar("Kind", bound="Settings")
 
 
-class ModelSettings(BaseModel):
-    """Which model is run, and how."""
+class Settings(BaseModel):
+    """What every command can be told."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    config: Path | None = Field(
+        None, description="a TOML file with any of these settings by name, and the rate card (see docs/settings.md)"
+    )
+
+
+def _default_database() -> str:
+    """A file in the user's data folder."""
+    folder = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return f"sqlite:///{Path(folder) / 'rerankd' / 'rerankd.db'}"
+
+
+class DatabaseSettings(Settings):
+    """Where the accounts are."""
+
+    database: str = Field(
+        default_factory=_default_database,
+        repr=False,  # a URL may hold a password
+        description="where accounts are kept: sqlite:///FILE, or postgresql://USER:PASSWORD@HOST/NAME",
+    )
+
+
+class ModelSettings(Settings):
+    """Which model is run, and how."""
 
     model: str = Field(
         "auto",
@@ -38,18 +66,32 @@ class ModelSettings(BaseModel):
     )
 
 
-class ServerSettings(ModelSettings):
+class ServerSettings(DatabaseSettings, ModelSettings):
     """What `rerankd serve` can be told."""
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     api_key: SecretStr | None = Field(None, description="the key that callers must send as a bearer token")
     no_auth: bool = Field(False, description="serve on a public address without a key")
+    accounts: bool = Field(False, description="callers have accounts, with keys, limits, credit and a web page")
+    sign_up: Literal["off", "invite", "open"] = Field(
+        "off", description="who may make an account on the web page: nobody, the invited, everybody"
+    )
     alias: tuple[str, ...] = Field((), description="another name that the model answers to; may be repeated")
     max_queue: int = Field(256, ge=1, description="requests that may wait; one more is answered 503")
     score_cache_mb: int = Field(64, ge=0, description="memory for scores computed before, in MB; 0 switches it off")
     requests_per_minute: int | None = Field(
-        None, ge=1, description="requests that one caller (key, or address without keys) may send in a minute"
+        None, ge=1, description="calls that one caller (account, key, or address without keys) may make in a minute"
+    )
+    tokens_per_minute: int | None = Field(
+        None, ge=1, description="billed tokens (query tokens × documents + tokens of all documents) likewise"
+    )
+    concurrency: int | None = Field(None, ge=1, description="calls that one caller may have running at a time")
+    redis: str | None = Field(
+        None,
+        repr=False,  # a URL may hold a password
+        pattern="^(rediss?|unix)://",
+        description="redis://HOST:PORT/NUMBER: count the limits there, for several servers together",
     )
     strict: bool = Field(False, description="refuse fields that a surface does not have, in place of a warning")
     max_body_mb: int = Field(64, ge=1, description="largest request body, in MB")
@@ -87,36 +129,63 @@ class ServerSettings(ModelSettings):
         """Nobody in by accident.
 
         Raises:
-            SettingsError: a public address, no key, and no `no_auth`; or an empty key.
+            SettingsError: a public address without keys of any kind and without `no_auth`; an empty key; or settings
+                that contradict each other about who may call.
         """
+        if self.accounts and (self.api_key is not None or self.no_auth):
+            other = "--api-key (RERANKD_API_KEY)" if self.api_key is not None else "--no-auth (RERANKD_NO_AUTH)"
+            raise SettingsError(f"With --accounts every caller has a key of its own: drop {other}, or --accounts.")
+        if self.sign_up != "off" and not self.accounts:
+            raise SettingsError(f"--sign-up {self.sign_up} makes accounts: pass --accounts too, or drop it.")
         if self.api_key is not None and not self.api_key.get_secret_value():
             raise SettingsError("The API key is empty: set one, or leave --api-key out.")
-        if self.api_key is None and not self.no_auth and not _is_loopback(self.host):
+        keyed = self.api_key is not None or self.accounts
+        if not keyed and not self.no_auth and not _is_loopback(self.host):
             raise SettingsError(
                 f"{self.host} can be reached from other machines, and no key is set. "
-                "Pass --api-key (or RERANKD_API_KEY), or --no-auth to let everybody in."
+                "Pass --api-key (or RERANKD_API_KEY), --accounts to give each caller a key, or --no-auth to let "
+                "everybody in."
             )
 
 
 def read_settings(kind: type[Kind], options: Mapping[str, Any], environment: Mapping[str, str]) -> Kind:
-    """Settings from options (those that were given) and environment.
+    """Settings from options (those that were given), the environment, and the file that either of them names.
 
     Raises:
-        SettingsError: a value is malformed, or a `RERANKD_` variable means nothing.
+        SettingsError: a value is malformed, the file cannot be read, or a `RERANKD_` variable or a name in the file
+            means nothing.
     """
     known = {ENV_PREFIX + name.upper(): name for name in ServerSettings.model_fields}
     if unknown := [name for name in environment if name.startswith(ENV_PREFIX) and name not in known]:
         raise SettingsError(f"Unknown variable {unknown[0]}. Known are: {', '.join(sorted(known))}.")
-    values = {
-        name: environment[variable]
-        for variable, name in known.items()
-        if variable in environment and name in kind.model_fields
-    }
+    variables = {name: environment[variable] for variable, name in known.items() if variable in environment}
+    path = options.get("config") or variables.get("config")
+    in_file = _settings_in(Path(path)) if path else {}
+    values = {name: value for name, value in {**in_file, **variables}.items() if name in kind.model_fields}
+
+    def source(name: str) -> str:
+        if name in options:
+            return f"--{name.replace('_', '-')}"
+        return f"{ENV_PREFIX}{name.upper()}" if name in variables else str(path)
+
     try:
         return kind.model_validate({**values, **options})
     except ValidationError as error:
-        problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        problems = (
+            f"{'.'.join(map(str, e['loc']))} ({source(str(e['loc'][0]))}): {e['msg']}"
+            for e in error.errors(include_input=False)
+        )
         raise SettingsError(f"Bad settings. {'; '.join(problems)}.") from None
+
+
+def _settings_in(path: Path) -> dict[str, Any]:
+    """What a settings file says, less its rate card, which is read again while the server runs (rates.py)."""
+    values = read_settings_file(path)
+    values.pop("rates", None)
+    known = ServerSettings.model_fields.keys() - {"config"}
+    if unknown := [name for name in values if name not in known]:
+        raise SettingsError(f"{path}: unknown setting {unknown[0]}. Known are: {', '.join(sorted(known))}, rates.")
+    return values
 
 
 def _is_loopback(host: str) -> bool:

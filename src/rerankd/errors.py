@@ -12,6 +12,8 @@
     │   │   ├── TooManyTokens        the call as a whole is over its token limit
     │   │   └── PromptTooLong        one prompt does not fit the served context
     │   ├── Unauthorized             no key, or a wrong one
+    │   ├── Forbidden                a key that may not use this model
+    │   ├── OutOfCredit              the account cannot pay for the call
     │   └── ModelNotFound            a model name that this server does not answer to
     ├── Unavailable                  try again later: carries `retry_after_s`
     │   ├── Busy                     the queue is full
@@ -39,7 +41,7 @@ Knows nothing of HTTP statuses: each dialect has its own table.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 
@@ -177,6 +179,35 @@ class Unauthorized(RequestError):
         self.missing = missing
 
 
+class Forbidden(RequestError):
+    """The key may not use the model `name`, only the `allowed` ones."""
+
+    def __init__(self, name: str, allowed: tuple[str, ...]) -> None:
+        super().__init__(f"This API key may not use the model `{name[:200]}`. It may use: {', '.join(allowed)}.")
+        self.name = name[:200]
+        self.allowed = allowed
+
+
+class OutOfCredit(RequestError):
+    """The account cannot pay for the call, which was not computed.
+
+    Args:
+        available: what the account has, less what its running calls may cost, in millionths of `currency`.
+        cost: of this call, in the same unit; None where that was not worth counting, since nothing is left.
+        currency: its three letters.
+    """
+
+    def __init__(self, available: int, cost: int | None, currency: str) -> None:
+        needed = "" if cost is None else f"this call costs {_money(cost)} {currency}, and "
+        super().__init__(
+            f"Insufficient balance: {needed}{_money(available)} {currency} are left. Nothing was charged. "
+            "Add credit to the account, or ask whoever runs this server to add it."
+        )
+        self.available = available
+        self.cost = cost
+        self.currency = currency
+
+
 class ModelNotFound(RequestError):
     """A model name that this server does not answer to."""
 
@@ -198,7 +229,21 @@ class Busy(Unavailable):
 
 
 class RateLimited(Unavailable):
-    """This caller sent more requests than it may; the message names the limit."""
+    """This caller asked more than it may; the message names the limit.
+
+    kind: of the limit. headers: what the caller is told about its limits, `x-ratelimit-…`.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        retry_after_s: int,
+        kind: Literal["requests", "tokens", "concurrency"] = "requests",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message, retry_after_s)
+        self.kind = kind
+        self.headers = dict(headers or {})
 
 
 class Loading(Unavailable):
@@ -282,3 +327,9 @@ class RemoteRateLimited(RemoteUnavailable):
 
 class RemoteReplyInvalid(RemoteError):
     """The server answered something else than a ranking."""
+
+
+def _money(micro: int) -> str:
+    """Millionths as a decimal number, with two to six places."""
+    whole, rest = divmod(abs(micro), 1_000_000)
+    return f"{'-' if micro < 0 else ''}{whole}.{f'{rest:06}'.rstrip('0').ljust(2, '0')}"

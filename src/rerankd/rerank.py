@@ -54,7 +54,7 @@ def prepare(request: RerankRequest, backend: Backend) -> list[EncodedPair]:
         raise InvalidRequest(f"top_n must be at least 1, or left out for all; it is {request.top_n}.")
     _refuse_unwritable(request)
     pairs = backend.encode(request.pairs, request.instruct, limits)
-    total = sum(pair.query_tokens + pair.document_tokens for pair in pairs)
+    total = usage_of(pairs).text_tokens
     if limits.max_total_tokens is not None and total > limits.max_total_tokens:
         raise TooManyTokens(total, limits.max_total_tokens)
     _refuse_overlong(pairs, limits)
@@ -105,11 +105,15 @@ def finish(request: RerankRequest, pairs: Sequence[EncodedPair], logits: Logits,
         for index, (logit, asked, encoded) in enumerate(zip(logits, request.pairs, pairs, strict=True))
     )
     ranked = sorted(scores, key=lambda score: -score.logit)  # stable: ties keep the call's order
-    usage = Usage(
+    return Ranking(scores, tuple(ranked[: request.top_n]), usage_of(pairs), _warnings(request, pairs, info))
+
+
+def usage_of(pairs: Sequence[EncodedPair]) -> Usage:
+    """What scoring these prompts uses; known before they are scored."""
+    return Usage(
         prompt_tokens=sum(len(pair.token_ids) for pair in pairs),
         text_tokens=sum(pair.query_tokens + pair.document_tokens for pair in pairs),
     )
-    return Ranking(scores, tuple(ranked[: request.top_n]), usage, _warnings(request, pairs, info))
 
 
 def explanation(score: Score, info: ModelInfo) -> dict[str, object]:

@@ -6,23 +6,28 @@ import argparse
 import os
 from typing import Any, TypeVar, get_args
 
-from rerankd.config import ENV_PREFIX, ModelSettings, read_settings
+from rerankd.config import ENV_PREFIX, Settings, read_settings
 
-Kind = TypeVar("Kind", bound=ModelSettings)
+Kind = TypeVar("Kind", bound=Settings)
+
+METAVARS = {"alias": "NAME", "config": "FILE", "database": "URL", "redis": "URL"}
 
 
-def add_settings(parser: argparse.ArgumentParser, kind: type[ModelSettings]) -> None:
+def add_settings(parser: argparse.ArgumentParser, kind: type[Settings]) -> None:
     """Adds an option for each field of a settings class; those that are not given stay absent."""
-    group = parser.add_argument_group("settings", f"each also as an environment variable, {ENV_PREFIX}MODEL and so on")
+    group = parser.add_argument_group(
+        "settings", f"each also as an environment variable, {ENV_PREFIX}CONFIG and so on, and in the --config file"
+    )
     for name, field in kind.model_fields.items():
-        how: dict[str, Any] = {"metavar": name.upper()}
+        how: dict[str, Any] = {"metavar": METAVARS.get(name, name.upper())}
         if field.annotation is bool:
             how = {"action": argparse.BooleanOptionalAction if field.default else "store_true"}
         elif name == "alias":
-            how = {"action": "append", "metavar": "NAME"}
+            how["action"] = "append"
         elif choices := [choice for choice in get_args(field.annotation) if isinstance(choice, str)]:
             how = {"choices": choices}
-        default = "" if field.default in (None, (), True, False) else f" (default: {field.default})"
+        value = field.get_default(call_default_factory=True)
+        default = "" if value in (None, (), True, False) else f" (default: {value})".replace("%", "%%")
         group.add_argument(
             f"--{name.replace('_', '-')}",
             default=argparse.SUPPRESS,
@@ -32,7 +37,7 @@ def add_settings(parser: argparse.ArgumentParser, kind: type[ModelSettings]) -> 
 
 
 def settings_from(options: argparse.Namespace, kind: type[Kind]) -> Kind:
-    """The settings of a parsed command line and the environment.
+    """The settings of a parsed command line, the environment and the settings file.
 
     Raises:
         SettingsError: one of them is malformed.

@@ -15,14 +15,15 @@ STATUS_MEANS = {
     200: "The ranking.",
     400: "A field is missing, empty, of the wrong type or over a limit; the message says which.",
     401: "No key, or a wrong one.",
+    402: "The account cannot pay for the call.",
+    403: "The key may not use this model, or the account cannot pay for the call; the message says which.",
     404: "A model that is not served here.",
-    402: "No credit is left.",
-    403: "This key may not do that.",
     408: "The body stopped in the middle.",
     413: "The body, or a text, is larger than the server reads.",
     422: "A field is missing, empty, of the wrong type or over a limit; the message says which.",
     424: "The model failed on this request.",
-    429: "Too many requests of this caller, or too many that wait: try again after `Retry-After` seconds.",
+    429: "More than this caller may ask, or too many requests that wait: try again after `Retry-After` seconds. "
+    "Without that header: the account cannot pay for the call.",
     500: "The model failed on this request.",
     503: "Loading, full or shutting down: try again after `Retry-After` seconds.",
 }

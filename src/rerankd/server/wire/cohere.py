@@ -11,10 +11,12 @@ from pydantic import BaseModel, Field
 
 from rerankd.errors import (
     BodyTimeout,
+    Forbidden,
     InvalidRequest,
     MethodNotAllowed,
     ModelNotFound,
     NotJSON,
+    OutOfCredit,
     RateLimited,
     RerankdError,
     Unauthorized,
@@ -46,6 +48,8 @@ STATUS = ErrorTable(
         MethodNotAllowed: 405,
         Unauthorized: 401,
         ModelNotFound: 404,
+        Forbidden: 403,
+        OutOfCredit: 402,
         RateLimited: 429,
         Unavailable: 503,
     }

@@ -14,11 +14,13 @@ from rerankd.config import ServerSettings
 from rerankd.errors import (
     BodyTimeout,
     BodyTooLarge,
+    Forbidden,
     InferenceError,
     InvalidRequest,
     MethodNotAllowed,
     ModelNotFound,
     NotJSON,
+    OutOfCredit,
     RateLimited,
     RerankdError,
     TooManyDocuments,
@@ -40,6 +42,7 @@ class _Row(NamedTuple):
     code: str  # the native name
     compatible_code: str
     compatible_type: str = "invalid_request_error"
+    compatible_status: int | None = None  # where it is another one
 
 
 ERRORS = ErrorTable(
@@ -50,10 +53,25 @@ ERRORS = ErrorTable(
         BodyTimeout: _Row(408, "RequestTimeOut", "request_timeout"),
         Unauthorized: _Row(401, "InvalidApiKey", "invalid_api_key"),
         ModelNotFound: _Row(404, "ModelNotFound", "model_not_found"),
-        RateLimited: _Row(429, "Throttling.RateQuota", "limit_requests", "requests"),
+        Forbidden: _Row(403, "Model.AccessDenied", "access_denied"),
+        OutOfCredit: _Row(400, "Arrearage", "insufficient_quota", "insufficient_quota", compatible_status=429),
         Unavailable: _Row(503, "ServiceUnavailable", "service_unavailable", "server_error"),
     }
 )
+
+# The type tells the second one from an account that cannot pay.
+RATE_LIMITS = {
+    "requests": _Row(429, "Throttling.RateQuota", "limit_requests", "requests"),
+    "tokens": _Row(429, "Throttling.AllocationQuota", "insufficient_quota", "tokens"),
+    "concurrency": _Row(429, "Throttling.Concurrency", "limit_requests", "requests"),
+}
+
+
+STATUSES = (400, 401, 403, 404, 408, 429, 500, 503)
+
+
+def _row(error: RerankdError) -> _Row:
+    return RATE_LIMITS[error.kind] if isinstance(error, RateLimited) else ERRORS[error]
 
 
 def _message(error: RerankdError, prefix: str) -> str:
@@ -62,6 +80,8 @@ def _message(error: RerankdError, prefix: str) -> str:
         return "No API-key provided." if error.missing else "Invalid API-key provided."
     if isinstance(error, NotJSON):
         return f"Required body invalid, please check the request body format. {error}"
+    if isinstance(error, Forbidden):
+        return f"Model access denied. {error}"
     if isinstance(error, BodyTooLarge):
         return f"Payload Too Large. {error}"
     if isinstance(error, MethodNotAllowed):
@@ -168,6 +188,7 @@ class NativeRerank(Dialect[NativeRequest]):
     body = NativeRequest
     reply_body = NativeReply
     error_body = NativeError
+    statuses = STATUSES
 
     def parse(self, body: NativeRequest) -> Call:
         parameters = body.parameters or NativeParameters()
@@ -185,8 +206,11 @@ class NativeRerank(Dialect[NativeRequest]):
         }
 
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
-        row = ERRORS[error]
-        return row.status, {"code": row.code, "message": _message(error, "input."), "request_id": request_id}
+        row = _row(error)
+        message = _message(error, "input.")
+        if isinstance(error, OutOfCredit):
+            message = f"Access denied, please make sure your account is in good standing. {message}"
+        return row.status, {"code": row.code, "message": message, "request_id": request_id}
 
 
 class CompatibleRequest(RequestBody):
@@ -241,6 +265,7 @@ class CompatibleReranks(Dialect[CompatibleRequest]):
     body = CompatibleRequest
     reply_body = CompatibleReply
     error_body = CompatibleError
+    statuses = STATUSES
 
     def __init__(self, settings: ServerSettings, *, documents_by_default: bool) -> None:
         super().__init__(settings)
@@ -266,9 +291,11 @@ class CompatibleReranks(Dialect[CompatibleRequest]):
         return reply
 
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
-        row = ERRORS[error]
+        row = _row(error)
         wrong_key = isinstance(error, Unauthorized) and not error.missing
         message = WRONG_KEY if wrong_key else _message(error, "")
+        if isinstance(error, OutOfCredit):
+            message = f"You exceeded your current quota, please check your plan and billing details. {message}"
         problems = error.problems if isinstance(error, InvalidRequest) else ()
         nested = {
             "message": message,
@@ -276,4 +303,5 @@ class CompatibleReranks(Dialect[CompatibleRequest]):
             "param": problems[0][0] or None if problems else None,
             "code": row.compatible_code,
         }
-        return row.status, {"error": nested, "code": row.code, "message": message, "request_id": request_id}
+        body = {"error": nested, "code": row.code, "message": message, "request_id": request_id}
+        return row.compatible_status or row.status, body

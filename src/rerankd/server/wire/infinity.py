@@ -14,10 +14,12 @@ from rerankd.errors import (
     BodyTimeout,
     BodyTooLarge,
     Busy,
+    Forbidden,
     InferenceError,
     InvalidRequest,
     MethodNotAllowed,
     NotJSON,
+    OutOfCredit,
     Problem,
     RateLimited,
     RerankdError,
@@ -47,6 +49,8 @@ ERRORS = ErrorTable(
         RerankdError: _Row(500, "internal_server_error"),
         InferenceError: _Row(500, "internal_server_error"),
         Unavailable: _Row(503, "service_unavailable"),
+        Forbidden: _Row(403, "forbidden"),
+        OutOfCredit: _Row(402, "payment_required"),
         Busy: _Row(429, "too_many_requests"),
         RateLimited: _Row(429, "too_many_requests"),
     }
@@ -124,7 +128,7 @@ class InfinityRerank(Dialect[RerankBody]):
     body = RerankBody
     reply_body = RerankReply
     error_body = InfinityError
-    statuses = (401, 408, 413, 422, 429, 500, 503)
+    statuses = (401, 402, 403, 408, 413, 422, 429, 500, 503)
     any_model = True
 
     def parse(self, body: RerankBody) -> Call:

@@ -14,10 +14,12 @@ from pydantic import BaseModel, Field, RootModel
 from rerankd.errors import (
     BodyTimeout,
     BodyTooLarge,
+    Forbidden,
     InvalidRequest,
     MethodNotAllowed,
     ModelNotFound,
     NotJSON,
+    OutOfCredit,
     Problem,
     PromptTooLong,
     RateLimited,
@@ -47,10 +49,17 @@ ERRORS = ErrorTable(
         BodyTimeout: _Row(408, "REQUEST_TIMEOUT"),
         MethodNotAllowed: _Row(405, "METHOD_NOT_ALLOWED"),
         ModelNotFound: _Row(400, "INPUT_MODEL_NOT_FOUND"),
-        RateLimited: _Row(429, "RATE_REQUEST_LIMIT_EXCEEDED"),
+        Forbidden: _Row(403, "AUTHZ_MODEL_ACCESS_DENIED"),
+        OutOfCredit: _Row(403, "AUTHZ_INSUFFICIENT_BALANCE"),
         Unavailable: _Row(503, "SERVICE_UNAVAILABLE"),
     }
 )
+
+RATE_LIMITS = {
+    "requests": _Row(429, "RATE_REQUEST_LIMIT_EXCEEDED"),
+    "tokens": _Row(429, "RATE_TOKEN_LIMIT_EXCEEDED"),
+    "concurrency": _Row(429, "RATE_CONCURRENCY_LIMIT_EXCEEDED"),
+}
 
 
 # The bodies, as the API's description shows them.
@@ -134,7 +143,7 @@ class Jina(Dialect[JinaBody]):
     body = JinaBody
     reply_body = JinaReply
     error_body = JinaError
-    statuses = (400, 401, 408, 413, 422, 429, 500, 503)
+    statuses = (400, 401, 403, 408, 413, 422, 429, 500, 503)
 
     def parse(self, body: JinaBody) -> Call:
         query = text_of(body.query, "query")
@@ -165,7 +174,7 @@ class Jina(Dialect[JinaBody]):
         request_id = _hex(request_id)
         if isinstance(error, Unauthorized):
             return 401, _refusal(error, request_id)
-        row = ERRORS[error]
+        row = RATE_LIMITS[error.kind] if isinstance(error, RateLimited) else ERRORS[error]
         if row.code:
             return row.status, {"detail": {"message": str(error), "request_id": request_id, "code": row.code}}
         assert isinstance(error, InvalidRequest)

@@ -12,9 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 from rerankd.errors import (
     BodyTimeout,
     BodyTooLarge,
+    Forbidden,
     InferenceError,
     InvalidRequest,
     MethodNotAllowed,
+    OutOfCredit,
     Problem,
     PromptTooLong,
     RateLimited,
@@ -42,6 +44,8 @@ ERRORS = ErrorTable(
         BodyTimeout: _Row(408, "invalid_request_error"),
         BodyTooLarge: _Row(413, "invalid_request_error"),
         Unauthorized: _Row(401, "authentication_error"),
+        Forbidden: _Row(403, "permission_error"),
+        OutOfCredit: _Row(402, "permission_error"),
         RateLimited: _Row(429, "unavailable_error"),
         Unavailable: _Row(503, "unavailable_error"),
     }
@@ -117,7 +121,7 @@ class LlamaCppRerank(Dialect[RerankBody]):
     body = RerankBody
     reply_body = Replies
     error_body = LlamaCppError
-    statuses = (400, 401, 408, 413, 429, 500, 503)
+    statuses = (400, 401, 402, 403, 408, 413, 429, 500, 503)
     any_model = True
 
     def parse(self, body: RerankBody) -> Call:

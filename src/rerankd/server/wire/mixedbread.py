@@ -13,9 +13,11 @@ from pydantic import BaseModel, Field
 
 from rerankd.errors import (
     BodyTimeout,
+    Forbidden,
     InvalidRequest,
     MethodNotAllowed,
     ModelNotFound,
+    OutOfCredit,
     Problem,
     RateLimited,
     RerankdError,
@@ -41,6 +43,8 @@ ERRORS = ErrorTable(
         MethodNotAllowed: _Row(405, "bad_request_error"),
         Unauthorized: _Row(401, "unauthorized_error"),
         ModelNotFound: _Row(404, "not_found_error"),
+        Forbidden: _Row(403, "forbidden_error"),
+        OutOfCredit: _Row(402, "payment_required_error"),
         RateLimited: _Row(429, "too_many_requests_error"),
         Unavailable: _Row(503, "server_error"),
     }
@@ -101,7 +105,7 @@ class Mixedbread(Dialect[MixedbreadBody]):
     body = MixedbreadBody
     reply_body = MixedbreadReply
     error_body = MixedbreadError
-    statuses = (401, 404, 408, 422, 429, 500, 503)
+    statuses = (401, 402, 403, 404, 408, 422, 429, 500, 503)
 
     def claims(self, value: Mapping[str, Any]) -> bool:
         return "input" in value

@@ -12,9 +12,11 @@ from pydantic import BaseModel, Field
 
 from rerankd.errors import (
     BodyTimeout,
+    Forbidden,
     InferenceError,
     InvalidRequest,
     MethodNotAllowed,
+    OutOfCredit,
     RateLimited,
     RerankdError,
     Unauthorized,
@@ -42,6 +44,8 @@ ERRORS = ErrorTable(
         BodyTimeout: _Row(408, "BadRequestError"),
         MethodNotAllowed: _Row(405, "BadRequestError"),
         Unauthorized: _Row(401, "Unauthorized"),
+        Forbidden: _Row(403, "ForbiddenError"),
+        OutOfCredit: _Row(402, "PaymentRequiredError"),
         RateLimited: _Row(429, "TooManyRequestsError"),
         Unavailable: _Row(503, "ServiceUnavailableError"),
     }
@@ -80,7 +84,7 @@ class SGLangRerank(Dialect[RerankBody]):
     body = RerankBody
     reply_body = list[Result]
     error_body = SGLangError
-    statuses = (400, 401, 408, 429, 500, 503)
+    statuses = (400, 401, 402, 403, 408, 429, 500, 503)
     any_model = True
 
     def parse(self, body: RerankBody) -> Call:

@@ -15,9 +15,11 @@ from rerankd.errors import (
     BodyTimeout,
     BodyTooLarge,
     Busy,
+    Forbidden,
     InvalidRequest,
     MethodNotAllowed,
     NotJSON,
+    OutOfCredit,
     PromptTooLong,
     RateLimited,
     RerankdError,
@@ -52,6 +54,8 @@ ERRORS = ErrorTable(
         BodyTooLarge: _Row(413, "Validation"),
         Unauthorized: _Row(401, ""),
         Unavailable: _Row(503, "Unhealthy"),
+        Forbidden: _Row(403, "Validation"),
+        OutOfCredit: _Row(402, "Validation"),
         Busy: _Row(429, "Overloaded"),
         RateLimited: _Row(429, "Overloaded"),
     }
@@ -131,7 +135,7 @@ class _TEI(Dialect[TEIBody]):
     """What both routes share: errors, and usage in headers."""
 
     error_body = TEIError
-    statuses = (400, 401, 408, 413, 422, 424, 429, 503)
+    statuses = (400, 401, 402, 403, 408, 413, 422, 424, 429, 503)
 
     def headers(self, answer: Answer) -> Mapping[str, str]:
         pairs = [score.encoded.pair for score in answer.ranking.scores if score.encoded]

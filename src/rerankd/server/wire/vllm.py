@@ -16,11 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from rerankd.config import ServerSettings
 from rerankd.errors import (
     BodyTimeout,
+    Forbidden,
     InferenceError,
     InvalidRequest,
     MethodNotAllowed,
     ModelNotFound,
     NotJSON,
+    OutOfCredit,
     Problem,
     PromptTooLong,
     RateLimited,
@@ -30,6 +32,7 @@ from rerankd.errors import (
     UnsupportedMedia,
 )
 from rerankd.server.wire.cohere import search_units
+from rerankd.server.wire.dashscope import RATE_LIMITS
 from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, RequestBody
 from rerankd.server.wire.documents import EchoedDocument, ObjectDocument, echo, texts_of
 from rerankd.server.wire.instruct import first_said
@@ -54,7 +57,9 @@ ERRORS = ErrorTable(
         MethodNotAllowed: _Row(405, "BadRequestError", "InvalidParameter"),
         Unauthorized: _Row(401, "Unauthorized", "InvalidApiKey"),
         ModelNotFound: _Row(404, "NotFoundError", "ModelNotFound"),
-        RateLimited: _Row(429, "Too Many Requests", "Throttling.RateQuota"),
+        Forbidden: _Row(403, "Forbidden", "Model.AccessDenied"),
+        OutOfCredit: _Row(402, "Payment Required", "Arrearage"),  # as Cohere and OpenRouter; no client tries it again
+        RateLimited: _Row(429, "Too Many Requests", "Throttling"),
         Unavailable: _Row(503, "Service Unavailable", "ServiceUnavailable"),
     }
 )
@@ -291,7 +296,8 @@ class Rerank(Dialect[RerankBody]):
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
         row, nested = _error(error)
         message = nested["message"]
-        flat = {"message": message, "detail": message, "code": row.code, "request_id": request_id, "id": request_id}
+        code = RATE_LIMITS[error.kind].code if isinstance(error, RateLimited) else row.code
+        flat = {"message": message, "detail": message, "code": code, "request_id": request_id, "id": request_id}
         return row.status, {"error": nested, **flat}
 
 

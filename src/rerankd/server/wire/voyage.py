@@ -13,9 +13,11 @@ from pydantic import BaseModel, Field
 
 from rerankd.errors import (
     BodyTimeout,
+    Forbidden,
     InvalidRequest,
     MethodNotAllowed,
     ModelNotFound,
+    OutOfCredit,
     PromptTooLong,
     RateLimited,
     RerankdError,
@@ -44,6 +46,8 @@ STATUS = ErrorTable(
         MethodNotAllowed: 405,
         Unauthorized: 401,
         ModelNotFound: 400,
+        Forbidden: 403,
+        OutOfCredit: 402,
         RateLimited: 429,
         Unavailable: 503,
     }
@@ -118,7 +122,7 @@ class SharedVoyage(Dialect[SharedVoyageBody]):
     body: type[SharedVoyageBody] = SharedVoyageBody
     reply_body = VoyageReply
     error_body = VoyageError
-    statuses = (400, 401, 408, 429, 500, 503)
+    statuses = (400, 401, 402, 403, 408, 429, 500, 503)
 
     def claims(self, value: Mapping[str, Any]) -> bool:
         return ("top_k" in value or "truncation" in value) and "top_n" not in value

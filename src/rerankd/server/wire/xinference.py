@@ -12,9 +12,11 @@ from pydantic import BaseModel, Field
 
 from rerankd.errors import (
     BodyTimeout,
+    Forbidden,
     InvalidRequest,
     MethodNotAllowed,
     ModelNotFound,
+    OutOfCredit,
     RateLimited,
     RerankdError,
     Unauthorized,
@@ -33,6 +35,8 @@ STATUS = ErrorTable(
         MethodNotAllowed: 405,
         Unauthorized: 401,
         ModelNotFound: 400,
+        Forbidden: 403,
+        OutOfCredit: 402,
         RateLimited: 429,
         Unavailable: 503,
     }
@@ -113,7 +117,7 @@ class Xinference(Dialect[XinferenceBody]):
     body = XinferenceBody
     reply_body = XinferenceReply
     error_body = XinferenceError
-    statuses = (400, 401, 408, 429, 500, 503)
+    statuses = (400, 401, 402, 403, 408, 429, 500, 503)
 
     def parse(self, body: XinferenceBody) -> Call:
         query = text_of(body.query, "query")

@@ -1,0 +1,33 @@
+"""Reads a settings file. Knows no setting."""
+
+from __future__ import annotations
+
+import tomllib
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from rerankd.errors import SettingsError
+
+
+def read_settings_file(path: Path) -> dict[str, Any]:
+    """A TOML file as it is written; its decimal numbers are exact.
+
+    Raises:
+        SettingsError: it cannot be read, or says nothing; names the file.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
+    except (OSError, ValueError, ArithmeticError) as error:
+        raise SettingsError(f"{path} cannot be read: {_reason(error)}.") from None
+    if not values:  # as it is for a moment when an editor writes in place
+        raise SettingsError(f"{path} says nothing.")
+    return values
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is not UTF-8 (byte {error.start})"
+    return "a number in it is too large" if isinstance(error, ArithmeticError) else str(error)

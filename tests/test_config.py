@@ -1,0 +1,178 @@
+"""Where a setting comes from, which place wins, and what is said when it cannot be."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rerankd.cli.options import add_settings, settings_from
+from rerankd.config import DatabaseSettings, ModelSettings, ServerSettings, read_settings
+from rerankd.errors import SettingsError
+from rerankd.rates import Rate, RateFile
+
+
+def in_file(folder: Path, text: str) -> Path:
+    path = folder / "rerankd.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refusal(options: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> str:
+    """What is said when the settings are read, or checked at the start."""
+    with pytest.raises(SettingsError) as raised:
+        read_settings(ServerSettings, options, environment or {}).check_exposure()
+    return str(raised.value)
+
+
+# Which place wins.
+
+
+def test_option_over_environment_over_file_over_default(tmp_path: Path) -> None:
+    path = in_file(tmp_path, "max_queue = 1\nmax_documents = 1\nport = 1\nstrict = true\n")
+    environment = {"RERANKD_MAX_QUEUE": "2", "RERANKD_MAX_DOCUMENTS": "2"}
+    settings = read_settings(ServerSettings, {"config": path, "max_queue": 3}, environment)
+    assert (settings.max_queue, settings.max_documents, settings.port, settings.max_body_mb) == (3, 2, 1, 64)
+    assert settings.strict
+
+
+def test_the_file_may_be_named_by_the_environment_and_an_option_names_another(tmp_path: Path) -> None:
+    path = in_file(tmp_path, "port = 1")
+    other = tmp_path / "other.toml"
+    other.write_text("port = 2")
+    environment = {"RERANKD_CONFIG": str(path)}
+    assert read_settings(ServerSettings, {}, environment).port == 1
+    assert read_settings(ServerSettings, {"config": str(other)}, environment).port == 2
+
+
+def test_every_setting_of_a_file_is_read(tmp_path: Path) -> None:
+    path = in_file(
+        tmp_path,
+        'model = "embedded"\nalias = ["a", "b"]\naccounts = true\nsign_up = "invite"\nredis = "redis://localhost/1"\n'
+        'database = "sqlite:///x.db"\nrequests_per_minute = 60\ntokens_per_minute = 1_000_000\nconcurrency = 4\n'
+        '[rates."qwen3-rerank"]\ninput_price = 0.02\n',
+    )
+    settings = read_settings(ServerSettings, {"config": path}, {})
+    assert settings.model == "embedded" and settings.alias == ("a", "b")
+    assert settings.accounts and settings.sign_up == "invite"
+    assert (settings.redis, settings.database) == ("redis://localhost/1", "sqlite:///x.db")
+    assert (settings.requests_per_minute, settings.tokens_per_minute, settings.concurrency) == (60, 1_000_000, 4)
+
+
+def test_a_command_takes_from_the_file_what_is_its_own(tmp_path: Path) -> None:
+    path = in_file(tmp_path, 'model = "embedded"\ndatabase = "sqlite:///x.db"\nport = 1\n')
+    assert read_settings(ModelSettings, {"config": path}, {"RERANKD_PORT": "2"}).model == "embedded"
+    assert read_settings(DatabaseSettings, {"config": path}, {}).database == "sqlite:///x.db"
+
+
+def test_every_setting_is_an_option_and_its_help_prints() -> None:
+    parser = argparse.ArgumentParser()
+    add_settings(parser, ServerSettings)
+    text = parser.format_help()
+    for name in ServerSettings.model_fields:
+        assert f"--{name.replace('_', '-')}" in text
+
+
+def test_a_command_line_with_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RERANKD_TOKENS_PER_MINUTE", "7")
+    path = in_file(tmp_path, 'sign_up = "open"\naccounts = true\n')
+    parser = argparse.ArgumentParser()
+    add_settings(parser, ServerSettings)
+    settings = settings_from(parser.parse_args(["--config", str(path), "--sign-up", "invite"]), ServerSettings)
+    assert (settings.config, settings.sign_up, settings.accounts, settings.tokens_per_minute) == (
+        path,
+        "invite",
+        True,
+        7,
+    )
+
+
+def test_accounts_are_kept_in_the_users_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    assert ServerSettings().database == "sqlite:////data/rerankd/rerankd.db"
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.setenv("HOME", "/home/x")
+    assert DatabaseSettings().database == "sqlite:////home/x/.local/share/rerankd/rerankd.db"
+
+
+# What cannot be.
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("port = \nhost = 1", "line 1"),
+        ("max-queue = 1", "unknown setting max-queue"),
+        ("max_que = 1", "unknown setting max_que"),
+        ("[server]\nport = 1", "unknown setting server"),
+        ('config = "other.toml"', "unknown setting config"),
+        ("port = 70000", "port ("),
+        ('max_queue = "many"', "max_queue ("),
+        ('sign_up = "everybody"', "sign_up ("),
+        ("tokens_per_minute = 0", "tokens_per_minute ("),
+        ("concurrency = 0.5", "concurrency ("),
+        ('redis = "localhost:6379"', "redis ("),
+        ("alias = [1]", "alias.0 ("),
+    ],
+)
+def test_a_mistake_in_the_file_is_named_with_the_file(text: str, told: str, tmp_path: Path) -> None:
+    path = in_file(tmp_path, text)
+    message = refusal({"config": path})
+    assert told in message and str(path) in message
+
+
+def test_a_mistake_is_named_where_it_was_made(tmp_path: Path) -> None:
+    path = in_file(tmp_path, "max_queue = 0\n")
+    assert "max_queue (--max-queue)" in refusal({"config": path, "max_queue": "x"})
+    assert "max_queue (RERANKD_MAX_QUEUE)" in refusal({"config": path}, {"RERANKD_MAX_QUEUE": "x"})
+    assert f"max_queue ({path})" in refusal({"config": path})
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    assert str(tmp_path / "no.toml") in refusal({"config": tmp_path / "no.toml"})
+    assert str(tmp_path) in refusal({"config": tmp_path})  # a folder
+
+
+def test_no_secret_is_told(tmp_path: Path) -> None:
+    path = in_file(
+        tmp_path, 'redis = "hunter2@localhost"\napi_key = "hunter2"\ndatabase = "postgresql://u:hunter2@h/d"'
+    )
+    assert "hunter2" not in refusal({"config": path})
+    path = in_file(tmp_path, 'redis = "redis://:hunter2@localhost"\ndatabase = "postgresql://u:hunter2@h/d"\n')
+    assert "hunter2" not in repr(read_settings(ServerSettings, {"config": path, "api_key": "hunter2"}, {}))
+
+
+# Who may call.
+
+
+def test_accounts_are_keys() -> None:
+    read_settings(ServerSettings, {"host": "0.0.0.0", "accounts": True}, {}).check_exposure()
+    message = refusal({"host": "0.0.0.0"})
+    assert "--accounts" in message and "--api-key" in message and "--no-auth" in message
+
+
+@pytest.mark.parametrize(
+    ("options", "to_drop"), [({"api_key": "x"}, "RERANKD_API_KEY"), ({"no_auth": True}, "--no-auth")]
+)
+def test_accounts_exclude_other_ways_in(options: Mapping[str, Any], to_drop: str) -> None:
+    message = refusal({"accounts": True, **options})
+    assert "--accounts" in message and to_drop in message
+
+
+def test_signing_up_needs_accounts() -> None:
+    assert "--accounts" in refusal({"sign_up": "open"})
+
+
+def test_the_documented_file_is_one(tmp_path: Path) -> None:
+    document = (Path(__file__).parent.parent / "docs" / "settings.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"```toml\n(.*?)```", document, re.DOTALL)
+    path = in_file(tmp_path, block)
+    read_settings(ServerSettings, {"config": path}, {}).check_exposure()
+    [rate] = RateFile(path).current().rates
+    named = set(re.findall(r"`(\w+)`", document.partition("| key |")[2].partition("\n\n")[0]))
+    assert named == set(Rate.model_fields) - {"model"}
+    assert rate.cost(1_000_000) == 20_000

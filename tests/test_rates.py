@@ -1,0 +1,193 @@
+"""The rate card: exact costs, and a file that may change at any time."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from rerankd.errors import SettingsError
+from rerankd.rates import MICRO, Rate, RateCard, RateFile
+from rerankd.types import CallLimits
+
+PRICES = st.decimals(min_value=0, max_value=MICRO, places=12)
+TOKENS = st.integers(0, 10**15)
+
+
+def card(price: str, model: str = "qwen3-rerank") -> str:
+    return f'[rates."{model}"]\ninput_price = {price}\n'
+
+
+# What a call costs.
+
+
+@pytest.mark.parametrize(
+    ("price", "tokens", "micro"),
+    [
+        ("0.02", 1_000_000, 20_000),  # 0.02 USD
+        ("0.02", 50, 1),
+        ("0.02", 51, 2),
+        ("0.02", 1, 1),
+        ("0.02", 0, 0),
+        ("0", 10**9, 0),
+        ("0.1", 30, 3),  # the float next to 0.1 is more than 0.1
+        ("2.5", 3, 8),
+        ("0.000000000001", 1, 1),
+        ("0.000000000001", 10**12 + 1, 2),
+        ("999999.999999999999", 10**15 - 1, 10**21 - 1_000_999),  # more digits than Decimal multiplies
+    ],
+)
+def test_a_cost_is_exact_and_rounded_up(price: str, tokens: int, micro: int) -> None:
+    assert Rate(model="m", input_price=Decimal(price)).cost(tokens) == micro
+
+
+@given(PRICES, TOKENS)
+def test_a_cost_is_the_least_whole_number_that_pays(price: Decimal, tokens: int) -> None:
+    assert Rate(model="m", input_price=price).cost(tokens) == math.ceil(Fraction(price) * tokens)
+
+
+@given(PRICES, TOKENS, TOKENS)
+def test_more_tokens_never_cost_less_and_splitting_never_saves(price: Decimal, some: int, more: int) -> None:
+    rate = Rate(model="m", input_price=price)
+    assert rate.cost(some) <= rate.cost(some + more) <= rate.cost(some) + rate.cost(more)
+
+
+@pytest.mark.parametrize("price", ["NaN", "Infinity", "-0.01", "1000001", "1e-13"])
+def test_a_price_that_cannot_be_is_refused(price: str) -> None:
+    with pytest.raises(ValidationError):
+        Rate(model="m", input_price=Decimal(price))
+
+
+# The card.
+
+
+def test_the_first_name_on_the_card_counts_and_others_are_free() -> None:
+    rates = [Rate(model="a", input_price=Decimal(1)), Rate(model="b", input_price=Decimal(2), tokens_per_minute=7)]
+    whole = RateCard(rates)
+    assert whole.of(["x", "b", "a"]) is whole.rates[1]
+    assert whole.of(["x", "b"]).limits == CallLimits(tokens_per_minute=7)
+    assert whole.of(["x", "y"]) == Rate(model="x")
+    assert whole.of(["x"]).cost(10**9) == 0
+
+
+def test_all_rates_have_one_currency() -> None:
+    assert RateCard().currency == "USD"
+    euros = RateCard([Rate(model="a", currency="EUR"), Rate(model="b", currency="EUR")])
+    assert euros.currency == euros.of(["x"]).currency == "EUR"
+    with pytest.raises(SettingsError, match="EUR and USD"):
+        RateCard([Rate(model="a", currency="EUR"), Rate(model="b")])
+
+
+# The file.
+
+
+def test_a_card_is_read_with_exact_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "rerankd.toml"
+    path.write_text(
+        'port = 1\n[rates."Qwen/Qwen3-Reranker-0.6B"]\ninput_price = 0.1\nfree_tokens = 1_000_000\nfree_days = 90\n'
+        'context = 32768\nlanguages = "100+"\nrequests_per_minute = 60\ntokens_per_minute = 1000\nconcurrency = 4\n'
+        '[rates.other]\ninput_price = "0.30000000001"\n',
+        encoding="utf-8",
+    )
+    first, second = RateFile(path).current().rates
+    assert first.model == "Qwen/Qwen3-Reranker-0.6B" and first.input_price == Decimal("0.1")
+    assert (first.free_tokens, first.free_days, first.context, first.languages) == (1_000_000, 90, 32768, "100+")
+    assert first.limits == CallLimits(60, 1000, 4)
+    assert second.input_price == Decimal("0.30000000001") and second.limits == CallLimits()
+
+
+def test_without_a_file_everything_is_free() -> None:
+    assert RateFile(None).current().rates == ()
+
+
+BROKEN = {
+    "not TOML": ("[rates", "rerankd.toml"),
+    "empty": ("", "says nothing"),
+    "a misspelt key": ('[rates."q"]\ninput_prise = 1', "rates.q.input_prise"),
+    "a negative price": ('[rates."q"]\ninput_price = -1', "rates.q.input_price"),
+    "no number": ('[rates."q"]\ninput_price = "cheap"', "rates.q.input_price"),
+    "NaN": ('[rates."q"]\ninput_price = nan', "rates.q.input_price"),
+    "a number without end": ('[rates."q"]\ninput_price = 1e99999999999999999999', "too large"),
+    "no currency": ('[rates."q"]\ncurrency = "dollars"', "rates.q.currency"),
+    "two currencies": ('[rates."q"]\ncurrency = "EUR"\n[rates."r"]\n', "EUR and USD"),
+    "a name inside": ('[rates."q"]\nmodel = "r"', "rates.q.model"),
+    "no section": ("[rates]\ninput_price = 1", "rates.input_price"),
+    "no table": ("rates = 1", "rates: must be sections"),
+}
+
+
+@pytest.mark.parametrize(("text", "told"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_file_at_start_is_named_with_its_key(text: str, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "rerankd.toml"
+    path.write_text(text)
+    with pytest.raises(SettingsError) as raised:
+        RateFile(path)
+    assert str(path) in str(raised.value) and told in str(raised.value)
+
+
+def test_a_missing_file_or_one_in_another_encoding_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"nowhere\.toml cannot be read"):
+        RateFile(tmp_path / "nowhere.toml")
+    path = tmp_path / "latin.toml"
+    path.write_bytes("# käse\n".encode("latin-1"))
+    with pytest.raises(SettingsError, match="not UTF-8"):
+        RateFile(path)
+
+
+def price(file: RateFile) -> Decimal:
+    return file.current().of(["qwen3-rerank"]).input_price
+
+
+def test_a_changed_file_is_seen_by_the_next_call(tmp_path: Path) -> None:
+    path = tmp_path / "rerankd.toml"
+    path.write_text(card("1"))
+    file = RateFile(path)
+    before = file.current()
+    assert file.current() is before
+    path.write_text(card("2"))
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))  # however coarse the file system's clock is
+    assert price(file) == 2
+    assert before.of(["qwen3-rerank"]).input_price == 1  # a card that somebody holds never changes
+
+
+def test_a_change_of_size_or_file_is_seen_when_the_time_is_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "rerankd.toml"
+    path.write_text(card("1"))
+    time = path.stat().st_mtime_ns
+    os.utime(path, ns=(time, time))
+    file = RateFile(path)
+    path.write_text(card("1.5"))
+    os.utime(path, ns=(time, time))
+    assert price(file) == Decimal("1.5")
+    other = tmp_path / "other"
+    other.write_text(card("2.5"))
+    os.utime(other, ns=(time, time))
+    other.replace(path)
+    assert price(file) == Decimal("2.5")
+
+
+@pytest.mark.parametrize("text", ["[rates", "", '[rates."qwen3-rerank"]\ninput_price = -1', None])
+def test_a_file_that_breaks_leaves_the_last_good_card(
+    text: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "rerankd.toml"
+    path.write_text(card("1"))
+    file = RateFile(path)
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    with caplog.at_level(logging.INFO, "rerankd"):
+        assert [price(file) for _ in range(3)] == [1, 1, 1]
+    [record] = caplog.records
+    assert record.levelno == logging.ERROR and str(path) in record.getMessage()
+    path.write_text(card("3"))
+    os.utime(path, ns=(0, 1))
+    assert price(file) == 3
