@@ -18,7 +18,9 @@ import pytest
 import torch
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM, Qwen3ForSequenceClassification
 
+from postgres import new_postgres, postgres_server  # noqa: F401  fixtures
 from qwen_tokenizer import tokenizer_folder as build_tokenizer_folder
+from stores import database_url, store  # noqa: F401  fixtures
 
 torch.set_num_threads(1)  # small models: more threads than cores would only wait for each other
 

@@ -1,0 +1,72 @@
+"""What people type into forms and commands, as the values that are stored."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from decimal import Decimal
+
+from rerankd.errors import InvalidRequest
+from rerankd.rates import MICRO
+from rerankd.types import CallLimits
+
+MAX_AMOUNT = 10**9 * MICRO
+MAX_LIMIT = 2**31 - 1
+
+
+def read_email(text: str) -> str:
+    """An e-mail address, in lower case.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    email = text.strip().lower()
+    if len(email) > 254 or not re.fullmatch(r"[^@\s]+@[^@\s]+", email) or not email.isprintable():
+        raise _invalid("email", "not an e-mail address")
+    return email
+
+
+def read_name(text: str, max_length: int) -> str:
+    """A name of one line.
+
+    Raises:
+        InvalidRequest: empty, too long, or with control characters.
+    """
+    name = text.strip()
+    if not 1 <= len(name) <= max_length or not name.isprintable():
+        raise _invalid("name", f"must have from 1 to {max_length} printable characters")
+    return name
+
+
+def read_amount(text: str) -> int:
+    """An amount of money such as `25.00`, in millionths.
+
+    Raises:
+        InvalidRequest: not such a number, finer than a millionth, or a thousand million or more.
+    """
+    if not re.fullmatch(r"[+-]?[0-9]{1,9}(\.[0-9]{1,6})?", text.strip()):
+        raise _invalid("amount", "must be a number such as 25.00, with at most nine digits before the point and six after")
+    return int(Decimal(text.strip()) * MICRO)
+
+
+def show_amount(micro: int) -> str:
+    """Millionths as a decimal number, with two to six places."""
+    whole, rest = divmod(abs(micro), MICRO)
+    return f"{'-' if micro < 0 else ''}{whole}.{f'{rest:06}'.rstrip('0').ljust(2, '0')}"
+
+
+def check_limits(limits: CallLimits) -> dict[str, int | None]:
+    """The limits by name.
+
+    Raises:
+        InvalidRequest: one is less than 1, or huge.
+    """
+    values = asdict(limits)
+    for name, value in values.items():
+        if value is not None and not 1 <= value <= MAX_LIMIT:
+            raise _invalid(name, f"must be from 1 to {MAX_LIMIT}")
+    return values
+
+
+def _invalid(field: str, message: str) -> InvalidRequest:
+    return InvalidRequest(f"{field}: {message}.", [(field, message)])

@@ -1,0 +1,187 @@
+"""API keys: who a caller is and what it may use."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import RowMapping, bindparam, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from rerankd.accounts.database import Database
+from rerankd.accounts.fields import check_limits, read_name
+from rerankd.accounts.schema import LIMITS, NO_LIMITS, accounts, keys, limits_of
+from rerankd.errors import InvalidRequest
+from rerankd.types import CallLimits
+
+PREFIX = "rk-"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key without its secret. hint: its first and last characters. models: empty = all. last_used: to the minute."""
+
+    id: int
+    account_id: int
+    name: str
+    hint: str
+    created: datetime
+    expires: datetime | None
+    revoked: datetime | None
+    models: tuple[str, ...]
+    limits: CallLimits
+    last_used: datetime | None
+
+    def is_usable(self, now: datetime) -> bool:
+        """Whether it is neither revoked nor expired; its account may be disabled all the same."""
+        return self.revoked is None and (self.expires is None or self.expires > now)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose key a call came with, as it was when the call came.
+
+    models: that the key may use, empty = all. available: in millionths, what the account can still spend.
+    """
+
+    account_id: int
+    key_id: int
+    key_name: str
+    models: tuple[str, ...]
+    key_limits: CallLimits
+    account_limits: CallLimits
+    available: int
+    account_created: datetime
+    key_last_used: datetime | None
+
+
+_FIND = (
+    select(
+        keys.c.account_id,
+        keys.c.id,
+        keys.c.name,
+        keys.c.models,
+        *(keys.c[name].label(f"key_{name}") for name in LIMITS),
+        *(accounts.c[name].label(f"account_{name}") for name in LIMITS),
+        (accounts.c.balance - accounts.c.reserved).label("available"),
+        accounts.c.created,
+        keys.c.last_used,
+    )
+    .join_from(keys, accounts)
+    .where(
+        keys.c.hash == bindparam("hash"),
+        keys.c.revoked.is_(None),
+        or_(keys.c.expires.is_(None), keys.c.expires > bindparam("now")),
+        accounts.c.disabled.is_(False),
+    )
+)
+
+
+class Keys:
+    """The keys of one database. Each method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(
+        self,
+        account_id: int,
+        name: str,
+        expires: datetime | None = None,
+        models: Sequence[str] = (),
+        limits: CallLimits = NO_LIMITS,
+    ) -> tuple[Key, str]:
+        """A new key and its secret, which is not kept and cannot be had again.
+
+        Raises:
+            InvalidRequest: no such account, or a bad name, limit or time of expiry.
+        """
+        now = datetime.now(UTC)
+        if expires is not None and expires <= now:
+            raise InvalidRequest("The key would expire at once.", [("expires", "is in the past")])
+        secret = PREFIX + secrets.token_urlsafe(32)
+        values = {
+            "account_id": account_id,
+            "name": read_name(name, 100),
+            "hash": _hash(secret),
+            "hint": f"{secret[:7]}…{secret[-4:]}",
+            "created": now,
+            "expires": expires,
+            "models": [read_name(model, 300) for model in models],
+            **check_limits(limits),
+        }
+        try:
+            with self._database.transaction() as connection:
+                row = connection.execute(insert(keys).returning(*keys.c), values).one()
+        except IntegrityError:
+            raise InvalidRequest(f"There is no account {account_id}.") from None
+        return _key(row._mapping), secret
+
+    def find(self, secret: str) -> Caller | None:
+        """Whose key this is; None if it is nobody's, revoked, expired, or of a disabled account."""
+        with self._database.read() as connection:
+            row = connection.execute(_FIND, {"hash": _hash(secret), "now": datetime.now(UTC)}).first()
+        if row is None:
+            return None
+        account_id, key_id, name, models, *limits, available, created, last_used = row
+        return Caller(
+            account_id,
+            key_id,
+            name,
+            tuple(models),
+            CallLimits(*limits[:3]),
+            CallLimits(*limits[3:]),
+            available,
+            created,
+            last_used,
+        )
+
+    def revoke(self, key_id: int, account_id: int | None = None) -> None:
+        """From now on it is nobody's. Revoking it again changes nothing.
+
+        Args:
+            account_id: whose key it must be; None: whosoever.
+
+        Raises:
+            InvalidRequest: there is no such key.
+        """
+        whose = keys.c.id == key_id if account_id is None else (keys.c.id == key_id) & (keys.c.account_id == account_id)
+        with self._database.transaction() as connection:
+            if connection.execute(select(keys.c.id).where(whose)).first() is None:
+                raise InvalidRequest(f"There is no key {key_id}.")
+            still = keys.c.revoked.is_(None)
+            connection.execute(update(keys).where(whose, still).values(revoked=datetime.now(UTC)))
+
+    def of_account(self, account_id: int) -> list[Key]:
+        """The newest first, revoked ones too."""
+        query = select(keys).where(keys.c.account_id == account_id)
+        with self._database.read() as connection:
+            return [_key(row._mapping) for row in connection.execute(query.order_by(keys.c.id.desc()))]
+
+    def all(self) -> list[Key]:
+        """Of all accounts, the newest first, revoked ones too."""
+        with self._database.read() as connection:
+            return [_key(row._mapping) for row in connection.execute(select(keys).order_by(keys.c.id.desc()))]
+
+
+def _key(row: RowMapping) -> Key:
+    return Key(
+        id=row["id"],
+        account_id=row["account_id"],
+        name=row["name"],
+        hint=row["hint"],
+        created=row["created"],
+        expires=row["expires"],
+        revoked=row["revoked"],
+        models=tuple(row["models"]),
+        limits=limits_of(row),
+        last_used=row["last_used"],
+    )
+
+
+def _hash(secret: str) -> bytes:
+    # A fast hash: nobody can guess 256 random bits, however fast.
+    return hashlib.sha256(secret.encode()).digest()

@@ -1,0 +1,181 @@
+"""The tables. Money is in whole millionths of the rate card's currency, time is UTC."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    RowMapping,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+from rerankd.types import CallLimits
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+NO_LIMITS = CallLimits()
+LIMITS = tuple(field.name for field in fields(CallLimits))
+
+
+class Time(TypeDecorator[datetime]):
+    """An aware datetime, stored as whole microseconds since 1970: the same, and as exact, on every database."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        return None if value is None else (value - EPOCH) // MICROSECOND
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        return None if value is None else EPOCH + timedelta(microseconds=value)
+
+
+# SQLite numbers rows by itself only where the type is INTEGER, which holds 64 bits there.
+Id = BigInteger().with_variant(Integer, "sqlite")
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+        "uq": "%(table_name)s_%(column_0_name)s_key",
+        "ix": "%(table_name)s_%(column_0_N_name)s_index",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+    }
+)
+
+
+def _limits() -> tuple[Column[int], ...]:
+    return tuple(Column(name, Integer) for name in LIMITS)
+
+
+def _account(**options: Any) -> Column[int]:
+    return Column("account_id", ForeignKey("accounts.id"), nullable=False, **options)
+
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("email", String(254), nullable=False, unique=True),  # in lower case
+    Column("name", String(200), nullable=False),
+    Column("role", String(20), nullable=False),
+    Column("password", String(200)),  # argon2id; null: nobody can sign in
+    Column("created", Time, nullable=False),
+    Column("disabled", Boolean, nullable=False, default=False),
+    Column("balance", BigInteger, nullable=False, default=0),  # the sum of the account's entries
+    Column("reserved", BigInteger, nullable=False, default=0),  # what its running calls may cost
+    *_limits(),
+    CheckConstraint("role IN ('admin', 'user')", "role"),
+    CheckConstraint("reserved >= 0", "reserved"),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("hash", LargeBinary(32), primary_key=True),  # SHA-256 of the token
+    _account(index=True),
+    Column("csrf", String(64), nullable=False),
+    Column("expires", Time, nullable=False, index=True),
+)
+
+invites = Table(
+    "invites",
+    metadata,
+    Column("hash", LargeBinary(32), primary_key=True),  # SHA-256 of the token
+    Column("email", String(254)),  # the only one that may use it; null: anybody
+    Column("created_by", ForeignKey("accounts.id"), nullable=False),
+    Column("created", Time, nullable=False),
+    Column("expires", Time, nullable=False),
+    Column("used_by", ForeignKey("accounts.id")),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", Id, primary_key=True),
+    _account(index=True),
+    Column("name", String(100), nullable=False),
+    Column("hash", LargeBinary(32), nullable=False, unique=True),  # SHA-256 of the secret
+    Column("hint", String(20), nullable=False),
+    Column("created", Time, nullable=False),
+    Column("expires", Time),
+    Column("revoked", Time),
+    Column("models", JSON, nullable=False),  # a list of names; empty: all
+    *_limits(),
+    Column("last_used", Time),  # to the minute
+)
+
+quotas = Table(  # free tokens
+    "quotas",
+    metadata,
+    _account(primary_key=True),
+    Column("model", String(300), primary_key=True),  # as the rate card names it
+    Column("used", BigInteger, nullable=False, default=0),
+    Column("reserved", BigInteger, nullable=False, default=0),
+    CheckConstraint("reserved >= 0", "reserved"),
+)
+
+reservations = Table(  # calls that run
+    "reservations",
+    metadata,
+    Column("id", String(32), primary_key=True),  # random: one that expired must not be taken for a later one
+    _account(index=True),
+    Column("key_id", ForeignKey("keys.id"), nullable=False),
+    Column("holder", String(32), nullable=False, index=True),  # the process that runs the call
+    Column("model", String(300), nullable=False),
+    Column("cost", BigInteger, nullable=False),
+    Column("free_tokens", BigInteger, nullable=False),
+    Column("expires", Time, nullable=False, index=True),
+)
+
+entries = Table(  # triggers refuse to change or delete any
+    "entries",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("account_id", ForeignKey("accounts.id"), nullable=False),
+    Column("kind", String(20), nullable=False),
+    Column("amount", BigInteger, nullable=False),  # added to the balance: negative for a charge
+    Column("balance_after", BigInteger, nullable=False),
+    Column("time", Time, nullable=False, index=True),
+    Column("note", Text),
+    Column("made_by", ForeignKey("accounts.id")),  # who gave the credit; null: whoever runs the server
+    # Of a charge:
+    Column("key_id", ForeignKey("keys.id")),
+    Column("model", String(300)),  # as the rate card names it
+    Column("dialect", String(50)),
+    Column("request_id", Text),
+    Column("tokens", BigInteger, nullable=False, default=0),
+    Column("free_tokens", BigInteger, nullable=False, default=0),
+    Column("billed_tokens", BigInteger, nullable=False, default=0),
+    Column("price", String(40)),  # for 1M tokens, exact
+    Column("currency", String(3)),
+    Column("idempotency_key", LargeBinary(32)),
+    Column("occurrence", Integer),  # how often this key was charged before, each time a day or more later
+    CheckConstraint("kind IN ('charge', 'credit')", "kind"),
+    UniqueConstraint("idempotency_key", "occurrence"),
+    Index(None, "account_id", "time"),
+)
+
+
+def limits_of(row: RowMapping) -> CallLimits:
+    """From a row that has the columns of `_limits`."""
+    return CallLimits(*(row[name] for name in LIMITS))

@@ -1,0 +1,31 @@
+"""Everything that is kept about callers, over one database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rerankd.accounts.database import Database
+from rerankd.accounts.keys import Keys
+from rerankd.accounts.ledger import Ledger
+from rerankd.accounts.people import People
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The parts of one database. They share nothing else."""
+
+    database: Database
+    people: People
+    keys: Keys
+    ledger: Ledger
+
+
+def open_store(url: str) -> Store:
+    """The accounts in a database, which is made, or brought up to date, first.
+
+    Raises:
+        SettingsError: it cannot be reached, used or made.
+    """
+    database = Database(url)
+    database.upgrade()
+    return Store(database, People(database), Keys(database), Ledger(database))

@@ -1,0 +1,49 @@
+"""What tests/postgres.py and tests/redis_server.py share: a daemon of a Debian package, run for the tests only."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+def require(program: str, package: str, *folders: str) -> str:
+    """Its path. Where it is missing, tests are skipped; but on CI, nothing may be."""
+    path = shutil.which(program, path=os.pathsep.join([*folders, os.environ.get("PATH", "")]))
+    if path is None:
+        reason = f"needs {program}: apt-get install {package}"
+        pytest.fail(reason) if "CI" in os.environ else pytest.skip(reason)
+    return path
+
+
+def free_port() -> int:
+    """One on the loopback interface that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(command: Sequence[str], ready: Callable[[], bool], log: Path, user: str | None = None) -> Iterator[None]:
+    """Runs a program until the block ends; it is ready when the block begins."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, user=user, cwd=log.parent)
+    try:
+        deadline = time.monotonic() + 60
+        while not ready():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"{command[0]} did not start:\n{log.read_text()}")
+            time.sleep(0.05)
+        yield
+    finally:
+        process.send_signal(signal.SIGINT)  # PostgreSQL would wait for its clients after a SIGTERM
+        process.wait(60)
