@@ -21,18 +21,25 @@ ARROWS = {
     "types": set(),
     "errors": set(),
     "version": set(),
-    "config": set(),
+    "settings_file": set(),
+    "config": {"settings_file"},
+    "rates": {"settings_file"},
+    "accounts": {"rates"},
     "engine": set(),
     "rerank": set(),
     "selftest": {"rerank"},
     "compare": {"rerank"},
     "startup": {"engine", "selftest"},
     "reranker": {"engine", "rerank", "startup"},
-    "server": {"config", "rerank"},
+    "server": {"accounts", "config", "rates", "rerank", "web"},
+    "web": {"accounts", "config", "rates"},
     "client": set(),
     "integrations": {"client", "reranker"},
     "bench": {"engine", "client"},
-    "cli": {"config", "engine", "rerank", "selftest", "compare", "startup", "reranker", "server", "client", "bench"},
+    "cli": {
+        *("config", "rates", "accounts", "engine", "rerank", "selftest", "compare", "startup", "reranker", "server"),
+        *("client", "bench"),
+    },
 }
 OPEN_TO_ALL = {"types", "errors", "version"}
 
@@ -43,16 +50,27 @@ CONFINED = {
     "safetensors": {"engine", "bench"},
     "sentence_transformers": {"engine", "bench"},
     "transformers": {"engine", "bench"},
-    "fastapi": {"server"},
-    "starlette": {"server"},
+    "fastapi": {"server", "web"},
+    "starlette": {"server", "web"},
+    "prometheus_client": {"server"},
     "uvicorn": {"cli"},
-    "pydantic": {"config", "server"},
+    "pydantic": {"config", "rates", "server"},
+    "limits": {"accounts"},
+    "redis": {"accounts"},
+    "sqlalchemy": {"accounts"},
+    "alembic": {"accounts"},
+    "argon2": {"accounts"},
+    "psycopg": {"accounts"},
     "httpx": {"client"},
     "langchain_core": {"integrations"},
     "llama_index": {"integrations"},
     "haystack": {"integrations"},
     "rich": {"cli"},
+    "jinja2": {"web"},
 }
+
+# Of its part, only this file may import it.
+ONE_FILE = {"argon2": "accounts/people.py", "limits": "accounts/limits.py", "redis": "accounts/limits.py"}
 
 FILES = sorted(SOURCE.rglob("*.py"))
 
@@ -82,6 +100,7 @@ def test_imports_follow_the_arrows(path: Path) -> None:
             assert target == part or target in ARROWS[part] | OPEN_TO_ALL, f"{part} must not import {module}"
         elif top in CONFINED:
             assert part in CONFINED[top], f"{part} must not import {top}"
+            assert top not in ONE_FILE or path == SOURCE / ONE_FILE[top], f"only {ONE_FILE[top]} may import {top}"
 
 
 def test_domain_types_need_the_standard_library_only() -> None:
@@ -101,6 +120,11 @@ def test_a_request_never_imports_a_dialect_outside_wire() -> None:
 
 def test_importing_the_package_is_light() -> None:
     code = "import sys, rerankd; print({'torch', 'fastapi', 'pydantic', 'httpx'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+def test_limits_without_accounts_need_no_database() -> None:
+    code = "import sys, rerankd.accounts.limits; print({'sqlalchemy', 'alembic', 'argon2'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 
 

@@ -166,6 +166,31 @@ def test_a_malformed_variable_is_named(variable: str, value: str) -> None:
     assert variable.removeprefix("RERANKD_").lower() in told
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("max_que = 1", "unknown setting max_que"),
+        ("max_queue = 0", "max_queue"),
+        ('[rates."qwen3-rerank"]\ninput_price = "cheap"', "rates.qwen3-rerank.input_price"),
+        ("", "says nothing"),
+    ],
+)
+def test_a_mistake_in_the_settings_file_stops_the_start(text: str, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "rerankd.toml"
+    path.write_text(text)
+    for message in (
+        refusal("--model", "embedded", "--config", str(path)),
+        refusal("--model", "embedded", env={"RERANKD_CONFIG": str(path)}),
+    ):
+        assert str(path) in message and told in message
+
+
+def test_redis_and_accounts_are_checked_at_start() -> None:
+    assert "redis" in refusal("--model", "embedded", "--redis", "localhost:6379")
+    assert "--api-key" in refusal("--model", "embedded", "--accounts", "--api-key", "x")
+    assert "--accounts" in refusal("--model", "embedded", "--sign-up", "open")
+
+
 # The model's names.
 
 

@@ -173,9 +173,9 @@ DIFFERENCES = (
         (": str, here dict", "added model", "added device", "added dtype", "added prompt_id", "added warning"),
     ),
     Difference(
-        "no `/metrics`, no `/props`",
+        "no `/props`",
         "Not served.",
-        {VLLM: ("GET /metrics",), LLAMA_CPP: ("GET /metrics", "GET /props"), INFINITY: ("GET /metrics",)},
+        {LLAMA_CPP: ("GET /props",)},
         ("status 200, here 404",),
     ),
     Difference(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
@@ -15,6 +15,9 @@ from rerankd.config import ServerSettings
 from rerankd.server.app import create_app
 from rerankd.server.served import Engine, ServedModel
 from rerankd.types import LoadProgress
+
+if TYPE_CHECKING:
+    from rerankd.accounts.store import Store
 
 DRAIN_S = 120
 """After SIGTERM, requests that came before it have this long to be answered."""
@@ -29,7 +32,8 @@ def run(options: argparse.Namespace) -> int:
     settings.check_exposure()
     _log_to_stderr()
     served = ServedModel(lambda progress: _start(settings, progress), settings.model, settings.alias)
-    app = create_app(settings, served, on_failure=lambda: setattr(server, "should_exit", True))
+    store = _open_store(settings) if settings.accounts else None
+    app = create_app(settings, served, store, on_failure=lambda: setattr(server, "should_exit", True))
     server = _Server(
         uvicorn.Config(
             app,
@@ -47,6 +51,12 @@ def run(options: argparse.Namespace) -> int:
     if served.failure is not None:
         raise served.failure
     return 0 if server.started else 1
+
+
+def _open_store(settings: ServerSettings) -> Store:
+    from rerankd.accounts.store import open_store
+
+    return open_store(settings.database)
 
 
 class _Server(uvicorn.Server):
@@ -83,10 +93,15 @@ def _start(settings: ServerSettings, progress: LoadProgress) -> Engine:
     return engine
 
 
+def _is_of_interest(record: logging.LogRecord) -> bool:
+    """Not what a machine asks every few seconds."""
+    return not any(f'"GET {path} ' in record.getMessage() for path in ("/health", "/metrics", "/admin/status"))
+
+
 def _log_to_stderr() -> None:
     """Our own lines and warnings of others; one line a request comes from uvicorn."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", force=True)
     for name in ("rerankd", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.INFO)
-    logging.getLogger("uvicorn.access").addFilter(lambda record: '"GET /health ' not in record.getMessage())
+    logging.getLogger("uvicorn.access").addFilter(_is_of_interest)
     sys.stderr.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a text stream, unless replaced

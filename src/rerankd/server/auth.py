@@ -1,33 +1,71 @@
-"""Who may call: for now whoever holds the one static key."""
+"""Who calls: the holder of the one static key or of an account's key, or, where none is asked for, an address."""
 
 from __future__ import annotations
 
 import hmac
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 from starlette.requests import Request
 
 from rerankd.errors import Unauthorized
+from rerankd.server.accounts import Accounts
+
+if TYPE_CHECKING:  # SQLAlchemy is loaded only where accounts are on
+    from rerankd.accounts.keys import Caller
 
 
-def check_key(request: Request, key: SecretStr | None) -> str:
-    """Compares in constant time.
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """Who calls. who: as limits are counted, `key:17` or `address:192.0.2.1`; caller: of an account, else None."""
 
-    Returns:
-        Who calls: the holder of the key, or, where none is asked for, an address.
+    who: str
+    caller: Caller | None = None
 
-    Raises:
-        Unauthorized: no bearer token, or not the key.
+
+class Auth:
+    """Tells callers apart.
+
+    Args:
+        api_key: the static key; None: everybody is let in, unless there are accounts.
+        accounts: None where there are none.
     """
-    if key is None:
-        return request.client.host if request.client else ""
-    token = _token(request)
-    if not token:
-        raise Unauthorized(missing=True)
-    # Header bytes arrive as latin-1, whatever they mean.
-    if not hmac.compare_digest(token.encode("latin-1"), key.get_secret_value().encode()):
-        raise Unauthorized(missing=False)
-    return "key"
+
+    def __init__(self, api_key: SecretStr | None, accounts: Accounts | None = None) -> None:
+        self._api_key = api_key
+        self._accounts = accounts
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether callers without a key are refused."""
+        return self._api_key is not None or self._accounts is not None
+
+    async def identify(self, request: Request) -> Guest:
+        """
+        Raises:
+            Unauthorized: no bearer token, or not a key that is valid now.
+            Unavailable: the accounts cannot be read now.
+        """
+        if not self.needs_key:
+            return Guest(f"address:{request.client.host if request.client else ''}")
+        token = _token(request)
+        if not token:
+            raise Unauthorized(missing=True)
+        if self._accounts is None:
+            return self._holder(token)
+        # By its hash, so the time that it takes tells nothing about the key.
+        caller = await self._accounts.ask(self._accounts.keys.find, token)
+        if caller is None:
+            raise Unauthorized(missing=False)
+        return Guest(f"key:{caller.key_id}", caller)
+
+    def _holder(self, token: str) -> Guest:
+        assert self._api_key is not None
+        # Header bytes arrive as latin-1, whatever they mean. Compared in constant time.
+        if not hmac.compare_digest(token.encode("latin-1"), self._api_key.get_secret_value().encode()):
+            raise Unauthorized(missing=False)
+        return Guest("key:static")
 
 
 def _token(request: Request) -> str:

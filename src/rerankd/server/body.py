@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from rerankd.errors import BodyTimeout, BodyTooLarge, InvalidRequest, NotJSON, Problem, UnsupportedMedia
-from rerankd.server.wire.dialect import Body
+
+Body = TypeVar("Body", bound=BaseModel)
 
 CHUNK_TIMEOUT_S = 30
 """Longest silence in the middle of a body."""
@@ -48,10 +49,11 @@ async def read_json(request: Request, max_mb: int, json_only: bool) -> tuple[JSO
 
 
 def read_as(value: JSONObject, kind: type[Body], strict: bool) -> tuple[Body, tuple[str, ...]]:
-    """The object as a dialect's body, and a warning that names the fields that this dialect does not have.
+    """The object as a body of this kind, and a warning that names the fields that such a body does not have.
 
     Args:
-        strict: refuse those fields.
+        kind: keeps them.
+        strict: refuse them.
 
     Raises:
         InvalidRequest: with every mistake.

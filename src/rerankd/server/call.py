@@ -1,28 +1,42 @@
-"""One call, from its bytes to its reply: key → body → dialect → limits and prompts → engine → dialect."""
+"""One call, from its bytes to its reply: key → body → dialect → prompts → credit → engine → dialect → charge."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import re
 import time
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from rerankd.config import ServerSettings
-from rerankd.errors import BodyTimeout, BodyTooLarge, InvalidRequest, MethodNotAllowed, RerankdError, Unavailable
-from rerankd.rerank import finish, prepare
-from rerankd.server.auth import check_key
+from rerankd.errors import (
+    BodyTimeout,
+    BodyTooLarge,
+    InvalidRequest,
+    MethodNotAllowed,
+    OutOfCredit,
+    RateLimited,
+    RerankdError,
+    Unavailable,
+)
+from rerankd.rerank import finish, prepare, usage_of
+from rerankd.server.admission import Admission, Asked
 from rerankd.server.body import read_as, read_json
-from rerankd.server.limits import RateLimit
-from rerankd.server.served import ServedModel
-from rerankd.server.wire.dialect import Answer, Dialect, Explain
-from rerankd.types import Logits, Ranking, RerankRequest
+from rerankd.server.metrics import Metrics
+from rerankd.server.served import Engine, ServedModel
+from rerankd.server.wire.dialect import Answer, Call, Dialect, Explain
+from rerankd.types import EncodedPair, Logits, Ranking, RerankRequest
+
+if TYPE_CHECKING:  # SQLAlchemy is loaded only where accounts are on
+    from rerankd.accounts.ledger import Charge
 
 logger = logging.getLogger(__name__)
 
@@ -35,52 +49,129 @@ MAX_WARNING_HEADER = 1000
 """Characters; proxies refuse long headers. The body and the log hold every warning."""
 
 
-async def answer_call(
-    request: Request, dialects: Sequence[Dialect[Any]], served: ServedModel, settings: ServerSettings, limit: RateLimit
-) -> Response:
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every call of a server shares."""
+
+    settings: ServerSettings
+    served: ServedModel
+    admission: Admission
+    metrics: Metrics
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """What is known of one call so far."""
+
+    request: Request
+    dialect: Dialect[Any]
+    request_id: str
+    started: float = field(default_factory=time.monotonic)
+    warnings: tuple[str, ...] = ()
+    ranking: Ranking | None = None
+    charge: Charge | None = None
+
+
+async def answer_call(request: Request, dialects: Sequence[Dialect[Any]], around: Surroundings) -> Response:
     """Never raises: what goes wrong is told in the dialect.
 
     Args:
         dialects: of this path; the body tells which one is spoken, the last one if no other claims it.
     """
-    started = time.monotonic()
-    dialect = dialects[-1]
     request_id = _given_id(request.headers.get("x-request-id")) or str(uuid.uuid4())
+    exchange = _Exchange(request, dialects[-1], request_id)
+    failure: Exception | None = None
     try:
-        limit.check(check_key(request, settings.api_key))
-        value, warnings = await read_json(request, settings.max_body_mb, dialect.json_only)
-        dialect = next((one for one in dialects if one.claims(value)), dialect)
-        body, ignored = await asyncio.to_thread(read_as, value, dialect.body, settings.strict)
-        call = dialect.parse(body)
-        if "x-request-id" not in request.headers:
-            request_id = _given_id(call.id) or request_id
-        warnings += ignored + call.warnings + served.check_name(call.model, any_name=dialect.any_model)
-        ranking = await _rank(call.request, served, request)
-        warnings += ranking.warnings
-        info = served.engine.info
-        for warning in warnings:
-            if warning != info.notice:  # that one was logged at start
-                logger.warning("%s %s: %s", dialect.name, request_id, warning)
-        answer = Answer(
-            request_id,
-            call.model or info.name,
-            ranking,
-            warnings,
-            info,
-            bool(call.explain),
-            _prompts(call.explain, ranking, served),
-            time.monotonic() - started,
-        )
-        headers = {"x-request-id": request_id, "x-rerankd-model": _header_text(info.name), **_warning_header(warnings)}
-        return JSONResponse(dialect.reply(body, answer), headers=headers | dict(dialect.headers(answer)))
-    except ClientDisconnect:
-        logger.info("%s %s: the caller hung up", dialect.name, request_id)
-        return Response(status_code=499)
+        response = await _answer(exchange, dialects, around)
+    except ClientDisconnect as error:
+        failure = error
+        logger.info("%s %s: the caller hung up", exchange.dialect.name, exchange.request_id)
+        response = Response(status_code=499)
     except RerankdError as error:
-        return error_response(dialect, error, request_id)
+        failure = error
+        response = error_response(exchange.dialect, error, exchange.request_id)
     except Exception as error:
-        logger.exception("%s %s: this is a bug", dialect.name, request_id)
-        return error_response(dialect, RerankdError(f"This is a bug in rerankd ({type(error).__name__})."), request_id)
+        failure = RerankdError(f"This is a bug in rerankd ({type(error).__name__}).")
+        logger.exception("%s %s: this is a bug", exchange.dialect.name, exchange.request_id)
+        response = error_response(exchange.dialect, failure, exchange.request_id)
+    around.metrics.observe(
+        dialect=exchange.dialect.name,
+        status=response.status_code,
+        seconds=time.monotonic() - exchange.started,
+        error=failure,
+        ranking=None if failure else exchange.ranking,
+        warnings=exchange.warnings,
+        charge=exchange.charge,
+    )
+    return response
+
+
+async def _answer(exchange: _Exchange, dialects: Sequence[Dialect[Any]], around: Surroundings) -> Response:
+    request, settings, served, admission = exchange.request, around.settings, around.served, around.admission
+    entered = await admission.enter(request)
+    value, unused = await read_json(request, settings.max_body_mb, exchange.dialect.json_only)
+    dialect = next((one for one in dialects if one.claims(value)), exchange.dialect)
+    exchange.dialect = dialect
+    body, ignored = await asyncio.to_thread(read_as, value, dialect.body, settings.strict)
+    call = dialect.parse(body)
+    if "x-request-id" not in request.headers:
+        exchange.request_id = _given_id(call.id) or exchange.request_id
+    exchange.warnings = unused + ignored + call.warnings
+    exchange.warnings += served.check_name(call.model, any_name=dialect.any_model)
+    admission.permit(entered, call.model)
+    pairs, fingerprint = await asyncio.to_thread(_prepare, call.request, served.engine)
+    asked = Asked(usage_of(pairs).text_tokens, exchange.request_id, fingerprint, dialect.name)
+    async with admission.running(entered, asked) as bill:
+        logits = await _unless_gone(served.engine.submit(pairs, priority=call.request.priority), request)
+        exchange.ranking = finish(call.request, pairs, logits, served.engine.info)
+        exchange.warnings += exchange.ranking.warnings
+        response = _reply(dialect, body, _answer_to(call, exchange, served))
+        await bill.settle()
+        exchange.charge = bill.charge
+    _log_warnings(exchange, served.engine.info.notice)
+    response.headers.update(bill.headers)
+    return response
+
+
+def _reply(dialect: Dialect[Any], body: Any, answer: Answer) -> Response:
+    headers = {
+        "x-request-id": answer.id,
+        "x-rerankd-model": _header_text(answer.info.name),
+        **warning_header(answer.warnings),
+        **dialect.headers(answer),
+    }
+    return JSONResponse(dialect.reply(body, answer), headers=headers)
+
+
+def _prepare(request: RerankRequest, engine: Engine) -> tuple[list[EncodedPair], bytes]:
+    """The prompts, and what tells this request from any other. Takes processor time."""
+    pairs = prepare(request, engine)
+    digest = hashlib.sha256(request.instruct.encode())
+    for pair in request.pairs:
+        for text in (pair.query, pair.document):
+            digest.update(hashlib.sha256(text.encode()).digest())
+    return pairs, digest.digest()
+
+
+def _answer_to(call: Call, exchange: _Exchange, served: ServedModel) -> Answer:
+    assert exchange.ranking is not None
+    info = served.engine.info
+    return Answer(
+        exchange.request_id,
+        call.model or info.name,
+        exchange.ranking,
+        exchange.warnings,
+        info,
+        bool(call.explain),
+        _prompts(call.explain, exchange.ranking, served),
+        time.monotonic() - exchange.started,
+    )
+
+
+def _log_warnings(exchange: _Exchange, notice: str | None) -> None:
+    for warning in exchange.warnings:
+        if warning != notice:  # that one was logged at start
+            logger.warning("%s %s: %s", exchange.dialect.name, exchange.request_id, warning)
 
 
 def _given_id(text: str | None) -> str | None:
@@ -108,6 +199,10 @@ def error_response(dialect: Dialect[Any], error: RerankdError, request_id: str) 
     headers = {"x-request-id": request_id}
     if isinstance(error, Unavailable):
         headers["retry-after"] = str(error.retry_after_s)
+    if isinstance(error, RateLimited):
+        headers |= error.headers
+    if isinstance(error, OutOfCredit):
+        headers["x-should-retry"] = "false"  # read by the openai SDK, where this is told with 429
     if status == 401:
         headers["www-authenticate"] = "Bearer"
     if isinstance(error, MethodNotAllowed):
@@ -115,13 +210,6 @@ def error_response(dialect: Dialect[Any], error: RerankdError, request_id: str) 
     if isinstance(error, BodyTooLarge | BodyTimeout):
         headers["connection"] = "close"  # the rest of the body is not read
     return Response(None, status, headers) if body is None else JSONResponse(body, status, headers)
-
-
-async def _rank(rerank_request: RerankRequest, served: ServedModel, request: Request) -> Ranking:
-    engine = served.engine
-    pairs = await asyncio.to_thread(prepare, rerank_request, engine)
-    logits = await _unless_gone(engine.submit(pairs, priority=rerank_request.priority), request)
-    return finish(rerank_request, pairs, logits, engine.info)
 
 
 async def _unless_gone(future: Future[Logits], request: Request) -> Logits:
@@ -147,7 +235,8 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-def _warning_header(warnings: tuple[str, ...]) -> dict[str, str]:
+def warning_header(warnings: tuple[str, ...]) -> dict[str, str]:
+    """What was not done as asked, where every client can see it."""
     if not warnings:
         return {}
     text = _header_text("; ".join(warnings))

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
 from rerankd.config import ServerSettings
-from rerankd.errors import Loading, ModelNotFound, RerankdError, Unauthorized
-from rerankd.server.auth import check_key
+from rerankd.errors import ModelNotFound, RerankdError, Unauthorized, Unavailable
+from rerankd.server.auth import Auth
 from rerankd.server.served import ServedModel
 from rerankd.version import __version__
 
@@ -23,29 +23,29 @@ MIN_TEXT_BYTES = 3
 """Of an empty text and its comma in a body."""
 
 
-def dialect_status_routes(served: ServedModel, settings: ServerSettings) -> APIRouter:
+def dialect_status_routes(served: ServedModel, settings: ServerSettings, auth: Auth) -> APIRouter:
     """GET /info, and /tei, /tei/health, /tei/info; /infinity/health, /infinity/models, also under the prefix;
     /xinference/v1/cluster/auth, /xinference/v1/models, /xinference/v1/models/{name}."""
     router = APIRouter(tags=["status"])
-    router.include_router(_tei_routes(served, settings))
-    router.include_router(_xinference_routes(served, settings))
+    router.include_router(_tei_routes(served, settings, auth))
+    router.include_router(_xinference_routes(served, auth))
     for prefix in dict.fromkeys(("/infinity", settings.infinity_prefix)):
-        router.include_router(_infinity_routes(prefix, served, settings))
+        router.include_router(_infinity_routes(prefix, served, settings, auth))
     return router
 
 
-def _tei_routes(served: ServedModel, settings: ServerSettings) -> APIRouter:
+def _tei_routes(served: ServedModel, settings: ServerSettings, auth: Auth) -> APIRouter:
     router = APIRouter()
 
     @router.get("/info", summary="The served model, as text-embeddings-inference tells it", responses=KEYED)
     @router.get("/tei/info", summary="The same", responses=KEYED)
     async def tei_info(request: Request) -> Response:
         try:
-            check_key(request, settings.api_key)
+            await auth.identify(request)
             return JSONResponse(_info(served, settings))
         except Unauthorized:
             return Response(status_code=401, headers={"www-authenticate": "Bearer"})
-        except Loading as error:
+        except Unavailable as error:
             return _unhealthy(error)
 
     @router.get("/tei", summary="Whether requests can be answered", responses=LOADING, response_class=Response)
@@ -53,14 +53,14 @@ def _tei_routes(served: ServedModel, settings: ServerSettings) -> APIRouter:
     async def tei_health() -> Response:
         try:
             served.engine  # noqa: B018  # raises Loading
-        except Loading as error:
+        except Unavailable as error:
             return _unhealthy(error)
         return Response()
 
     return router
 
 
-def _unhealthy(error: Loading) -> Response:
+def _unhealthy(error: Unavailable) -> Response:
     body = {"error": str(error), "error_type": "Unhealthy"}
     return JSONResponse(body, 503, {"retry-after": str(error.retry_after_s)})
 
@@ -87,32 +87,32 @@ def _info(served: ServedModel, settings: ServerSettings) -> dict[str, Any]:
     }
 
 
-def _infinity_routes(prefix: str, served: ServedModel, settings: ServerSettings) -> APIRouter:
+def _infinity_routes(prefix: str, served: ServedModel, settings: ServerSettings, auth: Auth) -> APIRouter:
     router = APIRouter(prefix=prefix)
     created = int(time.time())
 
     @router.get("/models", summary="The served model, as Infinity tells it", responses=KEYED)
     async def infinity_models(request: Request) -> Response:
         try:
-            check_key(request, settings.api_key)
+            await auth.identify(request)
             return JSONResponse({"data": [_model(served, settings, created)], "object": "list"})
         except Unauthorized:
             return JSONResponse({"detail": "Unauthorized"}, 401, {"www-authenticate": "Bearer"})
-        except Loading as error:
+        except Unavailable as error:
             return _loading(error)
 
     @router.get("/health", summary="The time, if requests can be answered", responses=LOADING)
     async def infinity_health() -> Response:
         try:
             served.engine  # noqa: B018  # raises Loading
-        except Loading as error:
+        except Unavailable as error:
             return _loading(error)
         return JSONResponse({"unix": time.time()})
 
     return router
 
 
-def _loading(error: Loading) -> Response:
+def _loading(error: Unavailable) -> Response:
     told = {"message": str(error), "type": "service_unavailable", "param": None, "code": 503}
     return JSONResponse({"error": told}, 503, {"retry-after": str(error.retry_after_s)})
 
@@ -132,21 +132,21 @@ def _model(served: ServedModel, settings: ServerSettings, created: int) -> dict[
     }
 
 
-def _xinference_routes(served: ServedModel, settings: ServerSettings) -> APIRouter:
+def _xinference_routes(served: ServedModel, auth: Auth) -> APIRouter:
     """Its client asks these before it sends the first request: whether to send its key, and what a model is for."""
     router = APIRouter(prefix="/xinference/v1")
 
     @router.get("/cluster/auth", summary="Whether a key is asked for, as Xinference tells it")
     async def xinference_auth() -> dict[str, bool]:
-        return {"auth": settings.api_key is not None}
+        return {"auth": auth.needs_key}
 
     @router.get("/models", summary="The names of the served model, as Xinference tells them", responses=KEYED)
     async def xinference_models(request: Request) -> Response:
         try:
-            check_key(request, settings.api_key)
+            await auth.identify(request)
             data = [{"id": name, "object": "model", **_xinference_model(name, served)} for name in served.names()]
             return JSONResponse({"object": "list", "data": data})
-        except (Unauthorized, Loading) as error:
+        except (Unauthorized, Unavailable) as error:
             return _xinference_error(error)
 
     @router.get(
@@ -156,10 +156,10 @@ def _xinference_routes(served: ServedModel, settings: ServerSettings) -> APIRout
     )
     async def xinference_model(name: str, request: Request) -> Response:
         try:
-            check_key(request, settings.api_key)
+            await auth.identify(request)
             served.check_name(name, any_name=False)
             return JSONResponse(_xinference_model(name, served))
-        except (Unauthorized, Loading, ModelNotFound) as error:
+        except (Unauthorized, Unavailable, ModelNotFound) as error:
             return _xinference_error(error)
 
     return router
@@ -174,6 +174,6 @@ def _xinference_error(error: RerankdError) -> Response:
     status, headers = 400, {}
     if isinstance(error, Unauthorized):
         status, headers = 401, {"www-authenticate": "Bearer"}
-    elif isinstance(error, Loading):
+    elif isinstance(error, Unavailable):
         status, headers = 503, {"retry-after": str(error.retry_after_s)}
     return JSONResponse({"detail": str(error)}, status, headers)

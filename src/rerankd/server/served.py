@@ -11,7 +11,7 @@ from typing import Protocol
 
 from rerankd.errors import Loading, ModelNotFound
 from rerankd.rerank import Backend
-from rerankd.types import LoadProgress
+from rerankd.types import EngineStats, LoadProgress
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,9 @@ class Engine(Backend, Protocol):
 
     @property
     def max_batch_tokens(self) -> int: ...
+
+    @property
+    def stats(self) -> EngineStats: ...
     def close(self) -> None: ...
 
 

@@ -1,26 +1,60 @@
-"""What is asked about the server itself: health, names, tokens. Bodies as vLLM and OpenAI's models list have them."""
+"""What is asked about the server itself: health, names, prices, tokens. Bodies as vLLM and OpenAI have them."""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from rerankd.config import ServerSettings
-from rerankd.errors import Loading, RerankdError, Unauthorized
-from rerankd.server.auth import check_key
-from rerankd.server.served import ServedModel
+from rerankd.errors import BodyTimeout, BodyTooLarge, InvalidRequest, RerankdError, Unauthorized, Unavailable
+from rerankd.rates import Rate, RateFile
+from rerankd.server.auth import Auth
+from rerankd.server.body import read_as, read_json
+from rerankd.server.call import warning_header
+from rerankd.server.openapi import STATUS_MEANS
+from rerankd.server.served import Engine, ServedModel
+from rerankd.server.wire.dialect import ErrorTable
 from rerankd.version import __version__
 
 LOADING: dict[int | str, dict[str, Any]] = {503: {"description": "Loading."}}
 KEYED: dict[int | str, dict[str, Any]] = {401: {"description": "No key, or a wrong one."}, **LOADING}
+READING: dict[int | str, dict[str, Any]] = {
+    status: {"description": STATUS_MEANS[status]} for status in (400, 401, 408, 413, 503)
+}
+
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class _Row(NamedTuple):
+    status: int
+    type: str
+    code: str
+
+
+ERRORS = ErrorTable(
+    {
+        Unauthorized: _Row(401, "invalid_request_error", "invalid_api_key"),
+        InvalidRequest: _Row(400, "invalid_request_error", "invalid_parameter"),
+        BodyTimeout: _Row(408, "invalid_request_error", "request_timeout"),
+        BodyTooLarge: _Row(413, "invalid_request_error", "request_too_large"),
+        Unavailable: _Row(503, "server_error", "unavailable"),
+    }
+)
+"""In OpenAI's shape."""
 
 
 class TokenizeBody(BaseModel):
     """A text. Control strings in it are read as text."""
+
+    model_config = ConfigDict(extra="allow")
 
     prompt: str
     model: str | None = None
@@ -33,15 +67,14 @@ TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 class DetokenizeBody(BaseModel):
     """Token ids."""
 
+    model_config = ConfigDict(extra="allow")
+
     tokens: list[TokenId] = Field(max_length=100_000)
     model: str | None = None
 
 
-def status_routes(served: ServedModel, settings: ServerSettings) -> APIRouter:
-    """GET /health, /ping, /version, /load, /v1/models; POST /ping, /tokenize, /detokenize.
-
-    The last two take processor time, so they are plain functions, which FastAPI runs beside its loop.
-    """
+def status_routes(served: ServedModel, settings: ServerSettings, auth: Auth, rates: RateFile) -> APIRouter:
+    """GET /health, /ping, /version, /load, /v1/models, /v1/rates; POST /ping, /tokenize, /detokenize."""
     router = APIRouter(tags=["status"])
     created = int(time.time())
 
@@ -64,28 +97,72 @@ def status_routes(served: ServedModel, settings: ServerSettings) -> APIRouter:
 
     @router.get("/v1/models", summary="The names that the served model answers to", responses=KEYED)
     async def models(request: Request) -> Response:
-        if problem := _refusal(request, served, settings):
-            return problem
-        info = served.engine.info
+        try:
+            await auth.identify(request)
+            info = served.engine.info
+        except (Unauthorized, Unavailable) as error:
+            return _refusal(error)
         context = min(info.max_tokens, settings.max_context)
         cards = [_model_card(name, info.name, context, info.notice, created) for name in served.names()]
+        card = rates.current()
+        if (rate := card.of(served.names())) in card.rates:
+            cards = [{**model, "rerankd": _rate(rate, settings)} for model in cards]
         return JSONResponse({"object": "list", "data": cards})
 
-    @router.post("/tokenize", summary="The tokens of a text", responses=KEYED)
-    def tokenize(request: Request, body: TokenizeBody) -> Response:
-        if problem := _refusal(request, served, settings):
-            return problem
-        engine = served.engine
-        tokens = engine.token_ids_of(body.prompt)
-        strings = [engine.text_of([token]) for token in tokens] if body.return_token_strs else None
-        context = min(engine.info.max_tokens, settings.max_context)
-        return JSONResponse({"count": len(tokens), "max_model_len": context, "tokens": tokens, "token_strs": strings})
+    @router.get("/v1/rates", summary="The rate card: what each model costs and allows")
+    async def rate_card() -> Response:
+        card = rates.current()
+        data = [_rate(rate, settings) for rate in card.rates]
+        return JSONResponse({"object": "list", "currency": card.currency, "data": data})
 
-    @router.post("/detokenize", summary="The text of tokens", responses=KEYED)
-    def detokenize(request: Request, body: DetokenizeBody) -> Response:
-        return _refusal(request, served, settings) or JSONResponse({"prompt": served.engine.text_of(body.tokens)})
+    @router.post(
+        "/tokenize", summary="The tokens of a text", responses=READING, openapi_extra=_request_body(TokenizeBody)
+    )
+    async def tokenize(request: Request) -> Response:
+        def tokens(body: TokenizeBody, engine: Engine) -> dict[str, Any]:
+            found = engine.token_ids_of(body.prompt)
+            strings = [engine.text_of([token]) for token in found] if body.return_token_strs else None
+            context = min(engine.info.max_tokens, settings.max_context)
+            return {"count": len(found), "max_model_len": context, "tokens": found, "token_strs": strings}
+
+        return await _answer(request, TokenizeBody, tokens, served, settings, auth)
+
+    @router.post(
+        "/detokenize", summary="The text of tokens", responses=READING, openapi_extra=_request_body(DetokenizeBody)
+    )
+    async def detokenize(request: Request) -> Response:
+        def text(body: DetokenizeBody, engine: Engine) -> dict[str, Any]:
+            return {"prompt": engine.text_of(body.tokens)}
+
+        return await _answer(request, DetokenizeBody, text, served, settings, auth)
 
     return router
+
+
+def _request_body(kind: type[BaseModel]) -> dict[str, Any]:
+    """For the description: FastAPI itself would read a body of any size, before it knows who sent it."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": kind.model_json_schema()}}}}
+
+
+async def _answer(
+    request: Request,
+    kind: type[Body],
+    work: Callable[[Body, Engine], dict[str, Any]],
+    served: ServedModel,
+    settings: ServerSettings,
+    auth: Auth,
+) -> Response:
+    """Key, body, then the work, beside the server's loop."""
+    try:
+        await auth.identify(request)
+        engine = served.engine
+        value, unused = await read_json(request, settings.max_body_mb, json_only=False)
+        body, ignored = await asyncio.to_thread(read_as, value, kind, settings.strict)
+        return JSONResponse(await asyncio.to_thread(work, body, engine), headers=warning_header(unused + ignored))
+    except ClientDisconnect:
+        return Response(status_code=499)
+    except (Unauthorized, InvalidRequest, Unavailable) as error:
+        return _refusal(error)
 
 
 def _health(served: ServedModel) -> Response:
@@ -106,22 +183,37 @@ def _health(served: ServedModel) -> Response:
     )
 
 
-def _refusal(request: Request, served: ServedModel, settings: ServerSettings) -> Response | None:
-    """What a caller without a key, or while the model loads, is told, in OpenAI's shape."""
-    try:
-        check_key(request, settings.api_key)
-        served.engine  # noqa: B018  # raises Loading
-    except Unauthorized as error:
-        return JSONResponse(
-            _error(error, "invalid_request_error", "invalid_api_key"), 401, {"www-authenticate": "Bearer"}
-        )
-    except Loading as error:
-        return JSONResponse(_error(error, "server_error", "loading"), 503, {"retry-after": str(error.retry_after_s)})
-    return None
+def _refusal(error: RerankdError) -> Response:
+    row = ERRORS[error]
+    headers = {}
+    if isinstance(error, Unauthorized):
+        headers["www-authenticate"] = "Bearer"
+    if isinstance(error, Unavailable):
+        headers["retry-after"] = str(error.retry_after_s)
+    if isinstance(error, BodyTooLarge | BodyTimeout):
+        headers["connection"] = "close"  # the rest of the body is not read
+    message = error.details if isinstance(error, InvalidRequest) else str(error)
+    return JSONResponse({"error": {"message": message, "type": row.type, "code": row.code}}, row.status, headers)
 
 
-def _error(error: RerankdError, kind: str, code: str) -> dict[str, Any]:
-    return {"error": {"message": str(error), "type": kind, "code": code}}
+def _rate(rate: Rate, settings: ServerSettings) -> dict[str, Any]:
+    """One line of the rate card; the price as a string, since a float is not exact."""
+    return {
+        "model": rate.model,
+        "input_price": f"{rate.input_price:f}",
+        "currency": rate.currency,
+        "unit": "1M tokens",
+        "free_tokens": rate.free_tokens,
+        "free_days": rate.free_days,
+        "context": rate.context,
+        "languages": rate.languages,
+        "description": rate.description,
+        "limits": {
+            "requests_per_minute": rate.requests_per_minute or settings.requests_per_minute,
+            "tokens_per_minute": rate.tokens_per_minute or settings.tokens_per_minute,
+            "concurrency": rate.concurrency or settings.concurrency,
+        },
+    }
 
 
 def _model_card(name: str, root: str, context: int, notice: str | None, created: int) -> dict[str, Any]:

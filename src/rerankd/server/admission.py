@@ -1,0 +1,259 @@
+"""Whether a call may run, and what it costs: limits, credit, reservation, charge. Knows no dialect.
+
+A call passes three gates. `enter`, before its body is read: whose key it is, and whether its holder may call at all
+now. `permit`: whether the key may use the model. `running`, when its tokens are known: from here on it is counted and
+has its cost set aside; or it is refused, and not counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+
+from rerankd.accounts.limits import CallRates, Window
+from rerankd.config import ServerSettings
+from rerankd.errors import Forbidden, OutOfCredit, RateLimited, Unavailable
+from rerankd.rates import Rate, RateCard, RateFile
+from rerankd.server.accounts import Accounts
+from rerankd.server.auth import Auth, Guest
+from rerankd.server.served import ServedModel
+from rerankd.types import CallLimits
+
+if TYPE_CHECKING:  # SQLAlchemy is loaded only where accounts are on
+    from rerankd.accounts.keys import Caller
+    from rerankd.accounts.ledger import Charge, Reservation
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A guest that was let in. windows: where its calls are counted, the account's last."""
+
+    guest: Guest
+    windows: tuple[Window, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a call asks, as far as it is counted.
+
+    tokens: query_tokens × documents + Σ document_tokens. fingerprint: of everything that was asked, so that the same
+    request_id for another call is charged.
+    """
+
+    tokens: int
+    request_id: str
+    fingerprint: bytes
+    dialect: str
+
+
+class Bill:
+    """Of a running call.
+
+    headers: for its reply, complete once it is settled. charge: None before that, and where there is no account.
+    """
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self.headers = dict(headers)
+        self.charge: Charge | None = None
+
+    async def settle(self) -> None:
+        """Charges the call: to be awaited when its reply is ready to be sent, and not before.
+
+        Raises:
+            Unavailable: it cannot be charged now. The reply must not be sent.
+        """
+
+
+class _AccountBill(Bill):
+    def __init__(self, headers: Mapping[str, str], accounts: Accounts, reservation: Reservation) -> None:
+        super().__init__(headers)
+        self._accounts, self._reservation = accounts, reservation
+
+    async def settle(self) -> None:
+        self.charge = await self._accounts.ask(self._accounts.ledger.settle, self._reservation)
+        self.headers["x-rerankd-cost"] = str(self.charge.cost)
+        self.headers["x-rerankd-tokens"] = str(self.charge.tokens)
+
+
+class Admission:
+    """The gates of one server.
+
+    Args:
+        accounts: None where there are none.
+    """
+
+    def __init__(
+        self, settings: ServerSettings, auth: Auth, rates: RateFile, served: ServedModel, accounts: Accounts | None
+    ) -> None:
+        self._auth, self._rates, self._served, self._accounts = auth, rates, served, accounts
+        self._defaults = CallLimits(settings.requests_per_minute, settings.tokens_per_minute, settings.concurrency)
+        self._call_rates = CallRates(settings.redis)
+        self._running: Counter[str] = Counter()  # calls of callers without an account
+        self._unreleased: list[Reservation] = []
+        self._without_price: RateCard | None = None  # said of this card
+
+    async def enter(self, request: Request) -> Pass:
+        """The first gate. Counts nothing.
+
+        Raises:
+            Unauthorized: no key, or not a valid one.
+            RateLimited: the minute of the key or the account is full.
+            OutOfCredit: the account has nothing left.
+            Unavailable: Redis or the accounts cannot be asked now.
+        """
+        guest = await self._auth.identify(request)
+        rate = self._rate()
+        entered = Pass(guest, self._windows(guest, rate))
+        await self._call_rates.check(entered.windows)
+        await self._refuse_broke(guest, rate)
+        return entered
+
+    def permit(self, entered: Pass, model: str | None) -> None:
+        """The second gate.
+
+        Args:
+            model: the name that was asked for, None for any.
+
+        Raises:
+            Forbidden: the key may use neither this name nor the served model by its own one.
+            Loading: that is not known yet.
+        """
+        caller = entered.guest.caller
+        if caller is None or not caller.models:
+            return
+        own = self._served.engine.info.name
+        asked = {own, model} if model else set(self._served.names())
+        if not asked & set(caller.models):
+            raise Forbidden(model or own, caller.models)
+
+    @asynccontextmanager
+    async def running(self, entered: Pass, asked: Asked) -> AsyncIterator[Bill]:
+        """The third gate. What is not settled when the block ends is not charged.
+
+        Raises:
+            InvalidRequest: more tokens than may ever come in a minute.
+            RateLimited: too many calls or tokens in this minute, or too many calls at a time.
+            OutOfCredit: the account cannot pay for it.
+            Unavailable: Redis or the accounts cannot be asked now.
+        """
+        if self._accounts is None or entered.guest.caller is None:
+            with self._counted(entered.windows):
+                yield Bill(await self._take(entered, asked.tokens))
+            return
+        reservation = await self._reserve(self._accounts, entered.guest.caller, entered.windows, asked)
+        bill: Bill | None = None
+        try:
+            bill = _AccountBill(await self._take(entered, asked.tokens), self._accounts, reservation)
+            yield bill
+        finally:
+            if bill is None or bill.charge is None:
+                await asyncio.shield(self._release(self._accounts, reservation))
+
+    async def keep_up(self) -> None:
+        """Renews the leases of running calls, and frees those of processes that died. Runs until cancelled."""
+        while self._accounts is not None:
+            ledger, ask = self._accounts.ledger, self._accounts.ask
+            await asyncio.sleep(ledger.lease_s / 3)
+            try:
+                await ask(ledger.renew)
+                await ask(ledger.sweep)
+                while self._unreleased:
+                    await ask(ledger.release, self._unreleased[-1])
+                    self._unreleased.pop()
+            except Unavailable as error:
+                logger.error("The leases of running calls cannot be renewed: %s", error)
+
+    async def close(self) -> None:
+        """Ends the connections to Redis."""
+        await self._call_rates.close()
+
+    def _rate(self) -> Rate:
+        """Of the served model, as it is now; nothing costs anything while it loads, and nothing is answered."""
+        card = self._rates.current()
+        if not self._served.ready:
+            return card.of(("",))
+        names = self._served.names()
+        rate = card.of(names)
+        if card.rates and rate not in card.rates and card is not self._without_price:
+            self._without_price = card
+            logger.warning("The rate card has none of the names %s: calls cost nothing", ", ".join(names))
+        return rate
+
+    def _windows(self, guest: Guest, rate: Rate) -> tuple[Window, ...]:
+        caller = guest.caller
+        if caller is None:
+            return (Window(guest.who, self._defaults),)
+        account = _first_set(caller.account_limits, rate.limits, self._defaults)
+        return Window(guest.who, caller.key_limits), Window(f"account:{caller.account_id}", account)
+
+    async def _refuse_broke(self, guest: Guest, rate: Rate) -> None:
+        caller = guest.caller
+        if self._accounts is None or caller is None or caller.available > 0 or not rate.input_price:
+            return
+        quota = await self._accounts.ask(self._accounts.ledger.quota, caller.account_id, rate)
+        if not quota.left:
+            raise OutOfCredit(caller.available, None, rate.currency)
+
+    async def _take(self, entered: Pass, tokens: int) -> Mapping[str, str]:
+        await self._call_rates.take(entered.windows, tokens)
+        return await self._call_rates.headers(entered.windows)
+
+    async def _reserve(
+        self, accounts: Accounts, caller: Caller, windows: tuple[Window, ...], asked: Asked
+    ) -> Reservation:
+        key, account = windows
+        return await accounts.ask(
+            accounts.ledger.reserve,
+            caller,
+            self._rate(),
+            asked.tokens,
+            request_id=asked.request_id,
+            fingerprint=asked.fingerprint,
+            key_concurrency=key.limits.concurrency,
+            account_concurrency=account.limits.concurrency,
+            dialect=asked.dialect,
+        )
+
+    async def _release(self, accounts: Accounts, reservation: Reservation) -> None:
+        try:
+            await accounts.ask(accounts.ledger.release, reservation)
+        except Unavailable:
+            self._unreleased.append(reservation)  # else its lease would be renewed for ever
+
+    @contextmanager
+    def _counted(self, windows: tuple[Window, ...]) -> Iterator[None]:
+        """Counts a running call of a caller without an account."""
+        [window] = windows
+        limit = window.limits.concurrency
+        if limit is not None and self._running[window.who] >= limit:
+            raise RateLimited(
+                f"Concurrency limit exceeded: {limit} calls at the same time are allowed. "
+                "Try again when one of them has ended.",
+                1,
+                "concurrency",
+            )
+        self._running[window.who] += 1
+        try:
+            yield
+        finally:
+            self._running[window.who] -= 1
+            if not self._running[window.who]:
+                del self._running[window.who]
+
+
+def _first_set(*limits: CallLimits) -> CallLimits:
+    """Each limit from the first that has it."""
+    return CallLimits(
+        next((one.requests_per_minute for one in limits if one.requests_per_minute), None),
+        next((one.tokens_per_minute for one in limits if one.tokens_per_minute), None),
+        next((one.concurrency for one in limits if one.concurrency), None),
+    )

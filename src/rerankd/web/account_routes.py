@@ -1,0 +1,23 @@
+"""The pages that exist only where accounts are on. Imported only there: it brings the database with it."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from rerankd.accounts.store import Store
+from rerankd.web.admin_pages import AdminPages
+from rerankd.web.context import WebContext
+from rerankd.web.own_pages import OwnPages
+from rerankd.web.pages import Pages
+from rerankd.web.sign_in import SignIn
+from rerankd.web.visitors import Visitors
+
+
+def account_routes(context: WebContext, store: Store, pages: Pages) -> tuple[APIRouter, Visitors]:
+    """`/sign-in`, `/sign-up`, `/sign-out`, `/account`, `/keys`, `/usage`, `/usage.csv`, `/admin`, …"""
+    router = APIRouter()
+    visitors = Visitors(store.people, pages)
+    SignIn(context, store.people, visitors, pages).add_to(router)
+    OwnPages(context, store, visitors, pages).add_to(router)
+    AdminPages(context, store, visitors, pages).add_to(router)
+    return router, visitors

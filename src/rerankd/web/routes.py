@@ -1,0 +1,86 @@
+"""The pages' addresses. Those of accounts exist only where accounts are on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Request, Response
+
+from rerankd.types import DEFAULT_INSTRUCT
+from rerankd.web.context import WebContext
+from rerankd.web.pages import Pages, static_file
+
+if TYPE_CHECKING:
+    from rerankd.accounts.people import Session
+
+SORTING_MODES = {
+    "Question answering": f"{DEFAULT_INSTRUCT}.",
+    "Similarity": "Retrieve semantically similar text.",
+}
+"""The two that DashScope documents."""
+
+
+def web_routes(context: WebContext) -> APIRouter:
+    """`/` (GET only), `/rates` and `/static/…`; with accounts also those of `account_routes`."""
+    shared = {
+        "accounts_on": context.accounts is not None,
+        "sign_up": context.settings.sign_up if context.accounts is not None else "off",
+    }
+    pages = Pages(shared, private=context.accounts is not None)
+    router = APIRouter(include_in_schema=False)
+    who: Callable[[Request], Session | None] = _nobody
+    if context.accounts is not None:
+        # Imported here: without accounts no database is loaded.
+        from rerankd.web.account_routes import account_routes
+
+        private, visitors = account_routes(context, context.accounts, pages)
+        router.include_router(private)
+        who = visitors.glance
+
+    @router.get("/")
+    def playground(request: Request) -> Response:
+        return pages.render("playground.html", request, session=who(request), **_playground(context))
+
+    @router.get("/rates")
+    def rates(request: Request) -> Response:
+        return pages.render("rates.html", request, session=who(request), **_rates(context))
+
+    @router.get("/static/{name}")
+    async def static(name: str, request: Request) -> Response:
+        return static_file(name, request)
+
+    return router
+
+
+def _nobody(_: Request) -> None:
+    """Who is signed in where nobody can be."""
+
+
+def _playground(context: WebContext) -> dict[str, Any]:
+    """What the playground's template and script are told."""
+    names = context.names()
+    card = context.rates.current()
+    state = {
+        "needsKey": context.needs_key,
+        "accounts": context.accounts is not None,
+        "maxDocuments": context.settings.max_documents,
+        "currency": card.currency,
+        "price": str(card.of(names).input_price) if names else "0",
+        "defaultInstruct": SORTING_MODES["Question answering"],
+        "ready": context.served.ready,
+    }
+    return {"names": names, "modes": SORTING_MODES, "state": state, "needs_key": context.needs_key}
+
+
+def _rates(context: WebContext) -> dict[str, Any]:
+    names = context.names()
+    card = context.rates.current()
+    return {
+        "names": names,
+        "info": context.served.engine.info if names else None,
+        "rate": card.of(names) if names else None,
+        "card": card,
+        "settings": context.settings,
+        "progress": context.served.progress,
+    }

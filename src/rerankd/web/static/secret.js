@@ -1,0 +1,19 @@
+// What is shown only once, and what cannot be undone.
+
+export const secret = document.getElementById("secret");
+
+document.getElementById("copy-secret")?.addEventListener("click", async ({ target }) => {
+  try {
+    await navigator.clipboard.writeText(secret.textContent);
+    target.textContent = "Copied";
+  } catch { // not on https or this machine
+    getSelection().selectAllChildren(secret);
+    target.textContent = "Press Ctrl+C";
+  }
+});
+
+for (const form of document.querySelectorAll("form[data-ask]")) {
+  form.addEventListener("submit", (event) => {
+    if (!confirm(form.dataset.ask)) event.preventDefault();
+  });
+}

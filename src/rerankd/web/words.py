@@ -1,0 +1,73 @@
+"""Figures as people read them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from rerankd.rates import MICRO
+from rerankd.types import CallLimits
+
+
+def number(value: int) -> str:
+    """1,234,567."""
+    return f"{value:,}"
+
+
+def short(value: float) -> str:
+    """1.2k, 3.4M: for an axis, or a model's size."""
+    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def money(micro: int, currency: str) -> str:
+    """Micro-units, exactly: at least two decimals, at most the six that there are."""
+    whole, part = divmod(abs(micro), MICRO)
+    decimals = f"{part:06d}".rstrip("0").ljust(2, "0")
+    return f"{'−' if micro < 0 else ''}{number(whole)}.{decimals} {currency}"
+
+
+def price(value: Decimal, currency: str) -> str:
+    """For a million tokens."""
+    return f"{value:f} {currency}" if value else "free"
+
+
+def share(value: float | None) -> str:
+    """A percentage; a dash where nothing was counted yet."""
+    return "–" if value is None else f"{value:.0%}"
+
+
+def duration(seconds: float) -> str:
+    """3 d 4 h, 12 min, 40 s: the two largest units."""
+    left = int(seconds)
+    parts: list[str] = []
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        if left >= size or (unit == "s" and not parts):
+            parts.append(f"{left // size} {unit}")
+            left %= size
+    return " ".join(parts[:2])
+
+
+def day(moment: datetime) -> str:
+    """2026-11-20, in UTC."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d}"
+
+
+def minute(moment: datetime) -> str:
+    """2026-11-20 14:05, in UTC."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
+
+
+def limits(of: CallLimits) -> str:
+    """Those that are set, in a line; a dash for none."""
+    units = (
+        (of.requests_per_minute, "requests/min"),
+        (of.tokens_per_minute, "tokens/min"),
+        (of.concurrency, "at once"),
+    )
+    return ", ".join(f"{number(value)} {unit}" for value, unit in units if value is not None) or "–"
+
+
+FILTERS = {one.__name__: one for one in (number, short, money, price, share, duration, day, minute, limits)}

@@ -1,0 +1,228 @@
+"""What accounts are charged: through a kill in the middle of a thousand calls, by two servers at once, at the rate of
+the day. Each on real databases and servers."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import select
+
+from conftest import Server
+from redis_server import free_port, running_redis
+from rerankd.accounts.ledger import Ledger
+from rerankd.accounts.schema import entries
+from rerankd.accounts.store import Store
+from rerankd.types import CallLimits
+
+MODEL = "all-MiniLM-L6-v2"
+CARD = f'[rates."{MODEL}"]\ninput_price = 1_000\nfree_tokens = 3_000\n'  # a thousandth of a dollar each token
+PATH = "/v1/reranks"
+NUM_CALLS = 1000
+NUM_CLIENTS = 64
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> Path:
+    path = tmp_path / "rerankd.toml"
+    path.write_text(CARD)
+    return path
+
+
+@dataclass
+class Charging:
+    """A server with accounts, and one account's key."""
+
+    server: Server
+    store: Store
+    account_id: int
+    key: str
+
+    def entries(self) -> list[Any]:
+        """Of charges, in their order."""
+        with self.store.database.read() as connection:
+            charges = select(entries).where(entries.c.kind == "charge", entries.c.account_id == self.account_id)
+            return list(connection.execute(charges.order_by(entries.c.id)))
+
+    def balance(self) -> int:
+        account = self.store.people.by_id(self.account_id)
+        assert account is not None
+        return account.balance
+
+
+@pytest.fixture
+def start_charging(
+    start_server: Callable[..., Server], store: Store, database_url: str, card: Path
+) -> Callable[..., Charging]:
+    def start(*options: str, credit: int = 0, limits: CallLimits = CallLimits()) -> Charging:  # noqa: B008  frozen
+        everything = ("--model", "embedded", "--accounts", "--database", database_url, "--config", str(card))
+        server = start_server(*everything, "--max-queue", "2000", *options)
+        account = store.people.by_email("team@example.org") or store.people.create("team@example.org", limits=limits)
+        if credit:
+            store.ledger.add_credits(account.id, credit)
+        _, key = store.keys.create(account.id, "test")
+        server.key = key
+        return Charging(server, store, account.id, key)
+
+    return start
+
+
+@pytest.fixture
+def many_sockets() -> Iterator[None]:
+    """A connection for each call at once; the usual limit is 1,024 files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request; every tenth is a mistake and must not be charged."""
+
+    number: int
+
+    @property
+    def id(self) -> str:
+        return f"call-{self.number}"
+
+    @property
+    def is_good(self) -> bool:
+        return self.number % 10 != 0
+
+    @property
+    def body(self) -> dict[str, Any]:
+        documents = [f"document {self.number}", f"another one of {self.number}"]
+        return {"model": "qwen3-rerank", "query": "what is it?", "documents": documents if self.is_good else []}
+
+
+async def ask(client: httpx.AsyncClient, call: Call, answers: dict[str, httpx.Response]) -> None:
+    try:
+        answers[call.id] = await client.post(PATH, json=call.body, headers={"x-request-id": call.id})
+    except httpx.TransportError:
+        pass  # nobody knows what became of it
+
+
+async def ask_all(charging: Charging, calls: list[Call], kill_after: int | None = None) -> dict[str, httpx.Response]:
+    """All at once; if told so, the server is killed when so many are answered. By their ids, those that were."""
+    answers: dict[str, httpx.Response] = {}
+
+    async def kill() -> None:
+        while kill_after is not None and len(answers) < kill_after:
+            await asyncio.sleep(0.001)
+        if kill_after is not None:
+            charging.server.process.send_signal(signal.SIGKILL)
+
+    limits = httpx.Limits(max_connections=len(calls))
+    headers = {"authorization": f"Bearer {charging.key}"}
+    async with httpx.AsyncClient(base_url=charging.server.url, headers=headers, limits=limits, timeout=120) as client:
+        await asyncio.gather(kill(), *(ask(client, call, answers) for call in calls))
+    return answers
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_of_a_thousand_calls(start_charging: Callable[..., Charging], many_sockets: None) -> None:
+    charging = start_charging(credit=10**12)
+    calls = [Call(number) for number in range(NUM_CALLS)]
+    answers = asyncio.run(ask_all(charging, calls, kill_after=NUM_CALLS // 4))
+    charging.server.process.wait()
+    assert len(answers) < NUM_CALLS, "the kill came too late to be in the middle"
+
+    ledger = charging.store.ledger
+    charged = Counter(entry.request_id for entry in charging.entries())
+    good = {call.id for call in calls if call.is_good}
+    answered = {call_id for call_id, answer in answers.items() if answer.status_code == 200}
+    assert answered, "the kill came too early to be in the middle"
+    assert ledger.check() == [], "the ledger balances right after the kill"
+    assert set(charged.values()) == {1}
+    assert answered <= charged.keys() <= good
+
+    again = start_charging()
+    again.key = charging.key
+    retried = asyncio.run(ask_all(again, calls))  # those that were answered, too
+    assert {call_id for call_id, answer in retried.items() if answer.status_code == 200} == good
+    assert Counter(entry.request_id for entry in charging.entries()) == Counter(good), "each is charged once in all"
+
+    paid = {entry.request_id: entry for entry in charging.entries()}
+    for call_id in good:
+        tokens = retried[call_id].json()["usage"]["total_tokens"]
+        assert paid[call_id].tokens == tokens == paid[call_id].free_tokens + paid[call_id].billed_tokens
+        assert paid[call_id].amount == -1000 * paid[call_id].billed_tokens
+    assert sum(entry.free_tokens for entry in paid.values()) == 3000
+    assert charging.balance() == 10**12 + sum(entry.amount for entry in paid.values())
+
+    later = Ledger(charging.store.database, clock=lambda: time.time() + 2 * ledger.lease_s)
+    later.sweep()
+    assert later.check() == []
+    account = charging.store.people.by_id(charging.account_id)
+    assert account is not None and account.reserved == 0, "what the dead server had set aside is free again"
+
+
+async def crowd(chargings: list[Charging], num_calls: int) -> Counter[int]:
+    """So many calls by 64 clients, in turn to each server: how many of each status."""
+    numbers = iter(range(1, 10 * num_calls, 10))  # none of them a mistake
+    statuses: Counter[int] = Counter()
+
+    async def client_of(charging: Charging) -> None:
+        headers = {"authorization": f"Bearer {charging.key}"}
+        async with httpx.AsyncClient(base_url=charging.server.url, headers=headers, timeout=120) as client:
+            for number in numbers:
+                answer = await client.post(PATH, json=Call(number).body)
+                statuses[answer.status_code] += 1
+
+    await asyncio.gather(*(client_of(chargings[i % len(chargings)]) for i in range(NUM_CLIENTS)))
+    return statuses
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_two_servers_hold_one_balance(start_charging: Callable[..., Charging], card: Path) -> None:
+    card.write_text(card.read_text().replace("free_tokens = 3_000", ""))
+    [first, second] = [start_charging(), start_charging()]
+    broke = first.server.post(PATH, Call(1).body)
+    assert (broke.status_code, broke.json()["error"]["code"]) == (429, "insufficient_quota")
+    first.store.ledger.add_credits(first.account_id, 10**9)
+    cost = 1000 * first.server.post(PATH, Call(1).body).json()["usage"]["total_tokens"]
+    first.store.ledger.add_credits(first.account_id, 100 * cost + cost // 2 - first.balance())
+
+    statuses = asyncio.run(crowd([first, second], 300))
+    assert statuses == {200: 100, 429: 200}
+    assert first.balance() == cost // 2
+    assert len(first.entries()) == 101 and first.store.ledger.check() == []
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_two_servers_hold_one_limit(start_charging: Callable[..., Charging]) -> None:
+    with running_redis(free_port()) as redis:
+        limits = CallLimits(requests_per_minute=120)
+        pair = [start_charging("--redis", redis, credit=10**12, limits=limits) for _ in range(2)]
+        started = time.monotonic()
+        statuses = asyncio.run(crowd(pair, 300))
+        assert time.monotonic() - started < 60, "the minute is over: this shows nothing"
+        assert statuses == {200: 120, 429: 180}
+        assert len(pair[0].entries()) == 120 and pair[0].store.ledger.check() == []
+        for charging in pair:  # Redis is about to go
+            charging.server.process.terminate()
+            charging.server.process.wait()
+
+
+def test_the_next_call_is_charged_at_the_rate_in_the_file(start_charging: Callable[..., Charging], card: Path) -> None:
+    charging = start_charging(credit=10**9)
+    for price, micro in (("0.35", 0.35), ("12", 12)):
+        card.write_text(f'[rates."{MODEL}"]\ninput_price = {price}\n')
+        answer = charging.server.post(PATH, Call(7).body)
+        tokens = answer.json()["usage"]["total_tokens"]
+        [rate] = httpx.get(f"{charging.server.url}/v1/rates").json()["data"]
+        assert rate["input_price"] == price
+        assert price in httpx.get(f"{charging.server.url}/rates").text
+        cost = -int(-tokens * micro // 1)
+        assert int(answer.headers["x-rerankd-cost"]) == cost > 0
+        assert charging.entries()[-1].amount == -cost and charging.entries()[-1].price == price

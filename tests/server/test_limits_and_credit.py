@@ -1,0 +1,238 @@
+"""What a caller is told who asked too much, cannot pay, or may not use a model: in the words of each API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import httpx
+import pytest
+from folders import FOLDERS, Folder
+from surfaces import JSON, ONE_EACH, RERANK, Surface
+from test_lifecycle import FakeModel, serving
+
+from conftest import Server
+from redis_server import free_port, running_redis
+from rerankd.config import ServerSettings
+from rerankd.engine.engine import Engine
+from rerankd.errors import Forbidden, OutOfCredit, RateLimited, RerankdError
+from rerankd.server.wire import dialect_routes
+from rerankd.server.wire.dialect import Dialect
+
+DIALECTS = {one.name: one for dialects in dialect_routes(ServerSettings()).values() for one in dialects}
+
+BROKE = OutOfCredit(1_500_000, 2_000_000, "USD")
+FORBIDDEN = Forbidden("qwen3-rerank", ("small", "smaller"))
+TOO_MANY = {kind: RateLimited(f"Too many {kind}.", 7, kind) for kind in ("requests", "tokens", "concurrency")}
+
+Told = tuple[int, dict[str, Any]]
+
+
+def _nested(message: str, type: str, code: int | str) -> dict[str, Any]:
+    return {"message": message, "type": type, "param": None, "code": code}
+
+
+def _native(status: int, code: str, message: str) -> Told:
+    return status, {"code": code, "message": message, "request_id": "id"}
+
+
+def _compatible(status: int, type: str, code: str, flat: str, message: str) -> Told:
+    nested = _nested(message, type, code)
+    return status, {"error": nested, "code": flat, "message": message, "request_id": "id"}
+
+
+def _union(status: int, type: str, flat: str, message: str) -> Told:
+    texts = {"message": message, "detail": message, "code": flat, "request_id": "id", "id": "id"}
+    return status, {"error": _nested(message, type, status), **texts}
+
+
+def _jina(status: int, code: str, message: str) -> Told:
+    return status, {"detail": {"message": message, "request_id": "id", "code": code}}
+
+
+def _told_alike(payment: str, forbidden: str, limited: str, body: Callable[[int, str, str], dict[str, Any]]) -> Any:
+    """Of an API with a status and a word for each."""
+    return {
+        BROKE: (402, body(402, payment, str(BROKE))),
+        FORBIDDEN: (403, body(403, forbidden, str(FORBIDDEN))),
+        **{error: (429, body(429, limited, str(error))) for error in TOO_MANY.values()},
+    }
+
+
+STANDING = f"Access denied, please make sure your account is in good standing. {BROKE}"
+QUOTA = f"You exceeded your current quota, please check your plan and billing details. {BROKE}"
+DENIED = f"Model access denied. {FORBIDDEN}"
+
+VLLM = _told_alike(
+    "Payment Required",
+    "Forbidden",
+    "Too Many Requests",
+    lambda status, word, text: {"error": _nested(text, word, status)},
+)
+COHERE = _told_alike("", "", "", lambda _, __, text: {"id": "id", "message": text})
+DETAIL = _told_alike("", "", "", lambda _, __, text: {"detail": text})
+TEI = _told_alike("Validation", "Validation", "Overloaded", lambda _, word, text: {"error": text, "error_type": word})
+
+EXPECTED: dict[str, dict[RerankdError, Told]] = {
+    "dashscope-native": {
+        BROKE: _native(400, "Arrearage", STANDING),
+        FORBIDDEN: _native(403, "Model.AccessDenied", DENIED),
+        TOO_MANY["requests"]: _native(429, "Throttling.RateQuota", "Too many requests."),
+        TOO_MANY["tokens"]: _native(429, "Throttling.AllocationQuota", "Too many tokens."),
+        TOO_MANY["concurrency"]: _native(429, "Throttling.Concurrency", "Too many concurrency."),
+    },
+    "dashscope-compatible": {
+        BROKE: _compatible(429, "insufficient_quota", "insufficient_quota", "Arrearage", QUOTA),
+        FORBIDDEN: _compatible(403, "invalid_request_error", "access_denied", "Model.AccessDenied", DENIED),
+        TOO_MANY["requests"]: _compatible(
+            429, "requests", "limit_requests", "Throttling.RateQuota", "Too many requests."
+        ),
+        TOO_MANY["tokens"]: _compatible(
+            429, "tokens", "insufficient_quota", "Throttling.AllocationQuota", "Too many tokens."
+        ),
+        TOO_MANY["concurrency"]: _compatible(
+            429, "requests", "limit_requests", "Throttling.Concurrency", "Too many concurrency."
+        ),
+    },
+    "vllm-rerank": {
+        BROKE: _union(402, "Payment Required", "Arrearage", str(BROKE)),
+        FORBIDDEN: _union(403, "Forbidden", "Model.AccessDenied", str(FORBIDDEN)),
+        TOO_MANY["requests"]: _union(429, "Too Many Requests", "Throttling.RateQuota", "Too many requests."),
+        TOO_MANY["tokens"]: _union(429, "Too Many Requests", "Throttling.AllocationQuota", "Too many tokens."),
+        TOO_MANY["concurrency"]: _union(429, "Too Many Requests", "Throttling.Concurrency", "Too many concurrency."),
+    },
+    "vllm-score": VLLM,
+    "cohere-v1": COHERE,
+    "cohere-v2": COHERE,
+    "jina": {
+        BROKE: _jina(403, "AUTHZ_INSUFFICIENT_BALANCE", str(BROKE)),
+        FORBIDDEN: _jina(403, "AUTHZ_MODEL_ACCESS_DENIED", str(FORBIDDEN)),
+        TOO_MANY["requests"]: _jina(429, "RATE_REQUEST_LIMIT_EXCEEDED", "Too many requests."),
+        TOO_MANY["tokens"]: _jina(429, "RATE_TOKEN_LIMIT_EXCEEDED", "Too many tokens."),
+        TOO_MANY["concurrency"]: _jina(429, "RATE_CONCURRENCY_LIMIT_EXCEEDED", "Too many concurrency."),
+    },
+    "voyage": DETAIL,
+    "voyage-shared": DETAIL,
+    "xinference": DETAIL,
+    "tei": TEI,
+    "tei-predict": TEI,
+    "infinity": _told_alike(
+        "payment_required",
+        "forbidden",
+        "too_many_requests",
+        lambda status, word, text: {"error": _nested(text, word, status)},
+    ),
+    "sglang": _told_alike(
+        "PaymentRequiredError",
+        "ForbiddenError",
+        "TooManyRequestsError",
+        lambda status, word, text: {"object": "error", **_nested(text, word, status)},
+    ),
+    "llamacpp": _told_alike(
+        "permission_error",
+        "permission_error",
+        "unavailable_error",
+        lambda status, word, text: {"error": {"code": status, "message": text, "type": word}},
+    ),
+    "mixedbread": _told_alike(
+        "payment_required_error",
+        "forbidden_error",
+        "too_many_requests_error",
+        lambda _, word, text: {"type": word, "url": None, "message": text, "details": None},
+    ),
+}
+
+
+def test_every_dialect_is_expected_to_say_something() -> None:
+    assert set(EXPECTED) == set(DIALECTS)
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_each_dialect_tells_it_in_its_own_words(name: str) -> None:
+    dialect: Dialect[Any] = DIALECTS[name]
+    for error, (status, body) in EXPECTED[name].items():
+        assert dialect.error(error, "id") == (status, body)
+        assert status in dialect.statuses
+        dialect.error_body.model_validate(body, strict=True)
+
+
+def test_an_error_for_lack_of_credit_says_what_is_lacking() -> None:
+    assert "costs 2.00 USD" in str(BROKE) and "1.50 USD are left" in str(BROKE)
+    assert "0.000001 EUR" in str(OutOfCredit(-1, 1, "EUR")) and "-0.000001 EUR" in str(OutOfCredit(-1, 1, "EUR"))
+    assert "small, smaller" in str(FORBIDDEN)
+
+
+# Over HTTP.
+
+
+@pytest.fixture(scope="module")
+def small_minute(start_server: Callable[..., Server]) -> Server:
+    """Allows 100 tokens a minute, of which 90 are used up."""
+    server = start_server("--model", "embedded", "--tokens-per-minute", "100", key="test-key")
+    words = "one two three four five six seven eight nine"
+    response = server.post(RERANK.path, RERANK.body("one", [words] * 9))
+    assert response.status_code == 200 and response.json()["usage"]["total_tokens"] > 90
+    assert 0 <= int(response.headers["x-ratelimit-remaining-tokens"]) <= 10
+    return server
+
+
+@pytest.mark.parametrize("surface", [*ONE_EACH, *FOLDERS], ids=str)
+def test_a_minute_that_is_used_up(surface: Surface | Folder, small_minute: Server) -> None:
+    """Refused calls are not counted, or the last one would have to wait longer than a minute's decay."""
+    response = small_minute.post(surface.path, surface.body(documents=["one two three four five six seven"] * 4))
+    assert response.status_code == 429
+    assert "100 tokens a minute are allowed for this API key" in response.text
+    assert 1 <= int(response.headers["retry-after"]) <= 120
+    assert response.headers["x-ratelimit-limit-tokens"] == "100"
+    assert 0 <= int(response.headers["x-ratelimit-remaining-tokens"]) <= 100
+    assert response.headers["x-ratelimit-reset-tokens"].endswith("s")
+    assert "x-ratelimit-limit-requests" not in response.headers
+
+
+@pytest.mark.parametrize("surface", [*ONE_EACH, *FOLDERS], ids=str)
+def test_a_call_that_no_minute_holds_is_a_mistake_of_the_caller(
+    surface: Surface | Folder, small_minute: Server
+) -> None:
+    response = small_minute.post(surface.path, surface.body(documents=["one two three four five"] * 50))
+    assert response.status_code in (400, 422)
+    assert "can never pass: 100 tokens a minute" in response.text
+    assert "retry-after" not in response.headers
+
+
+def one() -> JSON:
+    """A call that the fake model answers."""
+    return RERANK.body(documents=["1"])
+
+
+def test_what_is_refused_is_not_counted() -> None:
+    with serving(lambda progress: Engine(FakeModel()), requests_per_minute=3) as client:
+        for wrong in ({}, RERANK.body(model="unheard-of"), RERANK.body(documents=[])):
+            assert client.post(RERANK.path, json=wrong).status_code in (400, 404)
+        left = [client.post(RERANK.path, json=one()).headers["x-ratelimit-remaining-requests"] for _ in range(3)]
+        assert left == ["2", "1", "0"]
+        for _ in range(3):
+            refused = client.post(RERANK.path, json=one())
+            assert refused.status_code == 429
+            assert refused.headers["x-ratelimit-limit-requests"] == "3"
+            assert refused.headers["x-ratelimit-remaining-requests"] == "0"
+            assert refused.headers["x-ratelimit-reset-requests"] == f"{refused.headers['retry-after']}s"
+        # Told before the body is read.
+        assert client.post(RERANK.path, content=b"{").status_code == 429
+
+
+def test_servers_with_one_redis_count_together() -> None:
+    port = free_port()
+
+    def server() -> AbstractContextManager[httpx.Client]:
+        url = f"redis://127.0.0.1:{port}/0"
+        return serving(lambda progress: Engine(FakeModel()), requests_per_minute=2, redis=url)
+
+    with server() as first, server() as second:
+        with running_redis(port):
+            for client in (first, second):
+                assert client.post(RERANK.path, json=one()).status_code == 200
+            for client in (first, second):
+                assert client.post(RERANK.path, json=one()).status_code == 429
+        response = first.post(RERANK.path, json=one())
+        assert "cannot be checked" in RERANK.error(response, 503)

@@ -1,0 +1,85 @@
+"""GET /v1/rates and the prices in GET /v1/models: always what the settings file says now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from conftest import Server
+
+CARD = """\
+requests_per_minute = 60
+
+[rates."qwen3-rerank"]
+input_price = 0.020
+free_tokens = 1_000_000
+free_days = 90
+context = 32_768
+languages = "100+"
+description = "Ranks."
+tokens_per_minute = 2_000_000
+
+[rates.elsewhere]
+input_price = 1e3
+"""
+
+LISTED = {
+    "model": "qwen3-rerank",
+    "input_price": "0.020",
+    "currency": "USD",
+    "unit": "1M tokens",
+    "free_tokens": 1_000_000,
+    "free_days": 90,
+    "context": 32_768,
+    "languages": "100+",
+    "description": "Ranks.",
+    "limits": {"requests_per_minute": 60, "tokens_per_minute": 2_000_000, "concurrency": None},
+}
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> Path:
+    path = tmp_path / "rerankd.toml"
+    path.write_text(CARD)
+    return path
+
+
+@pytest.fixture
+def priced_server(card: Path, start_server: Callable[..., Server]) -> Server:
+    return start_server("--model", "embedded", "--config", str(card), key="test-key")
+
+
+def models(server: Server) -> list[dict[str, object]]:
+    response = httpx.get(f"{server.url}/v1/models", headers={"authorization": f"Bearer {server.key}"})
+    return list(response.json()["data"])
+
+
+def test_the_card_is_shown_to_everybody_as_it_is_now(priced_server: Server, card: Path) -> None:
+    def shown() -> dict[str, object]:
+        return dict(httpx.get(f"{priced_server.url}/v1/rates").json())
+
+    reply = shown()
+    assert reply["object"] == "list" and reply["currency"] == "USD"
+    first, second = reply["data"]  # type: ignore[misc]
+    assert first == LISTED
+    assert (second["model"], second["input_price"]) == ("elsewhere", "1000")
+    # Every name of the one served model costs what the name on the card does.
+    assert all(model["rerankd"] == LISTED for model in models(priced_server))
+    assert len(models(priced_server)) > 1
+
+    card.write_text(CARD.replace("0.020", "0.03") + '\n[rates.more]\ncurrency = "USD"\n')
+    assert [rate["input_price"] for rate in shown()["data"]] == ["0.03", "1000", "0"]  # type: ignore[attr-defined]
+    assert all(model["rerankd"]["input_price"] == "0.03" for model in models(priced_server))  # type: ignore[index]
+
+    card.write_text("[rates")
+    assert [rate["input_price"] for rate in shown()["data"]] == ["0.03", "1000", "0"]  # type: ignore[attr-defined]
+    priced_server.wait_until(lambda: "The rate card stays as it was" in "".join(priced_server.log))
+
+
+def test_without_a_card(embedded_server: Server) -> None:
+    reply = httpx.get(f"{embedded_server.url}/v1/rates").json()
+    assert reply == {"object": "list", "currency": "USD", "data": []}
+    assert all("rerankd" not in model for model in models(embedded_server))

@@ -1,0 +1,1 @@
+"""The pages, most of them in a real browser."""

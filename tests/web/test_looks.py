@@ -1,0 +1,181 @@
+"""Every page in light and dark: its accessibility, its width, and, on demand, its picture for the documentation."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from conftest import Server
+from rerankd.accounts.ledger import Ledger
+from rerankd.types import CallLimits
+from web.conftest import PASSWORD, Site
+
+AXE = Path(__file__).parent / "axe" / "axe.min.js"
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+SCREENS = Path(__file__).parents[2] / "docs" / "screens"
+"""Written where the environment has WRITE_SCREENS."""
+
+SHOWN = ("playground", "playground-compare", "rates", "keys", "usage", "admin")
+
+Open = Callable[..., Page]
+
+both_themes = pytest.mark.parametrize("theme", ["light", "dark"])
+
+
+def check(page: Page, name: str) -> None:
+    """axe finds no violation, however small; nothing sticks out; a picture if it is wanted."""
+    page.evaluate(AXE.read_text())
+    found: list[dict[str, Any]] = page.evaluate("async (runOnly) => (await axe.run({runOnly})).violations", RULES)
+    told = [(one["id"], node["target"], node["failureSummary"]) for one in found for node in one["nodes"]]
+    assert told == [], name
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is too wide"
+    if os.environ.get("WRITE_SCREENS") and name in SHOWN and page.evaluate("innerWidth >= 1280"):
+        theme = "dark" if page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") else "light"
+        SCREENS.mkdir(exist_ok=True)
+        page.screenshot(path=SCREENS / f"{name}-{theme}.png", animations="disabled")
+
+
+def lived_in(site: Site) -> Site:
+    """With some weeks of traffic."""
+    chance = random.Random(0)
+    site.store.people.set_limits(site.user.id, CallLimits(100, 200_000, 2))
+    site.store.people.set_disabled(site.store.people.create("gone@example.com").id, True)
+    for account in (site.admin, site.user):
+        site.store.ledger.add_credits(account.id, 25_000_000, "start", site.admin.id)
+        secrets = [site.store.keys.create(account.id, name)[1] for name in ("search page", "nightly job")]
+        old, _ = site.store.keys.create(account.id, "old laptop")
+        site.store.keys.revoke(old.id)
+        for days_ago in range(28, -1, -1):
+            ledger = Ledger(site.store.database, clock=lambda ago=days_ago: time.time() - ago * 86_400)  # type: ignore[misc]
+            for secret in secrets:
+                caller = site.store.keys.find(secret)
+                assert caller
+                rate = chance.choice(site.rates.current().rates)
+                tokens = chance.randint(10_000, 200_000)
+                ledger.settle(ledger.reserve(caller, rate, tokens, request_id=str(days_ago), fingerprint=rate.model))
+    return site
+
+
+def enter(page: Page) -> None:
+    page.fill("#email", "admin@example.com")
+    page.fill("#password", PASSWORD)
+    page.keyboard.press("Enter")
+
+
+@both_themes
+@pytest.mark.parametrize("width", [1280, 360])
+def test_the_pages_of_a_server_with_accounts(
+    serve_site: tuple[Site, str], open_page: Open, theme: str, width: int
+) -> None:
+    site, url = serve_site
+    lived_in(site)
+    page = open_page(f"{url}/sign-up", color_scheme=theme, viewport={"width": width, "height": 800})
+    check(page, "sign-up")
+    page.goto(f"{url}/sign-in?next=/admin")
+    check(page, "sign-in")
+    page.fill("#email", "admin@example.com")
+    page.fill("#password", "wrong password")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_be_visible()
+    check(page, "sign-in-refused")
+    enter(page)
+    page.wait_for_url("**/admin")
+    for name in ("admin", "usage", "account", "rates", "keys"):
+        page.goto(f"{url}/{name}")
+        check(page, name)
+    page.fill("#name", "a new key")
+    page.click("text=Models and limits of this key")
+    page.click("text=Create the key")
+    expect(page.locator("#secret")).to_be_visible()
+    check(page, "key-made")
+    page.goto(f"{url}/admin/accounts/{site.user.id}")
+    page.click("text=The days as a table")
+    check(page, "admin-account")
+    page.goto(f"{url}/admin/accounts/99")
+    check(page, "problem")
+
+
+@both_themes
+@pytest.mark.parametrize("width", [1280, 360])
+def test_the_playground(embedded_server: Server, open_page: Open, theme: str, width: int) -> None:
+    page = open_page(f"{embedded_server.url}/", color_scheme=theme, viewport={"width": width, "height": 800})
+    expect(page.locator("#playground[data-started]")).to_be_attached()
+    check(page, "playground-empty")
+    page.click("#rank")
+    expect(page.get_by_role("alert")).to_be_visible()
+    check(page, "playground-refused")
+    page.fill("#key", embedded_server.key)
+    page.click("#rank")
+    expect(page.locator(".ranked li")).to_have_count(8)
+    check(page, "playground")
+    page.check("#compare")
+    page.click("#side-b >> text=Similarity")
+    page.click("summary >> nth=0")
+    page.fill("#prompt-of", "0")
+    page.click("#rank")
+    expect(page.locator(".list")).to_have_count(2)
+    check(page, "playground-compare")
+    page.click("#copy-as")
+    expect(page.locator("#snippets")).to_be_visible()
+    check(page, "playground-code")
+
+
+def test_sign_in_and_make_a_key_by_keyboard(serve_site: tuple[Site, str], open_page: Open) -> None:
+    site, url = serve_site
+    page = open_page(f"{url}/keys")
+    expect(page.locator("#email")).to_be_focused()
+    page.keyboard.type("user@example.com")
+    page.keyboard.press("Tab")
+    page.keyboard.type(PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/keys")
+    while page.evaluate("document.activeElement.id") != "name":
+        page.keyboard.press("Tab")
+    page.keyboard.type("by keyboard")
+    page.keyboard.press("Enter")
+    expect(page.locator("#secret")).to_be_visible()
+    secret = page.locator("#secret").text_content()
+    while page.evaluate("document.activeElement.id") != "try-secret":
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#key")).to_have_value(secret or "")
+    assert secret and site.store.keys.find(secret)
+    while page.evaluate("document.activeElement.textContent") != "Sign out":
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/sign-in")
+    assert page.evaluate("sessionStorage.getItem('rerankd-key')") is None
+
+
+def test_an_invitation_is_taken_from_its_link(serve_site: tuple[Site, str], open_page: Open) -> None:
+    site, url = serve_site
+    token = site.store.people.create_invite(site.admin.id)
+    asked: list[str] = []
+    page = open_page(f"{url}/rates")
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{url}/sign-up#{token}")
+    expect(page.locator("#invite")).to_have_value(token)
+    assert not any(token in one.partition("#")[0] for one in asked) and token not in page.url
+    page.fill("#email", "new@example.com")
+    page.fill("#new", PASSWORD)
+    page.fill("#again", PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/keys")
+
+
+def test_the_figures_follow_the_server(serve_site: tuple[Site, str], open_page: Open) -> None:
+    _, url = serve_site
+    page = open_page(f"{url}/sign-in?next=/admin")
+    enter(page)
+    page.wait_for_url("**/admin")
+    tile = page.locator("[data-tile='Running']")
+    expect(tile).to_have_text("2")
+    tile.evaluate("tile => { tile.textContent = 'old' }")
+    expect(tile).to_have_text("2", timeout=10_000)
