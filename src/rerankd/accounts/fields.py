@@ -45,7 +45,8 @@ def read_amount(text: str) -> int:
         InvalidRequest: not such a number, finer than a millionth, or a thousand million or more.
     """
     if not re.fullmatch(r"[+-]?[0-9]{1,9}(\.[0-9]{1,6})?", text.strip()):
-        raise _invalid("amount", "must be a number such as 25.00, with at most nine digits before the point and six after")
+        message = "must be a number such as 25.00, with up to nine digits before the point and six after it"
+        raise _invalid("amount", message)
     return int(Decimal(text.strip()) * MICRO)
 
 

@@ -141,12 +141,12 @@ class People:
         """
         with self._database.read() as connection:
             row = connection.execute(_by_email(email)).first()
-        known = row is not None and row.password is not None
+        decoy = self._decoy  # made even if it is not needed: the first time takes long
         try:
-            self._hasher.verify(row.password if row is not None and known else self._decoy, password)
+            self._hasher.verify((row and row.password) or decoy, password)
         except VerificationError:
             return None
-        if row is None or not known or row.disabled:
+        if row is None or row.password is None or row.disabled:
             return None
         if self._hasher.check_needs_rehash(row.password):
             self._set(row.id, {"password": self._hasher.hash(password)})

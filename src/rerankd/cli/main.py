@@ -16,6 +16,10 @@ COMMANDS = {
     "rank": "rank lines, files or folders for a query",
     "doctor": "check this machine, the model and its scores",
     "bench": "measure speed and memory",
+    "accounts": "make and change the accounts of callers",
+    "keys": "make, list and revoke API keys",
+    "credits": "add to an account's balance",
+    "usage": "what was charged, by day, key, model or account",
 }
 
 

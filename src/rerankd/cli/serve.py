@@ -56,7 +56,10 @@ def run(options: argparse.Namespace) -> int:
 def _open_store(settings: ServerSettings) -> Store:
     from rerankd.accounts.store import open_store
 
-    return open_store(settings.database)
+    store = open_store(settings.database)
+    if not store.people.all():
+        logging.getLogger("rerankd").warning("There are no accounts yet: rerankd accounts create --admin EMAIL")
+    return store
 
 
 class _Server(uvicorn.Server):
@@ -65,7 +68,8 @@ class _Server(uvicorn.Server):
     def _log_started_message(self, listeners: Any) -> None:
         for listener in listeners:
             host, port = listener.getsockname()[:2]
-            logging.getLogger("rerankd").info("Listening on http://%s:%d (API description at /docs)", host, port)
+            where = "http://%s:%d (playground at /, API description at /docs)"
+            logging.getLogger("rerankd").info(f"Listening on {where}", host, port)
 
 
 def _start(settings: ServerSettings, progress: LoadProgress) -> Engine:

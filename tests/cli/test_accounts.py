@@ -1,0 +1,245 @@
+"""`rerankd accounts`, `keys`, `credits` and `usage`: one story from an empty database on, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from rerankd.accounts.store import Store
+from rerankd.cli.main import main
+from rerankd.rates import Rate
+from rerankd.types import CallLimits
+
+Command = Callable[..., tuple[int, str, str]]
+RATE = Rate(model="qwen3-rerank", input_price=Decimal("0.1"), free_tokens=1000)
+
+
+@pytest.fixture
+def command(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Command:
+    """Runs the command on an empty database: its status, stdout and stderr."""
+    monkeypatch.setenv("RERANKD_DATABASE", database_url)
+
+    def run(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        status = main(arguments)
+        done = capsys.readouterr()
+        return status, done.out, done.err
+
+    return run
+
+
+@pytest.fixture
+def ann(command: Command) -> str:
+    """An account of that address."""
+    assert command("accounts", "create", "ann@example.org", "--no-password")[0] == 0
+    return "ann@example.org"
+
+
+def call(store: Store, secret: str, tokens: int) -> int:
+    """What a call with the key costs."""
+    caller = store.keys.find(secret)
+    assert caller is not None
+    return store.ledger.settle(store.ledger.reserve(caller, RATE, tokens, request_id="", fingerprint=b"")).cost
+
+
+def test_from_an_empty_database_to_a_bill(command: Command, store: Store) -> None:
+    made = command("accounts", "create", "Ann@Example.org", "--admin", "--password-stdin", stdin="hunter2 hunter2\n")
+    assert made == (0, "Made the administrator ann@example.org.\n", "")
+    ann = store.people.check_password("ann@example.org", "hunter2 hunter2")
+    assert ann is not None and ann.role == "admin"
+
+    assert command("credits", "add", "ann@example.org", "25.00", "--note", "welcome")[1] == (
+        "ann@example.org: 25.00 USD; the balance is 25.00 USD.\n"
+    )
+    status, secret, told = command("keys", "create", "--account", "ann@example.org", "--name", "laptop [1]")
+    assert status == 0 and re.fullmatch(r"rk-[\w-]{43}\n", secret)
+    assert "Made key 1 of ann@example.org" in told and secret.strip() not in told
+    assert call(store, secret.strip(), 51_000) == 5000
+
+    header, line = command("keys", "list")[1].splitlines()
+    assert header.split() == ["id", "account", "name", "key", "models", "own", "limits", "created", "last", "used"]
+    assert "laptop [1]" in line and secret[:7] in line and "all" in line and "never" not in line
+    assert secret.strip() not in line
+    assert "24.995 USD" in command("accounts", "list")[1]
+    header, line = command("usage", "--by", "key,model")[1].splitlines()
+    assert header.split("  ")[-1] == "cost, USD"
+    assert line.split()[-6:] == ["qwen3-rerank", "1", "51,000", "1,000", "50,000", "0.005"]
+
+    assert command("keys", "revoke", "1")[:2] == (0, "Key 1 is revoked.\n")
+    assert store.keys.find(secret.strip()) is None
+    assert command("keys", "list", "--account", "ann@example.org")[1].splitlines()[1].endswith("revoked")
+    assert command("accounts", "check")[:2] == (0, "All balances add up.\n")
+
+
+def test_a_key_with_everything(command: Command, store: Store, ann: str) -> None:
+    options = ("--expires", "90d", "--model", "a", "--model", "b", "--requests-per-minute", "60", "--concurrency", "2")
+    status, secret, _ = command("keys", "create", "--account", ann, "--name", "k", *options)
+    assert status == 0
+    caller = store.keys.find(secret.strip())
+    assert caller is not None and caller.models == ("a", "b") and caller.key_limits == CallLimits(60, None, 2)
+    (key,) = store.keys.all()
+    assert key.expires is not None
+    assert timedelta(days=89.9) < key.expires - datetime.now(UTC) <= timedelta(days=90)
+    line = command("keys", "list")[1].splitlines()[1]
+    assert "a, b" in line and "60 requests/min, 2 at a time" in line and f"expires {key.expires:%Y-%m-%d}" in line
+
+
+@pytest.mark.parametrize(("when", "day"), [("2999-12-31", "2999-12-31"), ("48h", None), ("2w", None)])
+def test_when_a_key_expires(command: Command, store: Store, ann: str, when: str, day: str | None) -> None:
+    assert command("keys", "create", "--account", ann, "--name", "k", "--expires", when)[0] == 0
+    (key,) = store.keys.all()
+    assert key.expires is not None and key.expires > datetime.now(UTC)
+    assert day is None or str(key.expires.date()) == day
+
+
+def test_credit_is_exact_and_may_be_taken_back(command: Command, store: Store, ann: str) -> None:
+    for amount, balance in (
+        ("0.1", "0.10"),
+        ("0.2", "0.30"),
+        ("-0.300001", "-0.000001"),
+        ("999999999", "999999998.999999"),
+    ):
+        assert command("credits", "add", ann, amount)[1].endswith(f"the balance is {balance} USD.\n")
+    account = store.people.by_email(ann)
+    assert account is not None and account.balance == 999999998_999999
+
+
+def test_the_currency_is_that_of_the_rate_card(command: Command, ann: str, tmp_path: Path) -> None:
+    file = tmp_path / "rerankd.toml"
+    file.write_text('[rates."qwen3-rerank"]\ninput_price = 0.1\ncurrency = "EUR"\n')
+    assert "25.00 EUR" in command("credits", "add", ann, "25", "--config", str(file))[1]
+    assert "25.00 EUR" in command("accounts", "list", "--config", str(file))[1]
+
+
+def test_limits_are_shown_and_changed_one_by_one(command: Command, ann: str) -> None:
+    def limits(*options: str) -> str:
+        return command("accounts", "limits", ann, *options)[1].removeprefix("ann@example.org: ").strip()
+
+    assert limits() == "no limits of its own."
+    assert limits("--requests-per-minute", "60") == "60 requests/min."
+    assert limits("--tokens-per-minute", "9", "--concurrency", "2") == "60 requests/min, 9 tokens/min, 2 at a time."
+    assert limits("--requests-per-minute", "none") == "9 tokens/min, 2 at a time."
+    assert "9 tokens/min, 2 at a time" in command("accounts", "list")[1]
+
+
+def test_a_disabled_account(command: Command, store: Store, ann: str) -> None:
+    secret = command("keys", "create", "--account", ann, "--name", "k")[1].strip()
+    assert command("accounts", "disable", "ANN@example.org")[:2] == (0, "ann@example.org is disabled.\n")
+    assert store.keys.find(secret) is None
+    assert command("accounts", "list")[1].splitlines()[1].endswith("disabled")
+    assert command("accounts", "enable", ann)[:2] == (0, "ann@example.org is enabled.\n")
+    assert store.keys.find(secret)
+
+
+def test_a_password_is_changed(command: Command, store: Store, ann: str) -> None:
+    account = store.people.by_email(ann)
+    assert account is not None
+    session = store.people.open_session(account.id)
+    assert command("accounts", "password", ann, "--password-stdin", stdin="hunter3 hunter3")[0] == 0
+    assert store.people.check_password(ann, "hunter3 hunter3")
+    assert store.people.session(session) is None
+
+
+def test_check_says_what_does_not_add_up(command: Command, store: Store, ann: str) -> None:
+    with store.database.transaction() as connection:
+        connection.execute(text("UPDATE accounts SET balance = 7"))
+    assert command("accounts", "check")[:2] == (1, "Account 1: balance is 7, but adds up to 0.\n")
+
+
+def test_usage_as_csv_and_as_a_table_with_a_sum(command: Command, store: Store, ann: str) -> None:
+    command("accounts", "create", "bob@example.org", "--no-password")
+    for email in (ann, "bob@example.org"):
+        command("credits", "add", email, "1")
+        call(store, command("keys", "create", "--account", email, "--name", "=k")[1].strip(), 2000)
+    out = command("usage", "--by", "key,day", "--csv")[1]
+    lines = list(csv.DictReader(io.StringIO(out)))
+    assert [(line["calls"], line["billed_tokens"], line["cost"]) for line in lines] == [("1", "1000", "0.0001")] * 2
+    assert all(line["key"].startswith("'=k (rk-") for line in lines)
+    assert command("usage", "--by", "account")[1].splitlines()[-1].split() == [
+        *("all", "2", "4,000", "2,000", "2,000", "0.0002"),
+    ]
+    assert len(command("usage", "--account", ann)[1].splitlines()) == 2
+    today, tomorrow = (str((datetime.now(UTC) + timedelta(days=days)).date()) for days in (0, 1))
+    assert len(command("usage", "--since", today, "--until", today)[1].splitlines()) == 2
+    assert len(command("usage", "--since", tomorrow)[1].splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ("accounts create ann@example.org", "ann@example.org has an account already"),
+        ("accounts create nonsense", "not an e-mail address"),
+        ("accounts create bob@example.org", "no terminal to ask for the password on: pass --password-stdin"),
+        ("accounts create bob@example.org --password-stdin", "The password must have from 8"),
+        ("accounts password bob@example.org", "There is no account bob@example.org"),
+        ("accounts limits ann@example.org --concurrency 0", "concurrency: must be from 1"),
+        ("keys create --account bob@example.org --name k", "There is no account bob@example.org"),
+        ("keys create --account ann@example.org --name k --expires 2000-01-01", "expire at once"),
+        ("keys revoke 99", "There is no key 99"),
+        *(
+            (f"credits add ann@example.org {amount}", "must be a number such as 25.00")
+            for amount in ("1e400000000", "NaN", "Infinity", "0.0000001", "1.00000000000000000000000000001", "1,5", "٣")
+        ),
+        ("credits add ann@example.org 0", "not 0"),
+        ("usage --by colour", "not by colour"),
+        ("accounts list --database mysql://host/name", "neither sqlite:///FILE nor postgresql"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(command: Command, ann: str, arguments: str, error: str) -> None:
+    status, out, told = command(*arguments.split())
+    assert (status, out) == (1, "")
+    assert told.startswith(f"rerankd {arguments.split()[0]}: ") and error in told and told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "keys create --account a --name b --expires soon",
+        "keys create --account a --name b --expires 99999d",
+        "usage --since yesterday",
+        "accounts",
+        "accounts limits a --concurrency many",
+        "accounts create a --no-password --password-stdin",
+    ],
+)
+def test_a_bad_command_line_shows_the_usage(command: Command, arguments: str) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        command(*arguments.split())
+
+
+@pytest.mark.parametrize(("again", "status"), [("hunter2 hunter2", 0), ("hunter2 hunter", 1)])
+def test_a_password_is_asked_for_twice_and_not_shown(tmp_path: Path, again: str, status: int) -> None:
+    terminal, theirs = pty.openpty()
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    command = [sys.executable, "-m", "rerankd", "accounts", "create", "ann@example.org", "--database", url]
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    shown = b""
+
+    def read_until(words: bytes) -> None:
+        nonlocal shown
+        while words not in shown:
+            shown += os.read(terminal, 1000)
+
+    read_until(b"Password: ")
+    os.write(terminal, b"hunter2 hunter2\n")
+    read_until(b"again: ")
+    os.write(terminal, again.encode() + b"\n")
+    read_until(b"Made the account" if status == 0 else b"The two passwords differ.")
+    assert process.wait(60) == status
+    os.close(terminal)
+    assert b"hunter" not in shown
