@@ -71,9 +71,15 @@ def test_a_short_request_passes_a_long_one_and_is_not_held_up_by_what_would_fill
     assert next_batch([(0, 0, long), (0, 5000, short)], 1, 60) == [1, 2], "until half of it is full"
 
 
-def test_a_batch_is_half_full_or_completes_a_request() -> None:
-    assert next_batch([(0, 7, [10, 20, 30, 5])], 1, 60) == [2]
-    assert next_batch([(0, 7, [10, 20, 30])], 1, 60) == [3]
+def test_a_batch_of_several_is_half_full_or_completes_a_request() -> None:
+    other = (0, 0, [50, 50])
+    assert next_batch([(0, 7, [10, 20, 30, 5]), other], 1, 60) == [2, 0]
+    assert next_batch([(0, 7, [10, 20, 30]), other], 1, 60) == [3, 0]
+    assert next_batch([(0, 0, [90, 1]), other], 1, 60) == [1, 0]
+
+
+def test_alone_a_request_fills_its_batches() -> None:
+    assert next_batch([(0, 7, [10, 20, 30, 5]), (0, 0, [])], 1, 60) == [3, 0]
     assert next_batch([(0, 0, [100, 1])], 1, 60) == [1]
 
 
