@@ -47,8 +47,10 @@ class Database:
         self._engine = _open_sqlite(self._url) if self._is_sqlite else _open_postgresql(self._url)
         reading: dict[str, Any] = {"begin": "DEFERRED"} if self._is_sqlite else {"isolation_level": "REPEATABLE READ"}
         self._reader = self._engine.execution_options(**reading)
-        # SQLite has one writer. Threads wait for it better here than by asking it again and again.
+        # SQLite has one writer. Threads wait for it better here than by asking it again and again; its connection is
+        # kept, since taking one from the pool takes as long as a transaction.
         self._turn: AbstractContextManager[Any] = threading.Lock() if self._is_sqlite else nullcontext()
+        self._writer: Connection | None = None
 
     @property
     def workers(self) -> int:
@@ -62,8 +64,15 @@ class Database:
         Raises:
             Unavailable: the database does not answer.
         """
-        with _available(), self._turn, self._engine.begin() as connection:
+        with _available(), self._turn, self._writing() as connection, connection.begin():
             yield connection
+
+    def _writing(self) -> AbstractContextManager[Connection]:
+        if not self._is_sqlite:
+            return self._engine.connect()
+        if self._writer is None:
+            self._writer = self._engine.connect()
+        return nullcontext(self._writer)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -91,10 +100,14 @@ class Database:
                 command.upgrade(config, "head")
         except (DBAPIError, CommandError) as error:
             reason = error.orig if isinstance(error, DBAPIError) else error
-            raise SettingsError(f"The database {self._url} cannot be used: {str(reason).strip()}.") from None
+            raise SettingsError(f"The database {_shown(self._url)} cannot be used: {str(reason).strip()}.") from None
 
     def close(self) -> None:
         """Closes the connections that are not in use."""
+        with self._turn:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
         self._engine.dispose()
 
 
@@ -116,7 +129,12 @@ def _read(url: str) -> URL:
         return parsed
     if parsed.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
         return parsed.set(drivername="postgresql+psycopg")
-    raise SettingsError(f"database: {parsed} is neither sqlite:///FILE nor postgresql://USER@HOST/NAME.")
+    raise SettingsError(f"database: {_shown(parsed)} is neither sqlite:///FILE nor postgresql://USER@HOST/NAME.")
+
+
+def _shown(url: URL) -> str:
+    """Without its password, wherever it is: `postgresql://HOST/NAME?password=…` is one too."""
+    return url.set(query={}).render_as_string(hide_password=True)
 
 
 def _open_sqlite(url: URL) -> Engine:

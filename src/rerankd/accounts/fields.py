@@ -56,6 +56,11 @@ def show_amount(micro: int) -> str:
     return f"{'-' if micro < 0 else ''}{whole}.{f'{rest:06}'.rstrip('0').ljust(2, '0')}"
 
 
+def storable(text: str) -> str:
+    """Without what PostgreSQL cannot hold, or compare with, in a text: zeros and halves of surrogate pairs."""
+    return text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
 def check_limits(limits: CallLimits) -> dict[str, int | None]:
     """The limits by name.
 

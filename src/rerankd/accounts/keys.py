@@ -58,6 +58,13 @@ class Caller:
     key_last_used: datetime | None
 
 
+VALID = (
+    keys.c.revoked.is_(None),
+    or_(keys.c.expires.is_(None), keys.c.expires > bindparam("now")),
+    accounts.c.disabled.is_(False),
+)
+"""Of a key and its account, in a query with the parameter `now`."""
+
 _FIND = (
     select(
         keys.c.account_id,
@@ -71,12 +78,7 @@ _FIND = (
         keys.c.last_used,
     )
     .join_from(keys, accounts)
-    .where(
-        keys.c.hash == bindparam("hash"),
-        keys.c.revoked.is_(None),
-        or_(keys.c.expires.is_(None), keys.c.expires > bindparam("now")),
-        accounts.c.disabled.is_(False),
-    )
+    .where(keys.c.hash == bindparam("hash"), *VALID)
 )
 
 

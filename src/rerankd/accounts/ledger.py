@@ -20,10 +20,10 @@ from sqlalchemy import Column, Connection, Row, Select, bindparam, delete, exist
 from sqlalchemy.dialects import postgresql, sqlite
 
 from rerankd.accounts.database import Database
-from rerankd.accounts.fields import MAX_AMOUNT
-from rerankd.accounts.keys import Caller
+from rerankd.accounts.fields import MAX_AMOUNT, storable
+from rerankd.accounts.keys import VALID, Caller
 from rerankd.accounts.schema import accounts, entries, keys, quotas, reservations
-from rerankd.errors import InvalidRequest, OutOfCredit, RateLimited
+from rerankd.errors import InvalidRequest, OutOfCredit, RateLimited, Unauthorized
 from rerankd.rates import Rate
 
 CHARGED_ONCE_IN = timedelta(hours=24)
@@ -119,10 +119,11 @@ class Ledger:
             key_concurrency, account_concurrency: how many calls of the key, of the account may run; None: any number.
 
         Raises:
+            Unauthorized: the key is not valid any more.
             RateLimited: as many run.
             OutOfCredit: there is not enough left. Nothing is reserved.
         """
-        now, request_id = self._now(), _storable(request_id)
+        now, request_id = self._now(), storable(request_id)
         idempotency_key = _idempotency_key(caller.account_id, request_id, fingerprint)
         with self._database.transaction() as connection:
             account = _lock(connection, caller.account_id, now)
@@ -136,6 +137,8 @@ class Ledger:
                     "now": now,
                 },
             ).one()
+            if not state.key_is_valid:
+                raise Unauthorized(missing=False)
             _check_concurrency("API key", state.key_running, key_concurrency)
             _check_concurrency("account", state.account_running, account_concurrency)
             is_repeat = state.last_charged is not None and now - state.last_charged < CHARGED_ONCE_IN
@@ -189,7 +192,6 @@ class Ledger:
         with self._database.transaction() as connection:
             account = connection.execute(_LOCK, {"account": caller.account_id, "now": now}).one()
             freed = connection.execute(_FREE, {"of_id": reservation.id}).all()
-            _take_back(connection, caller.account_id, freed)
             entry = {
                 "account_id": caller.account_id,
                 "kind": "charge",
@@ -209,8 +211,9 @@ class Ledger:
                 "occurrence": reservation.occurrence,
             }
             if reservation.is_repeat or not connection.execute(_CHARGE[connection.dialect.name], entry).first():
+                _take_back(connection, caller.account_id, freed)
                 return Charge(0, 0, 0, reservation.tokens)
-            _change_account(connection, caller.account_id, balance=-reservation.cost)
+            _take_back(connection, caller.account_id, freed, balance=-reservation.cost)
             _change_quota(connection, caller.account_id, rate.model, used=reservation.free_tokens)
             if caller.key_last_used is None or now - caller.key_last_used >= LAST_USED_STEP:
                 connection.execute(_USE_KEY, {"key": caller.key_id, "now": now})
@@ -261,7 +264,7 @@ class Ledger:
                 "amount": micro,
                 "balance_after": account.balance + micro,
                 "time": now,
-                "note": _storable(note) or None,
+                "note": storable(note) or None,
                 "made_by": by,
             }
             entry_id = connection.execute(_CREDIT, entry).scalar_one()
@@ -342,8 +345,11 @@ _CHARGED = (
     .where(entries.c.idempotency_key == bindparam("idempotency_key"))
     .subquery()
 )
-# Always one row: what runs, the quota (nulls where there is none), when the same call was charged.
-_STATE = select(_RUNNING, _QUOTA, _CHARGED).select_from(_RUNNING.join(_QUOTA, true()).join(_CHARGED, true()))
+_KEY_IS_VALID = exists().where(keys.c.id == bindparam("key"), accounts.c.id == keys.c.account_id, *VALID)
+# Always one row: the key, what runs, the quota (nulls where there is none), when the same call was charged.
+_STATE = select(_KEY_IS_VALID.label("key_is_valid"), _RUNNING, _QUOTA, _CHARGED).select_from(
+    _RUNNING.join(_QUOTA, true()).join(_CHARGED, true())
+)
 
 _RESERVE = insert(reservations)
 _FREED = (reservations.c.model, reservations.c.cost, reservations.c.free_tokens)
@@ -430,9 +436,11 @@ def _lock(connection: Connection, account_id: int, now: datetime) -> Row[Any]:
     return row
 
 
-def _take_back(connection: Connection, account_id: int, freed: Sequence[Row[*tuple[Any, ...]]]) -> None:
-    """After reservations were deleted: nothing is reserved for them any more."""
-    _change_account(connection, account_id, reserved=-sum(row.cost for row in freed))
+def _take_back(
+    connection: Connection, account_id: int, freed: Sequence[Row[*tuple[Any, ...]]], balance: int = 0
+) -> None:
+    """After reservations were deleted: nothing is reserved for them any more. balance: what is added to it."""
+    _change_account(connection, account_id, balance=balance, reserved=-sum(row.cost for row in freed))
     for row in freed:
         _change_quota(connection, account_id, row.model, reserved=-row.free_tokens)
 
@@ -474,8 +482,3 @@ def _idempotency_key(account_id: int, request_id: str, fingerprint: bytes | str)
     content = fingerprint.encode() if isinstance(fingerprint, str) else fingerprint
     parts = (str(account_id).encode(), request_id.encode(), content)
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).digest()
-
-
-def _storable(text: str) -> str:
-    """Without what PostgreSQL cannot hold in a text: zeros and halves of surrogate pairs."""
-    return text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")

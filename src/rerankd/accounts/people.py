@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, RowMapping, Select, delete, insert, sele
 from sqlalchemy.exc import IntegrityError
 
 from rerankd.accounts.database import Database
-from rerankd.accounts.fields import check_limits, read_email, read_name
+from rerankd.accounts.fields import check_limits, read_email, read_name, storable
 from rerankd.accounts.schema import NO_LIMITS, accounts, invites, limits_of, sessions
 from rerankd.errors import InvalidRequest
 from rerankd.types import CallLimits
@@ -207,7 +207,7 @@ class People:
         return token
 
     def invite(self, token: str) -> Invite | None:
-        """What a token is good for; None if it was used, or is nobody's, or no longer."""
+        """What a token is good for; None if it was used, is nobody's or no longer, or who invited is disabled."""
         with self._database.read() as connection:
             return _invite(connection, token)
 
@@ -280,7 +280,7 @@ def _account(row: Row[Any] | None) -> Account | None:
 
 
 def _by_email(email: str) -> Select[Any]:
-    return select(accounts).where(accounts.c.email == email.strip().lower())
+    return select(accounts).where(accounts.c.email == storable(email.strip().lower()))
 
 
 def _insert(connection: Connection, values: Mapping[str, Any]) -> Account:
@@ -298,7 +298,8 @@ def _taken(email: str) -> InvalidRequest:
 def _invite(connection: Connection, token: str, *, lock: bool = False) -> Invite | None:
     columns = (invites.c.email, invites.c.created_by, invites.c.expires)
     query = select(*columns).where(invites.c.hash == _hash(token), invites.c.used_by.is_(None))
-    query = query.where(invites.c.expires > datetime.now(UTC))
+    enabled = select(accounts.c.id).where(accounts.c.disabled.is_(False))
+    query = query.where(invites.c.expires > datetime.now(UTC), invites.c.created_by.in_(enabled))
     row = connection.execute(query.with_for_update() if lock else query).first()
     return None if row is None else Invite(*row)
 

@@ -134,17 +134,17 @@ quotas = Table(  # free tokens
     CheckConstraint("reserved >= 0", "reserved"),
 )
 
-reservations = Table(  # calls that run
+reservations = Table(  # calls that run: few, and written by each call, so an index would cost more than it saves
     "reservations",
     metadata,
     Column("id", String(32), primary_key=True),  # random: one that expired must not be taken for a later one
-    _account(index=True),
+    _account(),
     Column("key_id", ForeignKey("keys.id"), nullable=False),
-    Column("holder", String(32), nullable=False, index=True),  # the process that runs the call
+    Column("holder", String(32), nullable=False),  # the process that runs the call
     Column("model", String(300), nullable=False),
     Column("cost", BigInteger, nullable=False),
     Column("free_tokens", BigInteger, nullable=False),
-    Column("expires", Time, nullable=False, index=True),
+    Column("expires", Time, nullable=False),
 )
 
 entries = Table(  # triggers refuse to change or delete any

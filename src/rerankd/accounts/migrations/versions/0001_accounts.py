@@ -143,8 +143,5 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["key_id"], ["keys.id"], name="reservations_key_id_fkey"),
         sa.PrimaryKeyConstraint("id", name="reservations_pkey"),
     )
-    op.create_index("reservations_account_id_index", "reservations", ["account_id"])
-    op.create_index("reservations_expires_index", "reservations", ["expires"])
-    op.create_index("reservations_holder_index", "reservations", ["holder"])
     for statement in APPEND_ONLY[op.get_bind().dialect.name]:
         op.execute(statement)
