@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,10 +27,11 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def store(database: str) -> Store:
-    """With one administrator."""
-    store = open_store(database)
-    store.people.create("admin@example.com", "Ada", PASSWORD, "admin")
-    return store
+    """With the first administrator, made as docs/accounts.md says."""
+    command = [sys.executable, "-m", "rerankd", "accounts", "create", "--admin", "--password-stdin"]
+    command += ["--database", database, "--name", "Ada", "admin@example.com"]
+    subprocess.run(command, input=f"{PASSWORD}\n", text=True, check=True, capture_output=True)
+    return open_store(database)
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +101,7 @@ def test_account_key_playground_usage_revocation(
     response = httpx.post(server.url + PATH, json=body, headers={"authorization": f"Bearer {secret}"})
     assert response.status_code == 401
     page.click("nav >> text=Playground")
+    expect(page.locator("#playground[data-started]")).to_be_attached()
     page.click("#rank")
     expect(page.get_by_role("alert")).to_contain_text("Incorrect API key provided.")
     page.click("text=create one")

@@ -22,7 +22,7 @@ RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"
 SCREENS = Path(__file__).parents[2] / "docs" / "screens"
 """Written where the environment has WRITE_SCREENS."""
 
-SHOWN = ("playground", "playground-compare", "rates", "keys", "usage", "admin")
+SHOWN = ("playground", "playground-compare", "rates", "sign-in", "keys", "usage", "account", "admin", "admin-account")
 
 Open = Callable[..., Page]
 
@@ -36,10 +36,11 @@ def check(page: Page, name: str) -> None:
     told = [(one["id"], node["target"], node["failureSummary"]) for one in found for node in one["nodes"]]
     assert told == [], name
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is too wide"
-    if os.environ.get("WRITE_SCREENS") and name in SHOWN and page.evaluate("innerWidth >= 1280"):
+    if os.environ.get("WRITE_SCREENS") and name in SHOWN:
         theme = "dark" if page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") else "light"
+        width = "" if page.evaluate("innerWidth >= 1280") else "-360"
         SCREENS.mkdir(exist_ok=True)
-        page.screenshot(path=SCREENS / f"{name}-{theme}.png", animations="disabled")
+        page.screenshot(path=SCREENS / f"{name}-{theme}{width}.png", animations="disabled")
 
 
 def lived_in(site: Site) -> Site:
