@@ -4,7 +4,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup serve test test-clients compatibility lint format clean
+.PHONY: setup serve test test-clients compatibility lint format audit clean
 
 setup: .venv/installed  ## the environment, and nothing else
 
@@ -29,8 +29,11 @@ format: .venv/installed-test
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
+audit: .audit/installed  ## known vulnerabilities of the pinned versions; asks the public advisory database
+	.audit/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
+
 clean:
-	rm -rf .venv .clients build dist
+	rm -rf .venv .audit .clients build dist
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -41,4 +44,9 @@ clean:
 
 .venv/installed-test: .venv/installed
 	$(PIP) --group test --group lint
+	@touch $@
+
+.audit/installed: Makefile
+	$(PYTHON) -m venv .audit
+	.audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
 	@touch $@

@@ -53,7 +53,7 @@ CONFINED = {
     "fastapi": {"server", "web"},
     "starlette": {"server", "web"},
     "prometheus_client": {"server"},
-    "uvicorn": {"cli"},
+    "uvicorn": {"cli", "server"},
     "pydantic": {"config", "rates", "server"},
     "limits": {"accounts"},
     "redis": {"accounts"},

@@ -209,6 +209,12 @@ DIFFERENCES = (
         ("missing detail[].ctx", "detail[].input: *"),
     ),
     Difference(
+        "of the items of a list only the first mistake is told",
+        "Those of a list with a million items would fill the memory.",
+        {INFINITY: ("document number",)},
+        ("detail: 2 items, here 1",),
+    ),
+    Difference(
         "a field that is unknown is named among the mistakes",
         "The mistake is mostly its spelling.",
         {INFINITY: ("texts body",)},

@@ -13,6 +13,7 @@ from rerankd.cli.options import add_settings, settings_from
 from rerankd.cli.progress import LoadingBar
 from rerankd.config import ServerSettings
 from rerankd.server.app import create_app
+from rerankd.server.protocol import BoundedHTTP
 from rerankd.server.served import Engine, ServedModel
 from rerankd.types import LoadProgress
 
@@ -37,6 +38,7 @@ def run(options: argparse.Namespace) -> int:
     server = _Server(
         uvicorn.Config(
             app,
+            http=BoundedHTTP,
             host=settings.host,
             port=settings.port,
             log_config=None,
@@ -102,9 +104,23 @@ def _is_of_interest(record: logging.LogRecord) -> bool:
     return not any(f'"GET {path} ' in record.getMessage() for path in ("/health", "/metrics", "/admin/status"))
 
 
+class _OneLine(logging.Formatter):
+    """Writes control characters as escapes: what a caller sent must not look like another line of the log."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        line = super().formatMessage(record)
+        return line if line.isprintable() else "".join(map(_printable, line))
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
+
+
 def _log_to_stderr() -> None:
     """Our own lines and warnings of others; one line a request comes from uvicorn."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", force=True)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for name in ("rerankd", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.INFO)
     logging.getLogger("uvicorn.access").addFilter(_is_of_interest)

@@ -110,7 +110,7 @@ class Admission:
             OutOfCredit: the account has nothing left.
             Unavailable: Redis or the accounts cannot be asked now.
         """
-        guest = await self._auth.identify(request)
+        guest = await self._auth.identify(request, recently=True)
         rate = self._rate()
         entered = Pass(guest, self._windows(guest, rate))
         await self._call_rates.check(entered.windows)
@@ -124,14 +124,15 @@ class Admission:
             model: the name that was asked for, None for any.
 
         Raises:
-            Forbidden: the key may use neither this name nor the served model by its own one.
+            Forbidden: the key may use neither this name nor the served model by its own one. A name that the model
+                does not answer to opens nothing, although some surfaces take any name.
             Loading: that is not known yet.
         """
         caller = entered.guest.caller
         if caller is None or not caller.models:
             return
-        own = self._served.engine.info.name
-        asked = {own, model} if model else set(self._served.names())
+        own, names = self._served.engine.info.name, set(self._served.names())
+        asked = names & {own, model} if model else names
         if not asked & set(caller.models):
             raise Forbidden(model or own, caller.models)
 
@@ -140,6 +141,7 @@ class Admission:
         """The third gate. What is not settled when the block ends is not charged.
 
         Raises:
+            Unauthorized: the key is not valid any more.
             InvalidRequest: more tokens than may ever come in a minute.
             RateLimited: too many calls or tokens in this minute, or too many calls at a time.
             OutOfCredit: the account cannot pay for it.

@@ -65,11 +65,12 @@ def create_app(
         served.close()
         await admission.close()
 
-    # The offline edition serves the pages of /docs itself; FastAPI's own load them from a public network.
+    # The offline edition has Swagger UI's files. The page that shows them is web/'s: without a script in it.
     app = FastAPIOffline(
         title="rerankd",
         version=__version__,
         description="Qwen3-Reranker on your own hardware, behind the rerank APIs your tools already speak.",
+        docs_url=None,
         redoc_url=None,
         openapi_tags=[{"name": "rerank"}, {"name": "status"}],
         lifespan=lifespan,

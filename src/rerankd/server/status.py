@@ -20,7 +20,7 @@ from rerankd.server.body import read_as, read_json
 from rerankd.server.call import warning_header
 from rerankd.server.openapi import STATUS_MEANS
 from rerankd.server.served import Engine, ServedModel
-from rerankd.server.wire.dialect import ErrorTable
+from rerankd.server.wire.dialect import ErrorTable, ListOf
 from rerankd.version import __version__
 
 LOADING: dict[int | str, dict[str, Any]] = {503: {"description": "Loading."}}
@@ -69,7 +69,7 @@ class DetokenizeBody(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    tokens: list[TokenId] = Field(max_length=100_000)
+    tokens: ListOf[TokenId]
     model: str | None = None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
+from starlette.convertors import Convertor, register_url_convertor
 
 from rerankd.accounts.store import Store
 from rerankd.web.admin_pages import AdminPages
@@ -13,8 +14,21 @@ from rerankd.web.sign_in import SignIn
 from rerankd.web.visitors import Visitors
 
 
+class _RowNumber(Convertor[int]):
+    """What a database can hold. Python stops at 4,300 digits, with an error."""
+
+    regex = "[0-9]{1,18}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
 def account_routes(context: WebContext, store: Store, pages: Pages) -> tuple[APIRouter, Visitors]:
     """`/sign-in`, `/sign-up`, `/sign-out`, `/account`, `/keys`, `/usage`, `/usage.csv`, `/admin`, …"""
+    register_url_convertor("row", _RowNumber())
     router = APIRouter()
     visitors = Visitors(store.people, pages)
     SignIn(context, store.people, visitors, pages).add_to(router)

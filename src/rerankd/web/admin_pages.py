@@ -42,7 +42,7 @@ class AdminPages:
 
     def add_to(self, router: APIRouter) -> None:
         show, act = self._visitors.show, self._visitors.act
-        one = "/admin/accounts/{account_id:int}"
+        one = "/admin/accounts/{account_id:row}"
         show(router, "/admin", self.overview, role="admin")
         show(router, "/admin/status", self.status, role="admin")
         show(router, one, self.account_page, role="admin")
@@ -54,7 +54,7 @@ class AdminPages:
         act(router, f"{one}/state", self.set_state, self.account_page, role="admin")
         act(router, f"{one}/role", self.set_role, self.account_page, role="admin")
         act(router, f"{one}/password", self.set_password, self.account_page, role="admin", hashes=True)
-        act(router, f"{one}/keys/{{key_id:int}}/revoke", self.revoke_key, self.account_page, role="admin")
+        act(router, f"{one}/keys/{{key_id:row}}/revoke", self.revoke_key, self.account_page, role="admin")
 
     def overview(self, request: Request, session: Session, /, **told: Any) -> Response:
         values = {
@@ -134,12 +134,11 @@ class AdminPages:
 
     def revoke_key(self, request: Request, session: Session, form: Form) -> Response:
         account = self._existing(request)
-        self._store.keys.revoke(int(request.path_params["key_id"]), account.id)
+        self._store.keys.revoke(request.path_params["key_id"], account.id)
         return _back_to(account.id, "revoked")
 
     def _account(self, request: Request) -> Account | None:
-        number = int(request.path_params["account_id"])
-        return self._store.people.by_id(number) if number < 2**63 else None
+        return self._store.people.by_id(request.path_params["account_id"])
 
     def _existing(self, request: Request) -> Account:
         if account := self._account(request):

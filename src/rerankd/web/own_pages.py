@@ -40,7 +40,7 @@ class OwnPages:
     def add_to(self, router: APIRouter) -> None:
         self._visitors.show(router, "/keys", self.keys_page)
         self._visitors.act(router, "/keys", self.create_key, self.keys_page)
-        self._visitors.act(router, "/keys/{key_id:int}/revoke", self.revoke_key, self.keys_page)
+        self._visitors.act(router, "/keys/{key_id:row}/revoke", self.revoke_key, self.keys_page)
         self._visitors.show(router, "/usage", self.usage_page)
         self._visitors.show(router, "/usage.csv", self.usage_csv)
 
@@ -68,7 +68,7 @@ class OwnPages:
         return self.keys_page(request, session, secret=secret, made=key)
 
     def revoke_key(self, request: Request, session: Session, form: Form) -> Response:
-        self._store.keys.revoke(int(request.path_params["key_id"]), session.account.id)
+        self._store.keys.revoke(request.path_params["key_id"], session.account.id)
         return RedirectResponse("/keys", 303)
 
     def usage_page(self, request: Request, session: Session, /, **told: Any) -> Response:

@@ -20,9 +20,12 @@ SORTING_MODES = {
 }
 """The two that DashScope documents."""
 
+SWAGGER_NEEDS = "; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
+"""Beside what every page may do: it styles what it draws, and has its pictures in its style sheet."""
+
 
 def web_routes(context: WebContext) -> APIRouter:
-    """`/` (GET only), `/rates` and `/static/…`; with accounts also those of `account_routes`."""
+    """`/` (GET only), `/rates`, `/docs` and `/static/…`; with accounts also those of `account_routes`."""
     shared = {
         "accounts_on": context.accounts is not None,
         "sign_up": context.settings.sign_up if context.accounts is not None else "off",
@@ -45,6 +48,12 @@ def web_routes(context: WebContext) -> APIRouter:
     @router.get("/rates")
     def rates(request: Request) -> Response:
         return pages.render("rates.html", request, session=who(request), **_rates(context))
+
+    @router.get("/docs")
+    def docs(request: Request) -> Response:
+        response = pages.render("docs.html", request)
+        response.headers["content-security-policy"] += SWAGGER_NEEDS
+        return response
 
     @router.get("/static/{name}")
     async def static(name: str, request: Request) -> Response:

@@ -22,7 +22,7 @@ from rerankd.errors import (
     Unauthorized,
     Unavailable,
 )
-from rerankd.server.wire.dialect import JSON, Answer, Body, Call, Dialect, ErrorTable
+from rerankd.server.wire.dialect import JSON, Answer, Body, Call, Dialect, ErrorTable, ListOf
 from rerankd.server.wire.documents import EchoedDocument, ObjectDocument, echo, texts_of
 from rerankd.server.wire.instruct import InstructBody
 from rerankd.types import Limits, Pair, RerankRequest, Score
@@ -96,12 +96,12 @@ def _pairs(query: str, documents: list[str]) -> tuple[Pair, ...]:
 class RerankV1Body(InstructBody):
     model: str | None = Field(None, description="A served name; any, when left out.")
     query: str = Field(examples=["What is the capital of China?"])
-    documents: list[ObjectDocument] = Field(
+    documents: ListOf[ObjectDocument] = Field(
         description="Texts, or objects with the key `text`, `snippet`, or those named in `rank_fields`.",
         examples=[["The capital of China is Beijing.", "Gravity is a force."]],
     )
     top_n: int | None = Field(None, ge=1, description="How many results to return; all by default.")
-    rank_fields: list[str] | None = Field(
+    rank_fields: ListOf[str] | None = Field(
         None, description="The keys of object documents that are scored; [`text`] by default."
     )
     return_documents: bool | None = Field(None, description="Echo each document; false by default.")
@@ -116,7 +116,7 @@ class RerankV1Body(InstructBody):
 class RerankV2Body(InstructBody):
     model: str = Field(examples=["qwen3-rerank"])
     query: str = Field(examples=["What is the capital of China?"])
-    documents: list[ObjectDocument] = Field(
+    documents: ListOf[ObjectDocument] = Field(
         max_length=MAX_DOCUMENTS, examples=[["The capital of China is Beijing.", "Gravity is a force."]]
     )
     top_n: int | None = Field(None, ge=1, description="How many results to return; all by default.")

@@ -27,7 +27,7 @@ from rerankd.errors import (
     Unauthorized,
     Unavailable,
 )
-from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, Document, ErrorTable, RequestBody
+from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, Document, ErrorTable, ListOf, RequestBody
 from rerankd.types import Limits, Pair, RerankRequest
 
 DEFAULT_INSTRUCT = "Given a web search query, retrieve relevant passages that answer the query."
@@ -144,7 +144,7 @@ class Result(BaseModel):
 
 class NativeInput(RequestBody):
     query: str = Field(examples=["What is a rerank model?"])
-    documents: list[Document] = Field(examples=[["A rerank model sorts texts by relevance.", "Bread is baked."]])
+    documents: ListOf[Document] = Field(examples=[["A rerank model sorts texts by relevance.", "Bread is baked."]])
 
 
 class NativeParameters(RequestBody):
@@ -216,7 +216,7 @@ class NativeRerank(Dialect[NativeRequest]):
 class CompatibleRequest(RequestBody):
     model: str = Field(examples=["qwen3-rerank"])
     query: str = Field(examples=["What is a rerank model?"])
-    documents: list[Document] = Field(examples=[["A rerank model sorts texts by relevance.", "Bread is baked."]])
+    documents: ListOf[Document] = Field(examples=[["A rerank model sorts texts by relevance.", "Bread is baked."]])
     top_n: int | None = Field(None, ge=1, description="How many results to return; all by default.")
     instruct: str | None = Field(None, description=f"Sorting task. Default: {DEFAULT_INSTRUCT}")
     return_documents: bool | None = Field(None, description="Echo each document's text.")

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, WithJsonSchema
+from pydantic_core import core_schema
 
 from rerankd.config import ServerSettings
 from rerankd.errors import Problem, RerankdError
@@ -18,6 +19,22 @@ JSON = dict[str, Any]
 Reply = JSON | list[JSON] | list[list[JSON]]
 Body = TypeVar("Body", bound="RequestBody")
 Row = TypeVar("Row")
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class _FailFast:
+    """Pydantic's own cannot be hashed, so it cannot be in a union."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return {**handler(source), "fail_fast": True}
+
+
+MAX_ITEMS = 100_000
+"""Of a list in a body. A document takes a kilobyte while it is ranked, however short it is."""
+
+ListOf = Annotated[list[Item], _FailFast(), Field(max_length=MAX_ITEMS)]
+"""In a body. Of its items only the first mistake is told: all those of a few megabytes would take gigabytes."""
 
 
 class Explain(BaseModel):

@@ -26,7 +26,7 @@ from rerankd.errors import (
     Unauthorized,
     Unavailable,
 )
-from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, text_of
+from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf, text_of
 from rerankd.server.wire.instruct import InstructBody
 from rerankd.types import Limits, Pair, RerankRequest
 
@@ -69,7 +69,7 @@ REQUEST_ERRORS = ErrorTable(
 
 class RerankBody(InstructBody):
     query: Text = Field(examples=["Where is Munich?"])
-    documents: list[Annotated[Text, BeforeValidator(text_of)]] = Field(
+    documents: ListOf[Annotated[Text, BeforeValidator(text_of)]] = Field(
         min_length=1, examples=[["Munich is in Germany.", "The sky is blue."]]
     )
     return_documents: bool | None = Field(None, description="Echo each document's text; false by default.")

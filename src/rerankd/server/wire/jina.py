@@ -27,7 +27,7 @@ from rerankd.errors import (
     Unauthorized,
     Unavailable,
 )
-from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable
+from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf
 from rerankd.server.wire.documents import EchoedDocument, ObjectDocument, echo, text_of, texts_of
 from rerankd.server.wire.instruct import InstructBody
 from rerankd.types import Limits, Pair, RerankRequest, Score
@@ -68,7 +68,7 @@ RATE_LIMITS = {
 class JinaBody(InstructBody):
     model: str | None = Field(None, description="A served name; any, when left out.")
     query: ObjectDocument = Field(examples=["What is the capital of China?"])
-    documents: list[ObjectDocument] = Field(
+    documents: ListOf[ObjectDocument] = Field(
         min_length=1, examples=[["The capital of China is Beijing.", {"text": "Gravity is a force."}]]
     )
     top_n: int | None = Field(None, ge=1, description="How many results to return; all by default.")

@@ -24,7 +24,7 @@ from rerankd.errors import (
     Unauthorized,
     Unavailable,
 )
-from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, Document, ErrorTable
+from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, Document, ErrorTable, ListOf
 from rerankd.server.wire.instruct import InstructBody
 from rerankd.types import Limits, Pair, RerankRequest
 
@@ -62,8 +62,8 @@ class RerankBody(InstructBody):
     )
 
     query: str
-    documents: list[Document] | None = None
-    texts: list[Document] | None = None
+    documents: ListOf[Document] | None = None
+    texts: ListOf[Document] | None = None
     top_n: int | None = Field(None, ge=0, description="How many results to return, 0 for none; all by default.")
     return_text: bool | None = Field(None, description="With `texts`: echo each text; false by default.")
     model: str | None = Field(None, description="Any name; echoed, the one served model answers.")

@@ -24,7 +24,7 @@ from rerankd.errors import (
     Unauthorized,
     Unavailable,
 )
-from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable
+from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf
 from rerankd.server.wire.documents import ObjectDocument, text_of, texts_of
 from rerankd.server.wire.instruct import InstructBody
 from rerankd.types import Limits, Pair, RerankRequest
@@ -57,10 +57,10 @@ ERRORS = ErrorTable(
 class MixedbreadBody(InstructBody):
     model: str | None = Field(None, description="A served name; any, when left out.")
     query: ObjectDocument = Field(examples=["What is the capital of China?"])
-    input: list[ObjectDocument] = Field(
+    input: ListOf[ObjectDocument] = Field(
         min_length=1, examples=[["The capital of China is Beijing.", "Gravity is a force."]]
     )
-    rank_fields: list[str] | None = Field(
+    rank_fields: ListOf[str] | None = Field(
         None, min_length=1, description="The keys of object inputs that are scored; `text` by default."
     )
     top_k: int | None = Field(None, description="How many results to return, at least 1; -1 or left out: all.")

@@ -22,12 +22,12 @@ from rerankd.errors import (
     Unauthorized,
     Unavailable,
 )
-from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable
+from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf
 from rerankd.server.wire.documents import ObjectDocument, texts_of
 from rerankd.server.wire.instruct import InstructBody
 from rerankd.types import Limits, Pair, RerankRequest
 
-Content = str | list[dict[str, Any]] | dict[str, Any]
+Content = str | ListOf[dict[str, Any]] | dict[str, Any]
 """A text, or a list of parts of the type `text`; also an object with the key `text`."""
 
 
@@ -54,7 +54,7 @@ ERRORS = ErrorTable(
 
 class RerankBody(InstructBody):
     query: Content = Field(examples=["What is the capital of China?"])
-    documents: list[Content] = Field(examples=[["The capital of China is Beijing.", "Gravity is a force."]])
+    documents: ListOf[Content] = Field(examples=[["The capital of China is Beijing.", "Gravity is a force."]])
     top_n: int | None = Field(None, description="How many results to return, at least 1; all by default.")
     return_documents: bool | None = Field(None, description="Echo each document's text; true by default.")
     model: str | None = Field(None, description="Accepted; the one served model answers.")

@@ -26,7 +26,7 @@ from rerankd.errors import (
     Unauthorized,
     Unavailable,
 )
-from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, Document, ErrorTable
+from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, Document, ErrorTable, ListOf
 from rerankd.server.wire.instruct import InstructBody
 from rerankd.types import Limits, Pair, RerankRequest, Score
 
@@ -90,7 +90,7 @@ class _Options(InstructBody):
 
 class RerankBody(_Options):
     query: str = Field(examples=["What is Deep Learning?"])
-    texts: list[Document] = Field(
+    texts: ListOf[Document] = Field(
         examples=[["Deep Learning is a kind of machine learning.", "Cheese is made of milk."]]
     )
     return_text: bool | None = Field(None, description="Echo each text; false by default.")
@@ -98,7 +98,7 @@ class RerankBody(_Options):
 
 
 class PredictBody(_Options):
-    inputs: str | tuple[str, str] | list[list[str]] = Field(
+    inputs: str | tuple[str, str] | ListOf[ListOf[str]] = Field(
         description="One pair of texts, or a list of pairs. A single text cannot be scored by a reranker.",
         examples=[[["What is Deep Learning?", "Deep Learning is a kind of machine learning."], ["Is it old?", "No."]]],
     )

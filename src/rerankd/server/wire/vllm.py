@@ -33,7 +33,7 @@ from rerankd.errors import (
 )
 from rerankd.server.wire.cohere import search_units
 from rerankd.server.wire.dashscope import RATE_LIMITS
-from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, RequestBody
+from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf, RequestBody
 from rerankd.server.wire.documents import EchoedDocument, ObjectDocument, echo, texts_of
 from rerankd.server.wire.instruct import first_said
 from rerankd.types import DEFAULT_INSTRUCT, Limits, Pair, RerankRequest, Score
@@ -154,7 +154,7 @@ def _at_most(name: str, tokens: int | None, max_context: int) -> int | None:
     return tokens or None
 
 
-Side = list[ObjectDocument] | ObjectDocument
+Side = ListOf[ObjectDocument] | ObjectDocument
 SIDES = (("queries", "documents"), ("queries", "items"), ("data_1", "data_2"), ("text_1", "text_2"))
 
 
@@ -200,12 +200,12 @@ class RerankBody(_Options):
     """The fields of vLLM, and those that Cohere's, Jina's and Xinference's clients send to the same path."""
 
     query: ObjectDocument = Field(examples=["What is the capital of China?"])
-    documents: list[ObjectDocument] | ObjectDocument = Field(
+    documents: ListOf[ObjectDocument] | ObjectDocument = Field(
         examples=[["The capital of China is Beijing.", "Gravity is a force."]]
     )
     top_n: int | None = Field(None, ge=0, description="How many results to return; 0 or left out: all.")
     return_documents: bool | None = Field(None, description="false leaves the documents out.")
-    rank_fields: list[str] | None = Field(None, description="The keys of object documents that are scored.")
+    rank_fields: ListOf[str] | None = Field(None, description="The keys of object documents that are scored.")
 
 
 class Result(BaseModel):

@@ -26,7 +26,7 @@ from rerankd.errors import (
     Unauthorized,
     Unavailable,
 )
-from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable
+from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf
 from rerankd.server.wire.documents import ObjectDocument, texts_of
 from rerankd.server.wire.instruct import InstructBody
 from rerankd.types import Limits, Pair, RerankRequest, Score
@@ -77,7 +77,7 @@ def _message(error: RerankdError) -> str:
 class SharedVoyageBody(InstructBody):
     model: str | None = Field(None, description="A served name; any, when left out.")
     query: str = Field(examples=["What is the capital of China?"])
-    documents: list[ObjectDocument] = Field(
+    documents: ListOf[ObjectDocument] = Field(
         description=f"From 1 to {MAX_DOCUMENTS}.",
         examples=[["The capital of China is Beijing.", "Gravity is a force."]],
     )

@@ -22,7 +22,7 @@ from rerankd.errors import (
     Unauthorized,
     Unavailable,
 )
-from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable
+from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf
 from rerankd.server.wire.documents import EchoedDocument, ObjectDocument, echo, text_of, texts_of
 from rerankd.server.wire.instruct import InstructBody, first_said
 from rerankd.types import DEFAULT_INSTRUCT, Limits, Pair, RerankRequest
@@ -49,7 +49,7 @@ STATUS = ErrorTable(
 class XinferenceBody(InstructBody):  # type: ignore[no-redef]  # pydantic's plugin has a `kwargs` of its own
     model: str = Field(examples=["qwen3-rerank"])
     query: ObjectDocument = Field(examples=["What is the capital of China?"])
-    documents: list[ObjectDocument] = Field(
+    documents: ListOf[ObjectDocument] = Field(
         min_length=1, examples=[["The capital of China is Beijing.", "Gravity is a force."]]
     )
     top_n: int | None = Field(None, ge=0, description="How many results to return; 0 or left out: all.")
