@@ -51,6 +51,12 @@ def test_what_passes_is_asked_again(ask: Ask, status: int) -> None:
     assert all(request.body == first.body and request.headers == first.headers for request in others)
 
 
+def test_what_the_server_says_will_not_pass_is_not_asked_again(ask: Ask) -> None:
+    with StandIn([error(429, "no credit", x_should_retry="false")]) as server, pytest.raises(RemoteRefused):
+        ask(server.url)
+    assert len(server.requests) == 1
+
+
 @pytest.mark.parametrize(
     ("status", "kind"),
     [

@@ -120,7 +120,7 @@ class Endpoint:
         else:
             asked_s = retry_after_s(outcome.headers)
             error = self._refusal(outcome, asked_s)
-            is_worth_it = is_passing(outcome.status_code) and (asked_s or 0) <= LONGEST_WAIT_S
+            is_worth_it = is_passing(outcome) and (asked_s or 0) <= LONGEST_WAIT_S
         if attempt >= self._max_retries or not is_worth_it:
             raise error
         pause_s = wait_s(attempt, asked_s)
@@ -190,9 +190,9 @@ class Endpoint:
     def _refusal(self, response: httpx.Response, asked_s: float | None) -> RemoteError:
         status = response.status_code
         told = f"{self._shown} answered {status}: {error_message(response)}", status, request_id(response)
-        if status == 429:
+        if status == 429 and is_passing(response):
             return RemoteRateLimited(*told, asked_s)
-        if status >= 500 or is_passing(status):
+        if status >= 500 or is_passing(response):
             return RemoteUnavailable(*told, asked_s)
         if status in (401, 403):
             return RemoteUnauthorized(*told)

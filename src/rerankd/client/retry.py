@@ -16,8 +16,14 @@ LONGEST_WAIT_S = 60.0
 PASSING = frozenset({408, 409, 429})
 
 
-def is_passing(status: int) -> bool:
-    """Whether the same request may be answered later. (501: the server cannot rerank at all.)"""
+def is_passing(response: httpx.Response) -> bool:
+    """Whether the same request may be answered later. (501: the server cannot rerank at all.)
+
+    Where credit is lacking, some APIs answer 429, too: then rerankd says `x-should-retry: false`, which the openai SDK keeps to, as well.
+    """
+    if response.headers.get("x-should-retry") == "false":
+        return False
+    status = response.status_code
     return status in PASSING or (status >= 500 and status != 501)
 
 
