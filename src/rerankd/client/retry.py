@@ -19,7 +19,8 @@ PASSING = frozenset({408, 409, 429})
 def is_passing(response: httpx.Response) -> bool:
     """Whether the same request may be answered later. (501: the server cannot rerank at all.)
 
-    Where credit is lacking, some APIs answer 429, too: then rerankd says `x-should-retry: false`, which the openai SDK keeps to, as well.
+    Where credit is lacking, some APIs answer 429, too: then rerankd says `x-should-retry: false`, which the openai SDK
+    keeps to as well.
     """
     if response.headers.get("x-should-retry") == "false":
         return False
