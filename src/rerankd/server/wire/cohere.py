@@ -5,7 +5,7 @@ Sources: docs.cohere.com (API reference, errors, best practices for rerank) and 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
@@ -22,7 +22,7 @@ from rerankd.errors import (
     Unauthorized,
     Unavailable,
 )
-from rerankd.server.wire.dialect import JSON, Answer, Body, Call, Dialect, ErrorTable, ListOf
+from rerankd.server.wire.dialect import JSON, Answer, Body, Bounded, Call, Dialect, ErrorTable, ListOf
 from rerankd.server.wire.documents import EchoedDocument, ObjectDocument, echo, texts_of
 from rerankd.server.wire.instruct import InstructBody
 from rerankd.types import Limits, Pair, RerankRequest, Score
@@ -116,8 +116,8 @@ class RerankV1Body(InstructBody):
 class RerankV2Body(InstructBody):
     model: str = Field(examples=["qwen3-rerank"])
     query: str = Field(examples=["What is the capital of China?"])
-    documents: ListOf[ObjectDocument] = Field(
-        max_length=MAX_DOCUMENTS, examples=[["The capital of China is Beijing.", "Gravity is a force."]]
+    documents: Annotated[list[ObjectDocument], Bounded(MAX_DOCUMENTS)] = Field(
+        examples=[["The capital of China is Beijing.", "Gravity is a force."]]
     )
     top_n: int | None = Field(None, ge=1, description="How many results to return; all by default.")
     max_tokens_per_doc: int | None = Field(

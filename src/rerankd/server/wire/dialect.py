@@ -22,19 +22,22 @@ Row = TypeVar("Row")
 Item = TypeVar("Item")
 
 
-@dataclass(frozen=True)
-class _FailFast:
-    """Pydantic's own cannot be hashed, so it cannot be in a union."""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        return {**handler(source), "fail_fast": True}
-
-
 MAX_ITEMS = 100_000
 """Of a list in a body. A document takes a kilobyte while it is ranked, however short it is."""
 
-ListOf = Annotated[list[Item], _FailFast(), Field(max_length=MAX_ITEMS)]
-"""In a body. Of its items only the first mistake is told: all those of a few megabytes would take gigabytes."""
+
+@dataclass(frozen=True)
+class Bounded:
+    """A list in a body: of its items only the first mistake is told, since all those of a few megabytes would take
+    gigabytes. (Pydantic's own FailFast cannot be hashed, so it cannot be in a union.)"""
+
+    max_items: int = MAX_ITEMS
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return {**handler(source), "fail_fast": True, "max_length": self.max_items}
+
+
+ListOf = Annotated[list[Item], Bounded()]
 
 
 class Explain(BaseModel):
