@@ -142,8 +142,15 @@ def _rate(model: str, fields: Any) -> Rate:
     try:
         return Rate.model_validate({**fields, "model": model})
     except ValidationError as error:
-        problems = (f"rates.{model}.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        problems = (
+            f"rates.{model}.{'.'.join(map(str, e['loc']))}: {_told(e['type'], e['msg'])}" for e in error.errors()
+        )
         raise SettingsError(f"{'; '.join(problems)}.") from None
+
+
+def _told(kind: str, message: str) -> str:
+    known = sorted(Rate.model_fields.keys() - {"model"})
+    return f"unknown; known are {', '.join(known)}" if kind == "extra_forbidden" else message
 
 
 def _version(path: Path) -> tuple[int, int, int] | None:

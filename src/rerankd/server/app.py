@@ -64,6 +64,8 @@ def create_app(
         keeping_up.cancel()
         served.close()
         await admission.close()
+        if accounts:
+            accounts.close()
 
     # The offline edition has Swagger UI's files. The page that shows them is web/'s: without a script in it.
     app = FastAPIOffline(
