@@ -162,25 +162,7 @@ class Ledger:
                 idempotency_key=idempotency_key,
                 occurrence=state.occurrences,
             )
-            connection.execute(
-                _RESERVE,
-                {
-                    "id": reservation.id,
-                    "account_id": caller.account_id,
-                    "key_id": caller.key_id,
-                    "holder": self._holder,
-                    "model": rate.model,
-                    "cost": cost,
-                    "free_tokens": free,
-                    "expires": now + self._lease,
-                },
-            )
-            _change_account(connection, caller.account_id, reserved=cost)
-            if free and state.used is None:
-                quota = {"account_id": caller.account_id, "model": rate.model, "used": 0, "reserved": free}
-                connection.execute(_OPEN_QUOTA, quota)
-            else:
-                _change_quota(connection, caller.account_id, rate.model, reserved=free)
+            self._set_aside(connection, reservation, now, has_quota=state.used is not None)
         return reservation
 
     def settle(self, reservation: Reservation) -> Charge:
@@ -306,6 +288,26 @@ class Ledger:
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)
+
+    def _set_aside(self, connection: Connection, reservation: Reservation, now: datetime, *, has_quota: bool) -> None:
+        account_id, model = reservation.caller.account_id, reservation.rate.model
+        row = {
+            "id": reservation.id,
+            "account_id": account_id,
+            "key_id": reservation.caller.key_id,
+            "holder": self._holder,
+            "model": model,
+            "cost": reservation.cost,
+            "free_tokens": reservation.free_tokens,
+            "expires": now + self._lease,
+        }
+        connection.execute(_RESERVE, row)
+        _change_account(connection, account_id, reserved=reservation.cost)
+        if has_quota or not reservation.free_tokens:
+            _change_quota(connection, account_id, model, reserved=reservation.free_tokens)
+        else:
+            quota = {"account_id": account_id, "model": model, "used": 0, "reserved": reservation.free_tokens}
+            connection.execute(_OPEN_QUOTA, quota)
 
     @property
     def _lease(self) -> timedelta:
