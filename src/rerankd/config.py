@@ -2,12 +2,14 @@
 
 The option is the name with dashes (`--max-documents`), the environment variable the name in capitals after
 `RERANKD_` (`RERANKD_MAX_DOCUMENTS`); in the TOML file that `--config` names, it is the name as it is here. An option
-wins over the environment, the environment over the file, the file over the default.
+wins over the environment, the environment over the file, the file over the default. environment.py says which
+variables are ours.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,11 +17,16 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from rerankd.environment import read_environment, variable_of
 from rerankd.errors import SettingsError
 from rerankd.settings_file import read_settings_file
 
-ENV_PREFIX = "RERANKD_"
+logger = logging.getLogger(__name__)
+
 Kind = TypeVar("Kind", bound="Settings")
+
+SECRETS = ("api_key", "database", "redis")
+"""Settings that may hold a secret. `RERANKD_API_KEY_FILE` names a file with it: options show in the process list."""
 
 
 class Settings(BaseModel):
@@ -33,8 +40,11 @@ class Settings(BaseModel):
 
 
 def _default_database() -> str:
-    """A file in the user's data folder."""
-    folder = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    """A file in the user's data folder; empty for a user without a home, who needs none until accounts are on."""
+    try:
+        folder = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    except RuntimeError:  # no HOME, and no entry in the password file
+        return ""
     return f"sqlite:///{Path(folder) / 'rerankd' / 'rerankd.db'}"
 
 
@@ -46,6 +56,18 @@ class DatabaseSettings(Settings):
         repr=False,  # a URL may hold a password
         description="where accounts are kept: sqlite:///FILE, or postgresql://USER:PASSWORD@HOST/NAME",
     )
+
+    def require_database(self) -> str:
+        """The database's URL.
+
+        Raises:
+            SettingsError: none is set, and there is no home folder for the default one.
+        """
+        if not self.database:
+            raise SettingsError(
+                "There is no home folder to keep accounts in: pass --database sqlite:///FILE or postgresql://…"
+            )
+        return self.database
 
 
 class ModelSettings(Settings):
@@ -155,10 +177,9 @@ def read_settings(kind: type[Kind], options: Mapping[str, Any], environment: Map
         SettingsError: a value is malformed, the file cannot be read, or a `RERANKD_` variable or a name in the file
             means nothing.
     """
-    known = {ENV_PREFIX + name.upper(): name for name in ServerSettings.model_fields}
-    if unknown := [name for name in environment if name.startswith(ENV_PREFIX) and name not in known]:
-        raise SettingsError(f"Unknown variable {unknown[0]}. Known are: {', '.join(sorted(known))}.")
-    variables = {name: environment[variable] for variable, name in known.items() if variable in environment}
+    variables, links = read_environment(environment, ServerSettings.model_fields, SECRETS)
+    if links:
+        logger.info("Ignored, since they are links to a service: %s", ", ".join(sorted(links)))
     path = options.get("config") or variables.get("config")
     in_file = _settings_in(Path(path)) if path else {}
     values = {name: value for name, value in {**in_file, **variables}.items() if name in kind.model_fields}
@@ -166,7 +187,7 @@ def read_settings(kind: type[Kind], options: Mapping[str, Any], environment: Map
     def source(name: str) -> str:
         if name in options:
             return f"--{name.replace('_', '-')}"
-        return f"{ENV_PREFIX}{name.upper()}" if name in variables else str(path)
+        return variable_of(name, environment) if name in variables else str(path)
 
     try:
         return kind.model_validate({**values, **options})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import tomllib
 from decimal import Decimal
 from pathlib import Path
@@ -11,13 +12,13 @@ from rerankd.errors import SettingsError
 
 
 def read_settings_file(path: Path) -> dict[str, Any]:
-    """A TOML file as it is written; its decimal numbers are exact.
+    """A TOML file as it is written, with or without a byte order mark; its decimal numbers are exact.
 
     Raises:
         SettingsError: it cannot be read, or says nothing; names the file.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"), parse_float=Decimal)
     except (OSError, ValueError, ArithmeticError) as error:
         raise SettingsError(f"{path} cannot be read: {_reason(error)}.") from None
     if not values:  # as it is for a moment when an editor writes in place
@@ -29,5 +30,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
     if isinstance(error, UnicodeDecodeError):
-        return f"it is not UTF-8 (byte {error.start})"
+        wide = error.object[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        return "it is UTF-16: save it as UTF-8" if wide else f"it is not UTF-8 (byte {error.start})"
     return "a number in it is too large" if isinstance(error, ArithmeticError) else str(error)

@@ -50,7 +50,7 @@ def test_a_public_address_is_served_when_told_so(way: str, start_server: Callabl
 def test_an_empty_key_is_refused(key: str) -> None:
     """An unset variable in a script must not open the door, nor lock everybody out."""
     assert "key is empty" in refusal("--model", "embedded", "--api-key", key)
-    assert "key is empty" in refusal(*PUBLIC, env={"RERANKD_API_KEY": key})
+    assert "no key is set" in refusal(*PUBLIC, env={"RERANKD_API_KEY": key})
 
 
 def test_what_needs_a_key(embedded_server: Server) -> None:

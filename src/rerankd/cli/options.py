@@ -6,7 +6,8 @@ import argparse
 import os
 from typing import Any, TypeVar, get_args
 
-from rerankd.config import ENV_PREFIX, Settings, read_settings
+from rerankd.config import Settings, read_settings
+from rerankd.environment import PREFIX
 
 Kind = TypeVar("Kind", bound=Settings)
 
@@ -16,7 +17,7 @@ METAVARS = {"alias": "NAME", "config": "FILE", "database": "URL", "redis": "URL"
 def add_settings(parser: argparse.ArgumentParser, kind: type[Settings]) -> None:
     """Adds an option for each field of a settings class; those that are not given stay absent."""
     group = parser.add_argument_group(
-        "settings", f"each also as an environment variable, {ENV_PREFIX}CONFIG and so on, and in the --config file"
+        "settings", f"each also as an environment variable, {PREFIX}CONFIG and so on, and in the --config file"
     )
     for name, field in kind.model_fields.items():
         how: dict[str, Any] = {"metavar": METAVARS.get(name, name.upper())}
@@ -27,7 +28,7 @@ def add_settings(parser: argparse.ArgumentParser, kind: type[Settings]) -> None:
         elif choices := [choice for choice in get_args(field.annotation) if isinstance(choice, str)]:
             how = {"choices": choices}
         value = field.get_default(call_default_factory=True)
-        default = "" if value in (None, (), True, False) else f" (default: {value})".replace("%", "%%")
+        default = "" if value in (None, (), "", True, False) else f" (default: {value})".replace("%", "%%")
         group.add_argument(
             f"--{name.replace('_', '-')}",
             default=argparse.SUPPRESS,

@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
 def _open_store(settings: ServerSettings) -> Store:
     from rerankd.accounts.store import open_store
 
-    store = open_store(settings.database)
+    store = open_store(settings.require_database())
     if not store.people.all():
         logging.getLogger("rerankd").warning("There are no accounts yet: rerankd accounts create --admin EMAIL")
     return store

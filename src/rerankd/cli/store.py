@@ -62,7 +62,7 @@ def opened(options: argparse.Namespace) -> Iterator[Store]:
     Raises:
         SettingsError: a setting is malformed, or the database cannot be used.
     """
-    store = open_store(settings_from(options, DatabaseSettings).database)
+    store = open_store(settings_from(options, DatabaseSettings).require_database())
     try:
         yield store
     finally:

@@ -1,0 +1,90 @@
+"""Settings from environment variables. Knows settings by name only.
+
+Not every `RERANKD_` variable is ours. Kubernetes sets some in every pod of a namespace that has a Service whose name
+begins with `rerankd` (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables), and
+Docker's links do the same. Compose files set variables to nothing where they mean "not set".
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from rerankd.errors import SettingsError
+
+PREFIX = "RERANKD_"
+
+OF_THE_CLIENT = {"RERANKD_URL"}
+"""Read by `rerankd.Client`, not by a command."""
+
+SERVICE_LINK = re.compile(
+    r"RERANKD(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+    r"|RERANKD(_[A-Z0-9_]+)?_ENV_\w+"  # of a Docker link, as are those below
+)
+LINK_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
+
+
+def read_environment(
+    environment: Mapping[str, str], known: Collection[str], secrets: Collection[str]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """(values by setting, variables that are service links and are ignored). An empty variable is not set.
+
+    Args:
+        known: the settings' names.
+        secrets: those of them that may also be read from the file that `RERANKD_<NAME>_FILE` names.
+
+    Raises:
+        SettingsError: a variable means nothing, or a secret's file cannot be read.
+    """
+    given = {name: value for name, value in environment.items() if name.startswith(PREFIX) and value.strip()}
+    links = tuple(name for name, value in given.items() if _is_service_link(name, value))
+    variables = {PREFIX + name.upper(): name for name in known}
+    files = {f"{PREFIX}{name.upper()}_FILE": name for name in secrets}
+    values: dict[str, str] = {}
+    for variable, value in given.items():
+        if variable in links or variable in OF_THE_CLIENT:
+            continue
+        if variable in variables:
+            values[variables[variable]] = value
+        elif variable in files:
+            values[files[variable]] = _secret_in(variable, value, given)
+        else:
+            raise SettingsError(_unknown(variable, (*variables, *files)))
+    return values, links
+
+
+def variable_of(name: str, environment: Mapping[str, str]) -> str:
+    """The variable that gave a setting its value."""
+    variable = PREFIX + name.upper()
+    return variable if environment.get(variable, "").strip() else f"{variable}_FILE"
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    if SERVICE_LINK.fullmatch(name):
+        return True
+    return (name.endswith("_PORT") and bool(LINK_ADDRESS.match(value))) or (
+        name.endswith("_NAME") and value.startswith("/")
+    )
+
+
+def _secret_in(variable: str, path: str, given: Mapping[str, str]) -> str:
+    plain = variable.removesuffix("_FILE")
+    if plain in given:
+        raise SettingsError(f"Both {plain} and {variable} are set: leave one out.")
+    try:
+        secret = Path(path).read_text(encoding="utf-8-sig").strip()
+    except OSError as error:
+        raise SettingsError(f"{variable}: {path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{variable}: {path} is not text in UTF-8.") from None
+    if not secret:
+        raise SettingsError(f"{variable}: {path} is empty.")
+    return secret
+
+
+def _unknown(variable: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(variable, known, n=1)
+    meant = f" Did you mean {close[0]}?" if close else ""
+    return f"Unknown variable {variable}.{meant} Known are: {', '.join(sorted(known))}."
