@@ -178,6 +178,14 @@ def test_no_part_is_asked_for_more_than_it_holds(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("ask", BOTH)
+def test_progress_counts_the_documents_of_each_part(ask: Ask) -> None:
+    done: list[int] = []
+    with StandIn() as server:
+        ask(server.url, client={"max_documents": 2}, documents=list("abcde"), progress=done.append)
+    assert len(done) == 3 and done == sorted(done) and done[-1] == 5
+
+
+@pytest.mark.parametrize("ask", BOTH)
 def test_a_part_that_fails_for_a_while_is_asked_again(ask: Ask) -> None:
     with StandIn([Answer(503, headers={"retry-after": "0"})] * 3) as server:
         ranking = ask(server.url, client={"max_documents": 2, "max_retries": 3}, documents=list("abcdef"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from queue import SimpleQueue
 from types import TracebackType
@@ -71,6 +71,7 @@ class Client:
         instruct: str | None = None,
         return_documents: bool = True,
         model: str | None = None,
+        progress: Callable[[int], None] | None = None,
     ) -> RemoteRanking:
         """Scores every document for the query, best first.
 
@@ -80,6 +81,7 @@ class Client:
             top_n: how many results, None for all.
             instruct: the sorting task; None: the server's default.
             return_documents: whether the results carry the texts (of `documents`; they are not sent back).
+            progress: called with the number of documents scored so far, after each part of a call that is split.
 
         Raises:
             InvalidRequest: no documents, or top_n below 1.
@@ -87,7 +89,10 @@ class Client:
         """
         call = Call(query, documents, top_n, instruct, return_documents, model)
         parts = self._endpoint.parts(call)
-        replies = [self._ask(parts[0], threading.Event())] if len(parts) == 1 else self._ask_all(parts)
+        if len(parts) == 1:
+            replies = [self._ask(parts[0], threading.Event())]
+        else:
+            replies = self._ask_all(parts, progress or _unheard)
         return self._endpoint.ranking(call, parts, replies)
 
     def _ask(self, part: Part, stop: threading.Event) -> Reply:
@@ -104,7 +109,7 @@ class Client:
         except httpx.HTTPError as error:
             return error
 
-    def _ask_all(self, parts: Sequence[Part]) -> list[Reply]:
+    def _ask_all(self, parts: Sequence[Part], progress: Callable[[int], None]) -> list[Reply]:
         """On daemon threads: a request under way cannot be called back, but holds up neither an error nor an exit."""
         stop = threading.Event()
         waiting = deque(enumerate(parts))
@@ -131,6 +136,7 @@ class Client:
                 if isinstance(outcome, Exception):
                     raise outcome
                 replies[index] = outcome
+                progress(sum(parts[index].num_documents for index in replies))
         finally:
             stop.set()
         return [replies[index] for index in range(len(parts))]
@@ -174,11 +180,12 @@ class AsyncClient:
         instruct: str | None = None,
         return_documents: bool = True,
         model: str | None = None,
+        progress: Callable[[int], None] | None = None,
     ) -> RemoteRanking:
         """See `Client.rerank`. Where a call is split, the first error of a part ends the others."""
         call = Call(query, documents, top_n, instruct, return_documents, model)
         parts = self._endpoint.parts(call)
-        return self._endpoint.ranking(call, parts, await self._ask_all(parts))
+        return self._endpoint.ranking(call, parts, await self._ask_all(parts, progress or _unheard))
 
     async def _ask(self, part: Part, turn: asyncio.Semaphore) -> Reply:
         async with turn:
@@ -194,11 +201,20 @@ class AsyncClient:
         except httpx.HTTPError as error:
             return error
 
-    async def _ask_all(self, parts: Sequence[Part]) -> list[Reply]:
+    async def _ask_all(self, parts: Sequence[Part], progress: Callable[[int], None]) -> list[Reply]:
         turn = asyncio.Semaphore(CONCURRENT_PARTS)
+        done = 0
+
+        async def ask(part: Part) -> Reply:
+            nonlocal done
+            reply = await self._ask(part, turn)
+            done += part.num_documents
+            progress(done)
+            return reply
+
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._ask(part, turn)) for part in parts]
+                tasks = [group.create_task(ask(part)) for part in parts]
         except ExceptionGroup as errors:
             first = errors.exceptions[0]
             raise first from first.__cause__
@@ -215,6 +231,10 @@ class AsyncClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _unheard(num_documents: int) -> None:
+    """Where nobody asked for progress."""
 
 
 def _timeout(seconds: float) -> httpx.Timeout:
