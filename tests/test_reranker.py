@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
 import rerankd
 from rerankd import Reranker
-from rerankd.errors import CheckpointNotFound, InvalidRequest, SelfTestFailed, Stopping
+from rerankd.errors import CheckpointNotFound, Closed, InvalidRequest, MadeBeforeFork, SelfTestFailed
 
 DOCUMENTS = [
     "Paris is the capital of France.",
@@ -66,8 +68,30 @@ def test_an_explicit_model_never_falls_back(tmp_path: Path) -> None:
 def test_a_closed_reranker_says_so() -> None:
     reranker = Reranker("embedded")
     reranker.close()
-    with pytest.raises(Stopping):
+    with pytest.raises(Closed, match="This Reranker is closed: make a new one"):
         reranker.rank("query", DOCUMENTS)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of Python 3.12: this process has threads
+def test_a_forked_process_is_told_at_once_and_the_parent_goes_on(reranker: Reranker) -> None:
+    def use(sender: Connection) -> None:
+        try:
+            reranker.rank("query", DOCUMENTS)
+        except MadeBeforeFork as error:
+            reranker.close()
+            sender.send(str(error))
+
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    child = multiprocessing.get_context("fork").Process(target=use, args=(sender,))
+    child.start()
+    try:
+        assert receiver.poll(60), "the child hangs"
+        assert "load it in the child" in receiver.recv()
+        child.join(60)
+        assert child.exitcode == 0
+    finally:
+        child.kill()
+    assert len(reranker.rank("query", DOCUMENTS).ranked) == 3
 
 
 def test_exported_names_exist() -> None:

@@ -27,6 +27,8 @@
     │   ├── HubUnreachable
     │   └── SelfTestFailed
     ├── SettingsError                a setting is unknown, malformed or unsafe
+    ├── Closed                       used after close()
+    ├── MadeBeforeFork               used in a forked process, whose parent made it
     └── RemoteError                  another server gave no ranking (client)
         ├── RemoteUnreachable        it cannot be connected to, or hung up
         │   └── RemoteTimeout        it did not answer in time
@@ -280,6 +282,23 @@ class SelfTestFailed(ModelError):
 
 class SettingsError(RerankdError):
     """A setting is unknown, malformed or unsafe."""
+
+
+class Closed(RerankdError):
+    """A Reranker or a client was used after it was closed."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"This {kind} is closed: make a new one.")
+
+
+class MadeBeforeFork(RerankdError):
+    """A model was loaded before this process was forked: its thread and its memory on a GPU are not in the child."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The model was loaded before this process was forked and cannot run here: load it in the child (after the "
+            "fork, in the worker's initializer), or use multiprocessing's start method 'spawn'."
+        )
 
 
 class RemoteError(RerankdError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from rerankd.engine.open import Choice
+from rerankd.errors import Closed, Stopping
 from rerankd.rerank import finish, prepare
 from rerankd.startup import start_engine
 from rerankd.types import DEFAULT_INSTRUCT, LoadProgress, ModelInfo, Pair, Ranking, RerankRequest, Score
@@ -66,10 +67,16 @@ class Reranker:
         Raises:
             InvalidRequest: top_n below 1, or an instruct that leaves no room.
             InferenceError: the model failed.
+            Closed: `close` was called.
+            MadeBeforeFork: this process was forked after the model was loaded.
         """
         request = RerankRequest(tuple(Pair(query, document) for document in documents), instruct, top_n)
         pairs = prepare(request, self._engine)
-        return finish(request, pairs, self._engine.submit(pairs, progress).result(), self._engine.info)
+        try:
+            logits = self._engine.submit(pairs, progress).result()
+        except Stopping:
+            raise Closed("Reranker") from None
+        return finish(request, pairs, logits, self._engine.info)
 
     def prompt_of(self, score: Score) -> str:
         """The exact text that the model read for a pair that `rank` scored, control tokens included."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from rerankd.engine.batching import next_batch
 from rerankd.engine.cache import ScoreCache, key_of
 from rerankd.engine.counters import Counters
 from rerankd.engine.model import Model, SharesPrefixes
-from rerankd.errors import Busy, InferenceError, Stopping
+from rerankd.errors import Busy, InferenceError, MadeBeforeFork, Stopping
 from rerankd.types import CacheStats, EncodedPair, EngineStats, Limits, Logits, ModelInfo, Pair
 
 logger = logging.getLogger(__name__)
@@ -120,6 +121,7 @@ class Engine:
         self._changed = threading.Condition()
         self._stopping = False
         self._seconds_per_token = 0.0
+        self._process = os.getpid()
         self._thread = threading.Thread(target=self._run, name="rerankd-engine", daemon=True)
         self._thread.start()
 
@@ -130,6 +132,7 @@ class Engine:
 
     def encode(self, pairs: Sequence[Pair], instruct: str, limits: Limits) -> list[EncodedPair]:
         """See `Model.encode`; runs on the caller's thread."""
+        self._refuse_after_fork()  # the tokenizer's threads are not in the child either
         return self._model.encode(pairs, instruct, limits)
 
     def text_of(self, token_ids: Sequence[int]) -> str:
@@ -152,9 +155,11 @@ class Engine:
         Raises:
             Busy: the queue is full.
             Stopping: `close` was called.
+            MadeBeforeFork: this is another process than the one that made the engine.
 
         The future fails with InferenceError if the model fails.
         """
+        self._refuse_after_fork()
         keys = [key_of(pair) for pair in pairs]
         with self._changed:
             if self._stopping:
@@ -194,10 +199,20 @@ class Engine:
 
     def close(self) -> None:
         """Refuses new requests, finishes those in the queue and ends the thread."""
+        if self._is_forked:
+            return  # nothing of it runs here, and its lock may be held for ever
         with self._changed:
             self._stopping = True
             self._changed.notify()
         self._thread.join()
+
+    @property
+    def _is_forked(self) -> bool:
+        return os.getpid() != self._process
+
+    def _refuse_after_fork(self) -> None:
+        if self._is_forked:
+            raise MadeBeforeFork
 
     def _seconds_to_room(self) -> int:
         """Until the oldest request is done, by the speed so far."""
