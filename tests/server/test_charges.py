@@ -23,7 +23,7 @@ from conftest import Server
 from redis_server import free_port, running_redis
 from rerankd.accounts.ledger import Ledger
 from rerankd.accounts.schema import entries
-from rerankd.accounts.store import Store
+from rerankd.accounts.store import Store, open_store
 from rerankd.rates import Rate
 from rerankd.types import CallLimits
 
@@ -236,3 +236,46 @@ def test_the_next_call_is_charged_at_the_rate_in_the_file(start_charging: Callab
         cost = -int(-tokens * micro // 1)
         assert int(answer.headers["x-rerankd-cost"]) == cost > 0
         assert charging.entries()[-1].amount == -cost and charging.entries()[-1].price == price
+
+
+LONG = {"model": "qwen3-rerank", "query": "what is a bank?", "documents": [f"{'river ' * 50}{n}" for n in range(3)]}
+CUT = {**LONG, "max_tokens_per_doc": 1, "truncate_prompt_tokens": -1}
+OTHER_WORK: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
+    "texts cut to one token, then whole": ("/v1/rerank", CUT, "/v1/rerank", LONG),
+    "whole, then cut": ("/v1/rerank", LONG, "/v1/rerank", CUT),
+    "another number of results": (PATH, {**LONG, "top_n": 1}, PATH, LONG),
+    "another model's name": (PATH, LONG, PATH, {**LONG, "model": "gte-rerank"}),
+    "another instruct": (PATH, {**LONG, "instruct": "a"}, PATH, {**LONG, "instruct": "b"}),
+    "another surface": (PATH, LONG, "/cohere/v2/rerank", LONG),
+    "another order": (PATH, LONG, PATH, {**LONG, "documents": LONG["documents"][::-1]}),
+    "a document more": (PATH, LONG, PATH, {**LONG, "documents": [*LONG["documents"], "a"]}),
+    "the boundary moved": (PATH, {**LONG, "documents": ["ab", "c"]}, PATH, {**LONG, "documents": ["a", "bc"]}),
+    "an explanation more": ("/v1/rerank", LONG, "/v1/rerank", {**LONG, "explain": True}),
+}
+
+
+@pytest.fixture(scope="module")
+def one_charging(start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Charging]:
+    """A server of this module's own, on SQLite, where nothing is free."""
+    folder = tmp_path_factory.mktemp("charging")
+    card, url = folder / "rerankd.toml", f"sqlite:///{folder / 'accounts.db'}"
+    card.write_text(CARD.replace("free_tokens = 3_000", ""))
+    store = open_store(url)
+    account = store.people.create("team@example.org")
+    store.ledger.add_credits(account.id, 10**12)
+    _, key = store.keys.create(account.id, "test")
+    server = start_server("--model", "embedded", "--accounts", "--database", url, "--config", str(card))
+    server.key = key
+    yield Charging(server, store, account.id, key)
+    store.database.close()
+
+
+@pytest.mark.parametrize("kind", OTHER_WORK)
+def test_other_work_under_the_same_id_is_charged(one_charging: Charging, kind: str) -> None:
+    first_path, first_body, path, body = OTHER_WORK[kind]
+    server, name = one_charging.server, {"x-request-id": f"id of {kind}".replace(" ", "-")}
+    first = server.post(first_path, first_body, headers=name)
+    costs = [int(server.post(path, body, headers=name).headers["x-rerankd-cost"]) for _ in range(2)]
+    assert int(first.headers["x-rerankd-cost"]) > 0, first.text
+    assert costs[0] > 0 and costs[1] == 0, "only the very same call is free"
+    assert server.post(first_path, first_body, headers=name).headers["x-rerankd-cost"] == "0"

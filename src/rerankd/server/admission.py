@@ -46,7 +46,7 @@ class Asked:
     """What a call asks, as far as it is counted.
 
     tokens: query_tokens × documents + Σ document_tokens. fingerprint: of everything that was asked, so that the same
-    request_id for another call is charged.
+    request_id for other work is charged; empty where nothing is.
     """
 
     tokens: int
@@ -100,6 +100,11 @@ class Admission:
         self._running: Counter[str] = Counter()  # calls of callers without an account
         self._unreleased: list[Reservation] = []
         self._without_price: RateCard | None = None  # said of this card
+
+    @property
+    def charges(self) -> bool:
+        """Whether calls are charged: then each needs a fingerprint."""
+        return self._accounts is not None
 
     async def enter(self, request: Request) -> Pass:
         """The first gate. Counts nothing.

@@ -8,6 +8,7 @@ import logging
 import re
 import time
 import uuid
+from array import array
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -31,9 +32,9 @@ from rerankd.rerank import finish, prepare, usage_of
 from rerankd.server.admission import Admission, Asked
 from rerankd.server.body import read_as, read_json
 from rerankd.server.metrics import Metrics
-from rerankd.server.served import Engine, ServedModel
+from rerankd.server.served import ServedModel
 from rerankd.server.wire.dialect import Answer, Call, Dialect, Explain
-from rerankd.types import EncodedPair, Logits, Ranking, RerankRequest
+from rerankd.types import EncodedPair, Logits, Ranking
 
 if TYPE_CHECKING:  # SQLAlchemy is loaded only where accounts are on
     from rerankd.accounts.ledger import Charge
@@ -119,7 +120,10 @@ async def _answer(exchange: _Exchange, dialects: Sequence[Dialect[Any]], around:
     exchange.warnings = unused + ignored + call.warnings
     exchange.warnings += served.check_name(call.model, any_name=dialect.any_model)
     admission.permit(entered, call.model)
-    pairs, fingerprint = await asyncio.to_thread(_prepare, call.request, served.engine)
+    pairs = await asyncio.to_thread(prepare, call.request, served.engine)
+    fingerprint = b""
+    if admission.charges:
+        fingerprint = await asyncio.to_thread(_fingerprint, (dialect.name, served.engine.info.name), call, pairs)
     asked = Asked(usage_of(pairs).text_tokens, exchange.request_id, fingerprint, dialect.name)
     async with admission.running(entered, asked) as bill:
         logits = await _unless_gone(served.engine.submit(pairs, priority=call.request.priority), request)
@@ -143,14 +147,23 @@ def _reply(dialect: Dialect[Any], body: Any, answer: Answer) -> Response:
     return JSONResponse(dialect.reply(body, answer), headers=headers)
 
 
-def _prepare(request: RerankRequest, engine: Engine) -> tuple[list[EncodedPair], bytes]:
-    """The prompts, and what tells this request from any other. Takes processor time."""
-    pairs = prepare(request, engine)
-    digest = hashlib.sha256(request.instruct.encode())
-    for pair in request.pairs:
-        for text in (pair.query, pair.document):
-            digest.update(hashlib.sha256(text.encode()).digest())
-    return pairs, digest.digest()
+def _fingerprint(where: tuple[str, ...], call: Call, pairs: Sequence[EncodedPair]) -> bytes:
+    """Of what is sent, of what is scored, and of what shapes the answer: calls that have the same one are the same.
+
+    Takes processor time.
+
+    Args:
+        where: the dialect and the model that scores.
+    """
+    request = call.request
+    shape = (where, call.model, request.instruct, request.top_n, call.explain, len(pairs))
+    digest = hashlib.sha256(repr(shape).encode())
+    for sent, pair in zip(request.pairs, pairs, strict=True):
+        counts = f"{pair.query_tokens} {pair.document_tokens}"
+        token_ids = array("q", pair.token_ids).tobytes()
+        for part in (sent.query.encode(), sent.document.encode(), counts.encode(), token_ids):
+            digest.update(hashlib.sha256(part).digest())
+    return digest.digest()
 
 
 def _answer_to(call: Call, exchange: _Exchange, served: ServedModel) -> Answer:
