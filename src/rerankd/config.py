@@ -135,6 +135,9 @@ class ServerSettings(DatabaseSettings, ModelSettings):
         pattern=r"^(/[\w.~-]+)*$",
         description="also serve Infinity's paths under this prefix, as its --url-prefix; '' for none",
     )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="'info' has a line for each call, 'debug' one for each health check too"
+    )
     skip_self_test: bool = Field(False, description="serve the model even if it fails its known-answer check")
 
     @field_validator("alias", mode="before")

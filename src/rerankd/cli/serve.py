@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from rerankd.cli.log import log_to_stderr
 from rerankd.cli.options import add_settings, settings_from
 from rerankd.cli.progress import LoadingBar
 from rerankd.config import ServerSettings
@@ -29,9 +29,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    log_to_stderr()
     settings = settings_from(options, ServerSettings)
     settings.check_exposure()
-    _log_to_stderr()
+    log_to_stderr(settings.log_level)
     served = ServedModel(lambda progress: _start(settings, progress), settings.model, settings.alias)
     store = _open_store(settings) if settings.accounts else None
     app = create_app(settings, served, store, on_failure=lambda: setattr(server, "should_exit", True))
@@ -42,6 +43,7 @@ def run(options: argparse.Namespace) -> int:
             host=settings.host,
             port=settings.port,
             log_config=None,
+            access_log=False,  # ours knows more: server/access_log.py
             server_header=False,
             timeout_graceful_shutdown=DRAIN_S,
         )
@@ -97,31 +99,3 @@ def _start(settings: ServerSettings, progress: LoadProgress) -> Engine:
         logging.getLogger("rerankd").warning(engine.info.notice)
     logging.getLogger("rerankd").info("Ready: %s answers", engine.info.name)
     return engine
-
-
-def _is_of_interest(record: logging.LogRecord) -> bool:
-    """Not what a machine asks every few seconds."""
-    return not any(f'"GET {path} ' in record.getMessage() for path in ("/health", "/metrics", "/admin/status"))
-
-
-class _OneLine(logging.Formatter):
-    """Writes control characters as escapes: what a caller sent must not look like another line of the log."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        line = super().formatMessage(record)
-        return line if line.isprintable() else "".join(map(_printable, line))
-
-
-def _printable(character: str) -> str:
-    return character if character.isprintable() else character.encode("unicode_escape").decode()
-
-
-def _log_to_stderr() -> None:
-    """Our own lines and warnings of others; one line a request comes from uvicorn."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    for name in ("rerankd", "uvicorn.access"):
-        logging.getLogger(name).setLevel(logging.INFO)
-    logging.getLogger("uvicorn.access").addFilter(_is_of_interest)
-    sys.stderr.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a text stream, unless replaced

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse
 from rerankd.config import ServerSettings
 from rerankd.errors import MethodNotAllowed
 from rerankd.rates import RateFile
+from rerankd.server.access_log import AccessLog
 from rerankd.server.accounts import Accounts
 from rerankd.server.admission import Admission
 from rerankd.server.auth import Auth
@@ -77,6 +78,7 @@ def create_app(
         openapi_tags=[{"name": "rerank"}, {"name": "status"}],
         lifespan=lifespan,
     )
+    app.add_middleware(AccessLog)
     routes = dialect_routes(settings)
     around = Surroundings(settings, served, admission, metrics)
     for (method, path), dialects in routes.items():

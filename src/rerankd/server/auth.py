@@ -29,6 +29,14 @@ class Guest:
     who: str
     caller: Caller | None = None
 
+    @property
+    def key_name(self) -> str | None:
+        """For the log: the name of an account's key, `static` for the one key of a server; None without keys."""
+        if self.caller is not None:
+            return self.caller.key_name
+        kind, _, name = self.who.partition(":")
+        return name if kind == "key" else None
+
 
 class Auth:
     """Tells callers apart.

@@ -29,6 +29,7 @@ from rerankd.errors import (
     Unavailable,
 )
 from rerankd.rerank import finish, prepare, usage_of
+from rerankd.server.access_log import describe
 from rerankd.server.admission import Admission, Asked
 from rerankd.server.body import read_as, read_json
 from rerankd.server.metrics import Metrics
@@ -69,6 +70,8 @@ class _Exchange:
     request_id: str
     started: float = field(default_factory=time.monotonic)
     warnings: tuple[str, ...] = ()
+    key: str | None = None
+    model: str | None = None
     ranking: Ranking | None = None
     charge: Charge | None = None
 
@@ -86,7 +89,6 @@ async def answer_call(request: Request, dialects: Sequence[Dialect[Any]], around
         response = await _answer(exchange, dialects, around)
     except ClientDisconnect as error:
         failure = error
-        logger.info("%s %s: the caller hung up", exchange.dialect.name, exchange.request_id)
         response = Response(status_code=499)
     except RerankdError as error:
         failure = error
@@ -95,6 +97,16 @@ async def answer_call(request: Request, dialects: Sequence[Dialect[Any]], around
         failure = RerankdError(f"This is a bug in rerankd ({type(error).__name__}).")
         logger.exception("%s %s: this is a bug", exchange.dialect.name, exchange.request_id)
         response = error_response(exchange.dialect, failure, exchange.request_id)
+    describe(
+        request.scope,
+        dialect=exchange.dialect.name,
+        key=exchange.key,
+        model=exchange.model,
+        documents=len(exchange.ranking.scores) if exchange.ranking else None,
+        tokens=exchange.ranking.usage.text_tokens if exchange.ranking else None,
+        warnings=len(exchange.warnings),
+        error=type(failure).__name__ if failure else None,
+    )
     around.metrics.observe(
         dialect=exchange.dialect.name,
         status=response.status_code,
@@ -110,6 +122,7 @@ async def answer_call(request: Request, dialects: Sequence[Dialect[Any]], around
 async def _answer(exchange: _Exchange, dialects: Sequence[Dialect[Any]], around: Surroundings) -> Response:
     request, settings, served, admission = exchange.request, around.settings, around.served, around.admission
     entered = await admission.enter(request)
+    exchange.key = entered.guest.key_name
     value, unused = await read_json(request, settings.max_body_mb, exchange.dialect.json_only)
     dialect = next((one for one in dialects if one.claims(value)), exchange.dialect)
     exchange.dialect = dialect
@@ -119,6 +132,7 @@ async def _answer(exchange: _Exchange, dialects: Sequence[Dialect[Any]], around:
         exchange.request_id = _given_id(call.id) or exchange.request_id
     exchange.warnings = unused + ignored + call.warnings
     exchange.warnings += served.check_name(call.model, any_name=dialect.any_model)
+    exchange.model = served.engine.info.name
     admission.permit(entered, call.model)
     pairs = await asyncio.to_thread(prepare, call.request, served.engine)
     fingerprint = b""
@@ -132,7 +146,6 @@ async def _answer(exchange: _Exchange, dialects: Sequence[Dialect[Any]], around:
         response = _reply(dialect, body, _answer_to(call, exchange, served))
         await bill.settle()
         exchange.charge = bill.charge
-    _log_warnings(exchange, served.engine.info.notice)
     response.headers.update(bill.headers)
     return response
 
@@ -179,12 +192,6 @@ def _answer_to(call: Call, exchange: _Exchange, served: ServedModel) -> Answer:
         _prompts(call.explain, exchange.ranking, served),
         time.monotonic() - exchange.started,
     )
-
-
-def _log_warnings(exchange: _Exchange, notice: str | None) -> None:
-    for warning in exchange.warnings:
-        if warning != notice:  # that one was logged at start
-            logger.warning("%s %s: %s", exchange.dialect.name, exchange.request_id, warning)
 
 
 def _given_id(text: str | None) -> str | None:

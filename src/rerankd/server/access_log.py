@@ -1,0 +1,73 @@
+"""One line in the log for each HTTP request that ended. Knows no dialect, and writes no text of a caller.
+
+    2026-11-25T21:40:01+0100 INFO id=req-42 method=POST path=/v2/rerank dialect=cohere-v2 key="search page"
+    model=Qwen3-Reranker-0.6B documents=100 tokens=10512 warnings=1 status=200 seconds=0.913 client=192.0.2.1
+
+Path and query string are as far as a caller's words go: the path is cut, the query string left out.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+logger = logging.getLogger(__name__)
+
+MAX_VALUE_CHARS = 200
+PLAIN = re.compile(r"[\w.:/@+-]+", re.ASCII)
+
+QUIET_PATHS = ("/health", "/ping", "/metrics", "/load", "/admin/status")
+"""Asked by machines every few seconds: logged at the level `debug`."""
+
+_FIELDS = "rerankd.log"
+"""Key of a request's scope."""
+
+
+def describe(scope: Scope, **fields: object) -> None:
+    """Adds fields to the line of a request, in this order; those that are None are left out."""
+    scope.setdefault(_FIELDS, {}).update({name: value for name, value in fields.items() if value is not None})
+
+
+class AccessLog:
+    """ASGI middleware that writes the lines."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        level = logging.DEBUG if scope.get("path") in QUIET_PATHS else logging.INFO
+        if scope["type"] != "http" or not logger.isEnabledFor(level):
+            await self._app(scope, receive, send)
+            return
+        started = time.monotonic()
+        answered: dict[str, Any] = {}
+
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                request_id = Headers(raw=message["headers"]).get("x-request-id")
+                answered.update(status=message["status"], id=request_id)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            seconds = f"{time.monotonic() - started:.3f}"
+            logger.log(level, "%s", _line(scope, answered.get("id"), answered.get("status", 500), seconds))
+
+
+def _line(scope: Scope, request_id: str | None, status: int, seconds: str) -> str:
+    about = {"method": scope["method"], "path": scope["path"], **scope.get(_FIELDS, {})}
+    client = (scope.get("client") or (None,))[0]
+    fields = {"id": request_id, **about, "status": status, "seconds": seconds, "client": client}
+    return " ".join(f"{name}={_quoted(value)}" for name, value in fields.items() if value is not None)
+
+
+def _quoted(value: object) -> str:
+    text = str(value)[:MAX_VALUE_CHARS]
+    return text if PLAIN.fullmatch(text) else json.dumps(text)
