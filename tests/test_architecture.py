@@ -16,10 +16,13 @@ SOURCE = Path(rerankd.__file__).parent
 
 # Who may import whom inside the package, beside `types` and `errors`, which everybody may.
 ARROWS = {
-    "__init__": {"client", "reranker"},
+    "__init__": {"client", "reranker", "results"},
     "__main__": {"cli"},
-    "types": set(),
+    "types": {"results"},
     "errors": set(),
+    "arguments": set(),
+    "results": {"arguments"},
+    "surrogates": set(),
     "version": set(),
     "environment": set(),
     "settings_file": set(),
@@ -27,15 +30,15 @@ ARROWS = {
     "rates": {"settings_file"},
     "accounts": {"rates"},
     "engine": set(),
-    "rerank": set(),
+    "rerank": {"surrogates"},
     "selftest": {"rerank"},
     "compare": {"rerank"},
     "startup": {"engine", "selftest"},
-    "reranker": {"engine", "rerank", "startup"},
+    "reranker": {"arguments", "engine", "rerank", "startup"},
     "server": {"accounts", "config", "rates", "rerank", "web"},
     "web": {"accounts", "config", "rates"},
-    "client": set(),
-    "integrations": {"client", "reranker"},
+    "client": {"arguments", "results", "surrogates"},
+    "integrations": {"client", "reranker", "results"},
     "bench": {"engine", "client"},
     "cli": {
         *(
@@ -117,9 +120,9 @@ def test_imports_follow_the_arrows(path: Path) -> None:
 
 
 def test_domain_types_need_the_standard_library_only() -> None:
-    for name in ("types", "errors"):
+    for name in ("types", "errors", "arguments", "results", "surrogates"):
         modules = {module.partition(".")[0] for module in imports_of(SOURCE / f"{name}.py")}
-        assert modules <= set(sys.stdlib_module_names) | {"__future__"}
+        assert modules <= set(sys.stdlib_module_names) | {"__future__", "rerankd"}
 
 
 def test_a_request_never_imports_a_dialect_outside_wire() -> None:

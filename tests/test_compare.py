@@ -15,7 +15,7 @@ from rerankd.cli.queries import built_in_queries
 from rerankd.compare import QUERIES_AT_ONCE, Changed, Comparison, Drift, Query, compare, kendall_tau, ndcg, rank_all
 from rerankd.engine.engine import Engine
 from rerankd.engine.open import Choice
-from rerankd.errors import InferenceError, InvalidRequest
+from rerankd.errors import InferenceError
 from rerankd.rerank import finish
 from rerankd.startup import start_engine
 from rerankd.types import EncodedPair, Limits, Logits, ModelInfo, Pair, Ranking, RerankRequest
@@ -217,10 +217,11 @@ def test_many_queries_are_ranked_as_one_by_one_and_in_order(engine: Engine) -> N
         assert [score.logit for score in ranking.scores] == pytest.approx([s.logit for s in alone.scores], abs=1e-4)
 
 
-def test_a_query_that_cannot_be_asked_is_named(engine: Engine) -> None:
+def test_half_a_character_is_replaced_and_told(engine: Engine) -> None:
     queries = [query(2, source="data.jsonl:1"), replace(query(2, source="data.jsonl:2"), text="half \ud83d")]
-    with pytest.raises(InvalidRequest, match=r"^data\.jsonl:2: The query holds a lone surrogate"):
-        rank_all(engine, queries)
+    whole, half = rank_all(engine, queries)
+    assert whole.warnings == ()
+    assert half.warnings == ("lone surrogates were replaced by U+FFFD in the query",)
 
 
 class Slow:

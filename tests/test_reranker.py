@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
+import json
 import multiprocessing
+import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import rerankd
-from rerankd import Reranker
-from rerankd.errors import CheckpointNotFound, Closed, InvalidRequest, MadeBeforeFork, SelfTestFailed
+from rerankd import Ranking, Reranker
+from rerankd.errors import CheckpointNotFound, Closed, InvalidRequest, MadeBeforeFork, SelfTestFailed, SettingsError
 
 DOCUMENTS = [
     "Paris is the capital of France.",
@@ -53,6 +60,87 @@ def test_no_documents_give_an_empty_ranking(reranker: Reranker) -> None:
 def test_refuses_a_top_n_below_one(reranker: Reranker) -> None:
     with pytest.raises(InvalidRequest, match="top_n must be at least 1"):
         reranker.rank("query", DOCUMENTS, top_n=0)
+
+
+@pytest.mark.parametrize("name", ["query", "instruct", "documents"])
+def test_half_a_character_is_replaced_and_told(reranker: Reranker, name: str) -> None:
+    call: dict[str, Any] = {"query": "capital of China?", "documents": ["b", "Beijing"], "instruct": "Find."}
+    half = {
+        "query": "capital \ud83d of China?",
+        "instruct": "\udcaf",
+        "documents": ["b", "pdf \udcaf text", "\ud83d\ude00"],
+    }
+    ranking = reranker.rank(**{**call, name: half[name]})
+    place = {"query": "the query", "instruct": "the instruct", "documents": "document 1, document 2"}[name]
+    assert f"lone surrogates were replaced by U+FFFD in {place}" in ranking.warnings
+    if name == "documents":
+        assert [score.document for score in ranking.scores] == ["b", "pdf \ufffd text", "😀"]
+        assert json.dumps(ranking.to_dict(), ensure_ascii=False).encode()
+
+
+def test_asyncio_goes_on_while_it_ranks(reranker: Reranker) -> None:
+    async def main() -> tuple[Ranking, int]:
+        call = asyncio.create_task(reranker.arank("query", [f"{i} " + "word " * 200 for i in range(40)], top_n=3))
+        turns = 0
+        while not call.done():
+            await asyncio.sleep(0)
+            turns += 1
+        return await call, turns
+
+    ranking, turns = asyncio.run(main())
+    assert ranking.ranked == reranker.rank("query", [f"{i} " + "word " * 200 for i in range(40)], top_n=3).ranked
+    assert turns > 10
+
+
+def test_an_asyncio_call_that_is_cancelled_frees_its_work(reranker: Reranker) -> None:
+    async def main() -> None:
+        call = asyncio.create_task(reranker.arank("query", [f"{i} " + "other " * 200 for i in range(400)]))
+        while not reranker._engine.num_waiting:
+            await asyncio.sleep(0.001)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+    asyncio.run(main())
+    assert len(reranker.rank("query", DOCUMENTS).ranked) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model": None}, "model is of type NoneType: give a string"),
+        ({"model": 3}, "model is of type int"),
+        ({"model": " "}, "model is empty"),
+        ({"device": None}, "device is of type NoneType"),
+        ({"dtype": 16}, "dtype is of type int"),
+    ],
+)
+def test_arguments_of_a_wrong_kind_are_refused_in_words(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        Reranker(**arguments)
+
+
+def test_without_the_extra_it_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['huggingface_hub'] = sys.modules['torch'] = None\n"
+        "from rerankd import Reranker, SettingsError\n"
+        "try: Reranker('embedded')\n"
+        "except SettingsError as error: print(isinstance(error, ImportError), error.__suppress_context__, error)"
+    )
+    told = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert told.startswith("True True A model in this process needs ")
+    assert "pip install 'rerankd[server]'" in told
+
+
+def test_a_copy_shares_the_model_and_a_pickle_is_refused_in_words(reranker: Reranker) -> None:
+    assert copy.deepcopy({"client": reranker})["client"] is reranker
+    with pytest.raises(TypeError, match="make one in the process that uses it"):
+        pickle.dumps(reranker)
+    assert repr(reranker) == "<Reranker: all-MiniLM-L6-v2, float32 on cpu>"
+
+
+def test_names_are_completed_in_a_notebook() -> None:
+    assert {"Reranker", "Client", "AsyncClient"} <= set(dir(rerankd))
 
 
 def test_a_random_checkpoint_fails_its_self_test(make_checkpoint: object, tiny_checkpoint: Path) -> None:

@@ -4,7 +4,9 @@
     Reranker("Qwen/Qwen3-Reranker-0.6B").rank("capital of China?", ["Beijing is …", "Gravity is …"])
 
     from rerankd import Client
-    Client("http://127.0.0.1:8000").rerank("capital of China?", ["Beijing is …", "Gravity is …"])
+    Client("http://127.0.0.1:8000").rank("capital of China?", ["Beijing is …", "Gravity is …"])
+
+Code that takes either is written against `Ranker` (for asyncio: `AsyncRanker`, which `Reranker` and `AsyncClient` are).
 
 Importing the package imports nothing heavy: torch comes with the first `Reranker`, httpx with the first `Client`.
 """
@@ -14,7 +16,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rerankd.errors import RemoteError, RerankdError
+from rerankd.errors import Closed, InvalidRequest, MadeBeforeFork, RemoteError, RerankdError, SettingsError
+from rerankd.results import AnyScore, AsyncRanker, Ranker, Results
 from rerankd.types import Pair, Ranking, Score, Usage
 from rerankd.version import __version__
 
@@ -24,9 +27,15 @@ if TYPE_CHECKING:
     from rerankd.reranker import Reranker
 
 __all__ = [
+    "AnyScore",
     "AsyncClient",
+    "AsyncRanker",
     "Client",
+    "Closed",
+    "InvalidRequest",
+    "MadeBeforeFork",
     "Pair",
+    "Ranker",
     "Ranking",
     "RemoteError",
     "RemoteRanking",
@@ -34,7 +43,9 @@ __all__ = [
     "RemoteUsage",
     "RerankdError",
     "Reranker",
+    "Results",
     "Score",
+    "SettingsError",
     "Usage",
     "__version__",
 ]
@@ -53,3 +64,7 @@ def __getattr__(name: str) -> Any:
     if name in _ON_FIRST_USE:
         return getattr(import_module(_ON_FIRST_USE[name]), name)
     raise AttributeError(f"module 'rerankd' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -27,6 +27,7 @@
     │   ├── HubUnreachable
     │   └── SelfTestFailed
     ├── SettingsError                a setting is unknown, malformed or unsafe
+    │   └── MissingExtra             a package that this needs is not installed (an ImportError, too)
     ├── Closed                       used after close()
     ├── MadeBeforeFork               used in a forked process, whose parent made it
     └── RemoteError                  another server gave no ranking (client)
@@ -282,6 +283,15 @@ class SelfTestFailed(ModelError):
 
 class SettingsError(RerankdError):
     """A setting is unknown, malformed or unsafe."""
+
+
+class MissingExtra(SettingsError, ImportError):
+    """A package that this needs is not installed; the message has the line for pip."""
+
+    def __init__(self, what: str, cause: ImportError, otherwise: str, extra: str = "server") -> None:
+        missing = isinstance(cause, ModuleNotFoundError)
+        problem = f"needs {cause.name}, which is not installed" if missing else f"cannot run: {cause}"
+        super().__init__(f"{what} {problem}: pip install 'rerankd[{extra}]', or {otherwise}.")
 
 
 class Closed(RerankdError):

@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from typing import Protocol
 
 from rerankd.errors import InferenceError, InvalidRequest, PromptTooLong, TooManyDocuments, TooManyTokens
+from rerankd.surrogates import surrogate_warnings, without_surrogates
 from rerankd.types import (
     DEFAULT_INSTRUCT,
     Cut,
@@ -52,8 +53,8 @@ def prepare(request: RerankRequest, backend: Backend) -> list[EncodedPair]:
         raise TooManyDocuments(num_documents, limits.max_documents)
     if request.top_n is not None and request.top_n < 1:
         raise InvalidRequest(f"top_n must be at least 1, or left out for all; it is {request.top_n}.")
-    _refuse_unwritable(request)
-    pairs = backend.encode(request.pairs, request.instruct, limits)
+    texts = [Pair(without_surrogates(pair.query), without_surrogates(pair.document)) for pair in request.pairs]
+    pairs = backend.encode(texts, without_surrogates(request.instruct), limits)
     total = usage_of(pairs).text_tokens
     if limits.max_total_tokens is not None and total > limits.max_total_tokens:
         raise TooManyTokens(total, limits.max_total_tokens)
@@ -80,18 +81,6 @@ def _refuse_cuts(pairs: Sequence[EncodedPair], limits: Limits, max_tokens: int) 
             raise PromptTooLong.of_text(cut.part, index, cut.tokens, min(own[cut.part] or context, context))
 
 
-def _refuse_unwritable(request: RerankRequest) -> None:
-    """Half a character has no UTF-8. (The server replaces it before it gets here.)"""
-    texts = [("instruct", request.instruct)]
-    texts += [("query", query) for query in dict.fromkeys(pair.query for pair in request.pairs)]
-    texts += [(f"document {index}", pair.document) for index, pair in enumerate(request.pairs)]
-    for name, text in texts:
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidRequest(f"The {name} holds a lone surrogate at character {error.start}.") from None
-
-
 def finish(request: RerankRequest, pairs: Sequence[EncodedPair], logits: Logits, info: ModelInfo) -> Ranking:
     """Sorts by logit, ties by index, and counts.
 
@@ -101,7 +90,7 @@ def finish(request: RerankRequest, pairs: Sequence[EncodedPair], logits: Logits,
     if broken := [index for index, logit in enumerate(logits) if not math.isfinite(logit)]:
         raise InferenceError(f"The model gave document {broken[0]} a score that is not a number.")
     scores = tuple(
-        Score(index, logit, asked.document, encoded, index in logits.cached)
+        Score(index, logit, without_surrogates(asked.document), encoded, index in logits.cached)
         for index, (logit, asked, encoded) in enumerate(zip(logits, request.pairs, pairs, strict=True))
     )
     ranked = sorted(scores, key=lambda score: -score.logit)  # stable: ties keep the call's order
@@ -135,6 +124,8 @@ def explanation(score: Score, info: ModelInfo) -> dict[str, object]:
 
 def _warnings(request: RerankRequest, pairs: Sequence[EncodedPair], info: ModelInfo) -> tuple[str, ...]:
     warnings = [info.notice] if info.notice else []
+    queries = "".join(dict.fromkeys(pair.query for pair in request.pairs))
+    warnings += surrogate_warnings(queries, request.instruct, (pair.document for pair in request.pairs))
     if not info.reads_instruct and request.instruct.rstrip(".") != DEFAULT_INSTRUCT:
         warnings.append(f"instruct ignored: {info.name} reads none")
     return (*warnings, *_cut_warnings(pairs))

@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from rerankd.engine.open import Choice
-from rerankd.errors import Closed, Stopping
+from rerankd.arguments import Arguments, Documents, checked
+from rerankd.errors import Closed, MissingExtra, SettingsError, Stopping
 from rerankd.rerank import finish, prepare
-from rerankd.startup import start_engine
-from rerankd.types import DEFAULT_INSTRUCT, LoadProgress, ModelInfo, Pair, Ranking, RerankRequest, Score
+from rerankd.types import (
+    DEFAULT_INSTRUCT,
+    EncodedPair,
+    LoadProgress,
+    Logits,
+    ModelInfo,
+    Pair,
+    Ranking,
+    RerankRequest,
+    Score,
+)
+
+if TYPE_CHECKING:
+    from rerankd.engine.engine import Engine  # needs torch, and this module is imported without it
+
+Progress = Callable[[int], None]
+"""Called on another thread with the number of documents done."""
 
 
 class Reranker:
     """Loads a model once and ranks with it. Safe to use from several threads: their pairs share batches.
 
         with Reranker("Qwen/Qwen3-Reranker-0.6B") as reranker:
-            for score in reranker.rank("capital of China?", documents, top_n=3).ranked:
-                print(score.index, score.score, score.document)
+            for result in reranker.rank("capital of China?", documents, top_n=3):
+                print(result.index, result.score, result.document)
+
+    With asyncio: `await reranker.arank(…)`. In a process that is forked after the model was loaded, every call raises
+    `MadeBeforeFork`: load it in the child.
 
     Args:
         model: hub id, folder, `embedded`, or `auto` (Qwen3-Reranker-0.6B, else the embedded English model).
@@ -28,11 +51,13 @@ class Reranker:
 
     Raises:
         ModelError: the model cannot be loaded, or fails its known-answer check.
+        MissingExtra: what runs a model is not installed.
+        SettingsError: an argument makes no sense.
     """
 
     def __init__(
         self,
-        model: str = "auto",
+        model: str | os.PathLike[str] = "auto",
         *,
         device: str = "auto",
         dtype: str = "auto",
@@ -40,8 +65,8 @@ class Reranker:
         skip_self_test: bool = False,
         progress: LoadProgress = lambda stage, share: None,
     ) -> None:
-        choice = Choice(model, device, dtype, deterministic)
-        self._engine = start_engine(choice, skip_self_test=skip_self_test, progress=progress)
+        names = _name("model", model), _name("device", device), _name("dtype", dtype)
+        self._engine = _start(*names, deterministic, skip_self_test, progress)
 
     @property
     def info(self) -> ModelInfo:
@@ -51,32 +76,49 @@ class Reranker:
     def rank(
         self,
         query: str,
-        documents: Sequence[str],
+        documents: Documents,
         *,
         top_n: int | None = None,
-        instruct: str = DEFAULT_INSTRUCT,
-        progress: Callable[[int], None] | None = None,
+        instruct: str | None = None,
+        progress: Progress | None = None,
     ) -> Ranking:
         """Scores every document for the query, best first.
 
         Args:
-            documents: any number, of any length; what does not fit the model is cut, with a warning.
+            documents: any number, of any length; what does not fit the model is cut, with a warning. Strings, or
+                objects with their text as `text`, in a list, an array, a column of a table, a generator.
             top_n: how many `Ranking.ranked` holds, None for all.
+            instruct: the sorting task; None: the model card's.
             progress: called on another thread with the number of documents done.
 
         Raises:
-            InvalidRequest: top_n below 1, or an instruct that leaves no room.
+            InvalidRequest: an argument is of the wrong kind or out of range, or the instruct leaves no room.
             InferenceError: the model failed.
             Closed: `close` was called.
             MadeBeforeFork: this process was forked after the model was loaded.
         """
-        request = RerankRequest(tuple(Pair(query, document) for document in documents), instruct, top_n)
+        asked = checked(query, documents, top_n, instruct)
+        request = _request(asked)
         pairs = prepare(request, self._engine)
-        try:
-            logits = self._engine.submit(pairs, progress).result()
-        except Stopping:
-            raise Closed("Reranker") from None
-        return finish(request, pairs, logits, self._engine.info)
+        return self._ranking(asked, request, pairs, self._submit(pairs, progress).result())
+
+    rerank = rank
+    """The name that `Client` has for it."""
+
+    async def arank(
+        self,
+        query: str,
+        documents: Documents,
+        *,
+        top_n: int | None = None,
+        instruct: str | None = None,
+        progress: Progress | None = None,
+    ) -> Ranking:
+        """`rank` for asyncio: the event loop goes on meanwhile, and a cancelled call frees its work."""
+        asked = checked(query, documents, top_n, instruct)
+        request = _request(asked)
+        pairs = await asyncio.to_thread(prepare, request, self._engine)
+        return self._ranking(asked, request, pairs, await asyncio.wrap_future(self._submit(pairs, progress)))
 
     def prompt_of(self, score: Score) -> str:
         """The exact text that the model read for a pair that `rank` scored, control tokens included."""
@@ -87,8 +129,54 @@ class Reranker:
         """Finishes what is queued and ends the engine's thread."""
         self._engine.close()
 
+    def _submit(self, pairs: list[EncodedPair], progress: Progress | None) -> Future[Logits]:
+        try:
+            return self._engine.submit(pairs, progress)
+        except Stopping:
+            raise Closed("Reranker") from None
+
+    def _ranking(self, asked: Arguments, request: RerankRequest, pairs: list[EncodedPair], logits: Logits) -> Ranking:
+        ranking = finish(request, pairs, logits, self._engine.info)
+        return replace(ranking, warnings=(*asked.warnings, *ranking.warnings)) if asked.warnings else ranking
+
+    def __repr__(self) -> str:
+        info = self._engine.info
+        return f"<Reranker: {info.name}, {info.dtype} on {info.device}>"
+
     def __enter__(self) -> Reranker:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Reranker:
+        """Itself: what holds a model shares it with its copies."""
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A Reranker holds a loaded model and cannot be pickled: make one in the process that uses it.")
+
+
+def _request(asked: Arguments) -> RerankRequest:
+    pairs = tuple(Pair(asked.query, document) for document in asked.documents)
+    return RerankRequest(pairs, DEFAULT_INSTRUCT if asked.instruct is None else asked.instruct, asked.top_n)
+
+
+def _name(argument: str, value: object) -> str:
+    if argument == "model" and isinstance(value, os.PathLike):
+        return os.fsdecode(value)
+    if not isinstance(value, str) or not value.strip():
+        told = "empty" if isinstance(value, str) else f"of type {type(value).__name__}"
+        raise SettingsError(f"{argument} is {told}: give a string, or leave it out for 'auto'.")
+    return value
+
+
+def _start(
+    model: str, device: str, dtype: str, deterministic: bool, skip_self_test: bool, progress: LoadProgress
+) -> Engine:
+    try:
+        from rerankd.engine.open import Choice
+        from rerankd.startup import start_engine
+    except ImportError as error:
+        raise MissingExtra("A model in this process", error, "ask a server with rerankd.Client") from None
+    return start_engine(Choice(model, device, dtype, deterministic), skip_self_test=skip_self_test, progress=progress)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from rerankd.results import Results, short_repr
+
 DEFAULT_INSTRUCT = "Given a web search query, retrieve relevant passages that answer the query"
 """The model card's instruct, without a full stop (https://huggingface.co/Qwen/Qwen3-Reranker-0.6B)."""
 
@@ -105,7 +107,7 @@ class Logits(list[float]):
         self.cached = cached
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Score:
     """One pair's result. `index`: its place in the call; `logit` = yes − no, the log-odds, float32.
 
@@ -127,6 +129,9 @@ class Score:
         odds = math.exp(self.logit)
         return odds / (1 + odds)
 
+    def __repr__(self) -> str:
+        return short_repr(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -139,9 +144,9 @@ class Usage:
     text_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ranking:
-    """The answer to a RerankRequest.
+@dataclass(frozen=True, slots=True, repr=False)
+class Ranking(Results[Score]):
+    """The answer to a RerankRequest; as a sequence it is `ranked`.
 
     scores: one per pair, in the call's order. ranked: sorted by logit, ties by index, cut at top_n.
     warnings: one sentence for each thing that was not done as asked.

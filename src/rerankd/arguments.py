@@ -1,0 +1,114 @@
+"""The one check of a call's arguments, for `Reranker`, `Client` and `AsyncClient` alike. Standard library only.
+
+Annotations are not enforced when a program runs, and what comes out of data frames and vector stores is not always a
+list of strings: what can be meant in one way only is taken, the rest is refused with the place of the mistake.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rerankd.errors import InvalidRequest
+
+Documents = Iterable[str | Mapping[str, Any]]
+"""Texts, or objects that hold theirs as `text`, in a list, a tuple, an array, a column of a table, a generator …"""
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What a call asks, in plain types. warnings: of what can be meant, but hardly is."""
+
+    query: str
+    documents: tuple[str, ...]
+    top_n: int | None
+    instruct: str | None
+    warnings: tuple[str, ...] = ()
+
+
+def checked(query: object, documents: object, top_n: object = None, instruct: object = None) -> Arguments:
+    """The arguments of a call, as plain strings and numbers.
+
+    Raises:
+        InvalidRequest: one is of the wrong kind or out of range; the message says which, and what to send.
+    """
+    if not isinstance(query, str):
+        raise InvalidRequest(f"The query is {_kind(query)}: send a string.")
+    if not isinstance(instruct, str | None):
+        raise InvalidRequest(f"The instruct is {_kind(instruct)}: send a string, or leave it out for the default.")
+    texts = tuple(_text(index, document) for index, document in enumerate(_iterable(documents)))
+    blank = () if query.strip() else ("the query is empty: the scores mean little",)
+    return Arguments(_plain(query), texts, _top_n(top_n), instruct if instruct is None else _plain(instruct), blank)
+
+
+def _iterable(documents: object) -> Iterable[object]:
+    if isinstance(documents, str | bytes | bytearray):
+        raise InvalidRequest(f"The documents are one {_noun(documents)}: send a list of strings.")
+    if isinstance(documents, Mapping):
+        raise InvalidRequest("The documents are one object (dict): send a list, for example list(documents.values()).")
+    if isinstance(documents, set | frozenset):
+        raise InvalidRequest(
+            "The documents are a set, which has no order, so an index would mean nothing: send a list."
+        )
+    if hasattr(documents, "columns"):
+        raise InvalidRequest("The documents are a table: send one of its columns.")
+    if hasattr(documents, "__aiter__"):
+        raise InvalidRequest("The documents are an asynchronous generator: collect them in a list first.")
+    try:
+        return iter(documents)  # type: ignore[call-overload, no-any-return]  # that is what is tried
+    except TypeError:
+        raise InvalidRequest(f"The documents are {_kind(documents)}: send a list of strings.") from None
+
+
+def _text(index: int, document: object) -> str:
+    if isinstance(document, str):
+        return _plain(document)
+    if not isinstance(document, Mapping):
+        raise InvalidRequest(f"Document {index} is {_kind(document)}: send a string, or an object with 'text'.")
+    if "text" not in document:
+        raise InvalidRequest(
+            f"Document {index} is an object (dict) without 'text': send a string, or put its text there."
+        )
+    if not isinstance(text := document["text"], str):
+        raise InvalidRequest(f"The 'text' of document {index} is {_kind(text)}: it should be a string.")
+    return _plain(text)
+
+
+def _top_n(top_n: object) -> int | None:
+    if top_n is None:
+        return None
+    try:
+        if isinstance(top_n, bool):
+            raise TypeError
+        number = operator.index(top_n)  # type: ignore[arg-type]  # numpy's integers have one
+    except TypeError:
+        shown = f"{_kind(top_n)}: send a whole number, or leave it out for all"
+        raise InvalidRequest(f"top_n is {shown}.") from None
+    if number < 1:
+        raise InvalidRequest(f"top_n must be at least 1, or left out for all; it is {number}.")
+    return number
+
+
+def _plain(text: str) -> str:
+    """The same characters as a `str`: numpy's strings and enumerations of strings are subclasses."""
+    return str.__str__(text)
+
+
+def _noun(text: str | bytes | bytearray) -> str:
+    return "string" if isinstance(text, str) else "run of bytes"
+
+
+def _kind(value: object) -> str:
+    """A value in words, without its contents."""
+    if value is None:
+        return "None"
+    if isinstance(value, float) and math.isnan(value):
+        return "NaN, a missing value"
+    if isinstance(value, bytes | bytearray):
+        return f"bytes ({type(value).__name__}), not text: decode them"
+    if isinstance(value, bool | int | float):
+        return f"of type {type(value).__name__} ({value})"
+    return f"of type {type(value).__name__}"
