@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load as load_tensors
+from safetensors.torch import load_file, save_file
+from safetensors.torch import save as to_bytes
 from test_fast import prompts
 
 from rerankd.engine import devices
@@ -110,16 +113,64 @@ def test_a_changed_checkpoint_is_quantised_anew(
 
 
 @needs_int8
+@pytest.mark.parametrize("all_bytes", [True, False])
+def test_weights_of_the_same_size_and_time_are_noticed(
+    make_checkpoint: Callable[..., Path], tmp_path: Path, cache: Path, all_bytes: bool
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for file in make_checkpoint(**SHAPE).iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    weights = folder / "model.safetensors"
+    before, first = weights.stat(), load(folder)(batch())
+    if all_bytes:
+        weights.write_bytes((make_checkpoint(**SHAPE, seed=1) / weights.name).read_bytes())
+    else:
+        tensors = load_file(weights)
+        tensors["model.layers.1.mlp.down_proj.weight"][0] += 8
+        save_file(tensors, weights, {"format": "pt"})
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert weights.stat().st_size == before.st_size
+    assert (load(folder)(batch()) - first).abs().max() > 1e-3
+
+
+def flip(content: bytearray) -> bytes:
+    for position in range(5000, len(content), 37):
+        content[position] ^= 1
+    return bytes(content)
+
+
+def without_a_tensor(content: bytearray) -> bytes:
+    tensors = load_tensors(bytes(content))
+    del tensors["layers.1.qkv.scale"]
+    return to_bytes(tensors)
+
+
+def with_another_shape(content: bytearray) -> bytes:
+    tensors = load_tensors(bytes(content))
+    return to_bytes(tensors | {"norm.weight": torch.ones(7)})
+
+
+@needs_int8
+@pytest.mark.parametrize(
+    "damage",
+    [flip, without_a_tensor, with_another_shape, lambda content: bytes(content[:1000]), lambda content: b""],
+    ids=["flipped", "missing tensor", "wrong shape", "cut off", "empty"],
+)
 def test_a_damaged_file_is_made_again(
-    make_checkpoint: Callable[..., Path], cache: Path, caplog: pytest.LogCaptureFixture
+    make_checkpoint: Callable[..., Path],
+    cache: Path,
+    caplog: pytest.LogCaptureFixture,
+    damage: Callable[[bytearray], bytes],
 ) -> None:
     folder = make_checkpoint(**SHAPE)
     first = load(folder)(batch())
     [file] = cache.glob("int8-*.safetensors")
-    file.write_bytes(file.read_bytes()[:1000])
+    content = file.read_bytes()
+    file.write_bytes(damage(bytearray(content)))
     assert torch.equal(load(folder)(batch()), first)
     assert "cannot be read" in caplog.text
-    assert file.stat().st_size > 1000
+    assert file.read_bytes() == content
 
 
 @needs_int8

@@ -7,9 +7,8 @@ attention and head stay as they were.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
-import os
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from rerankd.engine.checksums import checksum
+from rerankd.engine.kept import NotKept, find_kept, keep
 from rerankd.engine.qwen3.layers import (
     PRODUCTS,
     Int8Product,
@@ -33,7 +34,7 @@ from rerankd.engine.qwen3.weights import Progress, load_reranker
 
 logger = logging.getLogger(__name__)
 
-FORMAT = "1"  # of the file; another one is not read
+FORMAT = "2"  # of the file; another one is not read
 
 
 def load_int8(
@@ -47,12 +48,11 @@ def load_int8(
     Raises:
         CheckpointInvalid: see `load_reranker`.
     """
-    file = _cache_file(folder)
-    made_from = _made_from(folder, yes_id, no_id, dtype)
-    tensors = _read(file, made_from, progress)
+    checkpoint, made_from = _names(folder, yes_id, no_id, dtype)
+    tensors = _read(f"{checkpoint}-{made_from}", progress)
     if tensors is None:
         tensors = _quantize(load_reranker(folder, config, yes_id, no_id, dtype, torch.device("cpu"), progress))
-        _write(file, made_from, tensors)
+        _write(checkpoint, made_from, tensors)
     return _network(Qwen3Config.from_json(config), tensors), _layers(tensors, dtype)
 
 
@@ -96,34 +96,57 @@ def _layers(tensors: dict[str, Tensor], dtype: torch.dtype) -> list[Layer]:
 # The file
 
 
-def _cache_file(folder: Path) -> Path:
-    """One for each checkpoint's folder: a changed checkpoint replaces its file."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rerankd"
-    return cache / f"int8-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}.safetensors"
+def _names(folder: Path, *parts: object) -> tuple[str, str]:
+    """What the file's name begins with: the checkpoint's folder, and what the file was made from.
+
+    That is every byte of the checkpoint, and how it was read. One file is kept for each folder.
+    """
+    checkpoint = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    shards = sorted(folder.glob("*.safetensors"))
+    sums = [(shard.name, total) for shard, total in zip(shards, _sums(checkpoint, shards), strict=True)]
+    made_from = hashlib.sha256(repr((FORMAT, sums, (folder / "config.json").read_bytes(), parts)).encode())
+    return f"int8-{checkpoint}", made_from.hexdigest()[:16]
 
 
-def _made_from(folder: Path, *parts: object) -> str:
-    """What the file was made from: the checkpoint's files by size and time, and how they were read."""
-    files = sorted((*folder.glob("*.safetensors"), folder / "config.json"))
-    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return hashlib.sha256(repr((FORMAT, stats, parts)).encode()).hexdigest()
+def _sums(checkpoint: str, shards: list[Path]) -> list[str]:
+    """Each shard's checksum: read from where it was kept while the system vouches that the shard is the same."""
+    marks = [_mark(shard) for shard in shards]
+    name = f"sums-{checkpoint}"
+    known: dict[str, str] = {}
+    if (kept := find_kept(name, ".json")) is not None:
+        known = json.loads(kept.read_bytes())
+    if set(marks) <= known.keys():
+        return [known[mark] for mark in marks]
+    sums = [checksum(shard) for shard in shards]
+    try:
+        content = json.dumps(dict(zip(marks, sums, strict=True)))
+        keep(name, ".json", lambda path: path.write_text(content), replaces=name)
+    except OSError as error:
+        if not isinstance(error, NotKept):
+            logger.warning("The checksums of the weights cannot be kept: %s", error)
+    return sums
 
 
-def _read(file: Path, made_from: str, progress: Progress) -> dict[str, Tensor] | None:
-    """The file's tensors; None where there is none, or it was made from something else."""
-    if not file.exists():
+def _mark(shard: Path) -> str:
+    """What changes whenever a file is written or replaced. Size and mtime can be set; inode and ctime can't."""
+    found = shard.stat()
+    return f"{found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+
+
+def _read(name: str, progress: Progress) -> dict[str, Tensor] | None:
+    """The file's tensors; None where there is none, or it is damaged."""
+    file = find_kept(name, ".safetensors")
+    if file is None:
         return None
-    size = file.stat().st_size
     tensors: dict[str, Tensor] = {}
     try:
+        size = file.stat().st_size
         with safe_open(file, "pt") as stored:
-            if (stored.metadata() or {}).get("made_from") != made_from:
-                return None
             names = list(stored.keys())
-        for name in names:
+        for tensor in names:
             # Opened anew for each tensor: what is mapped counts as this process's memory until it is closed.
             with safe_open(file, "pt") as stored:
-                tensors[name] = stored.get_tensor(name).clone()
+                tensors[tensor] = stored.get_tensor(tensor).clone()
             progress(min(size, sum(tensor.nbytes for tensor in tensors.values())), size)
     except (SafetensorError, OSError) as error:
         logger.warning("The int8 weights in %s cannot be read (%s) and are made again.", file, error)
@@ -131,12 +154,15 @@ def _read(file: Path, made_from: str, progress: Progress) -> dict[str, Tensor] |
     return tensors
 
 
-def _write(file: Path, made_from: str, tensors: dict[str, Tensor]) -> None:
+def _write(checkpoint: str, made_from: str, tensors: dict[str, Tensor]) -> None:
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=file.parent) as unfinished:
-            written = Path(unfinished) / file.name
-            save_file(tensors, written, {"made_from": made_from})
-            written.rename(file)
+        keep(
+            f"{checkpoint}-{made_from}",
+            ".safetensors",
+            lambda path: save_file(tensors, path),
+            replaces=checkpoint,
+        )
+    except NotKept:
+        pass  # the log says so already
     except (SafetensorError, OSError) as error:  # no space, no right to write
-        logger.warning("The int8 weights cannot be kept in %s (%s): the next start makes them again.", file, error)
+        logger.warning("The int8 weights cannot be kept (%s): the next start makes them again.", error)

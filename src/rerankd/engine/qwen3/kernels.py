@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import logging
-import os
 import platform
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from rerankd.engine.kept import NotKept, find_kept, keep
 from rerankd.engine.qwen3.model import Qwen3Config
 from rerankd.engine.qwen3.operations import Rows, Segments
 
@@ -45,26 +45,39 @@ def build_kernels(quantize: bool = False) -> KernelOperations | None:
         logger.warning("No kernels: there is no C++ compiler (apt install g++). The plain operations run, slower.")
         return None
     try:
-        return KernelOperations(ctypes.CDLL(str(_compile(compiler))), quantize)
-    except (OSError, subprocess.CalledProcessError) as error:
-        detail = getattr(error, "stderr", None) or str(error)
-        logger.warning("No kernels: %s failed (%s). The plain operations run, slower.", compiler, detail[:500])
-        return None
+        return KernelOperations(_library(compiler), quantize)
+    except subprocess.CalledProcessError as error:
+        reason = f"{compiler} failed ({(error.stderr or str(error))[:500]})"
+    except OSError as error:  # no folder to write to, no room, or one that nothing may be run from
+        reason = f"they cannot be compiled or loaded ({error})"
+    logger.warning("No kernels: %s. The plain operations run, slower.", reason)
+    return None
 
 
-def _compile(compiler: str) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rerankd"
+def _library(compiler: str) -> ctypes.CDLL:
+    """The kept library, else a new one; where nothing can be kept, for this process alone.
+
+    Raises:
+        CalledProcessError: the compiler failed.
+        OSError: it cannot be written or loaded.
+    """
     processor = str(sorted(torch.cpu.get_capabilities().items()))
     key = hashlib.sha256(f"{SOURCE.read_text()}{FLAGS}{compiler}{processor}".encode()).hexdigest()[:16]
-    library = cache / f"kernels-{key}.so"
-    if not library.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache) as folder:
-            built = Path(folder) / library.name
-            command = [compiler, *FLAGS, str(SOURCE), "-o", str(built)]
-            subprocess.run(command, check=True, capture_output=True, text=True)
-            built.rename(library)
-    return library
+    name = f"kernels-{key}"
+    if kept := find_kept(name, ".so"):
+        return ctypes.CDLL(str(kept))
+    try:
+        return ctypes.CDLL(str(keep(name, ".so", lambda path: _compile(compiler, path))))
+    except NotKept:
+        with tempfile.TemporaryDirectory() as folder:
+            built = Path(folder) / "kernels.so"
+            _compile(compiler, built)
+            return ctypes.CDLL(str(built))
+
+
+def _compile(compiler: str, library: Path) -> None:
+    command = [compiler, *FLAGS, str(SOURCE), "-o", str(library)]
+    subprocess.run(command, check=True, capture_output=True, text=True)
 
 
 class KernelOperations:
