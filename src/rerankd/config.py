@@ -135,6 +135,9 @@ class ServerSettings(DatabaseSettings, ModelSettings):
         pattern=r"^(/[\w.~-]+)*$",
         description="also serve Infinity's paths under this prefix, as its --url-prefix; '' for none",
     )
+    drain_delay_s: float = Field(
+        0, ge=0, le=300, description="seconds after SIGTERM in which calls are still taken, while /health says 503"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="'info' has a line for each call, 'debug' one for each health check too"
     )

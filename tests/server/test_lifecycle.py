@@ -285,6 +285,40 @@ def test_idle_connections_do_not_hold_up_the_end(start_server: Callable[..., Ser
         assert server.process.wait(10) in (0, -signal.SIGTERM)
 
 
+def test_a_drain_delay_tells_balancers_first_and_still_answers(start_server: Callable[..., Server]) -> None:
+    server = start_server("--model", "embedded", "--drain-delay-s", "20")
+    server.process.send_signal(signal.SIGTERM)
+    server.wait_until(lambda: httpx.get(f"{server.url}/health").status_code == 503)
+    assert httpx.get(f"{server.url}/health").json() == {"status": "stopping"}
+    assert httpx.get(f"{server.url}/livez").status_code == 200
+    assert httpx.post(server.url + RERANK.path, json=RERANK.body()).status_code == 200
+    server.process.send_signal(signal.SIGINT)  # as Ctrl-C: at once
+    assert server.process.wait(20) in (0, -signal.SIGTERM, -signal.SIGINT)
+
+
+def test_the_log_says_when_a_server_starts_and_stops(start_server: Callable[..., Server]) -> None:
+    server = start_server("--model", "embedded", key="sesame")
+    server.process.send_signal(signal.SIGTERM)
+    server.process.wait(20)
+    assert server.process.stderr is not None
+    _wait_until(lambda: any(line.endswith("Stopped\n") for line in server.log))
+    log = "".join(server.log)
+    assert "starts: model embedded" in log and "one key" in log and "Stopping: calls that run (0 now)" in log
+    assert "sesame" not in log
+
+
+def test_livez_answers_while_the_model_loads() -> None:
+    hold = threading.Event()
+
+    def load(progress: LoadProgress) -> Engine:
+        hold.wait(60)
+        return Engine(FakeModel())
+
+    with serving(load, wait=False) as client:
+        assert client.get("/livez").text == "ok" and client.get("/health").status_code == 503
+        hold.set()
+
+
 # Together.
 
 

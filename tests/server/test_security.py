@@ -52,7 +52,7 @@ Route = tuple[str, str]
 # Every route of the server, by who may use it. A route that is in no list fails a test.
 
 OPEN = {
-    *(("GET", path) for path in ("/health", "/ping", "/version", "/load", "/metrics", "/v1/rates")),
+    *(("GET", path) for path in ("/health", "/livez", "/ping", "/version", "/load", "/metrics", "/v1/rates")),
     *(("GET", path) for path in ("/tei", "/tei/health", "/infinity/health", "/xinference/v1/cluster/auth")),
     *(("GET", path) for path in ("/", "/rates", "/docs", "/static/{name}", "/openapi.json", "/static-offline-docs")),
     ("POST", "/ping"),

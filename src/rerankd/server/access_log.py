@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 MAX_VALUE_CHARS = 200
 PLAIN = re.compile(r"[\w.:/@+-]+", re.ASCII)
 
-QUIET_PATHS = ("/health", "/ping", "/metrics", "/load", "/admin/status")
+QUIET_PATHS = ("/health", "/livez", "/ping", "/metrics", "/load", "/admin/status")
 """Asked by machines every few seconds: logged at the level `debug`."""
 
 _FIELDS = "rerankd.log"

@@ -54,6 +54,7 @@ class ServedModel:
         self._stage, self._share = "starting", 0.0
         self._started = time.monotonic()
         self.failure: Exception | None = None
+        self.stopping = False  # set once the process was asked to end
 
     def load(self, on_failure: Callable[[], None]) -> None:
         """Starts loading and returns at once. `on_failure` is called on the loading thread."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 
 from rerankd.config import ServerSettings
 from rerankd.errors import BodyTimeout, BodyTooLarge, InvalidRequest, RerankdError, Unauthorized, Unavailable
@@ -74,7 +74,7 @@ class DetokenizeBody(BaseModel):
 
 
 def status_routes(served: ServedModel, settings: ServerSettings, auth: Auth, rates: RateFile) -> APIRouter:
-    """GET /health, /ping, /version, /load, /v1/models, /v1/rates; POST /ping, /tokenize, /detokenize."""
+    """GET /health, /livez, /ping, /version, /load, /v1/models, /v1/rates; POST /ping, /tokenize, /detokenize."""
     router = APIRouter(tags=["status"])
     created = int(time.time())
 
@@ -86,6 +86,10 @@ def status_routes(served: ServedModel, settings: ServerSettings, auth: Auth, rat
     @router.post("/ping", summary="The same, as SageMaker asks", responses=LOADING)
     async def ping() -> Response:
         return _health(served)
+
+    @router.get("/livez", summary="Whether the process answers; also while the model loads")
+    async def live() -> Response:
+        return PlainTextResponse("ok")
 
     @router.get("/version", summary="The server's version")
     async def version() -> dict[str, str]:
@@ -166,6 +170,8 @@ async def _answer(
 
 
 def _health(served: ServedModel) -> Response:
+    if served.stopping:
+        return JSONResponse({"status": "stopping"}, 503)
     if not served.ready:
         stage, share = served.progress
         body = {"status": "loading", "stage": stage, "progress": round(share, 3)}
