@@ -53,6 +53,37 @@ def answered(server: Server, surface: Surface, documents: list[str], **options: 
     return response
 
 
+def test_every_series_is_there_before_the_first_call() -> None:
+    """Prometheus' increase() does not see a series that begins at 1; a dashboard of a fresh server shows 0."""
+    with serving(lambda progress: Engine(FakeModel())) as client:
+        scrape = Scrape(str(client.base_url))
+    names = scrape.labels("rerankd_requests_total", "dialect")
+    assert set(NAMES.values()) <= names
+    for name in (
+        "documents_total",
+        "usage_tokens_total",
+        "warnings_total",
+        "truncated_texts_total",
+        "request_seconds_count",
+    ):
+        assert scrape.labels(f"rerankd_{name}", "dialect") == names
+    assert scrape.labels("rerankd_limited_total", "limit") == {"requests", "tokens", "concurrency"}
+    assert sum(scrape.get(f"rerankd_{name}") for name in ("requests_total", "limited_total", "documents_total")) == 0
+
+
+def test_no_counter_has_a_series_of_its_birth(embedded_server: Server) -> None:
+    assert "_created" not in Scrape(embedded_server.url).text
+
+
+def test_refusals_by_a_limit_are_counted_by_kind() -> None:
+    with serving(lambda progress: Engine(FakeModel()), requests_per_minute=1, tokens_per_minute=1000) as client:
+        body = RERANK.body(documents=["1"])
+        statuses = [client.post(RERANK.path, json=body).status_code for _ in range(3)]
+        scrape = Scrape(str(client.base_url))
+    assert statuses == [200, 429, 429]
+    assert scrape.get("rerankd_limited_total", limit="requests") == 2 == scrape.get("rerankd_limited_total")
+
+
 def test_a_scrape_needs_no_key_and_parses(embedded_server: Server) -> None:
     scrape = Scrape(embedded_server.url)
     assert scrape.get("rerankd_ready") == 1
@@ -415,7 +446,7 @@ def test_every_metric_is_documented_and_every_documented_one_is_there(busy_scrap
 @contextmanager
 def metrics_of(engine: Engine, clock: Callable[[], float]) -> Iterator[Metrics]:
     served = ServedModel(lambda progress: engine, "fake", ())
-    metrics = Metrics(served, clock)
+    metrics = Metrics(served, clock=clock)
     served.load(lambda: None)
     _wait_until(lambda: served.ready)
     yield metrics
@@ -451,7 +482,7 @@ def test_before_the_model_is_there_the_status_says_what_it_can() -> None:
     def never(progress: LoadProgress) -> Engine:
         raise AssertionError
 
-    metrics = Metrics(ServedModel(never, "fake", ()), lambda: 5.0)
+    metrics = Metrics(ServedModel(never, "fake", ()), clock=lambda: 5.0)
     metrics.observe(dialect="tei", status=503, seconds=1)
     status = metrics.status()
     assert (status.running, status.requests_per_minute, status.prefix_hit_share) == (0, 1, None)

@@ -52,7 +52,8 @@ def create_app(
         SettingsError: the rate card is wrong, or Redis's package is missing.
     """
     rates = RateFile(settings.config)
-    metrics = Metrics(served)
+    routes = dialect_routes(settings)
+    metrics = Metrics(served, {dialect.name for dialects in routes.values() for dialect in dialects})
     accounts = Accounts(store) if store else None
     auth = Auth(settings.api_key, accounts)
     admission = Admission(settings, auth, rates, served, accounts)
@@ -79,7 +80,6 @@ def create_app(
         lifespan=lifespan,
     )
     app.add_middleware(AccessLog)
-    routes = dialect_routes(settings)
     around = Surroundings(settings, served, admission, metrics)
     for (method, path), dialects in routes.items():
         app.add_api_route(path, _endpoint(dialects, around), methods=[method], include_in_schema=False)

@@ -7,19 +7,27 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Protocol
 
 from fastapi import APIRouter, Response
-from prometheus_client import CollectorRegistry, Counter, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client import Histogram as HistogramMetric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from rerankd.errors import RateLimited
 from rerankd.rates import MICRO
 from rerankd.server.served import ServedModel
 from rerankd.types import CacheStats, EngineStats, Histogram, Ranking
@@ -34,6 +42,11 @@ VLLM_SECONDS = (
 """As vLLM's own buckets, so that dashboards' heat maps fit."""
 
 MINUTE_S = 60
+
+LIMIT_KINDS = ("requests", "tokens", "concurrency")
+"""Of `errors.RateLimited`."""
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a series of each counter's birth, which nobody reads
 
 
 class Charge(Protocol):
@@ -71,10 +84,13 @@ class Metrics:
     """Counts calls; what the engine counts is read when somebody asks. Safe to call from several threads.
 
     Args:
+        dialects: whose series are there, at 0, before their first call: Prometheus sees no growth from nothing to 1.
         clock: seconds.
     """
 
-    def __init__(self, served: ServedModel, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, served: ServedModel, dialects: Iterable[str] = (), clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._served = served
         self._clock = clock
         self._started = clock()
@@ -107,6 +123,18 @@ class Metrics:
         self._free_tokens = counter("free_tokens", "Usage tokens that a free quota paid for.")
         self._billed_tokens = counter("billed_tokens", "Usage tokens that were charged.")
         self._charged = counter("charged", "What calls were charged, in the rate card's currency.")
+        self._limited = counter("limited", "Calls that were refused by a caller's limit of this kind.", "limit")
+        self._begin(dialects)
+
+    def _begin(self, dialects: Iterable[str]) -> None:
+        for dialect in dialects:
+            self._requests.labels(dialect, "200", "")
+            for metric in (self._seconds, self._documents, self._usage_tokens, self._warnings):
+                metric.labels(dialect)
+            for part in ("query", "document"):
+                self._cuts.labels(dialect, part)
+        for kind in LIMIT_KINDS:
+            self._limited.labels(kind)
 
     def observe(
         self,
@@ -129,6 +157,8 @@ class Metrics:
             charge: None where there are no accounts.
         """
         self._requests.labels(dialect, str(status), type(error).__name__ if error else "").inc()
+        if isinstance(error, RateLimited):
+            self._limited.labels(error.kind).inc()
         self._recent_calls.add(1)
         self._notice_tokens()
         if self._served.ready:
