@@ -183,23 +183,27 @@ def read_settings(kind: type[Kind], options: Mapping[str, Any], environment: Map
         SettingsError: a value is malformed, the file cannot be read, or a `RERANKD_` variable or a name in the file
             means nothing.
     """
+    return read_settings_and_sources(kind, options, environment)[0]
+
+
+def read_settings_and_sources(
+    kind: type[Kind], options: Mapping[str, Any], environment: Mapping[str, str]
+) -> tuple[Kind, dict[str, str]]:
+    """As `read_settings`; and where each setting that is not the default was set: option, variable or file."""
     variables, links = read_environment(environment, ServerSettings.model_fields, SECRETS)
     if links:
         logger.info("Ignored, since they are links to a service: %s", ", ".join(sorted(links)))
     path = options.get("config") or variables.get("config")
     in_file = _settings_in(Path(path)) if path else {}
-    values = {name: value for name, value in {**in_file, **variables}.items() if name in kind.model_fields}
-
-    def source(name: str) -> str:
-        if name in options:
-            return f"--{name.replace('_', '-')}"
-        return variable_of(name, environment) if name in variables else str(path)
-
+    values = {name: value for name, value in {**in_file, **variables, **options}.items() if name in kind.model_fields}
+    sources = {name: str(path) for name in in_file}
+    sources |= {name: variable_of(name, environment) for name in variables}
+    sources |= {name: f"--{name.replace('_', '-')}" for name in options}
     try:
-        return kind.model_validate({**values, **options})
+        return kind.model_validate(values), {name: sources[name] for name in values}
     except ValidationError as error:
         problems = (
-            f"{'.'.join(map(str, e['loc']))} ({source(str(e['loc'][0]))}): {e['msg']}"
+            f"{'.'.join(map(str, e['loc']))} ({sources[str(e['loc'][0])]}): {e['msg']}"
             for e in error.errors(include_input=False)
         )
         raise SettingsError(f"Bad settings. {'; '.join(problems)}.") from None

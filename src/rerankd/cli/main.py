@@ -14,6 +14,7 @@ from rerankd.version import __version__
 COMMANDS = {
     "serve": "serve the rerank APIs over HTTP",
     "rank": "rank lines, files or folders for a query",
+    "config": "show the settings in force, and where each was set",
     "doctor": "check this machine, the model and its scores",
     "bench": "measure speed and memory",
     "accounts": "make and change the accounts of callers",

@@ -37,11 +37,15 @@ def add_settings(parser: argparse.ArgumentParser, kind: type[Settings]) -> None:
         )
 
 
+def given(options: argparse.Namespace, kind: type[Settings]) -> dict[str, Any]:
+    """The settings that a parsed command line has."""
+    return {name: value for name, value in vars(options).items() if name in kind.model_fields}
+
+
 def settings_from(options: argparse.Namespace, kind: type[Kind]) -> Kind:
     """The settings of a parsed command line, the environment and the settings file.
 
     Raises:
         SettingsError: one of them is malformed.
     """
-    given = {name: value for name, value in vars(options).items() if name in kind.model_fields}
-    return read_settings(kind, given, os.environ)
+    return read_settings(kind, given(options, kind), os.environ)
