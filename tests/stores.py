@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from rerankd.accounts.ledger import Ledger
 from rerankd.accounts.store import Store, open_store
 
 
@@ -25,3 +27,13 @@ def store(database_url: str) -> Iterator[Store]:
     opened = open_store(database_url)
     yield opened
     opened.database.close()
+
+
+def free_what_died(store: Store) -> None:
+    """Another process comes, and lives for longer than a lease."""
+    now = time.time()
+    ledger = Ledger(store.database, clock=lambda: now)
+    for _ in range(8):
+        ledger.renew()
+        now += 20
+    ledger.sweep()

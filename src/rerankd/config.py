@@ -57,6 +57,11 @@ class DatabaseSettings(Settings):
         description="where accounts are kept: sqlite:///FILE, or postgresql://USER:PASSWORD@HOST/NAME",
     )
 
+    @property
+    def has_default_database(self) -> bool:
+        """Whether nobody said where: only that place is made ready."""
+        return "database" not in self.model_fields_set
+
     def require_database(self) -> str:
         """The database's URL.
 

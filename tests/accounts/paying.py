@@ -59,6 +59,14 @@ class Payer:
         return self.ledger.reserve(self.caller, rate, tokens, **{"request_id": name, "fingerprint": b"call", **options})
 
 
+def live(ledger: Ledger, clock: Clock, seconds: int) -> None:
+    """So much time goes by, in which a ledger renews its leases as a server does."""
+    ledger.renew()
+    for step in range(20, seconds + 20, 20):
+        clock.now += min(20, seconds + 20 - step)
+        ledger.renew()
+
+
 def new_payer(store: Store, ledger: Ledger | None = None, credit: int = MICRO) -> Payer:
     account = store.people.create(f"payer-{next(NUMBERS)}@example.org")
     ledger = ledger or store.ledger

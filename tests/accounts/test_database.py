@@ -13,7 +13,6 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import func, select, text
-from sqlalchemy.exc import DBAPIError
 
 from rerankd.accounts.database import Database
 from rerankd.accounts.schema import accounts, entries, metadata
@@ -45,7 +44,7 @@ def test_processes_that_start_together_make_one_database(database_url: str) -> N
 def test_a_database_of_a_newer_version_is_refused(store: Store) -> None:
     with store.database.transaction() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = 'later'"))
-    with pytest.raises(SettingsError, match="later"):
+    with pytest.raises(SettingsError, match=r"was written by a newer rerankd \(.*later.*\): update this one"):
         store.database.upgrade()
 
 
@@ -53,16 +52,18 @@ def test_a_database_of_a_newer_version_is_refused(store: Store) -> None:
 def test_entries_can_be_neither_changed_nor_deleted(store: Store, change: str) -> None:
     account = store.people.create("ann@example.org")
     store.ledger.add_credits(account.id, 5)
-    with pytest.raises(DBAPIError, match="append-only"), store.database.transaction() as connection:
+    with pytest.raises(Unavailable) as raised, store.database.transaction() as connection:
         connection.execute(text(change))
+    assert "append-only" in str(raised.value.__cause__)
     with store.database.read() as connection:
         assert connection.scalars(select(entries.c.amount)).all() == [5]
 
 
 def test_entries_cannot_be_truncated(new_postgres: Callable[[], str]) -> None:
     opened = open_store(new_postgres())
-    with pytest.raises(DBAPIError, match="append-only"), opened.database.transaction() as connection:
+    with pytest.raises(Unavailable) as raised, opened.database.transaction() as connection:
         connection.execute(text("TRUNCATE entries"))
+    assert "append-only" in str(raised.value.__cause__)
     opened.database.close()
 
 
@@ -85,7 +86,7 @@ def test_a_reader_sees_one_state(store: Store) -> None:
 
 def test_the_file_and_its_folder_are_the_users_own(tmp_path: Path) -> None:
     file = tmp_path / "new" / "folder" / "accounts.db"
-    opened = open_store(f"sqlite:///{file}")
+    opened = open_store(f"sqlite:///{file}", make_folder=True)
     opened.people.create("ann@example.org")
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in file.parent.iterdir()}
     assert modes == {"accounts.db": 0o600, "accounts.db-wal": 0o600, "accounts.db-shm": 0o600}
@@ -113,10 +114,18 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     assert file.read_text() == "Buy milk.\n" * 100
 
 
-def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("make_folder", [False, True])
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path, make_folder: bool) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SettingsError, match="cannot be opened"):
-        Database(f"sqlite:///{tmp_path}/file/accounts.db")
+    with pytest.raises(SettingsError, match=r"cannot be opened.* --database"):
+        Database(f"sqlite:///{tmp_path}/file/accounts.db", make_folder=make_folder)
+
+
+def test_a_folder_that_is_not_there_is_a_mistake_and_not_made(tmp_path: Path) -> None:
+    folder = tmp_path / "nonexistent" / "folder"
+    with pytest.raises(SettingsError, match=f"there is no folder {folder}. Make it, or correct --database"):
+        open_store(f"sqlite:///{folder}/accounts.db")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_server_that_is_not_there_is_refused_without_its_password() -> None:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from paying import RATE, Clock, Payer, new_payer
-from sqlalchemy import insert, select, text
+from paying import RATE, Clock, Payer, live, new_payer
+from sqlalchemy import Connection, insert, select, text
 
 from rerankd.accounts.ledger import Charge, Ledger
 from rerankd.accounts.schema import EPOCH, accounts, entries, reservations
 from rerankd.accounts.store import Store, open_store
-from rerankd.errors import InvalidRequest, OutOfCredit, RateLimited
+from rerankd.errors import InvalidRequest, OutOfCredit, RateLimited, Unavailable
 from rerankd.rates import MICRO, Rate
+from stores import free_what_died
 
 FREE = Rate(model="qwen3-rerank", input_price=Decimal("0.1"), free_tokens=1000, free_days=90)
 DAY = 24 * 3600
@@ -156,6 +159,31 @@ def test_a_retry_within_a_day_is_not_charged_again(payer: Payer, clock: Clock) -
     assert payer.ledger.check() == []
 
 
+def test_three_repeats_in_a_day_are_free(payer: Payer, clock: Clock) -> None:
+    def costs(number: int) -> list[int]:
+        return [payer.ledger.settle(payer.reserve(100, request_id="r-1")).cost for _ in range(number)]
+
+    assert costs(6) == [10, 0, 0, 0, 10, 10]
+    clock.now += DAY
+    payer.ledger.sweep()  # forgets the old ones
+    assert costs(6) == [10, 0, 0, 0, 10, 10]
+    assert payer.ledger.check() == []
+
+
+def test_a_repeat_counts_though_it_failed(payer: Payer) -> None:
+    payer.ledger.settle(payer.reserve(100, request_id="r-1"))
+    for _ in range(3):
+        payer.ledger.release(payer.reserve(100, request_id="r-1"))
+    assert payer.reserve(100, request_id="r-1").cost == 10
+
+
+def test_of_many_twins_that_run_together_every_one_but_three_pays(payer: Payer) -> None:
+    twins = [payer.reserve(100, request_id="r-1") for _ in range(6)]
+    assert [payer.ledger.settle(twin).cost for twin in twins] == [10, 0, 0, 0, 10, 10]
+    assert payer.ledger.settle(payer.reserve(100, request_id="r-1")).cost == 10
+    assert payer.ledger.check() == []
+
+
 def test_a_retry_needs_no_credit(store: Store) -> None:
     payer = new_payer(store, credit=100)
     store.ledger.settle(payer.reserve(1000, request_id="r-1"))
@@ -211,9 +239,16 @@ def test_only_so_many_calls_run_at_a_time(payer: Payer) -> None:
     assert payer.money == (MICRO - 1, 3)
 
 
-def test_what_nobody_renews_expires(payer: Payer, clock: Clock) -> None:
-    payer.reserve(1500, FREE, key_concurrency=1)
-    clock.now += 59
+@pytest.fixture
+def dead(payer: Payer, clock: Clock) -> Payer:
+    """The same account, as another process charges it that renews nothing."""
+    return replace(payer, ledger=Ledger(payer.store.database, clock=clock))
+
+
+def test_what_nobody_renews_expires(payer: Payer, dead: Payer, clock: Clock) -> None:
+    live(payer.ledger, clock, 60)
+    dead.reserve(1500, FREE, key_concurrency=1)
+    live(payer.ledger, clock, 59)
     with pytest.raises(RateLimited):
         payer.reserve(1500, FREE, key_concurrency=1)
     clock.now += 1
@@ -222,18 +257,100 @@ def test_what_nobody_renews_expires(payer: Payer, clock: Clock) -> None:
     assert payer.ledger.check() == []
 
 
-def test_what_expired_can_be_spent_at_once(payer: Payer, clock: Clock) -> None:
-    payer.reserve(9_000_000)
-    clock.now += 60
+def test_what_expired_can_be_spent_at_once(payer: Payer, dead: Payer, clock: Clock) -> None:
+    dead.reserve(9_000_000)
+    live(payer.ledger, clock, 60)
     payer.reserve(10_000_000)
     assert payer.money == (MICRO, MICRO)
+
+
+@pytest.mark.parametrize("seconds", [61, 600, DAY])
+def test_a_process_never_frees_what_its_own_running_calls_hold(payer: Payer, clock: Clock, seconds: int) -> None:
+    """However long the database could not be written."""
+    slow = payer.reserve(9_000_000)
+    clock.now += seconds
+    for _ in range(2):
+        with pytest.raises(OutOfCredit):
+            payer.reserve(9_000_000)
+        payer.ledger.sweep()
+        live(payer.ledger, clock, 120)
+    assert payer.ledger.settle(slow).cost == 900_000
+    assert payer.money == (MICRO - 900_000, 0)
+
+
+def test_after_an_outage_nobody_frees_what_others_could_not_renew(payer: Payer, dead: Payer, clock: Clock) -> None:
+    alive = dead
+    slow = alive.reserve(9_000_000)
+    live(payer.ledger, clock, 60)
+    alive.ledger.renew()
+    clock.now += 300  # the database cannot be written
+    payer.ledger.renew()  # and this process is the first to notice that it can
+    with pytest.raises(OutOfCredit):
+        payer.reserve(9_000_000)
+    payer.ledger.sweep()
+    alive.ledger.renew()
+    live(payer.ledger, clock, 55)
+    with pytest.raises(OutOfCredit):
+        payer.reserve(9_000_000)
+    assert alive.ledger.settle(slow).cost == 900_000
+    assert payer.money == (MICRO - 900_000, 0)
+
+
+def test_a_clock_that_jumps_frees_nothing(payer: Payer, dead: Payer, clock: Clock) -> None:
+    dead.reserve(9_000_000)
+    live(payer.ledger, clock, 60)
+    for jump in (3600, -7200):
+        clock.now += jump
+        payer.ledger.sweep()
+        with pytest.raises(OutOfCredit):
+            payer.reserve(9_000_000)
+
+
+def test_what_could_not_be_released_is_freed_later(payer: Payer) -> None:
+    call, running = payer.reserve(1000), payer.reserve(500)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Unavailable):
+        patch.setattr(payer.ledger, "_database", Broken())
+        payer.ledger.release(call)
+    payer.ledger.renew()
+    payer.ledger.sweep()
+    assert payer.money == (MICRO, 50), "the other one runs"
+    payer.ledger.release(running)
+
+
+class Broken:
+    """A database that does not answer."""
+
+    def transaction(self) -> object:
+        raise Unavailable("Not now.", 5)
+
+
+def test_a_reservation_that_was_made_when_the_connection_broke_is_freed(
+    payer: Payer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was committed, and nobody was told: so no call runs for it."""
+    whole = payer.store.database.transaction
+
+    @contextmanager
+    def broken() -> Iterator[Connection]:
+        with whole() as connection:
+            yield connection
+        raise Unavailable("Not now.", 5)
+
+    monkeypatch.setattr(payer.store.database, "transaction", broken)
+    with pytest.raises(Unavailable):
+        payer.reserve(1000)
+    monkeypatch.undo()
+    assert payer.money == (MICRO, 100)
+    payer.ledger.renew()
+    payer.ledger.sweep()
+    assert payer.money == (MICRO, 0)
 
 
 def test_freeing_never_waits_for_renewing(new_postgres: Callable[[], str], clock: Clock) -> None:
     store = open_store(f"{new_postgres()}?options=-clock_timeout%3D5s")  # waiting ends in an error
     payer = new_payer(store, Ledger(store.database, clock=clock))
-    payer.reserve(100)
-    clock.now += 60
+    replace(payer, ledger=Ledger(store.database, clock=clock)).reserve(100)
+    live(payer.ledger, clock, 60)
     with store.database.transaction() as renewing:
         renewing.execute(reservations.update().values(expires=EPOCH))
         payer.reserve(100)
@@ -249,27 +366,37 @@ def test_a_process_renews_its_own_calls_only(payer: Payer, clock: Clock) -> None
     mine = payer.reserve(1000)
     gone = new_payer(payer.store, Ledger(payer.store.database, clock=clock))
     gone.reserve(1000)
-    clock.now += 40
-    payer.ledger.renew()
-    clock.now += 40
+    live(payer.ledger, clock, 80)
     payer.ledger.sweep()
     assert (payer.money, gone.money) == ((MICRO, 100), (MICRO, 0))
     assert payer.ledger.settle(mine).cost == 100
     assert payer.ledger.check() == []
 
 
-def test_a_call_that_outlived_its_reservation_is_charged(payer: Payer, clock: Clock) -> None:
-    slow = payer.reserve(1500, FREE)
-    clock.now += 61
-    payer.ledger.renew()  # too late
+def test_a_call_that_outlived_its_reservation_is_charged_what_is_left(payer: Payer, dead: Payer, clock: Clock) -> None:
+    slow = dead.reserve(1500, FREE)  # its process stood still
+    live(payer.ledger, clock, 80)
     payer.ledger.sweep()
     assert payer.money == (MICRO, 0)
-    other = payer.reserve(100)
-    payer.ledger.release(slow)
-    assert payer.money == (MICRO, 10)
-    assert payer.ledger.settle(slow) == Charge(50, 1000, 500, 1500)
-    assert payer.money == (MICRO - 50, 10)
+    other = payer.reserve(800, FREE)
+    dead.ledger.release(slow)
+    assert payer.ledger.quota(payer.account_id, FREE).left == 200
+    assert dead.ledger.settle(slow) == Charge(130, 200, 1300, 1500), "the free tokens were given away"
+    assert dead.ledger.settle(slow) == Charge(0, 0, 0, 1500)
     payer.ledger.settle(other)
+    assert payer.money == (MICRO - 130, 0)
+    assert payer.ledger.check() == []
+
+
+def test_no_balance_falls_below_what_there_is(payer: Payer, dead: Payer, clock: Clock) -> None:
+    slow = dead.reserve(9_000_000)
+    live(payer.ledger, clock, 80)
+    payer.ledger.sweep()
+    quick = payer.reserve(9_000_000)
+    with pytest.raises(OutOfCredit):
+        dead.ledger.settle(slow)
+    assert payer.ledger.settle(quick).cost == 900_000
+    assert payer.money == (MICRO - 900_000, 0)
     assert payer.ledger.check() == []
 
 
@@ -297,7 +424,7 @@ for number in range(10**6):
     assert store.ledger.check() == []
     balance, reserved = payer.money
     assert 0 <= balance - reserved
-    Ledger(store.database, clock=lambda: time.time() + 61).sweep()
+    free_what_died(store)
     assert payer.money == (balance, 0)
     assert store.ledger.check() == []
 

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from paying import Clock, Payer, new_payer
+from paying import Clock, Payer, live, new_payer
 from sqlalchemy import func, select
 
 from rerankd.accounts.ledger import Charge, Ledger, Reservation
@@ -28,6 +28,7 @@ from rerankd.accounts.schema import entries
 from rerankd.accounts.store import Store
 from rerankd.errors import OutOfCredit, RateLimited
 from rerankd.rates import Rate
+from stores import free_what_died
 
 RATES = (
     Rate(model="paid", input_price=Decimal("0.37")),
@@ -54,6 +55,7 @@ class OneAccount(RuleBasedStateMachine):
         self.balance = 600
         self.payer = new_payer(self.store, self.ledger, credit=self.balance)
         self.charged: defaultdict[str, list[float]] = defaultdict(list)  # when, by request_id
+        self.repeats: defaultdict[str, list[float]] = defaultdict(list)
 
     @rule(micro=CREDIT | st.just(-100))
     def credit(self, micro: int) -> None:
@@ -77,7 +79,10 @@ class OneAccount(RuleBasedStateMachine):
             assert error.cost > error.available
             return multiple()
         charged = self.charged[reservation.request_id]
-        assert reservation.is_repeat == (charged != [] and self.clock.now - charged[-1] < DAY)
+        repeats = [when for when in self.repeats[reservation.request_id] if self.clock.now - when < DAY]
+        assert reservation.is_repeat == (charged != [] and self.clock.now - charged[-1] < DAY and len(repeats) < 3)
+        if reservation.is_repeat:
+            self.repeats[reservation.request_id].append(self.clock.now)
         assert reservation.free_tokens + reservation.billed_tokens == (0 if reservation.is_repeat else tokens)
         assert reservation.cost == rate.cost(reservation.billed_tokens)
         balance, reserved = self.payer.money
@@ -88,11 +93,17 @@ class OneAccount(RuleBasedStateMachine):
     def settle(self, call: tuple[Reservation, int], twice: bool) -> None:
         reservation, charged_before = call
         charged = self.charged[reservation.request_id]
+        repeats = [when for when in self.repeats[reservation.request_id] if self.clock.now - when < DAY]
         expected = Charge(0, 0, 0, reservation.tokens)
-        if not reservation.is_repeat and len(charged) == charged_before:  # no twin was quicker
-            charged.append(self.clock.now)
-            self.balance -= reservation.cost
-            expected = Charge(reservation.cost, reservation.free_tokens, reservation.billed_tokens, reservation.tokens)
+        if not reservation.is_repeat:
+            if len(charged) == charged_before or len(repeats) >= 3:  # no twin was quicker, or too many were
+                charged.append(self.clock.now)
+                self.balance -= reservation.cost
+                expected = Charge(
+                    reservation.cost, reservation.free_tokens, reservation.billed_tokens, reservation.tokens
+                )
+            else:
+                self.repeats[reservation.request_id].append(self.clock.now)
         assert self.ledger.settle(reservation) == expected
         if twice:
             assert self.ledger.settle(reservation) == Charge(0, 0, 0, reservation.tokens)
@@ -115,8 +126,9 @@ class OneAccount(RuleBasedStateMachine):
         assert self.payer.account.balance == self.balance
 
     def teardown(self) -> None:
-        self.clock.now += 60
-        self.ledger.sweep()
+        other = Ledger(self.store.database, clock=self.clock)
+        live(other, self.clock, 130)
+        other.sweep()
         assert self.payer.money == (self.balance, 0)
 
 
@@ -167,7 +179,10 @@ class Worker(threading.Thread):
                         continue
                 case "settle", [index] if index < len(calls):
                     reservation = calls.pop(index)
-                    self.charges.append((reservation, self.ledger.settle(reservation)))
+                    try:
+                        self.charges.append((reservation, self.ledger.settle(reservation)))
+                    except OutOfCredit:  # another process freed what it had reserved
+                        self.ledger.release(reservation)
                 case "release", [index] if index < len(calls):
                     self.ledger.release(calls.pop(index))
                 case "renew", _:
@@ -194,7 +209,7 @@ def test_it_adds_up_when_many_write_at_once(store: Store, lease_s: float) -> Non
             worker.join()
         assert [worker.failure for worker in workers] == [None] * len(workers)
         assert store.ledger.check() == []
-        Ledger(store.database, clock=lambda: time.time() + 100).sweep()
+        free_what_died(store)
         assert store.ledger.check() == []
         for payer in payers:
             charges = [
@@ -206,10 +221,10 @@ def test_it_adds_up_when_many_write_at_once(store: Store, lease_s: float) -> Non
             credit = 400 + sum(worker.credit[payer.account_id] for worker in workers)
             assert payer.money == (credit - sum(charge.cost for _, charge in charges), 0)
             paid = Counter(request_id for request_id, charge in charges if charge.free_tokens + charge.billed_tokens)
-            assert set(paid.values()) <= {1}
+            asked = Counter(request_id for request_id, _ in charges)
+            assert all(count == max(1, asked[request_id] - 3) for request_id, count in paid.items())
             assert paid.keys() == {request_id for request_id, _ in charges}
-            if lease_s == 60:  # else, what outlived its reservation is charged all the same
-                assert lowest_balance(store, payer) >= 0
+            assert lowest_balance(store, payer) >= 0
 
     check()
 

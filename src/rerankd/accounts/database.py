@@ -1,34 +1,46 @@
-"""A database's address → transactions. SQLite for one machine, PostgreSQL for several."""
+"""A database's address → transactions that end: SQLite for one machine, PostgreSQL for several.
+
+Whatever a database does, nobody waits for it longer than some seconds, and everybody hears the same: `Unavailable`.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from rerankd.errors import SettingsError, Unavailable
+from rerankd.errors import InvalidRequest, SettingsError, Unavailable
 
 logger = logging.getLogger(__name__)
 
-BUSY_TIMEOUT_S = 15
-"""How long a transaction on SQLite waits for those of other processes."""
+ANSWER_S = 3.0
+"""How long a database has for a statement, for a lock, or for a connection."""
 
-CONNECT_TIMEOUT_S = 5
+REPORT_S = 60.0
+"""The same for sums over everything, and for making tables."""
+
+RETRY_AFTER_S = 5
+SAY_AGAIN_S = 60.0
+"""A trouble that lasts is logged again after this time, not for each call."""
+
 POSTGRESQL_WORKERS = 8
 
 UPGRADE_LOCK = 0x72_65_72_61_6E_6B
 """Held on PostgreSQL during an upgrade: any number that no other program takes."""
+
+Doing = Literal["read", "written"]
 
 
 class Database:
@@ -36,53 +48,63 @@ class Database:
 
     Args:
         url: `sqlite:///FILE` (made, with mode 0600, where it is not there) or `postgresql://USER:PASSWORD@HOST/NAME`.
+        make_folder: make the folder of a SQLite file, too.
 
     Raises:
         SettingsError: not such an address, or the file cannot be made.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, make_folder: bool = False) -> None:
         self._url = _read(url)
         self._is_sqlite = self._url.get_backend_name() == "sqlite"
-        self._engine = _open_sqlite(self._url) if self._is_sqlite else _open_postgresql(self._url)
+        self._engine = _open_sqlite(self._url, make_folder) if self._is_sqlite else _open_postgresql(self._url)
         reading: dict[str, Any] = {"begin": "DEFERRED"} if self._is_sqlite else {"isolation_level": "REPEATABLE READ"}
         self._reader = self._engine.execution_options(**reading)
         # SQLite has one writer. Threads wait for it better here than by asking it again and again; its connection is
         # kept, since taking one from the pool takes as long as a transaction.
-        self._turn: AbstractContextManager[Any] = threading.Lock() if self._is_sqlite else nullcontext()
+        self._turns = _Turns() if self._is_sqlite else None
+        self._file = _File(self._url) if self._is_sqlite else None
         self._writer: Connection | None = None
+        self._troubles = _Troubles()
 
     @property
     def workers(self) -> int:
         """How many threads it makes sense to write from."""
         return 1 if self._is_sqlite else POSTGRESQL_WORKERS
 
+    @property
+    def trouble(self) -> str | None:
+        """Why it could not be read or written when it was last tried; None where it could."""
+        return self._troubles.reason
+
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """All of it or nothing. SQLite: one at a time; PostgreSQL: READ COMMITTED, so rows have to be locked.
 
         Raises:
-            Unavailable: the database does not answer.
+            Unavailable: the database does not answer, or cannot be written.
         """
-        with _available(), self._turn, self._writing() as connection, connection.begin():
+        with (
+            self._available("written"),
+            self._turns or nullcontext(),
+            self._writing() as connection,
+            connection.begin(),
+        ):
             yield connection
 
-    def _writing(self) -> AbstractContextManager[Connection]:
-        if not self._is_sqlite:
-            return self._engine.connect()
-        if self._writer is None:
-            self._writer = self._engine.connect()
-        return nullcontext(self._writer)
-
     @contextmanager
-    def read(self) -> Iterator[Connection]:
+    def read(self, patience_s: float = ANSWER_S) -> Iterator[Connection]:
         """One state of the database, whatever is written meanwhile.
+
+        Args:
+            patience_s: how long PostgreSQL has for a statement.
 
         Raises:
             Unavailable: the database does not answer.
         """
-        with _available(), self._reader.connect() as connection:
-            yield connection
+        with self._available("read"), self._reader.connect() as connection:
+            with nullcontext() if self._is_sqlite or patience_s == ANSWER_S else _patience(connection, patience_s):
+                yield connection
 
     def upgrade(self) -> None:
         """Makes the tables, or brings older ones up to date. Processes that start together take turns.
@@ -92,32 +114,197 @@ class Database:
         """
         config = Config()
         config.set_main_option("script_location", "rerankd.accounts:migrations")
+        upgrade = self._upgrade_sqlite if self._is_sqlite else self._upgrade_postgresql
         try:
-            with self._turn, self._engine.begin() as connection:
-                if not self._is_sqlite:
-                    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": UPGRADE_LOCK})
+            upgrade(config)
+        except (DBAPIError, CommandError) as error:
+            raise SettingsError(_why_not(self._url, error)) from None
+
+    def _upgrade_sqlite(self, config: Config) -> None:
+        with self._engine.connect() as connection:
+            driver = _driver_of(connection)
+            driver.execute(f"PRAGMA busy_timeout = {REPORT_S * 1000:.0f}")
+            driver.execute("PRAGMA journal_mode = WAL")  # kept in the file
+            with connection.begin():
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
-        except (DBAPIError, CommandError) as error:
-            reason = error.orig if isinstance(error, DBAPIError) else error
-            raise SettingsError(f"The database {_shown(self._url)} cannot be used: {str(reason).strip()}.") from None
+            driver.execute(f"PRAGMA busy_timeout = {ANSWER_S * 1000:.0f}")
+
+    def _upgrade_postgresql(self, config: Config) -> None:
+        with self._engine.begin() as connection, _patience(connection, REPORT_S):
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": UPGRADE_LOCK})
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def back_up(self, file: Path) -> None:
+        """Copies a SQLite database, as it is at one moment, while others go on writing.
+
+        Raises:
+            SettingsError: PostgreSQL, which has a program of its own for that.
+            InvalidRequest: there is such a file already, or it cannot be written.
+            Unavailable: the database cannot be read.
+        """
+        if not self._is_sqlite:
+            raise SettingsError("PostgreSQL has its own tool: pg_dump --format=custom --file=FILE DATABASE.")
+        try:
+            os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        except OSError as error:
+            raise InvalidRequest(f"{file} cannot be made: {error.strerror}.") from None
+        try:
+            with self._available("read"), self._engine.connect() as connection:
+                _copy(_driver_of(connection), file)
+        except Unavailable:
+            file.unlink()
+            raise
 
     def close(self) -> None:
         """Closes the connections that are not in use."""
-        with self._turn:
-            if self._writer is not None:
-                self._writer.close()
-                self._writer = None
+        with self._turns or nullcontext():
+            self._drop_writer()
         self._engine.dispose()
+
+    @contextmanager
+    def _available(self, doing: Doing) -> Iterator[None]:
+        try:
+            if self._file is not None:
+                self._file.check()
+            yield
+        except (SQLAlchemyError, sqlite3.Error, _Unusable) as error:
+            reason = str(getattr(error, "orig", None) or error).strip()
+            self._troubles.failed(doing, f"{reason} ({type(error).__name__})")
+            raise Unavailable(
+                f"The accounts cannot be {doing} now. Try again in {RETRY_AFTER_S} s.", RETRY_AFTER_S
+            ) from error
+        self._troubles.worked(doing)
+
+    def _writing(self) -> AbstractContextManager[Connection]:
+        return self._kept_writer() if self._is_sqlite else self._engine.connect()
+
+    @contextmanager
+    def _kept_writer(self) -> Iterator[Connection]:
+        if self._writer is None:
+            self._writer = self._engine.connect()
+        try:
+            yield self._writer
+        except SQLAlchemyError:
+            self._drop_writer()
+            raise
+
+    def _drop_writer(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with suppress(SQLAlchemyError):
+                writer.invalidate()
+            writer.close()
+
+
+class _Unusable(Exception):
+    """What no driver says: the file is another one, or its turn did not come."""
+
+
+class _Turns:
+    """One thread at a time. Where one waited in vain for other processes, those that waited for it do not wait anew."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._failed = -1.0
+
+    def __enter__(self) -> None:
+        asked = time.monotonic()
+        if not self._lock.acquire(timeout=ANSWER_S):
+            raise _Unusable("it is busy")
+        if self._failed > asked:
+            self._lock.release()
+            raise _Unusable("another process holds its lock")
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, DBAPIError):
+            self._failed = time.monotonic()
+        self._lock.release()
+
+
+class _File:
+    """The file of a SQLite database: where it was deleted or replaced, what is written would be lost."""
+
+    def __init__(self, url: URL) -> None:
+        self._path = Path(str(url.database))
+        self._identity = self._now()
+
+    def check(self) -> None:
+        """Raises _Unusable."""
+        if self._now() != self._identity:
+            what = "was replaced by another one" if self._path.exists() else "was deleted or moved"
+            raise _Unusable(f"the file {self._path} {what} while it was in use: put it back, or restart rerankd")
+
+    def _now(self) -> tuple[int, int] | None:
+        try:
+            status = os.stat(self._path)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+
+class _Troubles:
+    """What was wrong when the database was last read, and last written. Said once, not for each call."""
+
+    def __init__(self) -> None:
+        self._reasons: dict[Doing, str] = {}
+        self._said_at = 0.0
+        self._lock = threading.Lock()
+
+    @property
+    def reason(self) -> str | None:
+        return next(iter(tuple(self._reasons.values())), None)
+
+    def failed(self, doing: Doing, reason: str) -> None:
+        with self._lock:
+            is_new, now = not self._reasons, time.monotonic()
+            self._reasons[doing] = reason
+            if is_new or now - self._said_at >= SAY_AGAIN_S:
+                self._said_at = now
+                logger.error("The accounts' database cannot be %s, calls are refused: %s", doing, reason)
+
+    def worked(self, doing: Doing) -> None:
+        if doing not in self._reasons:
+            return
+        with self._lock:
+            if self._reasons.pop(doing, None) and not self._reasons:
+                logger.warning("The accounts' database can be used again")
+
+
+def _driver_of(connection: Connection) -> Any:
+    """The driver's own connection, on which nothing begins a transaction."""
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    return driver
+
+
+def _copy(source: sqlite3.Connection, file: Path) -> None:
+    target = sqlite3.connect(file)
+    try:
+        source.backup(target)
+    finally:
+        target.close()
 
 
 @contextmanager
-def _available() -> Iterator[None]:
+def _patience(connection: Connection, seconds: float) -> Iterator[None]:
+    """How long a statement of a transaction on PostgreSQL may take."""
+    for limit in ("statement_timeout", "lock_timeout"):
+        connection.exec_driver_sql(f"SET LOCAL {limit} = {seconds * 1000:.0f}")
+    driver = _driver_of(connection)
+    before, driver.patience_s = driver.patience_s, seconds
     try:
         yield
-    except (OperationalError, PoolTimeout) as error:
-        logger.error("The accounts' database does not answer: %s", getattr(error, "orig", error))
-        raise Unavailable("The accounts cannot be read or written now. Try again in 5 s.", 5) from error
+    finally:
+        driver.patience_s = before
+
+
+def _why_not(url: URL, error: DBAPIError | CommandError) -> str:
+    if isinstance(error, CommandError) and "locate revision" in str(error):
+        return f"The database {_shown(url)} was written by a newer rerankd ({error}): update this one."
+    reason = error.orig if isinstance(error, DBAPIError) else error
+    return f"The database {_shown(url)} cannot be used: {str(reason).strip()}."
 
 
 def _read(url: str) -> URL:
@@ -137,21 +324,21 @@ def _shown(url: URL) -> str:
     return url.set(query={}).render_as_string(hide_password=True)
 
 
-def _open_sqlite(url: URL) -> Engine:
+def _open_sqlite(url: URL, make_folder: bool) -> Engine:
     path = Path(str(url.database))
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if make_folder:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     except OSError as error:
-        raise SettingsError(f"The database {path} cannot be opened: {error.strerror}.") from None
-    engine = create_engine(url, hide_parameters=True)
+        raise SettingsError(_cannot_open(path, error)) from None
+    engine = create_engine(url, hide_parameters=True, pool_timeout=ANSWER_S)
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # Python's driver begins no transactions: `begin` below does
         for pragma in (
-            f"busy_timeout = {BUSY_TIMEOUT_S * 1000}",
-            "journal_mode = WAL",
+            f"busy_timeout = {ANSWER_S * 1000:.0f}",
             "synchronous = NORMAL",
             "foreign_keys = ON",
         ):
@@ -164,14 +351,29 @@ def _open_sqlite(url: URL) -> Engine:
     return engine
 
 
+def _cannot_open(path: Path, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"The database {path} cannot be made: there is no folder {path.parent}. Make it, or correct --database."
+    return f"The database {path} cannot be opened: {error.strerror}. Pass --database sqlite:///FILE for another place."
+
+
 def _open_postgresql(url: URL) -> Engine:
     try:
-        return create_engine(
-            url.update_query_dict({"connect_timeout": str(CONNECT_TIMEOUT_S), **url.query}),
-            hide_parameters=True,
-            pool_pre_ping=True,  # a server that was restarted is not noticed by callers
-            pool_size=POSTGRESQL_WORKERS,
-            pool_timeout=CONNECT_TIMEOUT_S,
-        )
+        from rerankd.accounts.postgresql import BoundedConnection, connection_options
     except ImportError:
         raise SettingsError("PostgreSQL needs its driver: pip install 'rerankd[postgres]'.") from None
+    engine = create_engine(
+        url.update_query_dict({**connection_options(ANSWER_S), **url.query}),
+        hide_parameters=True,
+        pool_pre_ping=True,  # a server that was restarted is not noticed by callers
+        pool_size=POSTGRESQL_WORKERS,
+        pool_timeout=ANSWER_S,
+    )
+
+    @event.listens_for(engine, "do_connect")
+    def connect(_: Any, __: Any, arguments: Any, options: Any) -> BoundedConnection:
+        connection = BoundedConnection.connect(*arguments, **options)
+        connection.limit(ANSWER_S)
+        return connection
+
+    return engine

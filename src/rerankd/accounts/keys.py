@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import RowMapping, bindparam, insert, or_, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, RowMapping, bindparam, func, insert, or_, select, update
 
 from rerankd.accounts.database import Database
 from rerankd.accounts.fields import check_limits, read_name
@@ -18,6 +17,12 @@ from rerankd.errors import InvalidRequest
 from rerankd.types import CallLimits
 
 PREFIX = "rk-"
+
+MAX_KEYS = 100
+"""That an account may have at a time, revoked and expired ones not counted."""
+
+MAX_LISTED = 500
+"""Of an account's keys, the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +120,9 @@ class Keys:
             "models": [read_name(model, 300) for model in models],
             **check_limits(limits),
         }
-        try:
-            with self._database.transaction() as connection:
-                row = connection.execute(insert(keys).returning(*keys.c), values).one()
-        except IntegrityError:
-            raise InvalidRequest(f"There is no account {account_id}.") from None
+        with self._database.transaction() as connection:
+            _check_number(connection, account_id, now)
+            row = connection.execute(insert(keys).returning(*keys.c), values).one()
         return _key(row._mapping), secret
 
     def find(self, secret: str) -> Caller | None:
@@ -158,15 +161,32 @@ class Keys:
             connection.execute(update(keys).where(whose, still).values(revoked=datetime.now(UTC)))
 
     def of_account(self, account_id: int) -> list[Key]:
-        """The newest first, revoked ones too."""
+        """The newest first, revoked ones too; of more than MAX_LISTED, those that are not revoked go first."""
         query = select(keys).where(keys.c.account_id == account_id)
+        query = query.order_by(keys.c.revoked.is_not(None), keys.c.id.desc()).limit(MAX_LISTED)
         with self._database.read() as connection:
-            return [_key(row._mapping) for row in connection.execute(query.order_by(keys.c.id.desc()))]
+            found = [_key(row._mapping) for row in connection.execute(query)]
+        return sorted(found, key=lambda key: -key.id)
 
     def all(self) -> list[Key]:
         """Of all accounts, the newest first, revoked ones too."""
         with self._database.read() as connection:
             return [_key(row._mapping) for row in connection.execute(select(keys).order_by(keys.c.id.desc()))]
+
+
+def _check_number(connection: Connection, account_id: int, now: datetime) -> None:
+    """Locks the account: its keys are counted, then one is added.
+
+    Raises:
+        InvalidRequest: no such account, or it has as many keys as it may.
+    """
+    if connection.execute(select(accounts.c.id).where(accounts.c.id == account_id).with_for_update()).first() is None:
+        raise InvalidRequest(f"There is no account {account_id}.")
+    usable = (keys.c.account_id == account_id) & keys.c.revoked.is_(None)
+    usable &= or_(keys.c.expires.is_(None), keys.c.expires > now)
+    number = connection.scalar(select(func.count()).select_from(keys).where(usable)) or 0
+    if number >= MAX_KEYS:
+        raise InvalidRequest(f"An account has at most {MAX_KEYS} keys that can be used: revoke one first.")
 
 
 def _key(row: RowMapping) -> Key:

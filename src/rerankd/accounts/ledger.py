@@ -1,8 +1,11 @@
 """What is charged, to the millionth: reservations while calls run, and entries that nobody can change afterwards.
 
 A call reserves what it costs, then settles or releases it. Each is one transaction that holds the lock of the
-account's row, so a balance always is the sum of its entries, and what is reserved the sum of its reservations. A
-reservation whose process died expires.
+account's row, so a balance always is the sum of its entries, and what is reserved the sum of its reservations.
+
+A reservation has a lease, which its process renews as long as it lives. What is not renewed is freed by another
+process, but only by one that renewed its own leases all the while: after an outage of the database itself, in which
+nobody could, all have a lease's time to renew again. A process never frees what its own running calls hold.
 """
 
 from __future__ import annotations
@@ -10,8 +13,9 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -19,15 +23,18 @@ from uuid import uuid4
 from sqlalchemy import Column, Connection, Row, Select, bindparam, delete, exists, func, insert, select, true, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from rerankd.accounts.database import Database
+from rerankd.accounts.database import REPORT_S, Database
 from rerankd.accounts.fields import MAX_AMOUNT, storable
 from rerankd.accounts.keys import VALID, Caller
-from rerankd.accounts.schema import accounts, entries, keys, quotas, reservations
+from rerankd.accounts.schema import EPOCH, accounts, entries, keys, quotas, repeats, reservations
 from rerankd.errors import InvalidRequest, OutOfCredit, RateLimited, Unauthorized
 from rerankd.rates import Rate
 
 CHARGED_ONCE_IN = timedelta(hours=24)
 """A call that comes again within this time, with the same id and content, is not charged again."""
+
+FREE_REPEATS = 3
+"""How often in that time: each is computed again. Then the call is charged as a new one."""
 
 LAST_USED_STEP = timedelta(minutes=1)
 
@@ -96,6 +103,8 @@ class Ledger:
         self._database = database
         self._clock = clock
         self._holder = uuid4().hex
+        self._running: set[str] = set()  # reservations of calls that are neither settled nor released
+        self._renewed = self._steady_since = EPOCH
 
     def reserve(
         self,
@@ -111,7 +120,8 @@ class Ledger:
     ) -> Reservation:
         """Sets aside what a call costs: free tokens as long as there are any, then credit.
 
-        A call that was charged in the last 24 hours under the same request_id and fingerprint costs nothing.
+        A call that was charged in the last 24 hours under the same request_id and fingerprint costs nothing, three
+        times.
 
         Args:
             rate: as it is when the call begins; its `model` names the quota.
@@ -124,105 +134,92 @@ class Ledger:
             OutOfCredit: there is not enough left. Nothing is reserved.
         """
         now, request_id = self._now(), storable(request_id)
-        idempotency_key = _idempotency_key(caller.account_id, request_id, fingerprint)
-        with self._database.transaction() as connection:
-            account = _lock(connection, caller.account_id, now)
-            state = connection.execute(
-                _STATE,
-                {
-                    "account": caller.account_id,
-                    "key": caller.key_id,
-                    "model": rate.model,
-                    "idempotency_key": idempotency_key,
-                    "now": now,
-                },
-            ).one()
+        asked = _Asked(caller, rate, tokens, _idempotency_key(caller.account_id, request_id, fingerprint))
+        with self._running_call() as call_id, self._database.transaction() as connection:
+            account = self._lock(connection, caller.account_id, now)
+            state = _state(connection, asked, now)
             if not state.key_is_valid:
                 raise Unauthorized(missing=False)
             _check_concurrency("API key", state.key_running, key_concurrency)
             _check_concurrency("account", state.account_running, account_concurrency)
             is_repeat = state.last_charged is not None and now - state.last_charged < CHARGED_ONCE_IN
-            chargeable = 0 if is_repeat else tokens
-            free = min(chargeable, _free_left(rate, caller.account_created, state.used, state.reserved, now))
-            cost = rate.cost(chargeable - free)
-            available = account.balance - account.reserved
-            if cost and available < cost:
-                raise OutOfCredit(available, cost, rate.currency)
+            is_repeat = is_repeat and state.repeats < FREE_REPEATS
+            price = _Price(0, 0, 0) if is_repeat else _price(asked, account, state, now)
             reservation = Reservation(
-                id=uuid4().hex,
+                id=call_id,
                 caller=caller,
                 rate=rate,
                 dialect=dialect,
                 request_id=request_id,
                 tokens=tokens,
-                free_tokens=free,
-                billed_tokens=chargeable - free,
-                cost=cost,
+                free_tokens=price.free_tokens,
+                billed_tokens=price.billed_tokens,
+                cost=price.cost,
                 is_repeat=is_repeat,
-                idempotency_key=idempotency_key,
+                idempotency_key=asked.idempotency_key,
                 occurrence=state.occurrences,
             )
+            if is_repeat:
+                connection.execute(_REPEAT, {"idempotency_key": asked.idempotency_key, "time": now})
             self._set_aside(connection, reservation, now, has_quota=state.used is not None)
         return reservation
 
     def settle(self, reservation: Reservation) -> Charge:
-        """Charges a call that succeeded, even if its reservation expired meanwhile.
+        """Charges a call that succeeded. Settling twice charges once.
 
-        Charges nothing if the same call was charged since: settling twice charges once.
+        Charges nothing if the same call was charged since, three times. Where the reservation was freed meanwhile, it
+        is made anew, of what is left now.
+
+        Raises:
+            OutOfCredit: nothing was reserved any more, and there is not enough left. Nothing is charged.
         """
-        now, caller, rate = self._now(), reservation.caller, reservation.rate
+        now, caller = self._now(), reservation.caller
         with self._database.transaction() as connection:
-            account = connection.execute(_LOCK, {"account": caller.account_id, "now": now}).one()
+            account = connection.execute(_LOCK, self._which(caller.account_id, now)).one()
             freed = connection.execute(_FREE, {"of_id": reservation.id}).all()
-            entry = {
-                "account_id": caller.account_id,
-                "kind": "charge",
-                "amount": -reservation.cost,
-                "balance_after": account.balance - reservation.cost,
-                "time": now,
-                "key_id": caller.key_id,
-                "model": rate.model,
-                "dialect": reservation.dialect,
-                "request_id": reservation.request_id,
-                "tokens": reservation.tokens,
-                "free_tokens": reservation.free_tokens,
-                "billed_tokens": reservation.billed_tokens,
-                "price": format(rate.input_price, "f"),
-                "currency": rate.currency,
-                "idempotency_key": reservation.idempotency_key,
-                "occurrence": reservation.occurrence,
-            }
-            if reservation.is_repeat or not connection.execute(_CHARGE[connection.dialect.name], entry).first():
-                _take_back(connection, caller.account_id, freed)
-                return Charge(0, 0, 0, reservation.tokens)
-            _take_back(connection, caller.account_id, freed, balance=-reservation.cost)
-            _change_quota(connection, caller.account_id, rate.model, used=reservation.free_tokens)
+            reservation = reservation if freed else _reserve_anew(connection, reservation, account, now)
+            charge = _charge(connection, reservation, account, now)
+            _take_back(connection, caller.account_id, freed, balance=-charge.cost)
+            _change_quota(connection, caller.account_id, reservation.rate.model, used=charge.free_tokens)
             if caller.key_last_used is None or now - caller.key_last_used >= LAST_USED_STEP:
                 connection.execute(_USE_KEY, {"key": caller.key_id, "now": now})
-        return Charge(reservation.cost, reservation.free_tokens, reservation.billed_tokens, reservation.tokens)
+        self._running.discard(reservation.id)
+        return charge
 
     def release(self, reservation: Reservation) -> None:
-        """Charges nothing. Releasing what was released or settled changes nothing."""
-        account_id = reservation.caller.account_id
-        with self._database.transaction() as connection:
-            connection.execute(_LOCK, {"account": account_id, "now": self._now()})
-            _take_back(connection, account_id, connection.execute(_FREE, {"of_id": reservation.id}).all())
+        """Charges nothing. Releasing what was released or settled changes nothing.
+
+        Raises:
+            Unavailable: not now; `sweep` will.
+        """
+        self._running.discard(reservation.id)
+        self._free(reservation.caller.account_id, reservation.id)
 
     def renew(self) -> None:
-        """Gives all reservations that this ledger made, and that live, a new lease. To be called well within one."""
+        """Gives all reservations that this ledger made a new lease. To be called well within one."""
         now = self._now()
         with self._database.transaction() as connection:
-            connection.execute(_RENEW, {"of_holder": self._holder, "now": now, "until": now + self._lease})
+            connection.execute(_RENEW, {"of_holder": self._holder, "until": now + self._lease})
+        if not self._renewed <= now <= self._renewed + self._lease / 2:
+            self._steady_since = now
+        self._renewed = now
 
     def sweep(self) -> None:
-        """Frees the reservations that expired, whosever they were."""
+        """Frees the reservations that expired, whosever they were, and those of this ledger whose calls are over."""
         now = self._now()
-        expired = select(reservations.c.account_id).distinct().where(reservations.c.expires <= now)
         with self._database.read() as connection:
-            account_ids = connection.scalars(expired.order_by(reservations.c.account_id)).all()
-        for account_id in account_ids:
+            held = connection.execute(_HELD, {"of_holder": self._holder}).all()
+            expired = connection.scalars(_EXPIRED_ACCOUNTS, self._which(0, now)).all()
+            has_old_repeats = connection.scalar(_HAS_OLD_REPEATS, {"until": now - CHARGED_ONCE_IN})
+        for row in held:
+            if row.id not in self._running:
+                self._free(row.account_id, row.id)
+        for account_id in expired:
             with self._database.transaction() as connection:
-                _lock(connection, account_id, now)
+                self._lock(connection, account_id, now)
+        if has_old_repeats:
+            with self._database.transaction() as connection:
+                connection.execute(_FORGET_REPEATS, {"until": now - CHARGED_ONCE_IN})
 
     def add_credits(self, account_id: int, micro: int, note: str = "", by: int | None = None) -> Credit:
         """Adds to an account's balance, in millionths; below zero to correct it.
@@ -237,7 +234,7 @@ class Ledger:
             raise InvalidRequest("The amount must be less than 1000000000, and not 0.", [("amount", "out of range")])
         now = self._now()
         with self._database.transaction() as connection:
-            account = connection.execute(_LOCK, {"account": account_id, "now": now}).first()
+            account = connection.execute(_LOCK, self._which(account_id, now)).first()
             if account is None:
                 raise InvalidRequest(f"There is no account {account_id}.")
             entry = {
@@ -273,7 +270,7 @@ class Ledger:
     def check(self) -> list[str]:
         """What does not add up, a sentence each; empty unless something else than this program wrote."""
         wrong = []
-        with self._database.read() as connection:
+        with self._database.read(REPORT_S) as connection:
             for what, kept_query, summed_query in _TALLIES:
                 kept, summed = (_tally(connection, query) for query in (kept_query, summed_query))
                 for key in sorted(kept.keys() | summed.keys()):
@@ -288,6 +285,40 @@ class Ledger:
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)
+
+    @contextmanager
+    def _running_call(self) -> Iterator[str]:
+        """The id of a call, which runs unless it is refused. Known before the database keeps it: see `sweep`."""
+        call_id = uuid4().hex
+        self._running.add(call_id)
+        try:
+            yield call_id
+        except BaseException:
+            self._running.discard(call_id)
+            raise
+
+    def _free(self, account_id: int, reservation_id: str) -> None:
+        with self._database.transaction() as connection:
+            connection.execute(_LOCK, self._which(account_id, self._now()))
+            _take_back(connection, account_id, connection.execute(_FREE, {"of_id": reservation_id}).all())
+
+    def _lock(self, connection: Connection, account_id: int, now: datetime) -> Row[Any]:
+        """Locks an account until the transaction ends, and frees what expired: its balance, and what is reserved."""
+        which = self._which(account_id, now)
+        row = connection.execute(_LOCK, which).one()
+        if row.has_expired:
+            _take_back(connection, account_id, connection.execute(_EXPIRE, which).all())
+            row = connection.execute(_LOCK, which).one()
+        return row
+
+    def _which(self, account_id: int, now: datetime) -> dict[str, Any]:
+        """An account, and which of its reservations have expired."""
+        return {"account": account_id, "me": self._holder, "expired": now if self._is_steady(now) else EPOCH}
+
+    def _is_steady(self, now: datetime) -> bool:
+        """Whether this ledger renewed its leases all through the last lease, so that who did not is dead."""
+        is_recent = self._renewed <= now <= self._renewed + self._lease / 2
+        return is_recent and now - self._steady_since >= self._lease
 
     def _set_aside(self, connection: Connection, reservation: Reservation, now: datetime, *, has_quota: bool) -> None:
         account_id, model = reservation.caller.account_id, reservation.rate.model
@@ -317,13 +348,13 @@ class Ledger:
 # A row of `accounts` is locked before anything of that account is written. (SQLite locks the whole database, and
 # leaves FOR UPDATE out.) The statements are built once.
 
+_HAS_EXPIRED = (reservations.c.holder != bindparam("me"), reservations.c.expires <= bindparam("expired"))
+
 _LOCK = (
     select(
         accounts.c.balance,
         accounts.c.reserved,
-        exists()
-        .where(reservations.c.account_id == accounts.c.id, reservations.c.expires <= bindparam("now"))
-        .label("has_expired"),
+        exists().where(reservations.c.account_id == accounts.c.id, *_HAS_EXPIRED).label("has_expired"),
     )
     .where(accounts.c.id == bindparam("account"))
     .with_for_update(key_share=True, of=accounts)
@@ -334,7 +365,7 @@ _RUNNING = (
         func.count().label("account_running"),
         func.count().filter(reservations.c.key_id == bindparam("key")).label("key_running"),
     )
-    .where(reservations.c.account_id == bindparam("account"), reservations.c.expires > bindparam("now"))
+    .where(reservations.c.account_id == bindparam("account"))
     .subquery()
 )
 _QUOTA = (
@@ -347,24 +378,29 @@ _CHARGED = (
     .where(entries.c.idempotency_key == bindparam("idempotency_key"))
     .subquery()
 )
+_OF_CALL = repeats.c.idempotency_key == bindparam("idempotency_key")
+_REPEATED = select(func.count().label("repeats")).where(_OF_CALL, repeats.c.time > bindparam("a_day_ago")).subquery()
 _KEY_IS_VALID = exists().where(keys.c.id == bindparam("key"), accounts.c.id == keys.c.account_id, *VALID)
-# Always one row: the key, what runs, the quota (nulls where there is none), when the same call was charged.
-_STATE = select(_KEY_IS_VALID.label("key_is_valid"), _RUNNING, _QUOTA, _CHARGED).select_from(
-    _RUNNING.join(_QUOTA, true()).join(_CHARGED, true())
+# Always one row: the key, what runs, the quota (nulls where there is none), when the same call was charged, and how
+# often it was free since.
+_STATE = select(_KEY_IS_VALID.label("key_is_valid"), _RUNNING, _QUOTA, _CHARGED, _REPEATED).select_from(
+    _RUNNING.join(_QUOTA, true()).join(_CHARGED, true()).join(_REPEATED, true())
 )
+
+_REPEAT = insert(repeats)
+_FORGET_REPEATS = delete(repeats).where(repeats.c.time <= bindparam("until"))
+_HAS_OLD_REPEATS = select(exists().where(repeats.c.time <= bindparam("until")))
 
 _RESERVE = insert(reservations)
 _FREED = (reservations.c.model, reservations.c.cost, reservations.c.free_tokens)
 _FREE = delete(reservations).where(reservations.c.id == bindparam("of_id")).returning(*_FREED)
-_RENEW = (
-    update(reservations)
-    .where(reservations.c.holder == bindparam("of_holder"), reservations.c.expires > bindparam("now"))
-    .values(expires=bindparam("until"))
-)
+_RENEW = update(reservations).where(reservations.c.holder == bindparam("of_holder")).values(expires=bindparam("until"))
+_HELD = select(reservations.c.id, reservations.c.account_id).where(reservations.c.holder == bindparam("of_holder"))
+_EXPIRED_ACCOUNTS = select(reservations.c.account_id).distinct().where(*_HAS_EXPIRED)
 # Skips what is being renewed: `renew` holds no account's lock, and waiting for it could be mutual.
 _EXPIRED = (
     select(reservations.c.id)
-    .where(reservations.c.account_id == bindparam("account"), reservations.c.expires <= bindparam("now"))
+    .where(reservations.c.account_id == bindparam("account"), *_HAS_EXPIRED)
     .with_for_update(skip_locked=True)
 )
 _EXPIRE = delete(reservations).where(reservations.c.id.in_(_EXPIRED)).returning(*_FREED)
@@ -428,14 +464,92 @@ def _tally(connection: Connection, query: Select[Any]) -> Counter[tuple[Any, ...
     return Counter({tuple(key): int(value) for *key, value in connection.execute(query)})
 
 
-def _lock(connection: Connection, account_id: int, now: datetime) -> Row[Any]:
-    """Locks an account until the transaction ends, and frees what expired: its balance, and what is reserved."""
-    which = {"account": account_id, "now": now}
-    row = connection.execute(_LOCK, which).one()
-    if row.has_expired:
-        _take_back(connection, account_id, connection.execute(_EXPIRE, which).all())
-        row = connection.execute(_LOCK, which).one()
-    return row
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A call, as far as its price depends on it."""
+
+    caller: Caller
+    rate: Rate
+    tokens: int
+    idempotency_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Price:
+    cost: int
+    free_tokens: int
+    billed_tokens: int
+
+
+def _state(connection: Connection, asked: _Asked, now: datetime) -> Row[Any]:
+    which = {
+        "account": asked.caller.account_id,
+        "key": asked.caller.key_id,
+        "model": asked.rate.model,
+        "idempotency_key": asked.idempotency_key,
+        "now": now,
+        "a_day_ago": now - CHARGED_ONCE_IN,
+    }
+    return connection.execute(_STATE, which).one()
+
+
+def _price(asked: _Asked, account: Row[Any], state: Row[Any], now: datetime) -> _Price:
+    """Free tokens as long as there are any, then credit. Raises OutOfCredit."""
+    rate = asked.rate
+    free = min(asked.tokens, _free_left(rate, asked.caller.account_created, state.used, state.reserved, now))
+    cost = rate.cost(asked.tokens - free)
+    available = account.balance - account.reserved
+    if cost and available < cost:
+        raise OutOfCredit(available, cost, rate.currency)
+    return _Price(cost, free, asked.tokens - free)
+
+
+def _reserve_anew(connection: Connection, reservation: Reservation, account: Row[Any], now: datetime) -> Reservation:
+    """A call whose reservation another process freed: what it costs now, unless it was settled. Raises OutOfCredit."""
+    asked = _Asked(reservation.caller, reservation.rate, reservation.tokens, reservation.idempotency_key)
+    state = _state(connection, asked, now)
+    if reservation.is_repeat or state.occurrences > reservation.occurrence:
+        return replace(reservation, is_repeat=True)
+    price = _price(asked, account, state, now)
+    return replace(reservation, cost=price.cost, free_tokens=price.free_tokens, billed_tokens=price.billed_tokens)
+
+
+def _charge(connection: Connection, reservation: Reservation, account: Row[Any], now: datetime) -> Charge:
+    """Writes the entry of a call that has its reservation."""
+    nothing = Charge(0, 0, 0, reservation.tokens)
+    if reservation.is_repeat:
+        return nothing
+    if not _enter(connection, reservation, account, now):  # a twin was quicker
+        asked = _Asked(reservation.caller, reservation.rate, reservation.tokens, reservation.idempotency_key)
+        state = _state(connection, asked, now)
+        if state.repeats < FREE_REPEATS:
+            connection.execute(_REPEAT, {"idempotency_key": reservation.idempotency_key, "time": now})
+            return nothing
+        _enter(connection, replace(reservation, occurrence=state.occurrences), account, now)
+    return Charge(reservation.cost, reservation.free_tokens, reservation.billed_tokens, reservation.tokens)
+
+
+def _enter(connection: Connection, reservation: Reservation, account: Row[Any], now: datetime) -> bool:
+    """Whether there was no such entry."""
+    entry = {
+        "account_id": reservation.caller.account_id,
+        "kind": "charge",
+        "amount": -reservation.cost,
+        "balance_after": account.balance - reservation.cost,
+        "time": now,
+        "key_id": reservation.caller.key_id,
+        "model": reservation.rate.model,
+        "dialect": reservation.dialect,
+        "request_id": reservation.request_id,
+        "tokens": reservation.tokens,
+        "free_tokens": reservation.free_tokens,
+        "billed_tokens": reservation.billed_tokens,
+        "price": format(reservation.rate.input_price, "f"),
+        "currency": reservation.rate.currency,
+        "idempotency_key": reservation.idempotency_key,
+        "occurrence": reservation.occurrence,
+    }
+    return connection.execute(_CHARGE[connection.dialect.name], entry).first() is not None
 
 
 def _take_back(

@@ -15,7 +15,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -82,6 +82,7 @@ class CallRates:
     """
 
     def __init__(self, redis: str | None = None) -> None:
+        self.trouble: str | None = None  # of Redis, when it was last asked
         self._pool: ConnectionPool | None = None
         self._requests: limits.strategies.RateLimiter | limits.aio.strategies.RateLimiter
         self._tokens: limits.strategies.RateLimiter | limits.aio.strategies.RateLimiter
@@ -103,7 +104,7 @@ class CallRates:
             RateLimited: a window is full; says which, whose, and for how long.
             Unavailable: Redis does not answer.
         """
-        async with _answering():
+        async with self._answering():
             counts = _counts(windows)
             for count in counts:
                 if not await self._fits(count, 1):
@@ -117,7 +118,7 @@ class CallRates:
             RateLimited: it does not fit into a window; says which, whose, and for how long.
             Unavailable: Redis does not answer.
         """
-        async with _answering():
+        async with self._answering():
             counts = _counts(windows)
             costs = {count: tokens if count.kind == "tokens" else 1 for count in counts}
             for count, cost in costs.items():
@@ -139,13 +140,32 @@ class CallRates:
         Raises:
             Unavailable: Redis does not answer.
         """
-        async with _answering():
+        async with self._answering():
             return await self._headers(_counts(windows))
 
     async def close(self) -> None:
         """Ends the connections to Redis."""
         if self._pool is not None:
             await self._pool.disconnect()
+
+    @asynccontextmanager
+    async def _answering(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(REDIS_TIMEOUT_S):
+                yield
+        except (StorageError, TimeoutError) as error:
+            self.trouble = str(error or "timeout")
+            logger.error("The limits cannot be counted: Redis does not answer (%s)", self.trouble)
+            raise Unavailable("The rate limits cannot be checked right now. Try again.", REDIS_RETRY_AFTER_S) from None
+        self.trouble = None
+
+    async def look_again(self) -> None:
+        """Whether Redis answers again, where it did not."""
+        if self.trouble:
+            with suppress(Unavailable):
+                async with self._answering():
+                    if not await _now_or_later(self._requests.storage.check()):
+                        raise TimeoutError
 
     async def _fits(self, count: _Count, cost: int) -> bool:
         return await _now_or_later(self._limiter(count).test(count.item, count.who, cost=cost))
@@ -266,16 +286,6 @@ def _counts(windows: Sequence[Window]) -> list[_Count]:
 async def _now_or_later(value: T | Awaitable[T]) -> T:
     """What memory answers at once, so that no other call comes in between, and Redis after a while."""
     return await value if inspect.isawaitable(value) else value
-
-
-@asynccontextmanager
-async def _answering() -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(REDIS_TIMEOUT_S):
-            yield
-    except (StorageError, TimeoutError) as error:
-        logger.error("The limits cannot be counted: Redis does not answer (%s)", error or "timeout")
-        raise Unavailable("The rate limits cannot be checked right now. Try again.", REDIS_RETRY_AFTER_S) from None
 
 
 def _redis(url: str) -> tuple[ConnectionPool, limits.aio.storage.RedisStorage]:

@@ -175,6 +175,14 @@ entries = Table(  # triggers refuse to change or delete any
     Index(None, "account_id", "time"),
 )
 
+repeats = Table(
+    "repeats",  # of calls that were charged, in the last 24 hours
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("idempotency_key", LargeBinary(32), nullable=False, index=True),
+    Column("time", Time, nullable=False, index=True),
+)
+
 
 def limits_of(row: RowMapping) -> CallLimits:
     """From a row that has the columns of `_limits`."""

@@ -20,12 +20,15 @@ class Store:
     ledger: Ledger
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, *, make_folder: bool = False) -> Store:
     """The accounts in a database, which is made, or brought up to date, first.
+
+    Args:
+        make_folder: of a SQLite file, where it is missing.
 
     Raises:
         SettingsError: it cannot be reached, used or made.
     """
-    database = Database(url)
+    database = Database(url, make_folder=make_folder)
     database.upgrade()
     return Store(database, People(database), Keys(database), Ledger(database))

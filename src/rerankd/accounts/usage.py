@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from sqlalchemy import BigInteger, ColumnElement, RowMapping, func, literal_column, select, type_coerce
 
-from rerankd.accounts.database import Database
+from rerankd.accounts.database import REPORT_S, Database
 from rerankd.accounts.fields import show_amount
 from rerankd.accounts.schema import EPOCH, accounts, entries, keys
 from rerankd.errors import InvalidRequest
@@ -83,7 +83,7 @@ def usage(
     if until is not None:
         query = query.where(entries.c.time < until)
     query = query.group_by(*groups).having(func.count() > 0)
-    with database.read() as connection:
+    with database.read(REPORT_S) as connection:
         rows = [_row(row) for row in connection.execute(query).mappings()]
     return sorted(rows, key=lambda row: [getattr(row, name) for name in by])
 

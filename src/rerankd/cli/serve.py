@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
 def _open_store(settings: ServerSettings) -> Store:
     from rerankd.accounts.store import open_store
 
-    store = open_store(settings.require_database())
+    store = open_store(settings.require_database(), make_folder=settings.has_default_database)
     if not store.people.all():
         logger.warning("There are no accounts yet: rerankd accounts create --admin EMAIL")
     return store

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +17,6 @@ from rerankd.accounts.fields import show_amount
 from rerankd.accounts.people import Account
 from rerankd.accounts.schema import LIMITS, NO_LIMITS
 from rerankd.accounts.store import Store, open_store
-from rerankd.cli.console import output_console
 from rerankd.cli.options import add_settings, settings_from
 from rerankd.config import DatabaseSettings
 from rerankd.errors import InvalidRequest
@@ -61,7 +62,8 @@ def opened(options: argparse.Namespace) -> Iterator[Store]:
     Raises:
         SettingsError: a setting is malformed, or the database cannot be used.
     """
-    store = open_store(settings_from(options, DatabaseSettings).require_database())
+    settings = settings_from(options, DatabaseSettings)
+    store = open_store(settings.require_database(), make_folder=settings.has_default_database)
     try:
         yield store
     finally:
@@ -88,7 +90,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers
         table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))
-    output_console(160).print(table)
+    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
 
 
 def show_limits(limits: CallLimits) -> str:

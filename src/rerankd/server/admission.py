@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -31,6 +32,9 @@ if TYPE_CHECKING:  # SQLAlchemy is loaded only where accounts are on
     from rerankd.accounts.ledger import Charge, Reservation
 
 logger = logging.getLogger(__name__)
+
+RENEW_AGAIN_S = 2.0
+"""After leases could not be renewed, or something could not be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,8 @@ class Admission:
         self._defaults = CallLimits(settings.requests_per_minute, settings.tokens_per_minute, settings.concurrency)
         self._call_rates = CallRates(settings.redis)
         self._running: Counter[str] = Counter()  # calls of callers without an account
-        self._unreleased: list[Reservation] = []
+        self.failed_renewals = 0
+        self._renewing, self._renew_at = True, 0.0  # renewing: not in vain
         self._without_price: RateCard | None = None  # said of this card
 
     @property
@@ -166,18 +171,38 @@ class Admission:
                 await asyncio.shield(self._release(self._accounts, reservation))
 
     async def keep_up(self) -> None:
-        """Renews the leases of running calls, and frees those of processes that died. Runs until cancelled."""
-        while self._accounts is not None:
-            ledger, ask = self._accounts.ledger, self._accounts.ask
-            await asyncio.sleep(ledger.lease_s / 3)
-            try:
-                await ask(ledger.renew)
-                await ask(ledger.sweep)
-                while self._unreleased:
-                    await ask(ledger.release, self._unreleased[-1])
-                    self._unreleased.pop()
-            except Unavailable as error:
-                logger.error("The leases of running calls cannot be renewed: %s", error)
+        """Renews the leases of running calls, and frees those of processes that died.
+
+        Runs until cancelled, whatever fails: then it tries again soon, so that an outage that is over is noticed.
+        """
+        while True:
+            await self._call_rates.look_again()
+            if self._accounts is not None and (self.troubles or time.monotonic() >= self._renew_at):
+                self._renewing = await self._renew(self._accounts)
+                self.failed_renewals += not self._renewing
+                self._renew_at = time.monotonic() + self._accounts.ledger.lease_s / 3
+            await asyncio.sleep(RENEW_AGAIN_S)
+
+    async def _renew(self, accounts: Accounts) -> bool:
+        try:
+            await accounts.ask(accounts.ledger.renew)
+            await accounts.ask(accounts.ledger.sweep)
+        except Unavailable:  # the database said why
+            return False
+        except Exception:
+            logger.exception("The leases of running calls cannot be renewed: this is a bug")
+            return False
+        return True
+
+    @property
+    def troubles(self) -> dict[str, str]:
+        """What cannot be asked now, so that calls are refused: `accounts`, `limits`. By part, `unreachable`."""
+        found = {}
+        if self._accounts is not None and (self._accounts.trouble or not self._renewing):
+            found["accounts"] = "unreachable"
+        if self._call_rates.trouble:
+            found["limits"] = "unreachable"
+        return found
 
     async def close(self) -> None:
         """Ends the connections to Redis."""
@@ -234,7 +259,7 @@ class Admission:
         try:
             await accounts.ask(accounts.ledger.release, reservation)
         except Unavailable:
-            self._unreleased.append(reservation)  # else its lease would be renewed for ever
+            pass  # `sweep` will
 
     @contextmanager
     def _counted(self, windows: tuple[Window, ...]) -> Iterator[None]:

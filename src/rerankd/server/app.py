@@ -58,6 +58,9 @@ def create_app(
     auth = Auth(settings.api_key, accounts)
     admission = Admission(settings, auth, rates, served, accounts)
 
+    if accounts:
+        metrics.watch_accounts(lambda: "accounts" not in admission.troubles, lambda: admission.failed_renewals)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         served.load(on_failure)
@@ -83,7 +86,7 @@ def create_app(
     around = Surroundings(settings, served, admission, metrics)
     for (method, path), dialects in routes.items():
         app.add_api_route(path, _endpoint(dialects, around), methods=[method], include_in_schema=False)
-    app.include_router(status_routes(served, settings, auth, rates))
+    app.include_router(status_routes(served, settings, auth, rates, lambda: admission.troubles))
     app.include_router(metrics_routes(metrics))
     app.include_router(dialect_status_routes(served, settings, auth))
     app.include_router(web_routes(WebContext(settings, rates, served, store, metrics.status)))

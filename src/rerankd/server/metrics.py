@@ -136,6 +136,10 @@ class Metrics:
         for kind in LIMIT_KINDS:
             self._limited.labels(kind)
 
+    def watch_accounts(self, is_up: Callable[[], bool], failed_renewals: Callable[[], int]) -> None:
+        """Reads how the accounts do at each scrape."""
+        self.registry.register(_AccountsCollector(is_up, failed_renewals))
+
     def observe(
         self,
         *,
@@ -282,6 +286,19 @@ class _EngineCollector(Collector):
         )
         yield from _tokens(stats)
         yield from _caches({"prefix": stats.prefix_cache, "score": stats.score_cache})
+
+
+class _AccountsCollector(Collector):
+    """How the database of the accounts does."""
+
+    def __init__(self, is_up: Callable[[], bool], failed_renewals: Callable[[], int]) -> None:
+        self._is_up, self._failed_renewals = is_up, failed_renewals
+
+    def collect(self) -> Iterator[Metric]:
+        yield _gauge("rerankd_accounts_up", "0 while accounts cannot be read or written.", float(self._is_up()))
+        failed = CounterMetricFamily("rerankd_failed_renewals", "Times that running calls' leases were not renewed.")
+        failed.add_metric((), self._failed_renewals())
+        yield failed
 
 
 def _vllm_labels(model: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 from fastapi import APIRouter, Request, Response
@@ -73,19 +73,25 @@ class DetokenizeBody(BaseModel):
     model: str | None = None
 
 
-def status_routes(served: ServedModel, settings: ServerSettings, auth: Auth, rates: RateFile) -> APIRouter:
+def status_routes(
+    served: ServedModel,
+    settings: ServerSettings,
+    auth: Auth,
+    rates: RateFile,
+    troubles: Callable[[], Mapping[str, str]],
+) -> APIRouter:
     """GET /health, /livez, /ping, /version, /load, /v1/models, /v1/rates; POST /ping, /tokenize, /detokenize."""
     router = APIRouter(tags=["status"])
     created = int(time.time())
 
     @router.get("/health", summary="Whether requests can be answered", responses=LOADING)
     async def health() -> Response:
-        return _health(served)
+        return _health(served, troubles())
 
     @router.get("/ping", summary="The same, as SageMaker asks", responses=LOADING)
     @router.post("/ping", summary="The same, as SageMaker asks", responses=LOADING)
     async def ping() -> Response:
-        return _health(served)
+        return _health(served, troubles())
 
     @router.get("/livez", summary="Whether the process answers; also while the model loads")
     async def live() -> Response:
@@ -169,13 +175,16 @@ async def _answer(
         return _refusal(error)
 
 
-def _health(served: ServedModel) -> Response:
+def _health(served: ServedModel, troubles: Mapping[str, str]) -> Response:
+    """troubles: by what cannot be asked now, so that calls are refused, in what state it is."""
     if served.stopping:
         return JSONResponse({"status": "stopping"}, 503)
     if not served.ready:
         stage, share = served.progress
         body = {"status": "loading", "stage": stage, "progress": round(share, 3)}
         return JSONResponse(body, 503, {"retry-after": "1"})
+    if troubles:
+        return JSONResponse({"status": "unavailable", **troubles}, 503, {"retry-after": "5"})
     info = served.engine.info
     return JSONResponse(
         {
