@@ -70,7 +70,7 @@ def test_the_python_sample_runs_on_the_embedded_model() -> None:
 
 
 def test_the_command_prints_the_printed_table(tmp_path: Path) -> None:
-    command = block("sh", "rerankd rank ").replace("rerankd rank", f"{sys.executable} -m rerankd rank")
+    command = block("sh", "rerankd rank ").replace("rerankd rank", f"{sys.executable} -m rerankd rank --output table")
     environment = {**os.environ, "COLUMNS": "100"}
     done = subprocess.run(
         ["bash", "-c", command], capture_output=True, text=True, timeout=120, check=True, cwd=tmp_path, env=environment

@@ -22,7 +22,7 @@ def test_doctor_tells_the_facts_of_a_good_model() -> None:
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
     assert facts["dtype"] == "float32"
-    assert facts["known-answer check"].startswith("sane: ")
+    assert facts["known_answer_check"].startswith("sane: ")
     assert "documents/s" in facts["speed"]
     assert len(facts["logits"]) == 4
 

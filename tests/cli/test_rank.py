@@ -69,7 +69,7 @@ def test_local_and_remote_give_the_same_scores(embedded_server: Server) -> None:
 
 def test_the_table_shows_bars_scores_and_sources(embedded_server: Server) -> None:
     server = ("--url", embedded_server.url, "--api-key", embedded_server.key)
-    done = rank(QUERY, "--top-n", "2", *server, stdin=LINES)
+    done = rank(QUERY, "--top-n", "2", "--output", "table", *server, stdin=LINES)
     assert done.returncode == 0, done.stderr
     header, first, second, caption = (line.rstrip() for line in done.stdout.splitlines())
     assert header.split() == ["#", "score", "source", "document"]
@@ -82,16 +82,16 @@ def test_the_table_shows_bars_scores_and_sources(embedded_server: Server) -> Non
     ("arguments", "message"),
     [
         (["no-such-file"], "no-such-file cannot be read: No such file or directory."),
-        (["-"], "There are no documents in -."),
-        (["bad.jsonl"], "bad.jsonl:2 is neither a string nor an object with the string 'text'."),
+        (["-"], "There are no documents in stdin."),
+        (["bad.jsonl"], "bad.jsonl:2 has none of the fields text, content"),
         (["broken.jsonl"], "broken.jsonl:1 is not JSON"),
-        (["picture.png"], "picture.png is not text in UTF-8."),
+        (["picture.png"], "picture.png is a PNG image, not text."),
         (["lines", "--url", "http://127.0.0.1:9"], "http://127.0.0.1:9/v1/rerank cannot be reached"),
         (["lines", "--model", "./nowhere"], "There is no folder"),
     ],
 )
 def test_mistakes_are_one_line_and_status_1(arguments: list[str], message: str, tmp_path: Path) -> None:
-    (tmp_path / "bad.jsonl").write_text('"fine"\n{"title": "no text"}\n')
+    (tmp_path / "bad.jsonl").write_text('"fine"\n{"title": "no", "author": "text"}\n')
     (tmp_path / "broken.jsonl").write_text("{")
     (tmp_path / "picture.png").write_bytes(b"\x89PNG\0\0")
     (tmp_path / "lines").write_text("a line")
@@ -142,7 +142,9 @@ def test_each_result_can_be_explained() -> None:
     assert isinstance(explanation, dict)
     assert explanation["logit"] == first["logit"]
     assert explanation["cuts"] == [] and explanation["document_tokens"] == 5 and explanation["cached"] is False
-    shown = rank("which city", "--model", "embedded", "--explain", stdin="Beijing is a city.\nBread.\n")
+    shown = rank(
+        "which city", "--model", "embedded", "--explain", "--output", "table", stdin="Beijing is a city.\nBread.\n"
+    )
     assert "logit" in shown.stdout and f"{explanation['logit']:.3f}" in shown.stdout and "float32" in shown.stdout
 
 

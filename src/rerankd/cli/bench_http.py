@@ -8,14 +8,13 @@ import dataclasses
 import json
 import os
 import random
-import sys
 import textwrap
 
-from rich.console import Console
 from rich.table import Table
 
 from rerankd.bench.load import CAPACITY_S, Latencies, Load, LoadResult, WorkloadResult, measure
 from rerankd.bench.workloads import WORKLOADS
+from rerankd.cli.console import output_console
 from rerankd.cli.progress import LoadingBar
 from rerankd.client.session import RerankSession
 from rerankd.errors import SettingsError
@@ -127,7 +126,7 @@ def _positive(text: str) -> float:
 
 
 def _print(load: Load, result: LoadResult) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    console = output_console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("workload")
     for name in ("requests", "errors", "documents/s", "tokens/s", "p50 s", "p95 s", "p99 s"):

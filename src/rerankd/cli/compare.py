@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rerankd.cli.console import output_console
 from rerankd.cli.progress import LoadingBar
 from rerankd.cli.queries import built_in_queries, read_queries
 from rerankd.compare import Comparison, Query, compare, rank_all
@@ -68,16 +67,6 @@ class Report:
             for warning in ranking.warnings
         )
         return list(dict.fromkeys(said))
-
-
-def read_dtypes(text: str) -> tuple[str, ...]:
-    """The value of --compare, for argparse."""
-    names = tuple(name.strip() for name in text.split(","))
-    if unknown := [name for name in names if name not in DTYPES]:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(DTYPES)}")
-    if len(names) < 2 or len(set(names)) < len(names):
-        raise argparse.ArgumentTypeError("name two or more different dtypes, the reference first: float32,bfloat16")
-    return names
 
 
 def run_comparison(choice: Choice, names: Sequence[str], data: Path | None, *, as_json: bool) -> int:
@@ -143,7 +132,7 @@ def _verdict(dtype: str, comparison: Comparison) -> str:
 
 
 def _print(report: Report) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    console = output_console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column()
     for run in report.runs:

@@ -1,83 +1,122 @@
-"""Documents for the command line: lines, JSONL, whole files, folders."""
+"""Documents for the command line: reads stdin, files and folders. What is in a text is `records.py`'s."""
 
 from __future__ import annotations
 
-import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from rerankd.cli.folders import LeftOut, Selection, files_in
+from rerankd.cli.records import FieldChoice, Format, SourcedDocument, documents_in, format_of, sniffed
+from rerankd.cli.text import NotText, text_of
 from rerankd.errors import InvalidRequest
+
+STDIN = "stdin"
+LIKE_JSON = re.compile(r'\s*(\{\s*"|\[\s*[\["{])')
 
 
 @dataclass(frozen=True, slots=True)
-class SourcedDocument:
-    """A text, and where it was read: `file:line`, or the file."""
+class Reading:
+    """How sources are read. format: of all of them; None: by their suffix, and what looks like JSON as JSON.
 
-    source: str
-    text: str
+    field_name: of a record, None for the first that holds a text. selection: of a folder's files.
+    """
+
+    format: Format | None = None
+    field_name: str | None = None
+    selection: Selection = field(default_factory=Selection)
 
 
-def read_documents(sources: Sequence[str], *, whole: bool) -> list[SourcedDocument]:
-    """Reads every source, in order. Empty lines and empty files are left out.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Documents, in order, and what there is to say about the way they were read, a line each."""
+
+    documents: list[SourcedDocument]
+    notes: list[str] = field(default_factory=list)
+
+
+def read_documents(sources: Sequence[str], reading: Reading) -> Found:
+    """Reads every source, in order. Empty lines, records and files are left out.
 
     Raises:
         InvalidRequest: a source cannot be read, or there is no document at all.
     """
-    documents = [document for source in sources for document in _read(source, whole) if document.text.strip()]
+    reader = _Reader(reading)
+    documents = [document for source in sources for document in reader.read(source) if document.text.strip()]
+    notes = reader.notes()
     if not documents:
-        raise InvalidRequest(f"There are no documents in {', '.join(sources)}.")
-    return documents
+        named = ", ".join(STDIN if source == "-" else source for source in sources)
+        raise InvalidRequest(" ".join([f"There are no documents in {named}.", *(f"{note}." for note in notes)]))
+    return Found(documents, notes)
 
 
-def _read(source: str, whole: bool) -> Iterator[SourcedDocument]:
-    if source == "-":
-        if sys.stdin.isatty():
-            print("Reading documents from the terminal, one a line; end with Ctrl-D.", file=sys.stderr)
-        yield from _split("stdin", sys.stdin.read(), whole, jsonl=False)
-        return
-    path = Path(source)
-    if path.is_dir():
-        for file in sorted(path.rglob("*")):
-            if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts):
-                text = _text_of(file)
-                if text is not None:
-                    yield SourcedDocument(str(file), text)
-        return
-    text = _text_of(path)
-    if text is None:
-        raise InvalidRequest(f"{source} is not text in UTF-8.")
-    yield from _split(source, text, whole, jsonl=path.suffix == ".jsonl")
+class _Reader:
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self._choice = FieldChoice(reading.field_name)
+        self._left_out = LeftOut()
+        self._notes: list[str] = []
+
+    def read(self, source: str) -> Iterator[SourcedDocument]:
+        if source == "-":
+            yield from self._split(STDIN, text_of(STDIN, _stdin()))
+        elif (path := Path(source)).is_dir():
+            yield from self._folder(path)
+        else:
+            yield from self._split(source, text_of(source, _bytes_of(path)))
+
+    def notes(self) -> list[str]:
+        """What was left out, and which fields were read without having been named."""
+        taken = {name: count for name, count in self._choice.taken.items() if name != "text"}
+        fields = ", ".join(f"{name!r} of {count:,} records" for name, count in taken.items())
+        notes = [*self._notes, f"the text is the field {fields} (--field takes another)" if fields else ""]
+        return [note for note in (*notes, str(self._left_out)) if note]
+
+    def _folder(self, folder: Path) -> Iterator[SourcedDocument]:
+        """Each file is a document, unless the caller named a format."""
+        for path in files_in(folder, self._reading.selection, self._left_out):
+            try:
+                text = text_of(str(path), path.read_bytes())
+            except NotText:
+                self._left_out.add("not text", path)
+            except OSError as error:
+                self._left_out.add("unreadable", f"{path}: {error.strerror}")
+            else:
+                yield from documents_in(str(path), text, self._reading.format or "whole", self._choice)
+
+    def _split(self, source: str, text: str) -> Iterator[SourcedDocument]:
+        how = self._reading.format or format_of(source) or self._sniffed(source, text)
+        yield from documents_in(source, text, how, self._choice)
+
+    def _sniffed(self, source: str, text: str) -> Format:
+        """Braces and keys are never scored in silence."""
+        if how := sniffed(text, self._choice):
+            self._notes.append(f"{source} is read as {how.upper()} (--format lines takes its lines as they are)")
+            return how
+        if LIKE_JSON.match(text):
+            self._notes.append(
+                f"{source} looks like JSON, but is read as lines, braces included: name its --format, and the --field "
+                "that holds the text"
+            )
+        elif self._choice.asked:
+            raise InvalidRequest(f"--field needs records: name the --format of {source} (jsonl, json, csv or tsv).")
+        return "lines"
 
 
-def _text_of(path: Path) -> str | None:
-    """None for what is not text."""
+def _stdin() -> bytes:
+    if sys.stdin is None:
+        return b""
+    if sys.stdin.isatty():
+        print("Reading documents from the terminal, one a line; end with Ctrl-D.", file=sys.stderr)
+    return sys.stdin.buffer.read()
+
+
+def _bytes_of(path: Path) -> bytes:
     try:
-        raw = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise InvalidRequest(f"{path} cannot be read: {error.strerror}.") from error
-    try:
-        return None if b"\0" in raw[:8192] else raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return None
-
-
-def _split(source: str, text: str, whole: bool, jsonl: bool) -> Iterator[SourcedDocument]:
-    if whole:
-        yield SourcedDocument(source, text)
-        return
-    for number, line in enumerate(text.split("\n"), 1):
-        place = f"{source}:{number}"
-        yield SourcedDocument(place, _json_text(place, line) if jsonl and line.strip() else line.strip())
-
-
-def _json_text(place: str, line: str) -> str:
-    try:
-        value = json.loads(line)
-    except ValueError as error:
-        raise InvalidRequest(f"{place} is not JSON: {error}.") from error
-    text = value.get("text") if isinstance(value, dict) else value
-    if not isinstance(text, str):
-        raise InvalidRequest(f"{place} is neither a string nor an object with the string 'text'.")
-    return text
+    except ValueError as error:  # a NUL in the name
+        raise InvalidRequest(f"{str(path)!r} is no file name: {error}.") from error

@@ -13,13 +13,31 @@ Kind = TypeVar("Kind", bound=Settings)
 
 METAVARS = {"alias": "NAME", "config": "FILE", "database": "URL", "redis": "URL"}
 
+GROUPS: dict[str, dict[str, None]] = {
+    title: dict.fromkeys(names.split())
+    for title, names in {
+        "where to listen": "host port uds root_path",
+        "the model": "model device dtype alias any_model",
+        "who may call": "api_key no_auth accounts sign_up cors_origin",
+        "limits": "max_queue requests_per_minute tokens_per_minute concurrency max_documents max_text_tokens "
+        "max_total_tokens max_context max_body_mb",
+    }.items()
+}
+"""What a beginner looks for, in this order; the other settings follow as they are in config.py."""
+
 
 def add_settings(parser: argparse.ArgumentParser, kind: type[Settings]) -> None:
     """Adds an option for each field of a settings class; those that are not given stay absent."""
-    group = parser.add_argument_group(
-        "settings", f"each also as an environment variable, {PREFIX}CONFIG and so on, and in the --config file"
-    )
-    for name, field in kind.model_fields.items():
+    note = f"each setting also as an environment variable, {PREFIX}CONFIG and so on, and in the --config file"
+    groups = {
+        title: parser.add_argument_group(title)
+        for title, names in GROUPS.items()
+        if names.keys() & kind.model_fields.keys()
+    }
+    others = parser.add_argument_group("more settings" if len(groups) > 1 else "settings", note)
+    places = {name: group for title, group in groups.items() for name in GROUPS[title]}
+    for name in sorted(kind.model_fields, key=_place):
+        field, group = kind.model_fields[name], places.get(name, others)
         how: dict[str, Any] = {"metavar": METAVARS.get(name, name.upper())}
         if field.annotation is bool:
             how = {"action": argparse.BooleanOptionalAction if field.default else "store_true"}
@@ -35,6 +53,12 @@ def add_settings(parser: argparse.ArgumentParser, kind: type[Settings]) -> None:
             help=f"{field.description}{default}",
             **how,
         )
+
+
+def _place(name: str) -> int:
+    """Sorted is stable: what is in no group keeps its order."""
+    known = [member for names in GROUPS.values() for member in names]
+    return known.index(name) if name in known else len(known)
 
 
 def given(options: argparse.Namespace, kind: type[Settings]) -> dict[str, Any]:

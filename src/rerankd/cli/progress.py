@@ -1,4 +1,4 @@
-"""Progress bars on stderr, shown only on a terminal and only for what takes longer than a second."""
+"""Progress bars on stderr, shown only on a terminal."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ SHOW_AFTER_S = 1.0
 
 
 class LoadingBar:
-    """Call it with what is being done and the share that is done, in [0, 1]."""
+    """Call it with what is being done and the share that is done, in [0, 1].
 
-    def __init__(self) -> None:
+    show_after_s: what is done sooner shows nothing.
+    """
+
+    def __init__(self, show_after_s: float = SHOW_AFTER_S) -> None:
+        self._show_after_s = show_after_s
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -31,7 +35,7 @@ class LoadingBar:
 
     def __call__(self, stage: str, share: float) -> None:
         if self._task is None:
-            if time.monotonic() - self._started < SHOW_AFTER_S or not self._progress.console.is_terminal:
+            if time.monotonic() - self._started < self._show_after_s or not self._progress.console.is_terminal:
                 return
             self._progress.start()
             self._task = self._progress.add_task(stage, total=1.0)

@@ -1,91 +1,180 @@
-"""`rerankd rank "query" [FILE|-|DIR …]`."""
+"""`rerankd rank QUERY [FILE|DIR|- …]`."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from rerankd.cli.documents import SourcedDocument, read_documents
+from rerankd.cli import ranked
+from rerankd.cli.cuts import in_words
+from rerankd.cli.documents import Reading, read_documents
+from rerankd.cli.folders import Selection
 from rerankd.cli.progress import LoadingBar
-from rerankd.client.dialects import DIALECTS
+from rerankd.cli.records import FIELDS, FORMATS, SourcedDocument
+from rerankd.client.dialects import DIALECTS, endpoint
 from rerankd.client.ranking import RemoteScore
-from rerankd.errors import SettingsError
+from rerankd.errors import RemoteRefused, SettingsError
 from rerankd.rerank import explanation
 from rerankd.types import DEFAULT_INSTRUCT, Score
 
-BAR_WIDTH = 16
+DTYPES = ("auto", "float32", "bfloat16", "int8")
+DEVICE = re.compile(r"auto|cpu|(cuda|mps|xpu)(:\d+)?")
 
-EXPLAINED = ("logit", "prompt_tokens", "query_tokens", "document_tokens", "cuts")
-MAX_SOURCE_WIDTH = 40
-EIGHTHS = " ▏▎▍▌▋▊▉"
+PART_DOCUMENTS = 200
+"""Documents of one request to a server: so often there is progress to show."""
+
+AT_ONCE_S = 0.0
+UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("query")
-    parser.add_argument(
+    parser.add_argument("query", metavar="QUERY", help="what the documents are ranked for")
+    sources = parser.add_argument(
         "sources",
         nargs="*",
-        metavar="FILE|-|DIR",
-        help="documents: the lines of a file or of stdin (-), the lines of a .jsonl file (strings, or objects with "
-        "'text'), or the text files of a folder; stdin if left out",
+        default=[],
+        metavar="FILE|DIR|-",
+        help="the documents: each line of a file or of stdin (-); each record of a JSONL, JSON, CSV or TSV file; "
+        "each text file of a folder. Left out: stdin. A file may be compressed with gzip",
     )
-    parser.add_argument("--whole", action="store_true", help="take each file as one document")
-    parser.add_argument("--top-n", type=int, default=10, help="how many to show, 0 for all (default: 10)")
-    parser.add_argument("--instruct", help=f"sorting task (default: {DEFAULT_INSTRUCT}; with --url, the server's)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument(
-        "--explain", action="store_true", help="show logit, tokens and cuts of each result (a local model's)"
+    sources.complete = _FILES  # type: ignore[attr-defined]  # read by shtab
+    _add_reading(parser.add_argument_group("reading documents"))
+    _add_ranking(parser.add_argument_group("ranking and output"))
+    _add_local(parser.add_argument_group("a local model"))
+    _add_server(parser.add_argument_group("a server"))
+
+
+_FILES = {"bash": "_shtab_compgen_files", "zsh": "_files", "fish": "(__fish_complete_path (commandline -ct))"}
+
+
+def _add_reading(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--format",
+        "--input-format",
+        choices=FORMATS,
+        help="of all sources (default: by the suffix; lines; JSON is recognised on stdin)",
     )
-    parser.add_argument(
+    group.add_argument(
+        "--field",
+        metavar="NAME",
+        help="field or column that holds the text, outer.inner for a nested one "
+        f"(default: the first of {', '.join(FIELDS)})",
+    )
+    group.add_argument("--whole", action="store_true", help="take each file as one document, as --format whole does")
+    group.add_argument(
+        "--include",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="of folders only such files: '*.md', 'docs/**'",
+    )
+    group.add_argument("--exclude", action="append", default=[], metavar="PATTERN", help="of folders no such files")
+    group.add_argument(
+        "--no-ignore",
+        action="store_true",
+        help="of folders also what .gitignore names, and node_modules, dist, minified and lock files",
+    )
+    group.add_argument(
+        "--max-filesize",
+        type=_size,
+        default=1_000_000,
+        metavar="SIZE",
+        help="of folders no larger files: 500K, 2M (default: 1M)",
+    )
+
+
+def _add_ranking(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--top-n", type=_count, default=10, metavar="N", help="how many to show, 0 for all (default: 10)"
+    )
+    group.add_argument("--instruct", help=f"sorting task (default: {DEFAULT_INSTRUCT}; with --url, the server's)")
+    group.add_argument(
+        "--output",
+        choices=ranked.OUTPUTS,
+        help="default: table on a terminal; in a pipe tsv, with whole documents: rank, score, source, document",
+    )
+    group.add_argument("--json", action="store_const", const="json", dest="output", help="the same as --output json")
+    group.add_argument(
+        "--explain", action="store_true", help="show logit, tokens and cuts of each result (local models only)"
+    )
+    group.add_argument(
         "--prompt", type=int, metavar="INDEX", help="print the exact prompt of one document, counted from 0, and end"
     )
-    parser.add_argument("--url", help="ask this server in place of a local model")
-    parser.add_argument(
+
+
+def _add_local(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--model", help="hub id, folder, 'embedded' or 'auto' (default: auto); with --url the name to ask for"
+    )
+    group.add_argument(
+        "--device",
+        type=_device,
+        default=os.environ.get("RERANKD_DEVICE") or "auto",
+        help="auto, cpu, cuda, cuda:1 or mps (default: auto)",
+    )
+    group.add_argument(
+        "--dtype",
+        type=_dtype,
+        default=os.environ.get("RERANKD_DTYPE") or "auto",
+        help="auto, float32, bfloat16 or int8 (default: auto)",
+    )
+    group.add_argument("--skip-self-test", action="store_true", help="use the model even if it fails its check")
+
+
+def _add_server(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--url", help="ask this server in place of a local model")
+    group.add_argument("--api-key", default=os.environ.get("RERANKD_API_KEY"), metavar="KEY", help="key for --url")
+    group.add_argument(
+        "--header",
+        action="append",
+        type=_header,
+        default=[],
+        metavar="'NAME: VALUE'",
+        help="sent with every request to --url; may be repeated",
+    )
+    group.add_argument(
         "--dialect",
         default="auto",
         choices=("auto", *DIALECTS),
         metavar="NAME",
         help=f"what --url speaks: {', '.join(DIALECTS)} (default: as the address looks)",
     )
-    parser.add_argument("--api-key", default=os.environ.get("RERANKD_API_KEY"), help="key for --url")
-    parser.add_argument(
-        "--model", help="local model, see rerankd serve --help (default: auto), or the name to ask --url for"
-    )
-    for name, help_ in (("device", "device"), ("dtype", "auto, float32, bfloat16 or int8")):
-        default = os.environ.get(f"RERANKD_{name.upper()}", "auto")
-        parser.add_argument(f"--{name}", default=default, help=f"{help_}, see rerankd serve --help (default: auto)")
-    parser.add_argument("--skip-self-test", action="store_true", help="use the model even if it fails its check")
 
 
 def run(options: argparse.Namespace) -> int:
-    documents = read_documents(options.sources or ["-"], whole=options.whole)
     if options.url and (options.explain or options.prompt is not None):
         raise SettingsError(
             '--explain and --prompt need a local model; a rerankd server explains with "explain": true.'
         )
+    found = read_documents(options.sources or ["-"], _reading(options))
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
+    documents = found.documents
     if options.prompt is not None and not 0 <= options.prompt < len(documents):
         raise SettingsError(f"--prompt {options.prompt}: there are {len(documents)} documents, the first is 0.")
     with redirect_stdout(sys.stderr):  # what libraries print must not mix with the result
         outcome = _rank(options, [document.text for document in documents])
+    warnings = in_words(outcome.warnings, [document.source for document in documents])
     if options.prompt is not None:
         print(outcome.prompt)
-    elif options.json:
-        print(json.dumps(_as_json(outcome, documents), ensure_ascii=False, indent=2))
     else:
-        _print_table(outcome, documents)
-    for warning in outcome.warnings:
+        is_terminal = sys.stdout is not None and sys.stdout.isatty()
+        ranked.write(_ranking(outcome, documents, warnings), options.output or ("table" if is_terminal else "tsv"))
+    for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return 0
+
+
+def _reading(options: argparse.Namespace) -> Reading:
+    selection = Selection(options.include, options.exclude, options.max_filesize, not options.no_ignore)
+    return Reading("whole" if options.whole else options.format, options.field, selection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +189,46 @@ class _Outcome:
 
 
 def _rank(options: argparse.Namespace, texts: list[str]) -> _Outcome:
-    top_n = options.top_n or None
-    if options.url:
-        from rerankd.client.client import Client
+    return _ask(options, texts) if options.url else _score(options, texts)
 
-        with Client(options.url, options.api_key, dialect=options.dialect, model=options.model) as client:
-            remote = client.rerank(options.query, texts, top_n=top_n, instruct=options.instruct)
-        return _Outcome(remote.ranked, remote.warnings, remote.model or "a model without a name")
-    from rerankd.reranker import Reranker
 
-    with LoadingBar() as bar:
+def _ask(options: argparse.Namespace, texts: list[str]) -> _Outcome:
+    from rerankd.client.client import Client
+
+    name, _ = endpoint(options.url, options.dialect)
+    part = min(PART_DOCUMENTS, DIALECTS[name].max_documents or PART_DOCUMENTS)
+    headers: dict[str, Any] = {"headers": dict(options.header)} if options.header else {}
+    stage = f"asking {options.url} about {len(texts):,} documents"
+    with (
+        LoadingBar() as bar,
+        Client(
+            options.url, options.api_key, dialect=options.dialect, model=options.model, max_documents=part, **headers
+        ) as client,
+    ):
+        bar(stage, 0.0)
+        try:
+            remote = client.rerank(
+                options.query,
+                texts,
+                top_n=options.top_n or None,
+                instruct=options.instruct,
+                progress=lambda done: bar(stage, done / len(texts)),
+            )
+        except RemoteRefused as error:
+            if options.model is None and "model" in str(error).lower():
+                raise SettingsError(f"{error} (Pass --model NAME.)") from error
+            raise
+    return _Outcome(remote.ranked, remote.warnings, remote.model or "a model without a name")
+
+
+def _score(options: argparse.Namespace, texts: list[str]) -> _Outcome:
+    with LoadingBar(AT_ONCE_S) as bar:
+        bar("loading PyTorch", 0.0)
+        import_module("rerankd.startup")  # so that what is missing is told in the words of the command line
+        from rerankd.reranker import Reranker
+
         reranker = Reranker(
-            options.model or os.environ.get("RERANKD_MODEL", "auto"),
+            options.model or os.environ.get("RERANKD_MODEL") or "auto",
             device=options.device,
             dtype=options.dtype,
             skip_self_test=options.skip_self_test,
@@ -121,9 +238,9 @@ def _rank(options: argparse.Namespace, texts: list[str]) -> _Outcome:
         ranking = reranker.rank(
             options.query,
             texts,
-            top_n=top_n,
+            top_n=options.top_n or None,
             instruct=options.instruct or DEFAULT_INSTRUCT,
-            progress=lambda done: bar(f"ranking {len(texts)} documents", done / len(texts)),
+            progress=lambda done: bar(f"ranking {len(texts):,} documents", done / len(texts)),
         )
         explained = ranking.ranked if options.explain else ()
         return _Outcome(
@@ -135,59 +252,48 @@ def _rank(options: argparse.Namespace, texts: list[str]) -> _Outcome:
         )
 
 
-def _as_json(outcome: _Outcome, documents: Sequence[SourcedDocument]) -> dict[str, object]:
-    explained = {index: {"explain": explanation} for index, explanation in outcome.explanations.items()}
-    return {
-        "model": outcome.model,
-        "results": [
-            {
-                "index": score.index,
-                "score": score.score,
-                "logit": score.logit,
-                "source": documents[score.index].source,
-                "document": documents[score.index].text,
-                **explained.get(score.index, {}),
-            }
-            for score in outcome.ranked
-        ],
-        "warnings": list(outcome.warnings),
-    }
+def _ranking(outcome: _Outcome, documents: Sequence[SourcedDocument], warnings: Sequence[str]) -> ranked.Ranking:
+    results = [
+        ranked.Ranked(
+            place,
+            score.index,
+            score.score,
+            score.logit,
+            documents[score.index],
+            outcome.explanations.get(score.index),
+        )
+        for place, score in enumerate(outcome.ranked, 1)
+    ]
+    return ranked.Ranking(results, outcome.model, warnings)
 
 
-def _print_table(outcome: _Outcome, documents: Sequence[SourcedDocument]) -> None:
-    ranked = outcome.ranked
-    caption = Text(f"scored by {outcome.model}{_prompt_and_dtype(outcome.explanations)}")
-    console = Console()
-    table = Table(box=None, pad_edge=False, header_style="bold", caption=caption, caption_justify="left")
-    # Where the terminal is narrow, the document gives way: the only column without a least width.
-    source_width = min(MAX_SOURCE_WIDTH, max((len(documents[score.index].source) for score in ranked), default=0))
-    table.add_column("#", justify="right", style="dim", min_width=len(str(len(ranked))))
-    table.add_column("score", justify="right", min_width=6)
-    table.add_column("", min_width=BAR_WIDTH)
-    for name in EXPLAINED if outcome.explanations else ():
-        table.add_column(name.replace("_", " "), justify="right")
-    table.add_column("source", style="cyan", min_width=source_width, max_width=MAX_SOURCE_WIDTH, overflow="ellipsis")
-    table.add_column("document", overflow="ellipsis", no_wrap=True)
-    for place, score in enumerate(ranked, 1):
-        text = " ".join(documents[score.index].text.split())
-        bar = Text(_bar(score.score), style="green" if score.score >= 0.5 else "yellow")
-        explained = _explained(outcome.explanations[score.index]) if outcome.explanations else ()
-        source = Text(documents[score.index].source)
-        table.add_row(str(place), f"{score.score:.4f}", bar, *explained, source, Text(text, overflow="ellipsis"))
-    console.print(table)
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
 
 
-def _explained(explanation: Mapping[str, Any]) -> tuple[str, ...]:
-    cuts = ", ".join(f"{cut['part']} {cut['from']} → {cut['to']}" for cut in explanation["cuts"])
-    tokens = (str(explanation[name]) for name in EXPLAINED if name.endswith("tokens"))
-    return (f"{explanation['logit']:.3f}", *tokens, cuts or "–")
+def _size(text: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)B?", text.strip(), re.IGNORECASE)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 500K or 2M")
+    return int(float(found[1]) * UNITS[found[2].upper()])
 
 
-def _prompt_and_dtype(explanations: Mapping[int, Mapping[str, Any]]) -> str:
-    first = next(iter(explanations.values()), None)
-    return f", prompt {first['prompt_id']}, {first['dtype']}" if first else ""
+def _dtype(text: str) -> str:
+    if text not in DTYPES:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(DTYPES)}")
+    return text
 
 
-def _bar(score: float) -> str:
-    eighths = round(min(max(score, 0), 1) * BAR_WIDTH * 8)  # other servers' scores may be outside [0, 1]
-    return ("█" * (eighths // 8) + EIGHTHS[eighths % 8]).rstrip()
+def _device(text: str) -> str:
+    if not DEVICE.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is none of auto, cpu, cuda, cuda:1, mps")
+    return text
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name.strip()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not 'NAME: VALUE'")
+    return name.strip(), value.strip()

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -17,6 +15,7 @@ from rerankd.accounts.fields import show_amount
 from rerankd.accounts.people import Account
 from rerankd.accounts.schema import LIMITS, NO_LIMITS
 from rerankd.accounts.store import Store, open_store
+from rerankd.cli.console import output_console
 from rerankd.cli.options import add_settings, settings_from
 from rerankd.config import DatabaseSettings
 from rerankd.errors import InvalidRequest
@@ -90,7 +89,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers
         table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))
-    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
+    output_console(160).print(table)
 
 
 def show_limits(limits: CallLimits) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import getpass
 import math
 import os
 import platform
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +90,7 @@ def prepare_cpu() -> None:
     container often has a share of them (cgroup v2: cpu.max). oneDNN keeps 0.6 MB of code for each shape of a product
     that it met, 1,024 of them by default, and packed batches have ever new numbers of rows.
     """
+    _spare_torch_the_user()
     os.environ.setdefault("LRU_CACHE_CAPACITY", KEPT_PRODUCTS)
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_PRODUCTS)
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -98,6 +101,19 @@ def prepare_cpu() -> None:
         pass
     if available < torch.get_num_threads():
         torch.set_num_threads(max(1, available))
+
+
+def _spare_torch_the_user() -> None:
+    """Names a cache folder for torch's compiler, which fails to load where it has to invent one and cannot.
+
+    It wants a user's name and a writable folder for temporary files; a container may have neither. Nothing is compiled
+    with it here, so nothing is written there.
+    """
+    try:
+        getpass.getuser()
+        tempfile.gettempdir()
+    except (OSError, KeyError):
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.sep)  # it must exist
 
 
 def return_freed_memory() -> None:

@@ -1,0 +1,88 @@
+"""`rerankd bench` without --url: systems side by side on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.table import Table
+
+from rerankd.bench.measure import Result, Task, measure
+from rerankd.bench.random_weights import random_checkpoint
+from rerankd.cli.console import output_console
+from rerankd.engine.checkpoint import find_checkpoint
+from rerankd.engine.devices import choose_device, describe_device
+from rerankd.errors import InferenceError, SettingsError
+from rerankd.version import __version__
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measures and prints; the status is 1 if nothing could be measured."""
+    seed = options.seed or 0
+    folder = find_checkpoint(options.model) if options.model else random_checkpoint(options.random_weights, seed)
+    pythons = dict(options.peer_python)
+    results, failures = [], []
+    for workload in options.workload:
+        for system in options.system:
+            for dtype in options.dtype:
+                python = pythons.get(system, Path(sys.executable))
+                task = Task(system, folder, options.device, dtype, workload, max(1, options.calls), seed, python)
+                print(f"measuring {system}, {dtype}, workload {workload} …", file=sys.stderr)
+                try:
+                    results.append(measure(task))
+                except (SettingsError, InferenceError) as error:
+                    print(f"not measured: {error}", file=sys.stderr)
+                    failures.append({"system": system, "dtype": dtype, "workload": workload, "reason": str(error)})
+    if options.json:
+        print(json.dumps({**_as_json(options, results), "not_measured": failures}, indent=2))
+    elif results:
+        _print(options, results)
+    return 0 if results else 1
+
+
+def _machine(options: argparse.Namespace) -> str:
+    return f"{describe_device(choose_device(options.device))}, torch {torch.__version__}, rerankd {__version__}"
+
+
+def _as_json(options: argparse.Namespace, results: Sequence[Result]) -> dict[str, object]:
+    rows = [{k: v for k, v in dataclasses.asdict(result).items() if k != "logits"} for result in results]
+    return {
+        "machine": _machine(options),
+        "model": options.model or f"random weights, {options.random_weights}",
+        "calls": options.calls,
+        "results": rows,
+        "largest_score_difference": _drift(results),
+    }
+
+
+def _drift(results: Sequence[Result]) -> dict[str, float]:
+    """The largest difference of any prompt's score between the systems, for each workload."""
+    drift = {}
+    for workload in dict.fromkeys(result.workload for result in results):
+        scores = torch.tensor([list(result.logits) for result in results if result.workload == workload]).sigmoid()
+        drift[workload] = float((scores.amax(0) - scores.amin(0)).max())
+    return drift
+
+
+def _print(options: argparse.Namespace, results: Sequence[Result]) -> None:
+    console = output_console()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("workload", "system", "dtype"):
+        table.add_column(name)
+    for name in ("documents/s", "of limit", "tokens/s", "p50 s", "p95 s", "load s", "peak GB"):
+        table.add_column(name, justify="right")
+    for r in results:
+        limit = f"{r.of_limit:.0%}" if r.of_limit else ""
+        numbers = (f"{r.documents_per_s:.2f}", limit, f"{r.tokens_per_s:.0f}", f"{r.p50_s:.2f}", f"{r.p95_s:.2f}")
+        table.add_row(r.workload, r.system, r.dtype, *numbers, f"{r.load_s:.1f}", f"{r.peak_memory_gb:.2f}")
+    console.print(table)
+    console.print("[dim]of limit: the time of the matrix products alone, measured right after, over the time taken")
+    console.print(f"[dim]{options.model or 'random weights, ' + options.random_weights}; {_machine(options)}")
+    if len(results) > len(options.workload):
+        drift = ", ".join(f"{workload} {value:.4f}" for workload, value in _drift(results).items())
+        console.print(f"[dim]largest difference of a score between the rows: {drift}")

@@ -1,0 +1,58 @@
+"""The examples in every `--help`. They are parsed by the tests."""
+
+from __future__ import annotations
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "rerankd": (
+        "rerankd serve",
+        "rerankd rank 'How can I prevent a cold?' notes.txt",
+    ),
+    "rerankd serve": (
+        "rerankd serve                                          # on 127.0.0.1:8000, for this machine only",
+        "rerankd serve --model Qwen/Qwen3-Reranker-4B --port 9000",
+        "rerankd serve --host 0.0.0.0 --api-key SECRET          # for other machines",
+        "rerankd serve --accounts --config rerankd.toml",
+    ),
+    "rerankd rank": (
+        "rerankd rank 'How can I prevent a cold?' notes.txt",
+        "rerankd rank 'where are limits checked?' src --include '*.py' --top-n 5",
+        "rerankd rank 'refund policy' faq.csv --field answer --json",
+        "jq -c '.articles[]' articles.json | rerankd rank 'solar power' --format jsonl --field body",
+        "rerankd rank 'solar power' articles.jsonl --url http://127.0.0.1:8000",
+        "rerankd rank 'solar power' notes.txt | cut -f4         # piped: rank, score, source, document",
+    ),
+    "rerankd config": ("rerankd config", "rerankd config --config rerankd.toml --json"),
+    "rerankd doctor": (
+        "rerankd doctor",
+        "rerankd doctor --model Qwen/Qwen3-Reranker-0.6B --json",
+        "rerankd doctor --model Qwen/Qwen3-Reranker-0.6B --compare bfloat16,int8 --data queries.jsonl",
+    ),
+    "rerankd bench": (
+        "rerankd bench --model Qwen/Qwen3-Reranker-0.6B --dtype bfloat16 int8",
+        "rerankd bench --random-weights 0.6B --workload 20x500",
+        "rerankd bench --url http://127.0.0.1:8000 --mix short=9 long=1 --duration 30",
+    ),
+    "rerankd accounts": ("rerankd accounts create --admin ada@example.org", "rerankd accounts list"),
+    "rerankd accounts create": (
+        "rerankd accounts create --admin ada@example.org",
+        "rerankd accounts create ci@example.org --no-password --name 'build server'",
+    ),
+    "rerankd accounts list": ("rerankd accounts list",),
+    "rerankd accounts password": ("rerankd accounts password ada@example.org",),
+    "rerankd accounts disable": ("rerankd accounts disable ada@example.org",),
+    "rerankd accounts enable": ("rerankd accounts enable ada@example.org",),
+    "rerankd accounts limits": ("rerankd accounts limits ada@example.org --requests-per-minute 60",),
+    "rerankd accounts check": ("rerankd accounts check",),
+    "rerankd keys": ("rerankd keys create --account ada@example.org --name 'search page'",),
+    "rerankd keys create": ("rerankd keys create --account ada@example.org --name 'search page' --expires 90d",),
+    "rerankd keys list": ("rerankd keys list --account ada@example.org",),
+    "rerankd keys revoke": ("rerankd keys revoke 3",),
+    "rerankd credits": ("rerankd credits add ada@example.org 25.00 --note 'invoice 17'",),
+    "rerankd credits add": ("rerankd credits add ada@example.org 25.00 --note 'invoice 17'",),
+    "rerankd usage": ("rerankd usage --since 2030-01-01 --by day", "rerankd usage --account ada@example.org --csv"),
+    "rerankd completion": (
+        "rerankd completion bash > ~/.local/share/bash-completion/completions/rerankd",
+        "rerankd completion zsh > ~/.zfunc/_rerankd            # a folder of your $fpath",
+        "rerankd completion fish > ~/.config/fish/completions/rerankd.fish",
+    ),
+}

@@ -1,0 +1,166 @@
+"""The files of a folder that are worth reading: not hidden, not ignored, not too large, not generated. Reads none."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from pathspec import GitIgnoreSpec
+
+GENERATED = (
+    *("node_modules/", "bower_components/", "__pycache__/", "dist/", "site-packages/", "venv/"),
+    *(
+        "*.min.js",
+        "*.min.css",
+        "*.map",
+        "*.lock",
+        "package-lock.json",
+        "npm-shrinkwrap.json",
+        "pnpm-lock.yaml",
+        "go.sum",
+    ),
+)
+"""What nobody wrote: left out in the terms of a .gitignore."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which files of a folder to take. include, exclude: patterns of a .gitignore; no include takes all.
+
+    max_bytes: of one file. ignoring: what a .gitignore names, and GENERATED, is left out.
+    """
+
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    max_bytes: int = 1_000_000
+    ignoring: bool = True
+
+
+@dataclass
+class LeftOut:
+    """What was passed over, by reason; of each reason one example."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+
+    def add(self, reason: str, example: object) -> None:
+        self.counts[reason] += 1
+        self.examples.setdefault(reason, str(example))
+
+    def __str__(self) -> str:
+        """One line: `left out: 3 files that are not text (first: a.pdf), 1 unreadable (first: b.txt)`."""
+        parts = (f"{count} {reason} ({self._example(reason, count)})" for reason, count in self.counts.items())
+        return f"left out: {', '.join(parts)}" if self.counts else ""
+
+    def _example(self, reason: str, count: int) -> str:
+        return f"first: {self.examples[reason]}" if count > 1 else self.examples[reason]
+
+
+def files_in(folder: Path, selection: Selection, left_out: LeftOut) -> Iterator[Path]:
+    """Sorted by path; links to folders are not followed, so no loop can hold it."""
+    ignores = _ignores_above(folder) if selection.ignoring else []
+    yield from _Walk(folder, selection, left_out).files(folder, ignores)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ignore:
+    """Patterns, and what they are matched with: a path from `folder` on, after `between`."""
+
+    folder: Path
+    spec: GitIgnoreSpec
+    between: str = ""
+
+    def verdict(self, path: Path, is_folder: bool) -> bool | None:
+        """True: it matches; False: a later pattern takes it back; None: the patterns say nothing."""
+        name = (PurePosixPath(self.between) / path.relative_to(self.folder)).as_posix()
+        return self.spec.check_file(f"{name}/" if is_folder else name).include
+
+
+class _Walk:
+    def __init__(self, folder: Path, selection: Selection, left_out: LeftOut) -> None:
+        self._selection, self._left_out = selection, left_out
+        self._include = _Ignore(folder, GitIgnoreSpec.from_lines(selection.include))
+        self._exclude = _Ignore(folder, GitIgnoreSpec.from_lines(selection.exclude))
+        self._generated = _Ignore(folder, GitIgnoreSpec.from_lines(GENERATED))
+
+    def files(self, folder: Path, ignores: list[_Ignore]) -> Iterator[Path]:
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError:
+            self._left_out.add("unreadable", folder)
+            return
+        if self._selection.ignoring and any(entry.name == ".gitignore" for entry in entries):
+            ignores = [*ignores, *_ignores_of(folder, folder)]
+        for entry in entries:
+            path = folder / entry.name
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                if self._takes(path, ignores, is_folder=True):
+                    yield from self.files(path, ignores)
+            elif self._takes(path, ignores, is_folder=False) and self._is_readable(path):
+                yield path
+
+    def _takes(self, path: Path, ignores: Sequence[_Ignore], is_folder: bool) -> bool:
+        if self._exclude.verdict(path, is_folder):
+            return False
+        if not is_folder and self._selection.include and not self._include.verdict(path, is_folder):
+            return False
+        if not self._selection.ignoring:
+            return True
+        if _ignored(path, ignores, is_folder):
+            return False
+        if self._generated.verdict(path, is_folder):
+            self._left_out.add("generated, see --no-ignore", f"{path}/" if is_folder else path)
+            return False
+        return True
+
+    def _is_readable(self, path: Path) -> bool:
+        """Whether it is a file at all, and of a fit size."""
+        try:
+            status = path.stat()
+        except OSError:  # a link to nowhere, or to itself
+            self._left_out.add("unreadable", path)
+            return False
+        if not stat.S_ISREG(status.st_mode):
+            return False
+        if status.st_size > self._selection.max_bytes:
+            self._left_out.add(f"larger than {_size(self._selection.max_bytes)}, see --max-filesize", path)
+            return False
+        return True
+
+
+def _ignored(path: Path, ignores: Sequence[_Ignore], is_folder: bool) -> bool:
+    """The deepest .gitignore that says anything decides."""
+    verdicts = (ignore.verdict(path, is_folder) for ignore in reversed(ignores))
+    return next((verdict for verdict in verdicts if verdict is not None), False)
+
+
+def _ignores_above(folder: Path) -> list[_Ignore]:
+    """Those between the root of the folder's repository, if it is in one, and the folder."""
+    there = folder.resolve()
+    chain = [there, *there.parents]
+    depth = next((depth for depth, parent in enumerate(chain) if (parent / ".git").exists()), 0)
+    return [ignore for parent in reversed(chain[1 : depth + 1]) for ignore in _ignores_of(parent, folder)]
+
+
+def _ignores_of(holder: Path, folder: Path) -> list[_Ignore]:
+    """What the .gitignore of `holder` says of paths in `folder`, which is in it or is it."""
+    try:
+        lines = (holder / ".gitignore").read_text("utf-8-sig", "replace").splitlines()
+        spec = GitIgnoreSpec.from_lines(lines)
+    except (OSError, ValueError):  # there is none, or it holds a pattern that is none
+        return []
+    between = "" if holder == folder else folder.resolve().relative_to(holder).as_posix()
+    return [_Ignore(folder, spec, between)]
+
+
+def _size(num_bytes: int) -> str:
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
+        if num_bytes >= factor:
+            return f"{num_bytes / factor:.3g} {unit}"
+    return f"{num_bytes} bytes"

@@ -1,0 +1,250 @@
+"""A text → documents: lines, JSONL, JSON, CSV, TSV, or the text as a whole. Reads no file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any, Literal, get_args
+
+from rerankd.errors import InvalidRequest
+
+Format = Literal["lines", "jsonl", "json", "csv", "tsv", "whole"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+SUFFIXES: Mapping[str, Format] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".jsonlines": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+}
+
+FIELDS = ("text", "content", "document", "body", "passage", "page_content", "contents", "chunk", "answer", "abstract")
+"""Where a record's text is looked for, in this order, unless the caller names a field."""
+
+_csv_limit = 2**31 - 1
+"""Characters of one cell: the module's own limit is 131,072."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourcedDocument:
+    """A text, and where it was read: `file:line`, or the file. record: the other fields of its record."""
+
+    source: str
+    text: str
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class FieldChoice:
+    """Where records have their text. asked: what the caller named, None for the first of FIELDS that there is.
+
+    taken: the fields that were read without having been named, and how often.
+    """
+
+    asked: str | None = None
+    taken: dict[str, int] = field(default_factory=dict)
+
+    def of(self, place: str, record: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """(the text of a record, its other fields).
+
+        Raises:
+            InvalidRequest: it has no such field, or one that is no string.
+        """
+        name = self.asked or self.found_in(record)
+        if name is None:
+            raise InvalidRequest(
+                f"{place} has none of the fields {', '.join(FIELDS)}: name one with --field, it has {_names(record)}."
+            )
+        text = _value(record, name)
+        if text is None and self.asked:
+            raise InvalidRequest(f"{place} has no field {name!r}: it has {_names(record)}.")
+        if not isinstance(text, str):
+            raise InvalidRequest(f"{place}: the field {name!r} is no string, but {_shown(text)}.")
+        if not self.asked:
+            self.taken[name] = self.taken.get(name, 0) + 1
+        return text, {key: value for key, value in record.items() if key != name}
+
+    def found_in(self, record: Mapping[str, Any]) -> str | None:
+        """The field to read where the caller named none."""
+        strings = [str(name) for name, value in record.items() if isinstance(value, str) and name.lower() != "id"]
+        for known in FIELDS:
+            if named := [name for name in strings if name.lower() == known]:
+                return named[0]
+        return strings[0] if len(strings) == 1 else None
+
+
+def format_of(name: str) -> Format | None:
+    """By the suffix, in any case; `.gz` is looked through. None: it does not tell."""
+    path = PurePath(name)
+    return SUFFIXES.get((path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower())
+
+
+def sniffed(text: str, choice: FieldChoice) -> Format | None:
+    """`jsonl` or `json` where the text begins with a JSON object that has a text field, or is a list of JSON."""
+    first = text.lstrip()[:1]
+    if first not in ("{", "["):
+        return None
+    line = next(line for line in text.split("\n") if line.strip())
+    value = _json_or_none(line)
+    if isinstance(value, dict):
+        return "jsonl" if _is_readable(value, choice) else None
+    try:
+        record = next(_json_values("", text), (0, None))[1]
+    except InvalidRequest:
+        return None
+    if isinstance(record, list):  # a line such as "[1] a footnote" is none
+        return "json" if record and all(_is_readable(item, choice) for item in record) else None
+    return "json" if _is_readable(record, choice) else None
+
+
+def documents_in(source: str, text: str, how: Format, choice: FieldChoice) -> Iterator[SourcedDocument]:
+    """Every document of a text, those without a character included.
+
+    Raises:
+        InvalidRequest: a record cannot be read; the message names its place.
+    """
+    yield from _READERS[how](source, text, choice)
+
+
+def _whole(source: str, text: str, choice: FieldChoice) -> Iterator[SourcedDocument]:
+    yield SourcedDocument(source, text)
+
+
+def _lines(source: str, text: str, choice: FieldChoice) -> Iterator[SourcedDocument]:
+    for number, line in enumerate(text.split("\n"), 1):
+        yield SourcedDocument(f"{source}:{number}", line.strip())
+
+
+def _jsonl(source: str, text: str, choice: FieldChoice) -> Iterator[SourcedDocument]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            place = f"{source}:{number}"
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise InvalidRequest(
+                    f"{place} is not JSON: {_reason(error)}. (--format lines reads it as text.)"
+                ) from None
+            yield _document(place, value, choice)
+
+
+def _json(source: str, text: str, choice: FieldChoice) -> Iterator[SourcedDocument]:
+    """One JSON value or several, one after another; lists are opened."""
+    for number, value in _json_values(source, text):
+        if isinstance(value, list):
+            for index, item in enumerate(value):
+                yield _document(f"{source}[{index}]", item, choice)
+        else:
+            yield _document(f"{source}:{number}", value, choice)
+
+
+def _json_values(source: str, text: str) -> Iterator[tuple[int, Any]]:
+    """Each with the line in which it begins."""
+    decoder, position, number, counted = json.JSONDecoder(), 0, 1, 0
+    while position < len(text):
+        if text[position] in " \t\r\n":
+            position += 1
+            continue
+        number += text.count("\n", counted, position)
+        counted = position
+        try:
+            value, position = decoder.raw_decode(text, position)
+        except (ValueError, RecursionError) as error:
+            raise InvalidRequest(f"{source}:{number} is not JSON: {_reason(error)}.") from None
+        yield number, value
+
+
+def _table(delimiter: str) -> Callable[[str, str, FieldChoice], Iterator[SourcedDocument]]:
+    def read(source: str, text: str, choice: FieldChoice) -> Iterator[SourcedDocument]:
+        csv.field_size_limit(_csv_limit)
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        header: list[str] | None = None
+        while True:
+            number = rows.line_num + 1
+            try:
+                row = next(rows, None)
+            except csv.Error as error:
+                raise InvalidRequest(f"{source}:{number} is not {delimiter_name(delimiter)}: {error}.") from None
+            if row is None:
+                return
+            if header is None:
+                header = row if any(row) else None
+            elif any(row):
+                yield _document(f"{source}:{number}", _record(header, row), choice)
+
+    return read
+
+
+def delimiter_name(delimiter: str) -> str:
+    return "CSV" if delimiter == "," else "TSV"
+
+
+def _record(header: Iterable[str], row: list[str]) -> dict[str, str]:
+    """By the header; a cell that is missing is empty, one too many is called by its number."""
+    names = list(header)
+    names += [f"column {number}" for number in range(len(names) + 1, len(row) + 1)]
+    return dict(zip(names, [*row, *[""] * (len(names) - len(row))], strict=True))
+
+
+def _document(place: str, value: Any, choice: FieldChoice) -> SourcedDocument:
+    if isinstance(value, str):
+        return SourcedDocument(place, value)
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"{place} is neither a string nor an object with a text field, but {_shown(value)}.")
+    return SourcedDocument(place, *choice.of(place, value))
+
+
+def _value(record: Mapping[str, Any], name: str) -> Any:
+    """Of a field, or of `outer.inner`."""
+    if name in record or "." not in name:
+        return record.get(name)
+    outer, _, inner = name.partition(".")
+    nested = record.get(outer)
+    return _value(nested, inner) if isinstance(nested, Mapping) else None
+
+
+def _is_readable(value: Any, choice: FieldChoice) -> bool:
+    if not isinstance(value, dict):
+        return isinstance(value, str)
+    return isinstance(_value(value, choice.asked), str) if choice.asked else choice.found_in(value) is not None
+
+
+def _json_or_none(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _names(record: Mapping[str, Any]) -> str:
+    names = [str(name) for name in record]
+    return (", ".join(names[:12]) + (", …" if len(names) > 12 else "")) or "none"
+
+
+def _shown(value: Any) -> str:
+    try:
+        shown = json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return "nested too deeply"
+    return shown if len(shown) <= 40 else f"{shown[:37]}..."
+
+
+def _reason(error: Exception) -> str:
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+_READERS: Mapping[Format, Callable[[str, str, FieldChoice], Iterator[SourcedDocument]]] = {
+    "lines": _lines,
+    "jsonl": _jsonl,
+    "json": _json,
+    "csv": _table(","),
+    "tsv": _table("\t"),
+    "whole": _whole,
+}

@@ -1,0 +1,200 @@
+"""The command line itself: mistakes and their way out, help, completion, pipes that break, encodings."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from terminal import on_a_terminal
+
+from conftest import Server
+from rerankd.cli.bench import SIZES
+from rerankd.cli.examples import EXAMPLES
+from rerankd.cli.main import COMMANDS, add_options, main, root_parser
+
+
+def rerankd(*arguments: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "rerankd", *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, **variables},
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rank", "q", "--topn", "3"], "rerankd rank: error: unrecognized arguments: --topn; did you mean --top-n?"),
+        (["rank", "q", "--top", "3"], "unrecognized arguments: --top; did you mean --top-n?"),
+        (["rank", "--top-n", "3"], "rerankd rank: error: the following arguments are required: QUERY\n"),
+        (["rank", "q", "--top-n", "-1"], "argument --top-n: "),
+        (["rank", "q", "--dtype", "fp16"], "argument --dtype: 'fp16' is none of auto, float32, bfloat16, int8"),
+        (["rank", "q", "--device", "tpu"], "argument --device: 'tpu' is none of auto, cpu, cuda, cuda:1, mps"),
+        (["rank", "q", "--max-filesize", "big"], "'big' is not a size such as 500K or 2M"),
+        (["rank", "q", "--header", "x"], "'x' is not 'NAME: VALUE'"),
+        (["serve", "--prot", "80"], "rerankd serve: error: unrecognized arguments: --prot; did you mean --port?"),
+        (["serv"], "rerankd: error: there is no command 'serv'; did you mean 'serve'?"),
+        (["keys", "create", "--acount", "x"], "rerankd keys create: error: "),
+        (["doctor", "--compare", "fp8,int8"], "argument --compare: 'fp8' is none of float32, bfloat16, int8"),
+    ],
+)
+def test_a_mistake_is_told_by_its_command(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    told = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert message in told
+    assert told.startswith(f"usage: rerankd {arguments[0] if arguments[0] in COMMANDS else '['}")
+    assert len(told.splitlines()) == 2
+
+
+def test_no_command_shows_the_help() -> None:
+    done = rerankd()
+    assert done.returncode == 2 and done.stdout == ""
+    assert all(name in done.stderr for name in COMMANDS)
+
+
+def test_files_may_follow_options(embedded_server: Server, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("one\n")
+    (tmp_path / "-b").write_text("two\n")
+    server = ("--url", embedded_server.url, "--api-key", embedded_server.key)
+    done = rerankd("rank", "q", str(tmp_path / "a"), "--top-n", "0", *server, str(tmp_path / "-b"))
+    assert done.returncode == 0, done.stderr
+    assert {line.split("\t")[3] for line in done.stdout.splitlines()} == {"one", "two"}
+
+
+def every_parser() -> dict[str, object]:
+    root, commands = root_parser()
+    for name, parser in commands.items():
+        add_options(parser, name)
+    parsers: dict[str, object] = {}
+    waiting = [root]
+    while waiting:
+        parser = waiting.pop()
+        parsers[parser.prog] = parser
+        for action in parser._actions:
+            waiting += getattr(action, "choices", None).values() if action.nargs == "A..." else []  # type: ignore[union-attr]
+    return parsers
+
+
+def test_every_help_has_examples_that_can_be_typed() -> None:
+    parsers = every_parser()
+    assert set(parsers) == set(EXAMPLES)
+    for prog, parser in parsers.items():
+        assert "examples:" in parser.format_help(), prog  # type: ignore[attr-defined]
+        for example in EXAMPLES[prog]:
+            words = shlex.split(example.rpartition("| ")[2] if "| rerankd" in example else example, comments=True)
+            for stop in ("|", ">"):
+                words = words[: words.index(stop)] if stop in words else words
+            root, commands = root_parser()
+            if words[1:]:
+                add_options(commands[words[1]], words[1])
+            assert root.parse_args(words[1:]).command == words[1]
+
+
+def test_a_beginner_finds_host_and_port_first(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    shown = capsys.readouterr().out
+    order = [shown.index(f"  {option} ") for option in ("--host", "--port", "--model", "--api-key", "--deterministic")]
+    assert order == sorted(order)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_commands_and_options(shell: str) -> None:
+    script = rerankd("completion", shell).stdout
+    assert all(name in script for name in COMMANDS)
+    assert "top-n" in script and "max-filesize" in script
+
+
+def test_bash_completes() -> None:
+    script = rerankd("completion", "bash").stdout
+    ask = 'COMP_WORDS=(rerankd rank q --top); COMP_CWORD=3; _shtab_rerankd; echo "${COMPREPLY[@]}"'
+    done = subprocess.run(["bash", "-c", f"{script}\n{ask}"], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["--top-n"], done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "rank q --url $URL --api-key test-key --top-n 0 big.txt",
+        "rank q --url $URL --api-key test-key --top-n 0 big.txt --json",
+        "rank q --url $URL --api-key test-key --top-n 0 big.txt --output table",
+        "serve --help",
+        "completion bash",
+    ],
+)
+def test_a_reader_that_leaves_ends_the_command_quietly(command: str, embedded_server: Server, tmp_path: Path) -> None:
+    (tmp_path / "big.txt").write_text("".join(f"line {number} {'x' * 300}\n" for number in range(500)))
+    line = f"set -o pipefail; {sys.executable} -m rerankd {command} | head -c 1 > /dev/null; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", line],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "URL": embedded_server.url},
+    )
+    assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr
+    assert done.stderr.strip() == "" or done.stderr.startswith("warning: ")
+    assert done.stdout.strip() in ("141", "0")  # 0: all of it went into the pipe before the reader left
+
+
+def test_a_full_disk_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "rerankd", "completion", "bash"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "rerankd completion: the output cannot be written: No space left on device.\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["rank", "--help"], ["serve", "--help"], ["usage", "--help"]])
+def test_help_is_printed_in_any_encoding(arguments: list[str]) -> None:
+    done = rerankd(*arguments, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0 and done.stderr == ""
+
+
+def test_an_import_error_without_a_name_is_told_in_its_own_words() -> None:
+    code = (
+        "import sys; from rerankd.cli import rank; from rerankd.cli.main import main\n"
+        "def run(options): raise ImportError('install socksio')\n"
+        "rank.run = run; sys.exit(main(['rank', 'q']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == "rerankd rank: a package cannot be imported: install socksio\n"
+
+
+def test_bench_of_a_server_needs_no_torch() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; from rerankd.cli.main import main; "
+        "sys.exit(main(['bench', '--url', 'http://127.0.0.1:9', '--requests', '1']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "torch" not in done.stderr and "Traceback" not in done.stderr
+
+
+def test_bench_offers_the_shapes_that_there_are() -> None:
+    from rerankd.bench.random_weights import SHAPES
+
+    assert tuple(SHAPES) == SIZES
+
+
+def test_something_is_shown_before_torch_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("one\n")
+    shown = on_a_terminal(80, "rank", "q", "a", "--model", "embedded", cwd=tmp_path)
+    assert shown.index("loading PyTorch") < shown.index("#")

@@ -1,0 +1,97 @@
+"""A start as in a strict container: a user that no file names, no home, nothing writable, and Kubernetes' variables."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from surfaces import RERANK
+
+STRICT = """
+mount --make-rprivate / && mount --bind /dev/null /etc/passwd && mount --bind /dev/null /etc/group || exit 9
+mount -o remount,bind,ro / && mount -t tmpfs -o ro none /dev/shm || exit 9
+exec unshare --user --map-user=12345 --map-group=12345 "$@"
+"""
+
+LINKS = {
+    "RERANKD_SERVICE_HOST": "10.0.12.7",
+    "RERANKD_SERVICE_PORT": "8000",
+    "RERANKD_PORT": "tcp://10.0.12.7:8000",
+    "RERANKD_PORT_8000_TCP": "tcp://10.0.12.7:8000",
+    "RERANKD_REDIS": "",
+}
+
+
+def strictly(*command: str) -> list[str]:
+    return ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", STRICT, "sh", *command]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def namespaces() -> None:
+    """What the kernel, or the container that these tests run in, may not allow."""
+    try:
+        probe = subprocess.run(strictly("true"), capture_output=True, text=True, timeout=20)
+    except FileNotFoundError:
+        pytest.skip("there is no unshare here")
+    if probe.returncode:
+        pytest.skip(f"no user namespaces here: {probe.stderr.strip()}")
+
+
+@contextmanager
+def contained(*options: str) -> Iterator[tuple[str, list[str]]]:
+    """A server's URL, and its log as it comes."""
+    environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", **LINKS}
+    if "PYTHONPATH" in os.environ:
+        environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
+    command = strictly(sys.executable, "-m", "rerankd", "serve", "--port", "0", "--host", "127.0.0.1", *options)
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    log: list[str] = []
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            log.append(line)
+            if "Ready:" in line:
+                break
+        [url] = re.findall(r"Listening on (http://\S+)", "".join(log))
+        yield url, log
+    finally:
+        process.terminate()
+        assert process.stderr is not None
+        log += process.stderr.readlines()
+        process.stderr.close()
+        process.wait(30)
+
+
+def test_nothing_is_there() -> None:
+    """The test means what it says."""
+    code = (
+        "import os, pathlib, pwd, tempfile\n"
+        "for attempt in (lambda: pwd.getpwuid(os.getuid()), pathlib.Path.home, tempfile.gettempdir):\n"
+        "    try: attempt()\n"
+        "    except (KeyError, RuntimeError, OSError): print('none')\n"
+    )
+    ended = subprocess.run(strictly(sys.executable, "-c", code), env={}, capture_output=True, text=True, timeout=60)
+    assert ended.stdout.split() == ["none"] * 3, ended.stderr
+
+
+def test_the_embedded_model_is_served() -> None:
+    with contained("--model", "embedded") as (url, log):
+        assert len(RERANK.scores(httpx.post(url + RERANK.path, json=RERANK.body(), timeout=60))) > 1
+    text = "".join(log)
+    assert "Traceback" not in text and "Ignored, since they are links to a service" in text and "Stopped" in text
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_qwen_is_served(dtype: str, make_checkpoint: Callable[..., Path]) -> None:
+    folder = make_checkpoint(head_dim=128, hidden_size=64, intermediate_size=96)  # a shape that the kernels fit
+    # Deterministic, so that the kernels are waited for.
+    with contained("--model", str(folder), "--dtype", dtype, "--deterministic", "--skip-self-test") as (url, log):
+        assert len(RERANK.scores(httpx.post(url + RERANK.path, json=RERANK.body(), timeout=60))) > 1
+    assert "Traceback" not in "".join(log)
