@@ -33,6 +33,7 @@ class Limits:
     max_document_tokens: int | None = None  # a longer document is cut, with a warning
     max_total_tokens: int | None = None  # query_tokens × documents + Σ document_tokens; more is refused
     max_prompt_tokens: int | None = None  # template included
+    max_instruct_tokens: int | None = None  # a longer instruct is refused
     overlong_prompt: Literal["cut", "refuse"] = "cut"  # cut: the document, then the query
     cut_side: Literal["left", "right"] = "right"  # the end of a text that is cut off
     refuse_cuts: bool = False  # a call in which any text would be cut is refused
@@ -90,13 +91,12 @@ class EncodedPair:
     cuts: tuple[Cut, ...] = ()
     shared_len: int = 0
 
-    def cost_after(self, previous: EncodedPair | None) -> int:
-        """Tokens to compute for this prompt when the previous one was computed before it."""
+    def shared_with(self, previous: EncodedPair | None) -> int:
+        """How many of the first tokens need no computing where the previous prompt was computed: the prefix or none."""
+        if previous is None or self.shared_len != previous.shared_len:
+            return 0
         shared = self.shared_len
-        if previous is None or shared != previous.shared_len:
-            return len(self.token_ids)
-        known = self.token_ids[:shared] == previous.token_ids[:shared]
-        return len(self.token_ids) - (shared if known else 0)
+        return shared if self.token_ids[:shared] == previous.token_ids[:shared] else 0
 
 
 class Logits(list[float]):

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rerankd.engine.batching import FAIR_TURN, next_batch
+from rerankd.engine.batching import FAIR_TURN, Waiting, next_batch
 
 SIZES = st.lists(st.integers(1, 50), max_size=12)
+
+
+def choose(requests: Sequence[tuple[int, int, list[int]]], turn: int, max_tokens: int) -> list[int]:
+    """`next_batch` of (priority, served, costs)."""
+    waiting = [Waiting(priority, served, sum(costs), costs) for priority, served, costs in requests]
+    return next_batch(waiting, turn, max_tokens)
 
 
 def run(requests: list[list[int]], max_tokens: int) -> list[list[int]]:
@@ -16,7 +24,7 @@ def run(requests: list[list[int]], max_tokens: int) -> list[list[int]]:
     batches = []
     while any(count < len(sizes) for count, sizes in zip(taken, requests, strict=True)):
         waiting = [(0, served[i], sizes[taken[i] :]) for i, sizes in enumerate(requests)]
-        counts = next_batch(waiting, len(batches), max_tokens)
+        counts = choose(waiting, len(batches), max_tokens)
         for i, count in enumerate(counts):
             served[i] += sum(requests[i][taken[i] : taken[i] + count])
             taken[i] += count
@@ -42,14 +50,14 @@ def test_each_prompt_runs_once_within_the_budget(requests: list[list[int]], max_
     max_tokens=st.integers(1, 400),
 )
 def test_who_was_served_least_gets_on_every_fair_turn(requests: list[tuple[int, list[int]]], max_tokens: int) -> None:
-    counts = next_batch([(0, served, sizes) for served, sizes in requests], FAIR_TURN, max_tokens)
+    counts = choose([(0, served, sizes) for served, sizes in requests], FAIR_TURN, max_tokens)
     least = min(range(len(requests)), key=lambda i: (requests[i][0], i))
     assert counts[least] >= 1
 
 
 @given(requests=st.lists(SIZES.filter(bool), min_size=1, max_size=6), max_tokens=st.integers(1, 400))
 def test_else_who_has_the_least_left_gets_on(requests: list[list[int]], max_tokens: int) -> None:
-    counts = next_batch([(0, 100 - i, sizes) for i, sizes in enumerate(requests)], 1, max_tokens)
+    counts = choose([(0, 100 - i, sizes) for i, sizes in enumerate(requests)], 1, max_tokens)
     shortest = min(range(len(requests)), key=lambda i: (sum(requests[i]), i))
     assert counts[shortest] >= 1
 
@@ -58,7 +66,7 @@ def test_a_stream_of_short_requests_does_not_starve_a_long_one() -> None:
     served, left = 0, [10] * 100
     for turn in range(100 * FAIR_TURN):
         shorts = [(0, served, [10, 10])] * 8
-        count = next_batch([(0, served, left), *shorts], turn, 80)[0]
+        count = choose([(0, served, left), *shorts], turn, 80)[0]
         served, left = served + 10 * count, left[count:]
         if not left:
             return
@@ -67,29 +75,50 @@ def test_a_stream_of_short_requests_does_not_starve_a_long_one() -> None:
 
 def test_a_short_request_passes_a_long_one_and_is_not_held_up_by_what_would_fill_its_batch() -> None:
     long, short = [10] * 1000, [10, 10]
-    assert next_batch([(0, 0, long), (0, 5000, short)], 1, 40) == [0, 2]
-    assert next_batch([(0, 0, long), (0, 5000, short)], 1, 60) == [1, 2], "until half of it is full"
+    assert choose([(0, 0, long), (0, 5000, short)], 1, 40) == [0, 2]
+    assert choose([(0, 0, long), (0, 5000, short)], 1, 60) == [1, 2], "until half of it is full"
 
 
 def test_a_batch_of_several_is_half_full_or_completes_a_request() -> None:
     other = (0, 0, [50, 50])
-    assert next_batch([(0, 7, [10, 20, 30, 5]), other], 1, 60) == [2, 0]
-    assert next_batch([(0, 7, [10, 20, 30]), other], 1, 60) == [3, 0]
-    assert next_batch([(0, 0, [90, 1]), other], 1, 60) == [1, 0]
+    assert choose([(0, 7, [10, 20, 30, 5]), other], 1, 60) == [2, 0]
+    assert choose([(0, 7, [10, 20, 30]), other], 1, 60) == [3, 0]
+    assert choose([(0, 0, [90, 1]), other], 1, 60) == [1, 0]
 
 
 def test_alone_a_request_fills_its_batches() -> None:
-    assert next_batch([(0, 7, [10, 20, 30, 5]), (0, 0, [])], 1, 60) == [3, 0]
-    assert next_batch([(0, 0, [100, 1])], 1, 60) == [1]
+    assert choose([(0, 7, [10, 20, 30, 5]), (0, 0, [])], 1, 60) == [3, 0]
+    assert choose([(0, 0, [100, 1])], 1, 60) == [1]
 
 
 def test_nothing_waiting_makes_no_batch() -> None:
-    assert next_batch([], 1, 10) == []
-    assert next_batch([(0, 3, [])], 1, 10) == [0]
+    assert choose([], 1, 10) == []
+    assert choose([(0, 3, [])], 1, 10) == [0]
 
 
 def test_a_lower_priority_goes_first_however_much_it_was_served() -> None:
     urgent, ordinary = (-1, 9000, [20, 20]), (0, 0, [10, 10])
-    for turn in (0, 1):
-        assert next_batch([ordinary, urgent], turn, 40) == [0, 2]
-        assert next_batch([ordinary, urgent], turn, 100) == [2, 2]
+    assert choose([ordinary, urgent], 1, 40) == [0, 2]
+    assert choose([ordinary, urgent], 1, 100) == [2, 2]
+
+
+@given(
+    others=st.lists(st.tuples(st.integers(-5, 5), SIZES.filter(bool)), min_size=1, max_size=5),
+    mine=SIZES.filter(bool),
+    max_tokens=st.integers(20, 200),
+)
+def test_no_priority_of_others_starves_a_request(
+    others: list[tuple[int, list[int]]], mine: list[int], max_tokens: int
+) -> None:
+    """Whoever is done is replaced by another that is as urgent and as short, for ever."""
+    served = 0
+    jobs = [(priority, 0, list(sizes)) for priority, sizes in others]
+    left, turn = list(mine), 0
+    while left:
+        turn += 1
+        assert turn <= FAIR_TURN * (len(others) + 1) * (len(mine) + 1), "it is still waiting"
+        count, *counts = choose([(6, served, left), *jobs], turn, max_tokens)
+        served, left = served + sum(left[:count]), left[count:]
+        for index, (taken, (priority, sizes)) in enumerate(zip(counts, others, strict=True)):
+            done, rest = sum(jobs[index][2][:taken]), jobs[index][2][taken:]
+            jobs[index] = (priority, jobs[index][1] + done, rest) if rest else (priority, served, list(sizes))

@@ -6,12 +6,16 @@ import itertools
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
+from rerankd.engine import engine as engine_module
+from rerankd.engine.counters import Counters
 from rerankd.engine.engine import MAX_BATCH_TOKENS, Engine
+from rerankd.engine.model import Chunk, Prompt
 from rerankd.errors import Busy, InferenceError, Stopping
 from rerankd.types import EncodedPair, Limits, ModelInfo, Pair
 
@@ -213,6 +217,181 @@ def test_a_progress_callback_that_raises_does_not_stop_the_engine(start: Callabl
     assert calls == [1], "it is not called again"
 
 
+# Failures outside the model
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), MemoryError(), KeyboardInterrupt()], ids=repr)
+def test_whatever_the_model_raises_only_its_request_fails(start: Callable[..., Engine], error: BaseException) -> None:
+    class Raising(LengthModel):
+        def answer(self, batch: Sequence[EncodedPair]) -> list[float]:
+            if any(pair.pair.document == "poison" for pair in batch):
+                raise error
+            return super().answer(batch)
+
+    engine = start(Raising())
+    bad, good = engine.submit([prompt(5, "poison")]), engine.submit(prompts(6))
+    assert isinstance(bad.exception(WAIT_S), InferenceError) and good.result(WAIT_S) == [6]
+    assert engine.failure is None
+
+
+@pytest.mark.parametrize("name", ["computed", "began"])
+@pytest.mark.parametrize("error", [ValueError("a bug"), SystemExit(3)], ids=repr)
+def test_the_engine_goes_on_after_an_error_outside_the_model(
+    start: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException
+) -> None:
+    def broken(*_: object) -> None:
+        raise error
+
+    engine = start(LengthModel())
+    with monkeypatch.context() as patch:
+        patch.setattr(Counters, name, broken)
+        for _ in range(2):
+            assert isinstance(engine.submit(prompts(5, HALF, HALF)).exception(WAIT_S), InferenceError)
+    assert engine.submit(prompts(6)).result(WAIT_S) == [6]
+    assert engine.failure is None and engine.num_waiting <= 1
+
+
+def test_an_engine_that_cannot_go_on_ends_all_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> list[int]:
+        raise ValueError("a bug")
+
+    told: list[BaseException] = []
+    model = LengthModel()
+    engine = Engine(model)
+    engine.watch(told.append)
+    hold(engine, model)
+    monkeypatch.setattr(engine_module, "next_batch", broken)
+    model.gate.set()
+    refused = 0
+    while not refused:
+        try:
+            future = engine.submit(prompts(6))
+        except Stopping:
+            refused += 1
+        else:
+            assert isinstance(future.exception(WAIT_S), InferenceError)
+    wait_until(lambda: bool(told))
+    assert isinstance(engine.failure, ValueError) and told == [engine.failure]
+    engine.close()
+    engine.watch(told.append)
+    assert len(told) == 2, "who asks later is told at once"
+
+
+# Chunks
+
+
+class ChunkedModel(LengthModel):
+    """Keeps what it has to read, and how long; a reading is a list of one number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passes: list[int] = []
+        self.readings: list[weakref.ref[FakeReading]] = []
+        self.fail = 0
+
+    def begin(self, prompt: Prompt, num_tokens: int) -> FakeReading:
+        reading = FakeReading(prompt.after.num_read if prompt.after else 0, num_tokens)
+        self.readings.append(weakref.ref(reading))
+        return reading
+
+    def read(self, chunks: Sequence[Chunk], prompts: Sequence[Prompt]) -> list[float]:
+        self.entered.set()
+        assert self.gate.wait(WAIT_S)
+        if self.fail:
+            self.fail -= 1
+            raise ValueError("once")
+        tokens = 0
+        for chunk in chunks:
+            assert isinstance(chunk.reading, FakeReading) and chunk.reading.num_read < chunk.end <= chunk.reading.size
+            tokens += chunk.end - chunk.reading.num_read
+            chunk.reading.num_read = chunk.end
+        for one in prompts:
+            after = one.after.num_read if one.after else 0
+            assert one.after is None or after == one.after.size  # type: ignore[attr-defined]
+            tokens += len(one.pair.token_ids) - after
+        self.passes.append(tokens)
+        self.batches.append([one.pair for one in prompts])
+        return self.answer(self.batches[-1])
+
+    @property
+    def num_held(self) -> int:
+        """Tokens of readings that somebody holds."""
+        return sum(reading.size for one in self.readings if (reading := one()))
+
+
+class FakeReading:
+    def __init__(self, num_read: int, size: int) -> None:
+        self.num_read, self.size = num_read, size
+
+
+def shared_prefix(length: int, *own: int) -> list[EncodedPair]:
+    """Prompts of one prefix, each with so many tokens of its own."""
+    prefix = prompt(length).token_ids
+    return [EncodedPair(Pair("", ""), [*prefix, *prompt(size).token_ids], 0, 0, shared_len=length) for size in own]
+
+
+def test_a_long_prompt_is_read_in_batches_and_others_pass(start: Callable[..., Engine]) -> None:
+    model = ChunkedModel()
+    engine = start(model)
+    long = engine.submit(prompts(20 * MAX_BATCH_TOKENS))
+    assert model.entered.wait(WAIT_S)
+    shorts = [engine.submit(prompts(10)) for _ in range(5)]
+    assert [short.result(WAIT_S) for short in shorts] == [[10]] * 5
+    assert not long.done() or len(model.passes) > 20
+    assert long.result(WAIT_S) == [20 * MAX_BATCH_TOKENS]
+    assert max(model.passes) <= MAX_BATCH_TOKENS
+    assert sum(model.passes) == 20 * MAX_BATCH_TOKENS + 50, "each token once"
+
+
+def test_a_long_shared_prefix_is_read_once(start: Callable[..., Engine]) -> None:
+    model = ChunkedModel()
+    pairs = shared_prefix(5 * MAX_BATCH_TOKENS, 10, 20, 3 * MAX_BATCH_TOKENS, 30)
+    assert start(model).submit(pairs).result(WAIT_S) == lengths(pairs)
+    assert max(model.passes) <= MAX_BATCH_TOKENS
+    assert sum(model.passes) == 8 * MAX_BATCH_TOKENS + 60
+    assert model.num_held == 0
+
+
+def test_a_chunk_that_failed_beside_another_request_is_read_again(start: Callable[..., Engine]) -> None:
+    model = ChunkedModel()
+    engine = start(model)
+    model.gate.clear()
+    futures = [engine.submit(prompts(size)) for size in (5 * MAX_BATCH_TOKENS, 7)]
+    model.fail = 1
+    model.gate.set()
+    outcomes = [future.exception(WAIT_S) for future in futures]
+    assert sum(outcome is not None for outcome in outcomes) <= 1, "at most the one that ran alone"
+    assert engine.submit(prompts(3 * MAX_BATCH_TOKENS)).result(WAIT_S) == [3 * MAX_BATCH_TOKENS]
+
+
+def test_a_cancelled_prompt_frees_what_was_read_of_it(start: Callable[..., Engine]) -> None:
+    model = ChunkedModel()
+    engine = start(model)
+    model.gate.clear()
+    long = engine.submit(prompts(20 * MAX_BATCH_TOKENS))
+    assert model.entered.wait(WAIT_S)
+    assert model.num_held > 19 * MAX_BATCH_TOKENS
+    assert long.cancel()
+    model.gate.set()
+    wait_until(lambda: model.num_held == 0)
+    assert sum(model.passes) <= MAX_BATCH_TOKENS
+
+
+# Owners
+
+
+def test_nobody_is_answered_from_what_was_computed_for_another() -> None:
+    model = LengthModel()
+    engine = Engine(model, score_cache_bytes=10**6)
+    pairs = prompts(5)
+    try:
+        for owner, cached in (("a", False), ("b", False), ("a", True), ("", False)):
+            assert bool(engine.submit(pairs, owner=owner).result(WAIT_S).cached) == cached
+    finally:
+        engine.close()
+    assert len(model.seen) == 3
+
+
 # Cancelling
 
 
@@ -265,6 +444,21 @@ def test_a_full_queue_is_busy_until_there_is_room(start: Callable[..., Engine]) 
     assert [future.result(WAIT_S) for future in waiting] == [[MAX_BATCH_TOKENS], [5]]
     wait_until(lambda: engine.num_waiting == 0)
     assert engine.submit(prompts(6)).result(WAIT_S) == [6]
+
+
+def test_a_queue_is_full_by_its_bytes_too(start: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "MAX_QUEUE_BYTES", 10_000)
+    model = LengthModel()
+    engine = start(model)
+    running = hold(engine, model)
+    kept = engine.submit(prompts(1, 2, 3))
+    with pytest.raises(Busy, match="5 documents") as caught:
+        engine.submit(prompts(1, 2, 3, 4, 5))
+    assert caught.value.retry_after_s >= 1
+    model.gate.set()
+    assert running.result(WAIT_S) and kept.result(WAIT_S) == [1, 2, 3]
+    wait_until(lambda: engine.num_waiting == 0)
+    assert engine.submit(prompts(*[5] * 50)).result(WAIT_S) == [5] * 50, "alone it may be larger"
 
 
 def test_busy_says_how_long_the_oldest_request_takes(start: Callable[..., Engine]) -> None:

@@ -139,27 +139,45 @@ def grouped(make_checkpoint: Callable[..., Path]) -> SharedPrefixForward:
 def test_prefixes_are_dropped_least_recently_used_first() -> None:
     entry = torch.zeros(1, 2, 4, 1, 1)
     cache = PrefixCache(max_bytes=2 * entry.nbytes)
-    cache.put((1, 1, 1, 1), entry)
-    cache.put((2, 2, 2, 2), entry)
-    assert cache.get((1, 1, 1, 1)) is not None
-    cache.put((3, 3, 3, 3), entry)
-    assert cache.get((2, 2, 2, 2)) is None
-    assert cache.get((1, 1, 1, 1)) is not None and cache.get((3, 3, 3, 3)) is not None
+    cache.put(("", (1, 1, 1, 1)), entry)
+    cache.put(("", (2, 2, 2, 2)), entry)
+    assert cache.get(("", (1, 1, 1, 1))) is not None
+    cache.put(("", (3, 3, 3, 3)), entry)
+    assert cache.get(("", (2, 2, 2, 2))) is None
+    assert cache.get(("", (1, 1, 1, 1))) is not None and cache.get(("", (3, 3, 3, 3))) is not None
 
 
-def test_one_prefix_is_kept_however_large() -> None:
-    cache = PrefixCache(max_bytes=1)
-    cache.put((1,), torch.zeros(1, 2, 1, 1, 1))
-    assert cache.get((1,)) is not None
+def test_a_prefix_larger_than_the_cache_is_not_kept_and_drives_no_other_out() -> None:
+    entry = torch.zeros(1, 2, 1, 1, 1)
+    cache = PrefixCache(max_bytes=entry.nbytes)
+    cache.put(("", (1,)), entry)
+    cache.put(("", (2, 3)), torch.zeros(1, 2, 2, 1, 1))
+    assert cache.get(("", (2, 3))) is None and cache.get(("", (1,))) is not None
+    assert cache.stats.bytes == entry.nbytes
+
+
+def test_a_part_of_a_larger_entry_is_copied() -> None:
+    whole = torch.zeros(1, 2, 100, 1, 1)
+    cache = PrefixCache(max_bytes=10**6)
+    cache.put(("", (1,)), whole[:, :, :1])
+    kept = cache.get(("", (1,)))
+    assert kept is not None and kept.untyped_storage().nbytes() == kept.nbytes == cache.stats.bytes
+
+
+def test_an_owner_finds_only_its_own_prefixes() -> None:
+    cache = PrefixCache(max_bytes=10**6)
+    cache.put(("a", (1, 2)), torch.zeros(1, 2, 2, 1, 1))
+    assert cache.get(("b", (1, 2))) is None and cache.longest_head(("b", (1, 2))) is None
+    assert cache.get(("a", (1, 2))) is not None and cache.longest_head(("a", (1, 3))) is not None
 
 
 def test_the_longest_common_head_is_found() -> None:
     cache = PrefixCache(max_bytes=10**6)
     for prefix in ((1, 2, 3, 4), (1, 2, 9), (5,)):
-        cache.put(prefix, torch.full((1, 2, len(prefix), 1, 1), float(len(prefix))))
-    head = cache.longest_head((1, 2, 3, 8))
+        cache.put(("", prefix), torch.full((1, 2, len(prefix), 1, 1), float(len(prefix))))
+    head = cache.longest_head(("", (1, 2, 3, 8)))
     assert head is not None and head.shape[2] == 3 and head.max() == 4
-    assert cache.longest_head((7, 1)) is None
+    assert cache.longest_head(("", (7, 1))) is None
     assert num_shared([1, 2, 3], [1, 2]) == 2
 
 

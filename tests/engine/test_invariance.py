@@ -112,6 +112,45 @@ def test_neither_order_nor_batch_size_matters(
             engine.close()
 
 
+LONG = st.builds(prompt, st.sampled_from([0, 3, 40, 90, 200]), st.sampled_from([1, 5, 40, 100, 300]), st.integers(0, 1))
+
+
+@settings(deadline=None, max_examples=25)
+@given(requests=st.lists(st.lists(LONG, min_size=1, max_size=5), min_size=1, max_size=4))
+def test_a_prompt_in_chunks_has_the_logit_of_the_whole(
+    model: Qwen3Model, alone: Callable[[EncodedPair], float], requests: list[list[EncodedPair]]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine_module, "MAX_BATCH_TOKENS", 64)
+        engine = Engine(model)
+    try:
+        for pairs, future in [(pairs, engine.submit(pairs, owner=str(len(pairs)))) for pairs in requests]:
+            assert future.result(60) == pytest.approx([alone(pair) for pair in pairs], rel=0, abs=TOLERANCE)
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_deterministic_means_the_same_bits_in_chunks_whatever_else_waits(
+    make_checkpoint: Callable[..., Path], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "MAX_BATCH_TOKENS", 64)
+    folder = make_checkpoint(**KERNEL_SHAPE)
+    pairs = [prompt(shared_len, own_len, 9) for shared_len in (0, 20, 90) for own_len in (1, 50, 140)]
+    expected: dict[int, float] = {}
+    for order in (range(9), reversed(range(9)), [8, 2, 5, 0, 3, 6, 1, 4, 7]):
+        engine = Engine(load(folder, dtype, deterministic=True))
+        try:
+            futures = {index: engine.submit([pairs[index]], priority=index % 2) for index in order}
+            futures[9] = engine.submit(pairs)
+            together = futures.pop(9).result(60)
+            for index, future in futures.items():
+                assert [together[index]] == future.result(60) == [expected.setdefault(index, together[index])]
+        finally:
+            engine.close()
+    assert max(expected.values()) - min(expected.values()) > 1
+
+
 KERNEL_SHAPE = dict(head_dim=128, num_attention_heads=4, num_key_value_heads=2)
 
 

@@ -34,8 +34,9 @@ def matrix_seconds(config: Mapping[str, Any], dtype: torch.dtype, device: torch.
 
 def computed_tokens(pairs: Sequence[EncodedPair]) -> int:
     """Tokens of one call when what its prompts share is computed once."""
-    costs = [pair.cost_after(before) for pair, before in zip(pairs, (None, *pairs), strict=False)]
-    return sum(costs)
+    return sum(
+        len(pair.token_ids) - pair.shared_with(before) for pair, before in zip(pairs, (None, *pairs), strict=False)
+    )
 
 
 @torch.inference_mode()

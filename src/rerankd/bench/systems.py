@@ -10,9 +10,8 @@ from pathlib import Path
 from rerankd.bench.random_weights import NO_ID, YES_ID
 from rerankd.engine.devices import Execution, choose_device, choose_dtype, prepare_cpu
 from rerankd.engine.engine import Engine
-from rerankd.engine.qwen3.fast import Prompt
 from rerankd.engine.qwen3.model import num_parameters
-from rerankd.engine.qwen3.reranker import load_forward
+from rerankd.engine.qwen3.reranker import TokenModel, load_forward
 from rerankd.types import EncodedPair, Limits, ModelInfo, Pair
 
 Score = Callable[[Sequence[EncodedPair]], list[float]]
@@ -29,7 +28,7 @@ def open_engine(folder: Path, device: str, dtype: str) -> Iterator[Score]:
         engine.close()
 
 
-class _TokenModel:
+class _TokenModel(TokenModel):
     """A checkpoint without a tokenizer, for prompts that are token ids already."""
 
     def __init__(self, folder: Path, device: str, dtype: str) -> None:
@@ -57,7 +56,3 @@ class _TokenModel:
 
     def token_ids_of(self, text: str) -> list[int]:
         raise AssertionError("This is a bug: the benchmark's prompts are token ids already.")
-
-    def logits(self, batch: Sequence[EncodedPair]) -> list[float]:
-        logits: list[float] = self._forward([Prompt(pair.token_ids, pair.shared_len) for pair in batch]).tolist()
-        return logits

@@ -12,12 +12,18 @@ from rerankd.types import CacheStats, EncodedPair
 BYTES_PER_ENTRY = 160  # digest, float and their place in the dictionary, as Python keeps them
 
 
-def key_of(pair: EncodedPair) -> bytes:
+def key_of(pair: EncodedPair, owner: str = "") -> bytes:
     """What stands for a prompt: 16 bytes of BLAKE2b over its token ids, and over where the query ends.
 
     In an encoder's ids a separator that was written in a text looks like the one between query and document.
+
+    Args:
+        owner: on whose behalf it is scored. Another owner's key is another: a hit would tell what somebody else asked.
     """
-    return hashlib.blake2b(array("i", (pair.query_tokens, *pair.token_ids)).tobytes(), digest_size=16).digest()
+    hashed = hashlib.blake2b(array("i", (pair.query_tokens, *pair.token_ids)).tobytes(), digest_size=16)
+    if owner:
+        hashed.update(b"owner" + owner.encode())
+    return hashed.digest()
 
 
 class ScoreCache:

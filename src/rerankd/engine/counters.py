@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
 from threading import Lock
 
-from rerankd.types import CacheStats, EncodedPair, EngineStats, Histogram
+from rerankd.types import CacheStats, EngineStats, Histogram
 
 BATCH_FILL = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 2.0)
 QUEUE_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -29,7 +28,7 @@ class Counters:
         with self._lock:
             self._queue_s.add(waited_s)
 
-    def computed(self, batch: Sequence[EncodedPair], seconds: float, max_tokens: int, prefixes: CacheStats) -> None:
+    def computed(self, tokens: int, seconds: float, max_tokens: int, prefixes: CacheStats) -> None:
         """A batch is done.
 
         Args:
@@ -37,8 +36,6 @@ class Counters:
             prefixes: of the model's cache, this batch included.
         """
         with self._lock:
-            reused = prefixes.tokens - self._prefixes.tokens
-            tokens = sum(len(pair.token_ids) for pair in batch) - reused
             self._tokens += tokens
             self._seconds += seconds
             self._prefixes = prefixes

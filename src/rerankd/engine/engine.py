@@ -11,13 +11,15 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from itertools import islice
 
 from rerankd.engine.batching import next_batch
 from rerankd.engine.cache import ScoreCache, key_of
+from rerankd.engine.chunks import Step, may_hold
 from rerankd.engine.counters import Counters
-from rerankd.engine.model import Model, SharesPrefixes
+from rerankd.engine.job import Job
+from rerankd.engine.model import Model, ReadsInChunks, SharesPrefixes
 from rerankd.errors import Busy, InferenceError, MadeBeforeFork, Stopping
 from rerankd.types import CacheStats, EncodedPair, EngineStats, Limits, Logits, ModelInfo, Pair
 
@@ -30,75 +32,14 @@ and a request that comes in the middle of a batch waits a quarter of a second (0
 MAX_BATCH_TOKENS_GPU = 16384
 
 
-class _Job:
-    """One request in the queue. A prompt that occurs twice, or whose logit is known, is not computed again.
+MAX_QUEUE_BYTES = 500_000_000
+"""Of prompts that wait. One request alone may have more."""
 
-    keys: of every pair, in order. logits: what is known of them. pending: the other prompts, each once.
-    """
+FAILURES_IN_A_ROW = 3
+"""So many batches that ended in an error outside the model, and the engine gives up."""
 
-    def __init__(
-        self,
-        pairs: Sequence[EncodedPair],
-        keys: list[bytes],
-        logits: dict[bytes, float],
-        progress: Callable[[int], None] | None,
-        priority: int,
-    ) -> None:
-        self.keys = keys
-        self.logits = logits
-        self._cached = {index for index, key in enumerate(keys) if key in logits}
-        self.priority = priority
-        self.pending = [(key, pair) for key, pair in dict(zip(keys, pairs, strict=True)).items() if key not in logits]
-        previous = [None, *(pair for _, pair in self.pending)]
-        self._costs = [pair.cost_after(before) for (_, pair), before in zip(self.pending, previous, strict=False)]
-        self.num_computed = 0
-        self.arrived, self.running = time.monotonic(), False
-        self.served = 0  # tokens; see batching.py
-        self.progress = progress
-        self.future: Future[Logits] = Future()
-
-    @property
-    def waiting(self) -> Sequence[tuple[bytes, EncodedPair]]:
-        return self.pending[self.num_computed :]
-
-    @property
-    def costs(self) -> Sequence[int]:
-        """Tokens to compute for each prompt that waits."""
-        return self._costs[self.num_computed :]
-
-    def take(self, count: int) -> list[EncodedPair]:
-        """The next prompts, counted as served."""
-        self.served += sum(self.costs[:count])
-        return [pair for _, pair in self.waiting[:count]]
-
-    def add(self, logits: list[float]) -> None:
-        for (key, _), logit in zip(self.waiting, logits, strict=False):
-            self.logits[key] = logit
-        self.num_computed += len(logits)
-        try:  # before the future is done: who waits for it may be gone right after
-            if self.progress:
-                self.progress(sum(key in self.logits for key in self.keys))
-        except Exception:
-            logger.exception("A progress callback failed; it is not called again")
-            self.progress = None
-        self.finish_if_complete()
-
-    def finish_if_complete(self) -> None:
-        if not self.waiting:
-            self.settle(Logits((self.logits[key] for key in self.keys), self._cached))
-
-    def settle(self, outcome: Logits | Exception) -> None:
-        try:
-            if isinstance(outcome, Exception):
-                self.future.set_exception(outcome)
-            else:
-                self.future.set_result(outcome)
-        except InvalidStateError:
-            pass  # cancelled in the meantime: nobody waits for it
-
-
-_Part = tuple[_Job, list[EncodedPair]]
-"""The prompts of one request in a batch."""
+_Part = tuple[Job, list[Step]]
+"""What one request has in a batch."""
 
 
 class Engine:
@@ -114,13 +55,16 @@ class Engine:
         self._cache = ScoreCache(score_cache_bytes)
         self._counters = Counters()
         self._prefixes = model if isinstance(model, SharesPrefixes) else None
+        self._chunked = model if isinstance(model, ReadsInChunks) else None
         self._max_waiting = max_waiting
         self._max_batch_tokens = MAX_BATCH_TOKENS if model.info.device == "cpu" else MAX_BATCH_TOKENS_GPU
         self._turn = 0
-        self._jobs: list[_Job] = []  # in the order of arrival; the first ones may be half done
+        self._jobs: list[Job] = []  # in the order of arrival; the first ones may be half done
         self._changed = threading.Condition()
         self._stopping = False
         self._seconds_per_token = 0.0
+        self._failure: BaseException | None = None
+        self._on_failure: Callable[[BaseException], None] | None = None
         self._process = os.getpid()
         self._thread = threading.Thread(target=self._run, name="rerankd-engine", daemon=True)
         self._thread.start()
@@ -144,40 +88,68 @@ class Engine:
         return self._model.token_ids_of(text)
 
     def submit(
-        self, pairs: Sequence[EncodedPair], progress: Callable[[int], None] | None = None, priority: int = 0
+        self,
+        pairs: Sequence[EncodedPair],
+        progress: Callable[[int], None] | None = None,
+        priority: int = 0,
+        owner: str = "",
     ) -> Future[Logits]:
         """Queues a request. The future gives one logit a pair, in order; cancelling it frees the work.
 
+        Takes processor time where there are many pairs.
+
         Args:
             progress: called on the engine's thread with the number of pairs done so far.
-            priority: while a request of a lower one waits, those of higher ones wait longer.
+            priority: those of lower ones go first, but for a share of the batches that is kept for whoever waits.
+            owner: on whose behalf; nobody is answered from what was computed for another.
 
         Raises:
             Busy: the queue is full.
-            Stopping: `close` was called.
+            Stopping: `close` was called, or the engine failed.
             MadeBeforeFork: this is another process than the one that made the engine.
 
         The future fails with InferenceError if the model fails.
         """
         self._refuse_after_fork()
-        keys = [key_of(pair) for pair in pairs]
+        keys = [key_of(pair, owner) for pair in pairs]
         with self._changed:
-            if self._stopping:
-                raise Stopping("The server is shutting down; send the request again.", 5)
-            job = _Job(pairs, keys, self._cache.known(keys, pairs), progress, priority)
-            job.finish_if_complete()
-            if job.future.done():
-                return job.future
+            self._refuse_when_stopping()
+            known = self._cache.known(keys, pairs)
+        job = Job(pairs, keys, known, self._max_chunk, progress, priority, owner)
+        job.finish_if_complete()
+        if not job.future.done():
+            self._queue(job)
+        return job.future
+
+    def _queue(self, job: Job) -> None:
+        with self._changed:
+            self._refuse_when_stopping()
             self._drop_finished()
-            if len(self._jobs) >= self._max_waiting:
-                raise Busy(
-                    f"The queue is full ({self._max_waiting} requests are waiting). Try again later.",
-                    self._seconds_to_room(),
-                )
+            self._refuse_when_full(job)
+            job.arrived = time.monotonic()
             job.served = min((other.served for other in self._jobs), default=0)
             self._jobs.append(job)
             self._changed.notify()
-        return job.future
+
+    def _refuse_when_stopping(self) -> None:
+        if self._failure is not None:
+            raise Stopping("The engine failed and the server ends; send the request again.", 5)
+        if self._stopping:
+            raise Stopping("The server is shutting down; send the request again.", 5)
+
+    def _refuse_when_full(self, job: Job) -> None:
+        waiting = len(self._jobs)
+        if waiting >= self._max_waiting:
+            message = f"The queue is full ({waiting} requests are waiting). Try again later."
+            raise Busy(message, self._seconds_to_room())
+        if waiting and sum(other.num_bytes for other in self._jobs) + job.num_bytes > MAX_QUEUE_BYTES:
+            message = f"The queue is full: {waiting} requests are waiting, and this one has {len(job.keys)} documents."
+            raise Busy(f"{message} Try again later, or send fewer documents at a time.", self._seconds_to_room())
+
+    @property
+    def _max_chunk(self) -> int | None:
+        """Half a batch: so many tokens that run while others wait."""
+        return self._max_batch_tokens // 2 if self._chunked else None
 
     @property
     def num_waiting(self) -> int:
@@ -186,8 +158,19 @@ class Engine:
 
     @property
     def max_batch_tokens(self) -> int:
-        """Tokens that are computed together, unless a single prompt has more."""
+        """Tokens that are computed together, unless the model cannot read a long prompt in chunks."""
         return self._max_batch_tokens
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the engine's thread before its time: nothing is computed any more."""
+        return self._failure
+
+    def watch(self, on_failure: Callable[[BaseException], None]) -> None:
+        """Has a function called, on the engine's thread, if that thread ends before its time."""
+        self._on_failure = on_failure
+        if self._failure is not None:
+            on_failure(self._failure)
 
     @property
     def stats(self) -> EngineStats:
@@ -216,31 +199,67 @@ class Engine:
 
     def _seconds_to_room(self) -> int:
         """Until the oldest request is done, by the speed so far."""
-        return math.ceil(sum(self._jobs[0].costs) * self._seconds_per_token)
+        return math.ceil(self._jobs[0].remaining * self._seconds_per_token)
 
     def _run(self) -> None:
-        while batch := self._next_batch():
-            started = time.monotonic()
-            self._score(batch)
-            tokens = sum(len(pair.token_ids) - pair.shared_len for _, pairs in batch for pair in pairs)
-            self._seconds_per_token = (time.monotonic() - started) / max(1, tokens)
+        failures = 0
+        while failures < FAILURES_IN_A_ROW:
+            batch: list[_Part] = []
+            try:
+                batch = self._next_batch()
+                if not batch:
+                    return
+                self._score(batch)
+                failures = 0
+            except BaseException as error:  # whatever it is, nobody may wait for ever
+                logger.critical("The engine failed outside the model", exc_info=error)
+                failures += 1
+                failure = error
+                self._fail([job for job, _ in batch] or self._jobs, error)
+            self._release(batch)
+            del batch  # while it waits for work, nothing of the last batch is held
+        self._give_up(failure)
+
+    def _fail(self, jobs: Sequence[Job], error: BaseException) -> None:
+        for job in jobs:
+            failure = InferenceError("The model failed on this request; the server's log has the cause.")
+            failure.__cause__ = error
+            job.settle(failure)
+
+    def _release(self, batch: list[_Part]) -> None:
+        """Frees what cancelled requests hold."""
+        for job, _ in batch:
+            if job.future.done():
+                job.release()
+
+    def _give_up(self, error: BaseException) -> None:
+        with self._changed:
+            self._failure = error
+            self._fail(self._jobs, error)
+        logger.critical("The engine failed %d times in a row and has ended.", FAILURES_IN_A_ROW)
+        if self._on_failure:
+            self._on_failure(error)
 
     def _next_batch(self) -> list[_Part]:
         """Waits for work; empty when there is none and the engine stops."""
         with self._changed:
             while True:
                 self._drop_finished()
-                if self._jobs or self._stopping:
-                    self._turn += 1
-                    requests = [(job.priority, job.served, job.costs) for job in self._jobs]
-                    counts = next_batch(requests, self._turn, self._max_batch_tokens)
-                    return self._begin(
-                        [(job, job.take(count)) for job, count in zip(self._jobs, counts, strict=True) if count]
-                    )
+                if self._jobs:
+                    return self._choose()
+                if self._stopping:
+                    return []
                 self._changed.wait()
 
-    def _begin(self, batch: list[_Part]) -> list[_Part]:
-        """Counts how long those requests waited whose first prompts are in the batch."""
+    def _choose(self) -> list[_Part]:
+        self._turn += 1
+        allowed = may_hold([job.tokens_held for job in self._jobs])
+        requests = [
+            job.waiting(self._max_batch_tokens) if may else job.blocked
+            for job, may in zip(self._jobs, allowed, strict=True)
+        ]
+        counts = next_batch(requests, self._turn, self._max_batch_tokens)
+        batch = [(job, job.take(count)) for job, count in zip(self._jobs, counts, strict=True) if count]
         for job, _ in batch:
             if not job.running:
                 job.running = True
@@ -252,32 +271,48 @@ class Engine:
         self._jobs = [job for job in self._jobs if not job.future.done()]
 
     def _score(self, batch: list[_Part]) -> None:
-        prompts = [pair for _, pairs in batch for pair in pairs]
-        started = time.monotonic()
+        prompts = [pair for job, steps in batch for pair in job.prompts(steps)]
+        before, started = self._tokens_computed, time.monotonic()
         try:
-            logits = self._model.logits(prompts)
+            logits = self._logits(batch, prompts)
             if len(logits) != len(prompts):
                 raise AssertionError(f"This is a bug: {len(logits)} logits for {len(prompts)} prompts.")
-        except Exception as error:
+        except BaseException as error:
             self._blame(batch, error)
             return
-        prefixes = self._prefixes.prefix_stats if self._prefixes else CacheStats()
-        self._counters.computed(prompts, time.monotonic() - started, self._max_batch_tokens, prefixes)
+        seconds = time.monotonic() - started
+        tokens = self._tokens_computed - before if self._prefixes else sum(len(pair.token_ids) for pair in prompts)
+        self._count(tokens, sum(step.cost for _, steps in batch for step in steps), seconds)
         rest = iter(logits)
-        for job, pairs in batch:
-            part = list(islice(rest, len(pairs)))
+        for job, steps in batch:
+            found = job.add(steps, list(islice(rest, len(job.prompts(steps)))))
             with self._changed:
-                self._cache.put_all(zip((key for key, _ in job.waiting), part, strict=False))
-            job.add(part)
+                self._cache.put_all(found)
+            job.finish_if_complete()
 
-    def _blame(self, batch: list[_Part], error: Exception) -> None:
+    def _logits(self, batch: list[_Part], prompts: list[EncodedPair]) -> list[float]:
+        if self._chunked is None:
+            return self._model.logits(prompts)
+        work = [job.prepare(steps, self._chunked) for job, steps in batch]
+        return self._chunked.read(
+            [one for chunks, _ in work for one in chunks], [one for _, last in work for one in last]
+        )
+
+    @property
+    def _tokens_computed(self) -> int:
+        return self._prefixes.tokens_computed if self._prefixes else 0
+
+    def _count(self, tokens: int, cost: int, seconds: float) -> None:
+        prefixes = self._prefixes.prefix_stats if self._prefixes else CacheStats()
+        self._counters.computed(tokens, seconds, self._max_batch_tokens, prefixes)
+        self._seconds_per_token = seconds / max(1, cost)
+
+    def _blame(self, batch: list[_Part], error: BaseException) -> None:
         """Fails the request that a batch failed on, and gives the others of the batch another try alone."""
         if len(batch) > 1:
             for part in batch:
                 self._score([part])
             return
-        [(job, pairs)] = batch
-        logger.error("The model failed on a batch of %d prompts", len(pairs), exc_info=error)
-        failure = InferenceError("The model failed on this request; the server's log has the cause.")
-        failure.__cause__ = error
-        job.settle(failure)
+        [(job, steps)] = batch
+        logger.error("The model failed on a batch of %d steps", len(steps), exc_info=error)
+        self._fail([job], error)

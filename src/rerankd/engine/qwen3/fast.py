@@ -2,7 +2,8 @@
 
 What the prompts of one query begin with (template, instruct, query) is computed once and attended to by every
 document; in the last layer only the last position is computed; query, key and value, and gate and up, are one
-product each. Tested against model.py, which is its specification.
+product each. A long prompt is read in chunks, each attending to what was read before. Tested against model.py, which
+is its specification.
 """
 
 from __future__ import annotations
@@ -17,19 +18,57 @@ from torch import Tensor
 from rerankd.engine.qwen3.layers import Layer
 from rerankd.engine.qwen3.model import Qwen3Reranker, rope_angles
 from rerankd.engine.qwen3.operations import Operations, Rows, Segments
-from rerankd.engine.qwen3.prefixes import PrefixCache, TokenIds
+from rerankd.engine.qwen3.prefixes import PrefixCache, PrefixKey
 from rerankd.types import CacheStats
 
 MAX_PREFIX_BYTES = 256_000_000
-"""For the 0.6B, prefixes of some 2,300 tokens in all; one alone may be longer."""
+"""For the 0.6B, prefixes of some 2,300 tokens in all. A longer one is kept only while its request runs."""
+
+
+class Reading:
+    """Keys and values of the beginning of a prompt, of which the first `num_read` tokens are filled in.
+
+    entry: (num_layers, 2, num_tokens, num_kv_heads, head_dim). uncounted: tokens computed for it that no prompt was
+    counted for yet.
+    """
+
+    def __init__(self, prompt: Prompt, entry: Tensor, num_read: int, uncounted: int = 0) -> None:
+        self.token_ids = prompt.token_ids[: entry.shape[2]]
+        self.prefix_key = prompt.prefix_key
+        self.entry = entry
+        self.num_read = num_read
+        self.uncounted = uncounted
+
+    @property
+    def shared_len(self) -> int:
+        """How many of the tokens other prompts have, too."""
+        return len(self.prefix_key[1])
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A prompt's token ids; the first `shared_len` of them are those of other prompts too."""
+    """A prompt's token ids; the first `shared_len` of them are those of other prompts too.
+
+    after: what is read of it. owner: whose prefixes are used and kept.
+    """
 
     token_ids: Sequence[int]
     shared_len: int
+    after: Reading | None = None
+    owner: str = ""
+
+    @property
+    def prefix_key(self) -> PrefixKey:
+        """What its prefix is kept under."""
+        return self.owner, tuple(self.token_ids[: self.shared_len])
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Read on until `end` tokens are read."""
+
+    reading: Reading
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +90,15 @@ class SharedPrefixForward:
     Args:
         network: its own layers are not run.
         operations: may be replaced between calls by others of the same results.
-        deterministic: each prompt runs alone, and its prefix too, so that the shapes, and with them the order of
-            every sum, depend on the prompt only.
+        deterministic: each prompt runs alone, and so do its prefix and each of its chunks, so that the shapes, and with
+            them the order of every sum, depend on the prompt only.
     """
 
     def __init__(
         self, network: Qwen3Reranker, layers: Sequence[Layer], operations: Operations, deterministic: bool = False
     ) -> None:
         self.operations = operations
+        self.tokens_computed = 0
         self._network = network
         self._config = network.config
         self._layers = layers
@@ -73,43 +113,99 @@ class SharedPrefixForward:
         return self._prefixes.stats
 
     @torch.inference_mode()
-    def __call__(self, prompts: Sequence[Prompt]) -> Tensor:
-        """logit(yes) − logit(no) after each prompt, (len(prompts),) float32 on the CPU."""
-        if self._deterministic:
-            return torch.cat([self._logits([prompt]) for prompt in prompts])
-        return self._logits(prompts)
+    def begin(self, prompt: Prompt, num_tokens: int) -> Reading:
+        """See `engine.model.ReadsInChunks`."""
+        entry = self._empty(num_tokens)
+        if prompt.after is not None:
+            head, uncounted = prompt.after.entry, prompt.after.uncounted
+            prompt.after.uncounted = 0
+        else:
+            kept = self._prefixes.get(prompt.prefix_key)
+            head, uncounted = self._longest_head(prompt.prefix_key) if kept is None else kept, 0
+        length = head.shape[2]
+        entry[:, :, :length] = head
+        return Reading(prompt, entry, length, uncounted)
 
-    def _logits(self, prompts: Sequence[Prompt]) -> Tensor:
-        prefixes = [tuple(prompt.token_ids[: prompt.shared_len]) for prompt in prompts]
-        entries: dict[TokenIds, Tensor] = {}
-        new: dict[TokenIds, _Segment] = {}
-        for prefix in dict.fromkeys(prefixes):
-            kept = self._prefixes.get(prefix)
-            entries[prefix] = self._empty(len(prefix)) if kept is None else kept
-            if kept is None:
-                new[prefix] = self._to_compute(prefix, entries[prefix])
-        segments = [
-            _Segment(prompt.token_ids[prompt.shared_len :], entries[prefix])
-            for prompt, prefix in zip(prompts, prefixes, strict=True)
-        ]
-        to_keep = [segment for segment in new.values() if segment.token_ids]
-        if self._deterministic and to_keep:  # apart from the prompt, as if it had been kept
+    @torch.inference_mode()
+    def __call__(self, prompts: Sequence[Prompt], chunks: Sequence[Chunk] = ()) -> Tensor:
+        """logit(yes) − logit(no) after each prompt, (len(prompts),) float32 on the CPU, once the chunks are read."""
+        if not self._deterministic:
+            return self._pass(chunks, prompts)
+        for chunk in chunks:
+            self._read_apart(chunk)
+        return torch.cat([torch.empty(0), *(self._pass((), [prompt]) for prompt in prompts)])
+
+    def _read_apart(self, chunk: Chunk) -> None:
+        """A prefix in it is computed as if it were kept."""
+        if chunk.reading.num_read < chunk.reading.shared_len < chunk.end:
+            self._pass([Chunk(chunk.reading, chunk.reading.shared_len)], ())
+        self._pass([chunk], ())
+
+    def _pass(self, chunks: Sequence[Chunk], prompts: Sequence[Prompt]) -> Tensor:
+        ends = {chunk.reading: chunk.end for chunk in chunks if chunk.end > chunk.reading.num_read}  # the last of each
+        read = [_to_read(reading, end) for reading, end in ends.items()]
+        bases, new = self._prefixes_of(prompts)
+        last = [_Segment(prompt.token_ids[base.shape[2] :], base) for prompt, base in zip(prompts, bases, strict=True)]
+        to_keep = [*read, *(segment for _, segment in new.values() if segment.token_ids)]
+        if self._deterministic and last and to_keep:  # apart from the prompt, as if it had been kept
             self._forward(to_keep)
             to_keep = []
-        hidden = self._forward([*to_keep, *segments])
-        for prefix in new:
-            self._prefixes.put(prefix, entries[prefix])
-        computed = sum(len(segment.token_ids) for segment in (*new.values(), *segments))
-        self._prefixes.saved(sum(len(prompt.token_ids) for prompt in prompts) - computed)
-        return self._network.read_out(hidden)
+        hidden = self._forward([*to_keep, *last])
+        for key, (entry, _) in new.items():
+            self._prefixes.put(key, entry)
+        for reading, end in ends.items():
+            self._have_read(reading, end)
+        self._count(prompts, [*read, *last], [segment for _, segment in new.values()])
+        return self._network.read_out(hidden) if prompts else torch.empty(0)
 
-    def _to_compute(self, prefix: TokenIds, entry: Tensor) -> _Segment:
+    def _prefixes_of(self, prompts: Sequence[Prompt]) -> tuple[list[Tensor], dict[PrefixKey, tuple[Tensor, _Segment]]]:
+        """What each prompt goes on from; and, of the prefixes that are not known, their entries and what fills them."""
+        entries: dict[PrefixKey, Tensor] = {}
+        new: dict[PrefixKey, tuple[Tensor, _Segment]] = {}
+        bases = []
+        for prompt in prompts:
+            if prompt.after is not None:
+                bases.append(prompt.after.entry)
+                continue
+            key = prompt.prefix_key
+            if key not in entries:
+                kept = self._prefixes.get(key)
+                entries[key] = self._empty(len(key[1])) if kept is None else kept
+                if kept is None:
+                    new[key] = entries[key], self._to_compute(key, entries[key])
+            bases.append(entries[key])
+        return bases, new
+
+    def _to_compute(self, key: PrefixKey, entry: Tensor) -> _Segment:
         """Copies what a kept prefix has in common with a new one; the segment fills in the rest of its entry."""
-        head = None if self._deterministic else self._prefixes.longest_head(prefix)
-        known = entry[:, :, :0] if head is None else head
+        known = self._longest_head(key)
         length = known.shape[2]
         entry[:, :, :length] = known
-        return _Segment(prefix[length:], known, keep=entry[:, :, length:])
+        return _Segment(key[1][length:], known, keep=entry[:, :, length:])
+
+    def _longest_head(self, key: PrefixKey) -> Tensor:
+        head = None if self._deterministic else self._prefixes.longest_head(key)
+        return self._empty(0) if head is None else head
+
+    def _have_read(self, reading: Reading, end: int) -> None:
+        """The pass is done. A prefix that is complete now is kept for other prompts."""
+        reading.uncounted += end - reading.num_read
+        reading.num_read = end
+        if end >= reading.shared_len > 0 and reading.prefix_key not in self._prefixes:
+            self._prefixes.put(reading.prefix_key, reading.entry[:, :, : reading.shared_len])
+
+    def _count(self, prompts: Sequence[Prompt], segments: Sequence[_Segment], prefixes: Sequence[_Segment]) -> None:
+        """Tokens that were computed, and those of the prompts that did not have to be."""
+        for_prefixes = sum(len(segment.token_ids) for segment in prefixes)
+        self.tokens_computed += for_prefixes + sum(len(segment.token_ids) for segment in segments)
+        saved = -for_prefixes
+        for prompt in prompts:
+            if prompt.after is None:
+                saved += prompt.shared_len
+            else:
+                saved += prompt.after.num_read - prompt.after.uncounted
+                prompt.after.uncounted = 0
+        self._prefixes.saved(saved)
 
     def _empty(self, num_tokens: int) -> Tensor:
         config = self._config
@@ -125,6 +221,8 @@ class SharedPrefixForward:
         ops, eps = self.operations, self._config.rms_norm_eps
         num_kept = sum(segment.keep is not None for segment in segments)
         offsets = [0, *accumulate(len(segment.token_ids) for segment in segments)]
+        if not segments:
+            return self._network.embed_tokens.weight.new_empty(0, self._config.hidden_size)
         x, cos, sin = self._embed(segments)
         last = torch.tensor(offsets[num_kept + 1 :], dtype=torch.long, device=x.device) - 1
         delta: Rows | None = None
@@ -159,3 +257,8 @@ class SharedPrefixForward:
         angles = rope_angles(position_ids, self._config)
         embedded: Tensor = self._network.embed_tokens(token_ids)
         return embedded, angles.cos(), angles.sin()
+
+
+def _to_read(reading: Reading, end: int) -> _Segment:
+    start = reading.num_read
+    return _Segment(reading.token_ids[start:end], reading.entry[:, :, :start], keep=reading.entry[:, :, start:end])

@@ -11,11 +11,12 @@ from rerankd.types import CacheStats
 if TYPE_CHECKING:
     from torch import Tensor
 
-TokenIds = tuple[int, ...]
+PrefixKey = tuple[str, tuple[int, ...]]
+"""Whose it is, and its token ids."""
 
 
 class PrefixCache:
-    """Least recently used prefixes, by their token ids, up to a number of bytes.
+    """Recently used prefixes, up to a number of bytes. What one owner's prompts left is of no use to another's.
 
     The tensors are (num_layers, 2, num_tokens, num_kv_heads, head_dim): keys and values after RoPE.
     """
@@ -23,36 +24,43 @@ class PrefixCache:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._entries: dict[TokenIds, Tensor] = {}  # the most recently used last
+        self._entries: dict[PrefixKey, Tensor] = {}  # the most recently used last
         self._hits = 0
         self._misses = 0
         self._tokens = 0
 
-    def get(self, prefix: TokenIds) -> Tensor | None:
+    def get(self, key: PrefixKey) -> Tensor | None:
         """The prefix's keys and values, if they are kept; counts a hit or a miss."""
-        entry = self._entries.pop(prefix, None)
+        entry = self._entries.pop(key, None)
         if entry is None:
             self._misses += 1
             return None
         self._hits += 1
-        self._entries[prefix] = entry
+        self._entries[key] = entry
         return entry
 
-    def longest_head(self, prefix: TokenIds) -> Tensor | None:
+    def longest_head(self, key: PrefixKey) -> Tensor | None:
         """What a kept prefix has in common with this one: keys and values do not depend on what comes later."""
         best: Tensor | None = None
         length = 0
-        for tokens, entry in self._entries.items():
-            shared = num_shared(tokens, prefix)
+        owner, prefix = key
+        for (other, tokens), entry in self._entries.items():
+            shared = num_shared(tokens, prefix) if other == owner else 0
             if shared > length:
                 best, length = entry, shared
         return None if best is None else best[:, :, :length]
 
-    def put(self, prefix: TokenIds, entry: Tensor) -> None:
-        """Keeps an entry, and drops the least recently used ones that no longer fit."""
-        self._entries[prefix] = entry
+    def __contains__(self, key: PrefixKey) -> bool:
+        return key in self._entries
+
+    def put(self, key: PrefixKey, entry: Tensor) -> None:
+        """Keeps an entry (a copy, where it is part of a larger one), and drops the least recently used ones that no
+        longer fit; itself if it is too large."""
+        if entry.nbytes > self._max_bytes:
+            return
+        self._entries[key] = entry.clone() if entry.nbytes < entry.untyped_storage().nbytes() else entry
         self._bytes += entry.nbytes
-        while self._bytes > self._max_bytes and len(self._entries) > 1:
+        while self._bytes > self._max_bytes:
             oldest = next(iter(self._entries))
             self._bytes -= self._entries.pop(oldest).nbytes
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
+from rerankd.engine import model
 from rerankd.engine.devices import Execution, choose_dtype, return_freed_memory
-from rerankd.engine.qwen3.fast import Prompt, SharedPrefixForward
+from rerankd.engine.qwen3.fast import Chunk, Prompt, Reading, SharedPrefixForward
 from rerankd.engine.qwen3.int8 import load_int8
 from rerankd.engine.qwen3.kernels import build_kernels, kernels_fit
 from rerankd.engine.qwen3.layers import float_layers
@@ -22,8 +23,38 @@ from rerankd.engine.qwen3.weights import Progress, load_reranker
 from rerankd.types import CacheStats, EncodedPair, Limits, ModelInfo, Pair
 
 
-class Qwen3Model:
-    """Implements `engine.model.Model` and `SharesPrefixes`.
+class TokenModel:
+    """What a Qwen3 network does with prompts that are token ids: `SharesPrefixes`, `ReadsInChunks`, and `logits`."""
+
+    _forward: SharedPrefixForward
+
+    def logits(self, batch: Sequence[EncodedPair]) -> list[float]:
+        """logit(yes) − logit(no) of each prompt, float32."""
+        return self.read((), [model.Prompt(pair) for pair in batch])
+
+    def begin(self, prompt: model.Prompt, num_tokens: int) -> Reading:
+        """See `engine.model.ReadsInChunks`."""
+        return self._forward.begin(_prompt(prompt), num_tokens)
+
+    def read(self, chunks: Sequence[model.Chunk], prompts: Sequence[model.Prompt]) -> list[float]:
+        """See `engine.model.ReadsInChunks`."""
+        parts = [Chunk(_reading(chunk.reading), chunk.end) for chunk in chunks]
+        logits: list[float] = self._forward([_prompt(prompt) for prompt in prompts], parts).tolist()
+        return logits
+
+    @property
+    def prefix_stats(self) -> CacheStats:
+        """See `engine.model.SharesPrefixes`."""
+        return self._forward.prefix_stats
+
+    @property
+    def tokens_computed(self) -> int:
+        """See `engine.model.SharesPrefixes`."""
+        return self._forward.tokens_computed
+
+
+class Qwen3Model(TokenModel):
+    """Implements `engine.model.Model`, `SharesPrefixes` and `ReadsInChunks`.
 
     Args:
         name: what callers know it by.
@@ -77,15 +108,15 @@ class Qwen3Model:
         """See Qwen3Prompt.token_ids_of."""
         return self._prompt.token_ids_of(text)
 
-    def logits(self, batch: Sequence[EncodedPair]) -> list[float]:
-        """logit(yes) − logit(no) of each prompt, float32."""
-        logits: list[float] = self._forward([Prompt(pair.token_ids, pair.shared_len) for pair in batch]).tolist()
-        return logits
 
-    @property
-    def prefix_stats(self) -> CacheStats:
-        """See `engine.model.SharesPrefixes`."""
-        return self._forward.prefix_stats
+def _prompt(prompt: model.Prompt) -> Prompt:
+    after = None if prompt.after is None else _reading(prompt.after)
+    return Prompt(prompt.pair.token_ids, prompt.pair.shared_len, after, prompt.owner)
+
+
+def _reading(reading: model.Reading) -> Reading:
+    assert isinstance(reading, Reading), "This is a bug: another model's."
+    return reading
 
 
 def load_forward(
