@@ -125,6 +125,9 @@ class ServerSettings(DatabaseSettings, ModelSettings):
     max_context: int = Field(
         8192, ge=128, le=32768, description="all but the DashScope surfaces: longest prompt in tokens, with template"
     )
+    max_instruct_tokens: int = Field(
+        1024, ge=16, description="tokens of an instruct on every surface; a longer one is refused"
+    )
     max_documents: int = Field(500, ge=1, description="DashScope surfaces: documents a request")
     max_text_tokens: int = Field(
         4000, ge=1, description="DashScope surfaces: tokens of a query or document; longer ones are cut"

@@ -37,7 +37,11 @@ class Backend(Protocol):
     def token_ids_of(self, text: str) -> list[int]: ...
 
     def submit(
-        self, pairs: Sequence[EncodedPair], progress: Callable[[int], None] | None = None, priority: int = 0
+        self,
+        pairs: Sequence[EncodedPair],
+        progress: Callable[[int], None] | None = None,
+        priority: int = 0,
+        owner: str = "",
     ) -> Future[Logits]: ...
 
 

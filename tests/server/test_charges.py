@@ -278,3 +278,16 @@ def test_other_work_under_the_same_id_is_charged(one_charging: Charging, kind: s
     assert int(first.headers["x-rerankd-cost"]) > 0, first.text
     assert costs[0] > 0 and costs[1] == 0, "only the very same call is free"
     assert server.post(first_path, first_body, headers=name).headers["x-rerankd-cost"] == "0"
+
+
+def test_nothing_tells_an_account_what_another_one_scored(one_charging: Charging) -> None:
+    store, server = one_charging.store, one_charging.server
+    _, other = store.keys.create(store.people.create("other@example.org").id, "other")
+    store.ledger.add_credits(store.people.by_email("other@example.org").id, 10**12)  # type: ignore[union-attr]
+    body = {"model": MODEL, "query": "is it told?", "documents": ["a secret"], "explain": True}
+
+    def cached(key: str) -> bool:
+        [result] = server.post("/v1/rerank", body, key=key).json()["results"]
+        return bool(result["explain"]["cached"])
+
+    assert [cached(key) for key in (one_charging.key, one_charging.key, other, other)] == [False, True, False, True]

@@ -23,11 +23,14 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from starlette.testclient import TestClient
 from surfaces import ALL, ONE_EACH, RERANK, Surface
 
 from conftest import Server
 from rerankd.config import ServerSettings
+from rerankd.engine import engine as engine_module
 from rerankd.engine.engine import MAX_BATCH_TOKENS, Engine
+from rerankd.errors import ModelError
 from rerankd.server.app import create_app
 from rerankd.server.served import ServedModel
 from rerankd.types import EncodedPair, Limits, LoadProgress, ModelInfo, Pair
@@ -122,6 +125,24 @@ def test_while_loading_every_dialect_says_when_to_come_back(surface: Surface) ->
         _wait_until(lambda: client.get("/health").status_code == 200)
         assert client.get("/health").json()["status"] == "ok"
         assert len(surface.scores(client.post(surface.path, json=_numbered(surface, 1, 2)))) == 2
+
+
+def test_an_engine_that_cannot_go_on_fails_health_and_ends_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> list[int]:
+        raise SystemExit("injected")
+
+    monkeypatch.setattr(engine_module, "next_batch", broken)
+    ended = threading.Event()
+    served = ServedModel(lambda progress: Engine(FakeModel()), "fake", ())
+    app = create_app(ServerSettings(), served, on_failure=ended.set)
+    with TestClient(app) as client:
+        _wait_until(lambda: client.get("/health").status_code == 200)
+        statuses = [client.post(RERANK.path, json=_numbered(RERANK, number)).status_code for number in range(5)]
+        assert statuses[:3] == [500] * 3 and statuses[4] == 503
+        assert ended.wait(20)
+        health = client.get("/health")
+        assert (health.status_code, health.json()) == (503, {"status": "failed"})
+        assert isinstance(served.failure, ModelError) and "SystemExit" in str(served.failure)
 
 
 def test_nobody_is_sent_away_for_hours() -> None:

@@ -70,6 +70,16 @@ def test_what_is_no_json_object(path: str, content: bytes, small_server: Server)
     told(small_server.post(path, content=content), 400, "invalid_parameter")
 
 
+@pytest.mark.parametrize("model", ["embedded", "qwen"])
+def test_a_text_over_the_limit_is_refused_with_the_way_out(
+    model: str, qwen_server: Server, embedded_server: Server
+) -> None:
+    server = qwen_server if model == "qwen" else embedded_server
+    error = told(server.post("/tokenize", {"prompt": "1" * 500_001}), 400, "invalid_parameter")
+    assert "500001 characters" in error and "at most 500000" in error and "in parts" in error
+    assert server.post("/tokenize", {"prompt": "word " * 20_000}).json()["count"] >= 20_000
+
+
 @each
 def test_a_body_over_the_limit(path: str, small_server: Server) -> None:
     response = small_server.post(path, content=b" " * 1_000_001)

@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from rerankd.engine.texts import CountedText, TextCounter
+from rerankd.engine.tokenising import encodings
 from rerankd.errors import CheckpointInvalid, CheckpointNotFound
 from rerankd.types import EncodedPair, Limits, ModelInfo, Pair
 
@@ -46,8 +47,8 @@ class _Tokens:
 
     def token_ids_of(self, text: str) -> list[int]:
         """The tokens of a text, nothing added."""
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+        [encoding] = encodings(self._tokenizer, [text])
+        return list(encoding.ids)
 
 
 class CrossEncoderModel(_Tokens):

@@ -18,9 +18,10 @@ from rerankd.engine.batching import next_batch
 from rerankd.engine.cache import ScoreCache, key_of
 from rerankd.engine.chunks import Step, may_hold
 from rerankd.engine.counters import Counters
+from rerankd.engine.devices import return_freed_memory
 from rerankd.engine.job import Job
 from rerankd.engine.model import Model, ReadsInChunks, SharesPrefixes
-from rerankd.errors import Busy, InferenceError, MadeBeforeFork, Stopping
+from rerankd.errors import Busy, InferenceError, InvalidRequest, MadeBeforeFork, Stopping
 from rerankd.types import CacheStats, EncodedPair, EngineStats, Limits, Logits, ModelInfo, Pair
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,12 @@ MAX_BATCH_TOKENS_GPU = 16384
 
 MAX_QUEUE_BYTES = 500_000_000
 """Of prompts that wait. One request alone may have more."""
+
+MAX_TEXT = 500_000
+"""Characters of a text whose tokens are asked for; the longest prompt has fewer."""
+
+MUCH_TEXT = 1_000_000
+"""Characters of a call. After more, freed memory is given back to the system, which glibc would keep."""
 
 FAILURES_IN_A_ROW = 3
 """So many batches that ended in an error outside the model, and the engine gives up."""
@@ -77,14 +84,26 @@ class Engine:
     def encode(self, pairs: Sequence[Pair], instruct: str, limits: Limits) -> list[EncodedPair]:
         """See `Model.encode`; runs on the caller's thread."""
         self._refuse_after_fork()  # the tokenizer's threads are not in the child either
-        return self._model.encode(pairs, instruct, limits)
+        try:
+            return self._model.encode(pairs, instruct, limits)
+        finally:
+            if sum(len(pair.document) for pair in pairs) > MUCH_TEXT:
+                return_freed_memory()
 
     def text_of(self, token_ids: Sequence[int]) -> str:
         """See `Model.text_of`."""
         return self._model.text_of(token_ids)
 
     def token_ids_of(self, text: str) -> list[int]:
-        """See `Model.token_ids_of`."""
+        """See `Model.token_ids_of`.
+
+        Raises:
+            InvalidRequest: the text has more than MAX_TEXT characters.
+        """
+        if len(text) > MAX_TEXT:
+            raise InvalidRequest(
+                f"The text has {len(text)} characters; at most {MAX_TEXT} are tokenised at a time. Send it in parts."
+            )
         return self._model.token_ids_of(text)
 
     def submit(

@@ -22,7 +22,7 @@ class Model(Protocol):
 
         Raises:
             PromptTooLong: what cannot be cut (template and instruct) does not fit.
-            CallTooLarge: the prompts together are more than a call may hold.
+            InvalidRequest: the prompts together are more than a call may hold.
         """
         ...
 
@@ -31,11 +31,7 @@ class Model(Protocol):
         ...
 
     def token_ids_of(self, text: str) -> list[int]:
-        """The tokens of a text, control strings read as text, nothing added.
-
-        Raises:
-            TextTooLong: more characters than are tokenised at a time.
-        """
+        """The tokens of a text, control strings read as text, nothing added."""
         ...
 
     def logits(self, batch: Sequence[EncodedPair]) -> list[float]:

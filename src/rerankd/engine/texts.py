@@ -5,17 +5,23 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import tee
 from typing import Literal
 
 from tokenizers import Encoding, Tokenizer
 
+from rerankd.engine.tokenising import encodings
 from rerankd.types import Cut
 
 # No token of Qwen's vocabulary is longer, so a text of n × this many characters has at least n tokens and what
 # lies beyond can stay unread: the time to tokenise is bounded by the limits, not by the caller.
 MAX_TOKEN_CHARS = 128
 
-ENCODED_AT_A_TIME = 64
+USUAL_TOKEN_CHARS = 16
+"""Few texts have longer tokens on average: so much of a text is read at first, and more only if that is too little."""
+
+READ_AT_LEAST = 4096
+"""Characters of a text that are read however little of it is used: so its tokens are counted exactly."""
 
 Side = Literal["left", "right"]
 """The end of a text that is cut off."""
@@ -54,7 +60,8 @@ class TextCounter:
 
     def count(self, text: str) -> int:
         """Tokens of a bare text."""
-        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        [encoding] = encodings(self._tokenizer, [text])
+        return len(encoding.ids)
 
     def cut_all(
         self,
@@ -67,35 +74,50 @@ class TextCounter:
         """Counts each distinct text once, and shortens it to `limit` tokens where there is a limit.
 
         Args:
-            read_tokens: how far a text is read where there is no limit, however long it is.
+            read_tokens: how far a text is read, whatever the limit.
             side: the end that is cut off.
         """
-        counted = {}
-        originals = list(dict.fromkeys(texts))
-        readable = [readable_part(text, limit or read_tokens, side) for text in originals]
-        for original, text, encoding in zip(originals, readable, self._encodings(readable), strict=True):
-            tokens = len(encoding.ids)
+        return dict(self.each_cut(part, dict.fromkeys(texts), limit, read_tokens, side))
+
+    def each_cut(
+        self,
+        part: Literal["query", "document"],
+        texts: Iterable[str],
+        limit: int | None,
+        read_tokens: int,
+        side: Side = "right",
+    ) -> Iterator[tuple[str, CountedText]]:
+        """The same, one by one: whoever has seen enough stops, and the rest is not read."""
+        bound = read_tokens if limit is None else min(limit, read_tokens)
+        kept, given = tee(texts)
+        heads = (_usual_part(text, bound, side) for text in given)
+        for original, encoding in zip(kept, encodings(self._tokenizer, heads, offsets=True), strict=True):
+            text, encoding = self._read_further(original, encoding, bound, side)
+            tokens = len(encoding)
             whole = CountedText(part, text, tokens, tokens, at_least=len(text) < len(original))
-            over = limit is not None and tokens > limit
-            counted[original] = self._part(whole, limit or 0, encoding.offsets, side) if over else whole
-        return counted
+            over = limit is not None and tokens > bound
+            yield original, self._part(whole, bound, encoding.offsets, side) if over else whole
 
-    def token_ids(self, texts: Sequence[str]) -> Iterator[array[int]]:
+    def _read_further(self, original: str, encoding: Encoding, bound: int, side: Side) -> tuple[str, Encoding]:
+        """The part of a text that holds more than `bound` tokens, if the text does, and its encoding."""
+        read = _usual_part(original, bound, side)
+        if len(read) == len(original) or len(encoding) > bound + MAX_TOKEN_CHARS:
+            return read, encoding
+        read = readable_part(original, bound, side)
+        [encoding] = encodings(self._tokenizer, [read], offsets=True)
+        return read, encoding
+
+    def token_ids(self, texts: Iterable[str]) -> Iterator[array[int]]:
         """The ids of each text."""
-        for encoding in self._encodings(texts):
+        for encoding in encodings(self._tokenizer, texts):
             yield array("i", encoding.ids)
-
-    def _encodings(self, texts: Sequence[str]) -> Iterator[Encoding]:
-        """Some at a time: an encoding takes a hundred times the memory of its text."""
-        for first in range(0, len(texts), ENCODED_AT_A_TIME):
-            some = list(texts[first : first + ENCODED_AT_A_TIME])
-            yield from self._tokenizer.encode_batch(some, add_special_tokens=False)
 
     def shorten(self, text: CountedText, limit: int, side: Side = "right") -> CountedText:
         """The longest part that is cut off between two characters and has at most `limit` tokens."""
         if text.tokens <= limit:
             return text
-        return self._part(text, limit, self._tokenizer.encode(text.text, add_special_tokens=False).offsets, side)
+        [encoding] = encodings(self._tokenizer, [text.text], offsets=True)
+        return self._part(text, limit, encoding.offsets, side)
 
     def _part(self, text: CountedText, limit: int, offsets: Sequence[tuple[int, int]], side: Side) -> CountedText:
         for kept in range(limit, 0, -1):
@@ -108,5 +130,14 @@ class TextCounter:
 
 def readable_part(text: str, tokens: int, side: Side = "right") -> str:
     """The head, or the tail, of a text that is sure to hold more than so many tokens, if the text does."""
-    chars = (tokens + 1) * MAX_TOKEN_CHARS
+    return _end_of(text, max((tokens + 1) * MAX_TOKEN_CHARS, READ_AT_LEAST), side)
+
+
+def _usual_part(text: str, tokens: int, side: Side) -> str:
+    """A shorter one, which holds more than so many tokens in most texts."""
+    return _end_of(text, max((tokens + 1) * USUAL_TOKEN_CHARS, READ_AT_LEAST), side)
+
+
+def _end_of(text: str, chars: int, side: Side) -> str:
+    """What is left where the other end is cut off."""
     return text[:chars] if side == "right" else text[-chars:]

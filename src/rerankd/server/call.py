@@ -11,7 +11,8 @@ import uuid
 from array import array
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -30,7 +31,7 @@ from rerankd.errors import (
 )
 from rerankd.rerank import finish, prepare, usage_of
 from rerankd.server.access_log import describe
-from rerankd.server.admission import Admission, Asked
+from rerankd.server.admission import Admission, Asked, Pass
 from rerankd.server.body import read_as, read_json
 from rerankd.server.metrics import Metrics
 from rerankd.server.served import ServedModel
@@ -134,13 +135,15 @@ async def _answer(exchange: _Exchange, dialects: Sequence[Dialect[Any]], around:
     exchange.warnings += served.check_name(call.model, any_name=dialect.any_model)
     exchange.model = served.engine.info.name
     admission.permit(entered, call.model)
+    call = _bounded(call, settings)
     pairs = await asyncio.to_thread(prepare, call.request, served.engine)
     fingerprint = b""
     if admission.charges:
         fingerprint = await asyncio.to_thread(_fingerprint, (dialect.name, served.engine.info.name), call, pairs)
     asked = Asked(usage_of(pairs).text_tokens, exchange.request_id, fingerprint, dialect.name)
     async with admission.running(entered, asked) as bill:
-        logits = await _unless_gone(served.engine.submit(pairs, priority=call.request.priority), request)
+        submit = partial(served.engine.submit, priority=call.request.priority, owner=_owner(entered))
+        logits = await _unless_gone(await asyncio.to_thread(submit, pairs), request)
         exchange.ranking = finish(call.request, pairs, logits, served.engine.info)
         exchange.warnings += exchange.ranking.warnings
         response = _reply(dialect, body, _answer_to(call, exchange, served))
@@ -148,6 +151,17 @@ async def _answer(exchange: _Exchange, dialects: Sequence[Dialect[Any]], around:
         exchange.charge = bill.charge
     response.headers.update(bill.headers)
     return response
+
+
+def _bounded(call: Call, settings: ServerSettings) -> Call:
+    """With the bounds that hold on every surface."""
+    limits = replace(call.request.limits, max_instruct_tokens=settings.max_instruct_tokens)
+    return replace(call, request=replace(call.request, limits=limits))
+
+
+def _owner(entered: Pass) -> str:
+    """Whose calls may be answered from what this one computes: the account's; everybody's where there are none."""
+    return str(entered.guest.caller.account_id) if entered.guest.caller else ""
 
 
 def _reply(dialect: Dialect[Any], body: Any, answer: Answer) -> Response:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from rerankd.errors import Loading, ModelNotFound
+from rerankd.errors import Loading, ModelError, ModelNotFound
 from rerankd.rerank import Backend
 from rerankd.types import EngineStats, LoadProgress
 
@@ -34,6 +34,9 @@ class Engine(Backend, Protocol):
 
     @property
     def stats(self) -> EngineStats: ...
+
+    def watch(self, on_failure: Callable[[BaseException], None]) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -53,7 +56,7 @@ class ServedModel:
         self._engine: Engine | None = None
         self._stage, self._share = "starting", 0.0
         self._started = time.monotonic()
-        self.failure: Exception | None = None
+        self.failure: Exception | None = None  # why nothing can be answered any more
         self.stopping = False  # set once the process was asked to end
 
     def load(self, on_failure: Callable[[], None]) -> None:
@@ -62,10 +65,18 @@ class ServedModel:
 
     def _load(self, on_failure: Callable[[], None]) -> None:
         try:
-            self._engine = self._start(self._progress)
+            engine = self._start(self._progress)
         except Exception as error:
             self.failure = error
             on_failure()
+            return
+        engine.watch(lambda error: self._fail(error, on_failure))
+        self._engine = engine
+
+    def _fail(self, error: BaseException, on_failure: Callable[[], None]) -> None:
+        """The engine cannot go on."""
+        self.failure = ModelError(f"The engine failed and cannot go on ({type(error).__name__}): see the log.")
+        on_failure()
 
     def _progress(self, stage: str, share: float) -> None:
         if stage != self._stage:

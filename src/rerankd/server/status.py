@@ -179,6 +179,8 @@ def _health(served: ServedModel, troubles: Mapping[str, str]) -> Response:
     """troubles: by what cannot be asked now, so that calls are refused, in what state it is."""
     if served.stopping:
         return JSONResponse({"status": "stopping"}, 503)
+    if served.failure is not None:
+        return JSONResponse({"status": "failed"}, 503)
     if not served.ready:
         stage, share = served.progress
         body = {"status": "loading", "stage": stage, "progress": round(share, 3)}

@@ -1,0 +1,84 @@
+"""The one way from texts to tokens: in pieces, without Python's lock, one large piece at a time in the whole process.
+
+An encoding takes a hundred times the memory of its text while it lives, and one text of a megabyte takes seconds: in
+pieces neither adds up, and between the pieces of one call those of others come. Knows no limit of a call.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+
+from tokenizers import Encoding, Tokenizer
+
+PIECE_CHARS = 65_536
+"""Of a piece, unless a single text has more."""
+
+PIECE_TEXTS = 64
+
+SMALL_CHARS = 4096
+"""A piece of so many characters does not wait for others."""
+
+
+class Line:
+    """A lock that is given in the order of asking: who has many pieces does not take it from the others."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: deque[object] = deque()
+
+    def __enter__(self) -> None:
+        ticket = object()
+        with self._changed:
+            self._waiting.append(ticket)
+            try:
+                self._changed.wait_for(lambda: self._waiting[0] is ticket)
+            except BaseException:  # interrupted: the others must not wait for it
+                self._waiting.remove(ticket)
+                self._changed.notify_all()
+                raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._changed:
+            self._waiting.popleft()
+            self._changed.notify_all()
+
+
+_line = Line()
+
+
+def encodings(tokenizer: Tokenizer, texts: Iterable[str], *, offsets: bool = False) -> Iterator[Encoding]:
+    """One a text, in order, special tokens left out.
+
+    Args:
+        tokenizer: with neither padding nor truncation switched on.
+        offsets: whether the encodings say where in the text each token is; with them they take longer.
+    """
+    for piece in _pieces(texts):
+        yield from _encoded(tokenizer, piece, offsets)
+
+
+def _pieces(texts: Iterable[str]) -> Iterator[list[str]]:
+    piece: list[str] = []
+    chars = 0
+    for text in texts:
+        if piece and (chars + len(text) > PIECE_CHARS or len(piece) == PIECE_TEXTS):
+            yield piece
+            piece, chars = [], 0
+        piece.append(text)
+        chars += len(text)
+    if piece:
+        yield piece
+
+
+def _encoded(tokenizer: Tokenizer, piece: list[str], offsets: bool) -> list[Encoding]:
+    # Also a single text goes through encode_batch: it releases Python's lock, encode does not.
+    encode = tokenizer.encode_batch if offsets else tokenizer.encode_batch_fast
+    if sum(map(len, piece)) <= SMALL_CHARS:
+        return list(encode(piece, add_special_tokens=False))
+    with _line:
+        return list(encode(piece, add_special_tokens=False))
