@@ -20,6 +20,9 @@ test-clients: .venv/installed-test  ## real clients against a running server, in
 compatibility:  ## docs/compatibility.md's tables from the last test-clients
 	$(PYTHON) tests/clients/compatibility.py
 
+random-0.6B: .venv/installed-test  ## a folder of random weights in the shapes of the 0.6B, with its tokenizer
+	.venv/bin/python tests/random_checkpoint.py $@
+
 lint: .venv/installed-test  ## style and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .

@@ -14,6 +14,7 @@ import pytest
 
 import rerankd
 from conftest import Server
+from rerankd.bench.random_weights import SHAPES
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -64,13 +65,13 @@ def source(integration: str) -> str:
 
 
 def test_the_python_sample_runs_on_the_embedded_model() -> None:
-    sample = block("python", "Reranker(").replace("Qwen/Qwen3-Reranker-0.6B", "embedded")
+    sample = block("python", "Reranker(").replace('"auto"', '"embedded"')
     done = subprocess.run([sys.executable, "-c", sample], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.startswith("1 0.")
 
 
 def test_the_command_prints_the_printed_table(tmp_path: Path) -> None:
-    command = block("sh", "rerankd rank ").replace("rerankd rank", f"{sys.executable} -m rerankd rank --output table")
+    command = block("sh", "printf ").replace("rerankd rank", f"{sys.executable} -m rerankd rank --output table")
     environment = {**os.environ, "COLUMNS": "100"}
     done = subprocess.run(
         ["bash", "-c", command], capture_output=True, text=True, timeout=120, check=True, cwd=tmp_path, env=environment
@@ -84,3 +85,31 @@ def test_every_surface_of_the_table_answers(auto_server: Server) -> None:
     assert len(paths) == 14
     for path in paths:
         assert auto_server.post(path, {}, key="none").status_code in (400, 422), path
+
+
+def test_every_heading_is_in_the_contents_and_every_file_is_there() -> None:
+    anchors = {
+        re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^## (.+)$", README, re.M)
+    }
+    links = re.findall(r"\]\(([^)]+)\)", README)
+    assert {link[1:] for link in links if link.startswith("#")} == anchors
+    root = Path(__file__).parent.parent
+    assert [link for link in links if not link.startswith("#") and not (root / link).exists()] == []
+
+
+def test_the_memory_table_is_computed_from_the_shapes() -> None:
+    rows = re.findall(r"\| Qwen3-Reranker-(\S+) \| ([\d.]+) G \| ([\d.]+) GB \| ([\d.]+) GB \| ([\d.]+) GB \|", README)
+    assert [row[0] for row in rows] == list(SHAPES)
+    for size, *told in rows:
+        shape = SHAPES[size]
+        embeddings = 151_669 * shape["hidden"]
+        attention = 2 * shape["hidden"] * 128 * (shape["heads"] + 8)
+        layers = shape["layers"] * (attention + 3 * shape["hidden"] * shape["intermediate"])
+        total = layers + embeddings
+        expected = [f"{total / 1e9:.2f}", *(f"{n / 1e9:.1f}" for n in (total * 4, total * 2, layers + 2 * embeddings))]
+        assert told == expected
+
+
+def test_lines_can_be_read_in_an_editor() -> None:
+    text = re.sub(r"```(json|text)\n.*?```", "", README, flags=re.DOTALL)
+    assert [line for line in text.splitlines() if len(line) > 120 and not line.startswith("|")] == []

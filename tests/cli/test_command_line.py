@@ -92,6 +92,7 @@ def test_every_help_has_examples_that_can_be_typed() -> None:
     for prog, parser in parsers.items():
         assert "examples:" in parser.format_help(), prog  # type: ignore[attr-defined]
         for example in EXAMPLES[prog]:
+            assert len(example) <= 76, "a terminal of 80 columns breaks it"
             words = shlex.split(example.rpartition("| ")[2] if "| rerankd" in example else example, comments=True)
             for stop in ("|", ">"):
                 words = words[: words.index(stop)] if stop in words else words

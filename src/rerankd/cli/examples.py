@@ -8,24 +8,24 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "rerankd rank 'How can I prevent a cold?' notes.txt",
     ),
     "rerankd serve": (
-        "rerankd serve                                          # on 127.0.0.1:8000, for this machine only",
+        "rerankd serve                                   # on 127.0.0.1:8000",
         "rerankd serve --model Qwen/Qwen3-Reranker-4B --port 9000",
-        "rerankd serve --host 0.0.0.0 --api-key SECRET          # for other machines",
+        "rerankd serve --host 0.0.0.0 --api-key SECRET   # for other machines",
         "rerankd serve --accounts --config rerankd.toml",
     ),
     "rerankd rank": (
         "rerankd rank 'How can I prevent a cold?' notes.txt",
         "rerankd rank 'where are limits checked?' src --include '*.py' --top-n 5",
         "rerankd rank 'refund policy' faq.csv --field answer --json",
-        "jq -c '.articles[]' articles.json | rerankd rank 'solar power' --format jsonl --field body",
+        "jq -c '.[]' a.json | rerankd rank 'solar power' --format jsonl --field body",
         "rerankd rank 'solar power' articles.jsonl --url http://127.0.0.1:8000",
-        "rerankd rank 'solar power' notes.txt | cut -f4         # piped: rank, score, source, document",
+        "rerankd rank 'solar power' notes.txt | cut -f4",
     ),
     "rerankd config": ("rerankd config", "rerankd config --config rerankd.toml --json"),
     "rerankd doctor": (
         "rerankd doctor",
         "rerankd doctor --model Qwen/Qwen3-Reranker-0.6B --json",
-        "rerankd doctor --model Qwen/Qwen3-Reranker-0.6B --compare bfloat16,int8 --data queries.jsonl",
+        "rerankd doctor --model ./my-model --compare bfloat16,int8 --data mine.jsonl",
     ),
     "rerankd bench": (
         "rerankd bench --model Qwen/Qwen3-Reranker-0.6B --dtype bfloat16 int8",
@@ -44,7 +44,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "rerankd accounts limits": ("rerankd accounts limits ada@example.org --requests-per-minute 60",),
     "rerankd accounts check": ("rerankd accounts check",),
     "rerankd keys": ("rerankd keys create --account ada@example.org --name 'search page'",),
-    "rerankd keys create": ("rerankd keys create --account ada@example.org --name 'search page' --expires 90d",),
+    "rerankd keys create": ("rerankd keys create --account ada@example.org --name search --expires 90d",),
     "rerankd keys list": ("rerankd keys list --account ada@example.org",),
     "rerankd keys revoke": ("rerankd keys revoke 3",),
     "rerankd credits": ("rerankd credits add ada@example.org 25.00 --note 'invoice 17'",),
@@ -52,7 +52,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "rerankd usage": ("rerankd usage --since 2030-01-01 --by day", "rerankd usage --account ada@example.org --csv"),
     "rerankd completion": (
         "rerankd completion bash > ~/.local/share/bash-completion/completions/rerankd",
-        "rerankd completion zsh > ~/.zfunc/_rerankd            # a folder of your $fpath",
+        "rerankd completion zsh > ~/.zfunc/_rerankd       # a folder of your $fpath",
         "rerankd completion fish > ~/.config/fish/completions/rerankd.fish",
     ),
 }

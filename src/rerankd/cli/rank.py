@@ -57,9 +57,9 @@ _FILES = {"bash": "_shtab_compgen_files", "zsh": "_files", "fish": "(__fish_comp
 def _add_reading(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--format",
-        "--input-format",
         choices=FORMATS,
-        help="of all sources (default: by the suffix; lines; JSON is recognised on stdin)",
+        metavar="FORMAT",
+        help=f"of all sources: {', '.join(FORMATS)} (default: by the suffix, else lines; JSON is recognised)",
     )
     group.add_argument(
         "--field",
@@ -98,7 +98,9 @@ def _add_ranking(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--output",
         choices=ranked.OUTPUTS,
-        help="default: table on a terminal; in a pipe tsv, with whole documents: rank, score, source, document",
+        metavar="FORMAT",
+        help=f"{', '.join(ranked.OUTPUTS)} (default: table on a terminal; in a pipe tsv, nothing cut off: rank, score, "
+        "source, document)",
     )
     group.add_argument("--json", action="store_const", const="json", dest="output", help="the same as --output json")
     group.add_argument(
@@ -136,8 +138,8 @@ def _add_server(group: argparse._ArgumentGroup) -> None:
         action="append",
         type=_header,
         default=[],
-        metavar="'NAME: VALUE'",
-        help="sent with every request to --url; may be repeated",
+        metavar="HEADER",
+        help="'NAME: VALUE', sent with every request to --url; may be repeated",
     )
     group.add_argument(
         "--dialect",
@@ -200,7 +202,7 @@ def _ask(options: argparse.Namespace, texts: list[str]) -> _Outcome:
     headers: dict[str, Any] = {"headers": dict(options.header)} if options.header else {}
     stage = f"asking {options.url} about {len(texts):,} documents"
     with (
-        LoadingBar() as bar,
+        LoadingBar(AT_ONCE_S) as bar,
         Client(
             options.url, options.api_key, dialect=options.dialect, model=options.model, max_documents=part, **headers
         ) as client,
