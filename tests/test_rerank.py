@@ -136,8 +136,7 @@ def test_what_was_cut_is_said_once() -> None:
     assert finish(asked, pairs, Logits([0.0] * 3), noticed).warnings == (
         "This is a fallback.",
         "query truncated from 9 to 2 tokens",
-        "document 1 truncated from 5 to 1 tokens",
-        "document 2 truncated from more than 700 to 1 tokens",
+        "2 of 3 documents were truncated (longest: document 2, from more than 700 to 1 tokens)",
     )
     assert finish(asked, prepare(asked, WordBackend()), Logits([0.0] * 3), INFO).warnings == ()
 

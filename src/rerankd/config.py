@@ -123,12 +123,30 @@ class ServerSettings(DatabaseSettings, ModelSettings):
     strict: bool = Field(False, description="refuse fields that a surface does not have, in place of a warning")
     max_body_mb: int = Field(64, ge=1, description="largest request body, in MB")
     max_context: int = Field(
-        8192, ge=128, le=32768, description="all but the DashScope surfaces: longest prompt in tokens, with template"
+        8192, ge=100, le=32768, description="all but the DashScope surfaces: longest prompt in tokens, with template"
+    )
+    truncate_overlong: bool = Field(
+        False,
+        description="shared paths, vLLM and llama.cpp: cut a document that does not fit --max-context, with a warning, "
+        "in place of refusing the call",
+    )
+    trust_priority: bool = Field(
+        False, description="let callers overtake others with a negative 'priority'; without it they can only step back"
+    )
+    any_model: bool = Field(
+        False,
+        description="answer every model name, with a warning, in place of an error for those that are not served",
     )
     max_instruct_tokens: int = Field(
         1024, ge=16, description="tokens of an instruct on every surface; a longer one is refused"
     )
     max_documents: int = Field(500, ge=1, description="DashScope surfaces: documents a request")
+    max_call_documents: int = Field(
+        10_000,
+        ge=1,
+        le=100_000,
+        description="all other surfaces: documents a request; where an API documents fewer, its own limit holds",
+    )
     max_text_tokens: int = Field(
         4000, ge=1, description="DashScope surfaces: tokens of a query or document; longer ones are cut"
     )

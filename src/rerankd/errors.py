@@ -117,6 +117,7 @@ class TooManyDocuments(InvalidRequest):
     def __init__(self, count: int, limit: int) -> None:
         advice = "send at least one" if count == 0 else "send them in several requests, the scores will be the same"
         super().__init__(f"There are {count} documents; from 1 to {limit} are allowed: {advice}.")
+        self.count = count
         self.limit = limit
 
 
@@ -163,7 +164,8 @@ class PromptTooLong(InvalidRequest):
         return cls(
             f"This model's maximum context length is {limit} tokens. However, your prompt for document {index} "
             f"contains at least {tokens} input tokens. Please reduce the length of the input prompt, or set "
-            "truncate_prompt_tokens to -1 to have the document cut.",
+            "truncate_prompt_tokens to -1 to have the document cut (whoever runs the server can have it cut for "
+            "every call: --truncate-overlong).",
             "document",
             index,
             limit,

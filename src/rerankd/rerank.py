@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Protocol
 
 from rerankd.errors import InferenceError, InvalidRequest, PromptTooLong, TooManyDocuments, TooManyTokens
@@ -58,7 +59,7 @@ def prepare(request: RerankRequest, backend: Backend) -> list[EncodedPair]:
     if request.top_n is not None and request.top_n < 1:
         raise InvalidRequest(f"top_n must be at least 1, or left out for all; it is {request.top_n}.")
     texts = [Pair(without_surrogates(pair.query), without_surrogates(pair.document)) for pair in request.pairs]
-    pairs = backend.encode(texts, without_surrogates(request.instruct), limits)
+    pairs = backend.encode(texts, without_surrogates(request.instruct), _readable(limits, backend.info))
     total = usage_of(pairs).text_tokens
     if limits.max_total_tokens is not None and total > limits.max_total_tokens:
         raise TooManyTokens(total, limits.max_total_tokens)
@@ -66,6 +67,20 @@ def prepare(request: RerankRequest, backend: Backend) -> list[EncodedPair]:
     if limits.refuse_cuts:
         _refuse_cuts(pairs, limits, backend.info.max_tokens)
     return pairs
+
+
+def _readable(limits: Limits, info: ModelInfo) -> Limits:
+    """The same, without limits of a text that are longer than any prompt: they would only have more of it read."""
+    max_tokens = min(limits.max_prompt_tokens or info.max_tokens, info.max_tokens)
+
+    def at_most(tokens: int | None) -> int | None:
+        return None if tokens is None or tokens >= max_tokens else tokens
+
+    return replace(
+        limits,
+        max_query_tokens=at_most(limits.max_query_tokens),
+        max_document_tokens=at_most(limits.max_document_tokens),
+    )
 
 
 def _refuse_overlong(pairs: Sequence[EncodedPair], limits: Limits) -> None:
@@ -132,19 +147,31 @@ def _warnings(request: RerankRequest, pairs: Sequence[EncodedPair], info: ModelI
     warnings += surrogate_warnings(queries, request.instruct, (pair.document for pair in request.pairs))
     if not info.reads_instruct and request.instruct.rstrip(".") != DEFAULT_INSTRUCT:
         warnings.append(f"instruct ignored: {info.name} reads none")
-    return (*warnings, *_cut_warnings(pairs))
+    if not all(pair.query.strip() for pair in request.pairs):
+        warnings.append("the query is empty: the scores mean little")
+    return (*warnings, *_query_cuts(pairs), *_document_cuts(pairs))
 
 
-def _cut_warnings(pairs: Sequence[EncodedPair]) -> tuple[str, ...]:
-    """One sentence for each text that was cut, the query's once."""
-    warnings: dict[str, None] = {}
-    for index, pair in enumerate(pairs):
-        for cut in pair.cuts:
-            name = "query" if cut.part == "query" else f"document {index}"
-            warnings[_cut_warning(name, cut)] = None
-    return tuple(warnings)
+def _query_cuts(pairs: Sequence[EncodedPair]) -> tuple[str, ...]:
+    """One sentence for all."""
+    cuts = [cut for pair in pairs for cut in pair.cuts if cut.part == "query"]
+    distinct = set(cuts)
+    if len(distinct) <= 1:
+        return tuple(f"query truncated {_lengths(cut)}" for cut in distinct)
+    longest = max(cuts, key=lambda cut: cut.tokens)
+    return (f"the queries of {len(cuts)} of {len(pairs)} documents were truncated (longest: {_lengths(longest)})",)
 
 
-def _cut_warning(name: str, cut: Cut) -> str:
+def _document_cuts(pairs: Sequence[EncodedPair]) -> tuple[str, ...]:
+    """One sentence for all."""
+    cuts = [(cut, index) for index, pair in enumerate(pairs) for cut in pair.cuts if cut.part == "document"]
+    if len(cuts) <= 1:
+        return tuple(f"document {index} truncated {_lengths(cut)}" for cut, index in cuts)
+    longest, index = max(cuts, key=lambda one: one[0].tokens)
+    told = f"longest: document {index}, {_lengths(longest)}"
+    return (f"{len(cuts)} of {len(pairs)} documents were truncated ({told})",)
+
+
+def _lengths(cut: Cut) -> str:
     before = f"more than {cut.tokens}" if cut.at_least else f"{cut.tokens}"
-    return f"{name} truncated from {before} to {cut.kept} tokens"
+    return f"from {before} to {cut.kept} tokens"

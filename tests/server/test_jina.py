@@ -86,7 +86,7 @@ MISTAKES: tuple[tuple[dict[str, Any], str, str, Any], ...] = (
     ({"top_n": "many"}, "body -> top_n", "int_parsing", "many"),
     ({"top_k": 0}, "body -> top_k", "greater_than_equal", 0),
     ({"documents": []}, "body -> documents", "too_short", None),
-    ({"documents": ["a", 3]}, "body -> documents -> 1", "dict_type", 3),
+    ({"documents": ["a", 3]}, "body -> documents -> 1", "string_type", 3),
     ({"documents": None}, "body -> documents", "list_type", None),
     ({"documents": [{"title": "a"}]}, "body -> documents -> 0", "value_error", None),
     ({"return_documents": "perhaps"}, "body -> return_documents", "bool_parsing", "perhaps"),

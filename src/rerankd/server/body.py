@@ -27,6 +27,11 @@ MAX_INPUT_CHARS = 100
 """Of a wrong value that is sent back."""
 
 
+WANTED = "Input should be "
+"""How pydantic begins."""
+
+MEMBERS = ("str", "bool", "Explain")
+
 JSONObject = dict[str, Any]
 
 
@@ -64,7 +69,8 @@ def read_as(value: JSONObject, kind: type[Body], strict: bool) -> tuple[Body, tu
         problems = [Problem(name, "Unknown field", "extra_forbidden") for name in ignored[:MAX_PROBLEMS]]
         raise InvalidRequest(f"Unknown fields: {', '.join(ignored[:MAX_PROBLEMS])} (--strict).", problems)
     if ignored:
-        return body, (f"fields ignored: {', '.join(map(repr, ignored[:MAX_PROBLEMS]))}",)
+        more = f" and {len(ignored) - MAX_PROBLEMS} more" if len(ignored) > MAX_PROBLEMS else ""
+        return body, (f"fields ignored: {', '.join(map(repr, ignored[:MAX_PROBLEMS]))}{more}",)
     return body, ()
 
 
@@ -138,9 +144,26 @@ def _validate(value: JSONObject, kind: type[Body]) -> Body:
             Problem(_path(problem["loc"]), problem["msg"], problem["type"], _plain(problem["input"]))
             for problem in error.errors(include_url=False, include_context=False)
         ]
-    problems = list({problem[:2]: problem for problem in found}.values())  # the members of a union often say the same
+    problems = _told_once(found)
     problems += [Problem(name[:100], "Unknown field", "extra_forbidden") for name in _misspelt_fields(value, kind, "")]
     raise InvalidRequest("The body does not have the documented shape.", problems[:MAX_PROBLEMS])
+
+
+def _told_once(found: Sequence[Problem]) -> list[Problem]:
+    """One mistake for each place, though every member of a union tells its own: of those that got as far as an item
+    of a list, the others' words about the list are left out."""
+    inner = {problem.path.rpartition(".")[0] for problem in found}
+    told: dict[str, Problem] = {}
+    for problem in found:
+        if problem.path in inner:
+            continue
+        if problem.kind == "too_long":
+            problem = problem._replace(message=f"{problem.message}: send fewer, or several requests")
+        first = told.setdefault(problem.path, problem)
+        wanted = problem.message.removeprefix(WANTED)
+        if problem.message.startswith(WANTED) and wanted not in first.message:
+            told[problem.path] = first._replace(message=f"{first.message} or {wanted}")
+    return list(told.values())
 
 
 def _plain(value: Any) -> Any:
@@ -152,7 +175,9 @@ def _plain(value: Any) -> Any:
 
 def _path(location: Sequence[int | str]) -> str:
     """Where a mistake is, without the names that pydantic gives to the members of a union."""
-    return ".".join(str(part) for part in location if isinstance(part, int) or (part != "str" and "[" not in part))
+    return ".".join(
+        str(part) for part in location if isinstance(part, int) or (part not in MEMBERS and "[" not in part)
+    )
 
 
 def _misspelt_fields(value: dict[str, Any], kind: type[BaseModel], prefix: str) -> list[str]:

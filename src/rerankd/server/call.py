@@ -49,7 +49,7 @@ UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 """A line feed would begin another header; a server sends none of the others."""
 
 MAX_WARNING_HEADER = 1000
-"""Characters; proxies refuse long headers. The body and the log hold every warning."""
+"""Characters; proxies refuse long headers. The body holds every warning. The log holds none: some quote the caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +128,11 @@ async def _answer(exchange: _Exchange, dialects: Sequence[Dialect[Any]], around:
     dialect = next((one for one in dialects if one.claims(value)), exchange.dialect)
     exchange.dialect = dialect
     body, ignored = await asyncio.to_thread(read_as, value, dialect.body, settings.strict)
-    call = dialect.parse(body)
+    call = await asyncio.to_thread(dialect.parse, body)
     if "x-request-id" not in request.headers:
         exchange.request_id = _given_id(call.id) or exchange.request_id
     exchange.warnings = unused + ignored + call.warnings
-    exchange.warnings += served.check_name(call.model, any_name=dialect.any_model)
+    exchange.warnings += served.check_name(call.model, any_name=dialect.any_model or settings.any_model)
     exchange.model = served.engine.info.name
     admission.permit(entered, call.model)
     call = _bounded(call, settings)

@@ -19,9 +19,6 @@ KEYED: dict[int | str, dict[str, Any]] = {401: {"description": "No key, or a wro
 
 LABELS = {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
 
-MIN_TEXT_BYTES = 3
-"""Of an empty text and its comma in a body."""
-
 
 def dialect_status_routes(served: ServedModel, settings: ServerSettings, auth: Auth) -> APIRouter:
     """GET /info, and /tei, /tei/health, /tei/info; /infinity/health, /infinity/models, also under the prefix;
@@ -66,7 +63,7 @@ def _unhealthy(error: Unavailable) -> Response:
 
 
 def _info(served: ServedModel, settings: ServerSettings) -> dict[str, Any]:
-    """Raises Loading. Where this server has no such limit, the field holds what a body can hold at most, or null."""
+    """Raises Loading. Where this server has no such limit, the field is null."""
     info = served.engine.info
     return {
         "model_id": info.name,
@@ -78,7 +75,7 @@ def _info(served: ServedModel, settings: ServerSettings) -> dict[str, Any]:
         "max_input_length": min(info.max_tokens, settings.max_context),
         "max_batch_tokens": served.engine.max_batch_tokens,
         "max_batch_requests": None,
-        "max_client_batch_size": settings.max_body_mb * 1_000_000 // MIN_TEXT_BYTES,
+        "max_client_batch_size": settings.max_call_documents,
         "auto_truncate": True,
         "tokenization_workers": 1,
         "version": __version__,

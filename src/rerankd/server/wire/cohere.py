@@ -22,6 +22,7 @@ from rerankd.errors import (
     Unauthorized,
     Unavailable,
 )
+from rerankd.server.wire.bounds import MAX_PRIORITY, RankFields, heard_priority
 from rerankd.server.wire.dialect import JSON, Answer, Body, Bounded, Call, Dialect, ErrorTable, ListOf
 from rerankd.server.wire.documents import EchoedDocument, ObjectDocument, echo, texts_of
 from rerankd.server.wire.instruct import InstructBody
@@ -101,7 +102,7 @@ class RerankV1Body(InstructBody):
         examples=[["The capital of China is Beijing.", "Gravity is a force."]],
     )
     top_n: int | None = Field(None, ge=1, description="How many results to return; all by default.")
-    rank_fields: ListOf[str] | None = Field(
+    rank_fields: RankFields | None = Field(
         None, description="The keys of object documents that are scored; [`text`] by default."
     )
     return_documents: bool | None = Field(None, description="Echo each document; false by default.")
@@ -123,7 +124,9 @@ class RerankV2Body(InstructBody):
     max_tokens_per_doc: int | None = Field(
         None, ge=1, description=f"Longer documents are cut; {DEFAULT_TOKENS_PER_DOC} by default."
     )
-    priority: int | None = Field(None, ge=0, le=999, description="A lower one is computed first; 0 by default.")
+    priority: int | None = Field(
+        None, ge=0, le=MAX_PRIORITY, description="A higher one is computed later; 0 by default."
+    )
     relevant_spans: dict[str, Any] | None = Field(None, description="Accepted; no spans are found.")
 
 
@@ -216,7 +219,11 @@ class RerankV1(_Cohere[RerankV1Body]):
         self._check_chunks(len(pairs), body.max_chunks_per_doc)
         if body.max_chunks_per_doc is not None:
             warnings += ("max_chunks_per_doc ignored: texts are not chunked",)
-        limits = Limits(max_query_tokens=MAX_QUERY_TOKENS, max_prompt_tokens=self.settings.max_context)
+        limits = Limits(
+            max_documents=self.settings.max_call_documents,
+            max_query_tokens=MAX_QUERY_TOKENS,
+            max_prompt_tokens=self.settings.max_context,
+        )
         request = RerankRequest(pairs, instruct, body.top_n, limits)
         return Call(request, body.model or None, warnings, explain=body.explain)
 
@@ -263,12 +270,14 @@ class RerankV2(_Cohere[RerankV2Body]):
         if body.relevant_spans and body.relevant_spans.get("mode") != "disabled":
             warnings += ("relevant_spans ignored: no spans are found",)
         limits = Limits(
+            max_documents=self.settings.max_call_documents,
             max_query_tokens=MAX_QUERY_TOKENS,
             max_document_tokens=body.max_tokens_per_doc or DEFAULT_TOKENS_PER_DOC,
             max_prompt_tokens=self.settings.max_context,
         )
         pairs = _pairs(body.query, texts_of(body.documents, "documents"))
-        request = RerankRequest(pairs, instruct, body.top_n, limits, body.priority or 0)
+        priority, _ = heard_priority(body.priority, self.settings)
+        request = RerankRequest(pairs, instruct, body.top_n, limits, priority)
         return Call(request, body.model, warnings, explain=body.explain)
 
     def reply(self, body: RerankV2Body, answer: Answer) -> JSON:

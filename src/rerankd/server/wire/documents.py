@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict
 
@@ -18,6 +18,10 @@ class EchoedDocument(BaseModel):
 
     text: str
 
+
+MAX_NAMES = 8
+MAX_NAME_CHARS = 100
+"""Of the caller's fields in a message."""
 
 ObjectDocument = str | dict[str, Any]
 """A text; an object with the key `text`; one with `content`, vLLM's list of parts; or one with the rank fields."""
@@ -34,7 +38,8 @@ def texts_of(documents: Sequence[ObjectDocument], path: str, rank_fields: Sequen
     Raises:
         InvalidRequest: an object has none of them, or they are not texts.
     """
-    return [text_of(document, f"{path}.{index}", rank_fields) for index, document in enumerate(documents)]
+    names = list(dict.fromkeys(rank_fields or ()))  # named twice, a text would be scored twice
+    return [text_of(document, f"{path}.{index}", names) for index, document in enumerate(documents)]
 
 
 def echo(document: ObjectDocument, text: str) -> JSON:
@@ -49,13 +54,20 @@ def text_of(document: ObjectDocument, path: str, rank_fields: Sequence[str] | No
     if isinstance(document, str):
         return document
     if rank_fields and list(rank_fields) != ["text"]:
-        return "\n".join(f"{name}: {document[name]}" for name in rank_fields if name in document) or _refuse(
-            path, f"the document has none of the rank_fields ({', '.join(rank_fields)})"
-        )
+        return _ranked_text(document, path, rank_fields)
     text = document.get("text", document.get("content"))
     if isinstance(text, list):
         text = _parts(text, path)
     return text if isinstance(text, str) else _refuse(path, "a document object needs the key 'text', a string")
+
+
+def _ranked_text(document: dict[str, Any], path: str, rank_fields: Sequence[str]) -> str:
+    try:
+        lines = [f"{name}: {document[name]}" for name in rank_fields if name in document]
+    except RecursionError:
+        _refuse(path, "a value is nested too deeply to be scored")
+    names = ", ".join(name[:MAX_NAME_CHARS] for name in rank_fields[:MAX_NAMES])
+    return "\n".join(lines) or _refuse(path, f"the document has none of the rank_fields ({names})")
 
 
 def _parts(parts: list[Any], path: str) -> str:
@@ -68,5 +80,5 @@ def _parts(parts: list[Any], path: str) -> str:
     return "\n".join(texts)
 
 
-def _refuse(path: str, problem: str) -> str:
+def _refuse(path: str, problem: str) -> NoReturn:
     raise InvalidRequest(f"{path}: {problem}.", ((path, problem),))

@@ -134,7 +134,7 @@ class InfinityRerank(Dialect[RerankBody]):
     def parse(self, body: RerankBody) -> Call:
         instruct, warnings = body.instruct_asked()
         pairs = tuple(Pair(body.query, document) for document in body.documents)
-        limits = Limits(max_prompt_tokens=self.settings.max_context)
+        limits = Limits(self.settings.max_call_documents, max_prompt_tokens=self.settings.max_context)
         model = None if body.model == DEFAULT_MODEL else body.model or None
         return Call(RerankRequest(pairs, instruct, body.top_n, limits), model, warnings, explain=body.explain)
 

@@ -150,6 +150,7 @@ class Jina(Dialect[JinaBody]):
         pairs = tuple(Pair(query, document) for document in texts_of(body.documents, "documents"))
         instruct, warnings = body.instruct_asked()
         limits = Limits(
+            max_documents=self.settings.max_call_documents,
             max_document_tokens=body.max_doc_length or body.max_tokens_per_doc,
             max_prompt_tokens=self.settings.max_context,
         )

@@ -131,7 +131,11 @@ class LlamaCppRerank(Dialect[RerankBody]):
             raise InvalidRequest("The request has no documents.", [missing, *body.unknown_fields()])
         instruct, warnings = body.instruct_asked()
         pairs = tuple(Pair(body.query, document) for document in documents)
-        limits = Limits(max_prompt_tokens=self.settings.max_context, overlong_prompt="refuse")
+        limits = Limits(
+            max_documents=self.settings.max_call_documents,
+            max_prompt_tokens=self.settings.max_context,
+            overlong_prompt="cut" if self.settings.truncate_overlong else "refuse",
+        )
         return Call(RerankRequest(pairs, instruct, limits=limits), body.model or None, warnings, explain=body.explain)
 
     def reply(self, body: RerankBody, answer: Answer) -> JSON | list[JSON]:

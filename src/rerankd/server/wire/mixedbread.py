@@ -24,6 +24,7 @@ from rerankd.errors import (
     Unauthorized,
     Unavailable,
 )
+from rerankd.server.wire.bounds import RankFields
 from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf
 from rerankd.server.wire.documents import ObjectDocument, text_of, texts_of
 from rerankd.server.wire.instruct import InstructBody
@@ -60,7 +61,7 @@ class MixedbreadBody(InstructBody):
     input: ListOf[ObjectDocument] = Field(
         min_length=1, examples=[["The capital of China is Beijing.", "Gravity is a force."]]
     )
-    rank_fields: ListOf[str] | None = Field(
+    rank_fields: RankFields | None = Field(
         None, min_length=1, description="The keys of object inputs that are scored; `text` by default."
     )
     top_k: int | None = Field(None, description="How many results to return, at least 1; -1 or left out: all.")
@@ -117,7 +118,7 @@ class Mixedbread(Dialect[MixedbreadBody]):
         if body.rewrite_query:
             warnings += ("rewrite_query ignored: the query is scored as it is",)
         pairs = tuple(Pair(query, document) for document in documents)
-        limits = Limits(max_prompt_tokens=self.settings.max_context)
+        limits = Limits(self.settings.max_call_documents, max_prompt_tokens=self.settings.max_context)
         request = RerankRequest(pairs, instruct, _top_n(body.top_k), limits)
         return Call(request, body.model or None, warnings, explain=body.explain)
 

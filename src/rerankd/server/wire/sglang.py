@@ -96,7 +96,7 @@ class SGLangRerank(Dialect[RerankBody]):
             raise InvalidRequest(problem, [("top_n", problem)])
         instruct, warnings = body.instruct_asked()
         pairs = tuple(Pair(query, document) for document in documents)
-        limits = Limits(max_prompt_tokens=self.settings.max_context)
+        limits = Limits(self.settings.max_call_documents, max_prompt_tokens=self.settings.max_context)
         request = RerankRequest(pairs, instruct, body.top_n, limits)
         return Call(request, body.model or None, warnings, explain=body.explain)
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field, RootModel
 
+from rerankd.config import ServerSettings
 from rerankd.errors import (
     BodyTimeout,
     BodyTooLarge,
@@ -23,6 +24,7 @@ from rerankd.errors import (
     PromptTooLong,
     RateLimited,
     RerankdError,
+    TooManyDocuments,
     Unauthorized,
     Unavailable,
 )
@@ -77,9 +79,10 @@ class _Options(InstructBody):
     )
     raw_scores: bool | None = Field(None, description="true returns logits in place of scores in [0, 1].")
 
-    def limits(self, max_context: int) -> Limits:
+    def limits(self, settings: ServerSettings) -> Limits:
         return Limits(
-            max_prompt_tokens=max_context,
+            max_documents=settings.max_call_documents,
+            max_prompt_tokens=settings.max_context,
             overlong_prompt="refuse" if self.truncate is False else "cut",
             cut_side=self.truncation_direction or "right",
         )
@@ -153,6 +156,8 @@ class _TEI(Dialect[TEIBody]):
         if isinstance(error, Unauthorized):
             return row.status, None
         message = error.details if isinstance(error, InvalidRequest) else str(error)
+        if isinstance(error, TooManyDocuments):
+            message = f"batch size {error.count} > maximum allowed batch size {error.limit}. {error}"
         if isinstance(error, PromptTooLong) and error.limit is not None:
             message = (
                 f"`inputs` must have less than {error.limit} tokens: text {error.index} has more. Allow `truncate`."
@@ -161,7 +166,7 @@ class _TEI(Dialect[TEIBody]):
 
     def _call(self, pairs: tuple[Pair, ...], body: TEIBody) -> Call:
         instruct, warnings = body.instruct_asked()
-        request = RerankRequest(pairs, instruct, limits=body.limits(self.settings.max_context))
+        request = RerankRequest(pairs, instruct, limits=body.limits(self.settings))
         return Call(request, None, warnings, explain=body.explain)
 
 

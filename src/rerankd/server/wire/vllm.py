@@ -31,6 +31,7 @@ from rerankd.errors import (
     Unavailable,
     UnsupportedMedia,
 )
+from rerankd.server.wire.bounds import RankFields, heard_priority, ignored_keys
 from rerankd.server.wire.cohere import search_units
 from rerankd.server.wire.dashscope import RATE_LIMITS
 from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf, RequestBody
@@ -38,7 +39,8 @@ from rerankd.server.wire.documents import EchoedDocument, ObjectDocument, echo, 
 from rerankd.server.wire.instruct import first_said
 from rerankd.types import DEFAULT_INSTRUCT, Limits, Pair, RerankRequest, Score
 
-LIFTED = re.compile(r"\s*Instruct:[ \t]*(?P<instruct>\S.*?)\s*\n\s*Query:[ \t]*(?P<query>.*)", re.DOTALL)
+INSTRUCT = "Instruct:"
+QUERY_LINE = re.compile(r"^[^\S\n]*Query:[ \t]*", re.MULTILINE)
 """The embedding model's way of writing an instruct, which HexGrid's page recommends inside the query."""
 
 
@@ -104,25 +106,28 @@ class _Options(RequestBody):
     truncation_side: Literal["left", "right"] | None = Field(None, description="The end of a text that is cut off.")
     max_tokens_per_query: int | None = Field(None, description="A longer query is cut; 0: not.")
     max_tokens_per_doc: int | None = Field(None, description="Longer documents are cut; 0: not.")
-    priority: int | None = Field(None, description="A lower one is computed first; 0 by default.")
+    priority: int | None = Field(
+        None, description="A higher one is computed later; 0 by default. Below 0 only where the operator allows it."
+    )
     request_id: str | None = Field(None, description="Taken up in the reply; the header X-Request-Id wins.")
     padding: Literal["max_length", "do_not_pad"] | None = Field(None, description="Accepted; nothing is padded.")
     cache_salt: str | None = Field(None, min_length=1, max_length=1024, description="Accepted; of no effect.")
     mm_processor_kwargs: dict[str, Any] | None = Field(None, description="Accepted; of no effect.")
 
-    def limits(self, max_context: int) -> Limits:
+    def limits(self, settings: ServerSettings) -> Limits:
         """The served context, refused or cut as the caller asks."""
-        asked = self.truncate_prompt_tokens
+        asked, max_context = self.truncate_prompt_tokens, settings.max_context
         if asked is not None and asked > max_context:
             raise InvalidRequest(
                 f"truncate_prompt_tokens value is greater than max_model_len ({max_context}). Please request a "
                 "smaller truncation size."
             )
         return Limits(
+            max_documents=settings.max_call_documents,
             max_query_tokens=_at_most("max_tokens_per_query", self.max_tokens_per_query, max_context),
             max_document_tokens=_at_most("max_tokens_per_doc", self.max_tokens_per_doc, max_context),
             max_prompt_tokens=max_context if asked is None or asked < 1 else asked,
-            overlong_prompt="refuse" if asked is None else "cut",
+            overlong_prompt="refuse" if asked is None and not settings.truncate_overlong else "cut",
             cut_side=self.truncation_side or "right",
         )
 
@@ -137,7 +142,8 @@ class _Options(RequestBody):
             "instruct": self.instruct,
             "instruction": self.instruction,
         }
-        ignored = [f"chat_template_kwargs.{key} ignored" for key in kwargs if key not in ("instruction", "instruct")]
+        unused = (key for key in kwargs if key not in ("instruction", "instruct"))
+        ignored = ignored_keys("chat_template_kwargs", unused)
         instruct, warnings = first_said(said)
         return instruct, (*ignored, *warnings)
 
@@ -167,30 +173,45 @@ def _read(
 ) -> Call:
     """Pairs 1:1, 1:N or N:N; an instruct written into a query is lifted out."""
     if not documents:
-        raise InvalidRequest("At least one text_pair element must be given")
+        raise InvalidRequest("At least one text_pair element must be given: the list of documents is empty.")
     if not queries:
-        raise InvalidRequest("At least one text element must be given")
+        raise InvalidRequest("At least one text element must be given: the list of queries is empty.")
     if len(queries) not in (1, len(documents)):
-        raise InvalidRequest("Input lengths must be either 1:1, 1:N or N:N")
+        raise InvalidRequest(
+            f"Input lengths must be either 1:1, 1:N or N:N. There are {len(queries)} queries and {len(documents)} "
+            "documents."
+        )
     instruct, warnings = body.instruct_asked()
     if settings.lift_instruct and not instruct and (lifted := _lift(queries)):
         instruct, queries = lifted
-        warnings += (f"instruction lifted out of the query: {instruct!r}; send it as `instruction`",)
+        warnings += (f"instruction of {len(instruct)} characters lifted out of the query; send it as `instruction`",)
     if len(queries) == 1:
         queries = queries * len(documents)
     pairs = tuple(Pair(query, document) for query, document in zip(queries, documents, strict=True))
-    limits = body.limits(settings.max_context)
-    request = RerankRequest(pairs, instruct or DEFAULT_INSTRUCT, top_n, limits, body.priority or 0)
-    return Call(request, body.model or None, warnings, body.request_id, body.explain)
+    priority, reduced = heard_priority(body.priority, settings)
+    request = RerankRequest(pairs, instruct or DEFAULT_INSTRUCT, top_n, body.limits(settings), priority)
+    return Call(request, body.model or None, warnings + reduced, body.request_id, body.explain)
 
 
 def _lift(queries: list[str]) -> tuple[str, list[str]] | None:
     """(instruct, bare queries) if all queries carry one and the same instruct."""
-    found = [LIFTED.fullmatch(query) for query in queries]
-    matches = [match for match in found if match]
-    if len(matches) < len(queries) or len({match["instruct"] for match in matches}) != 1:
+    found = [_split(query) for query in queries]
+    parts = [part for part in found if part]
+    if len(parts) < len(queries) or len({instruct for instruct, _ in parts}) != 1:
         return None
-    return matches[0]["instruct"], [match["query"] for match in matches]
+    return parts[0][0], [query for _, query in parts]
+
+
+def _split(query: str) -> tuple[str, str] | None:
+    """(instruct, bare query). Reads each character once, whatever is in it: no expression that goes back."""
+    head = query.lstrip()
+    if not head.startswith(INSTRUCT):
+        return None
+    rest = head[len(INSTRUCT) :].lstrip(" \t")
+    line = QUERY_LINE.search(rest, 1)
+    if line is None or rest[0].isspace():
+        return None
+    return rest[: line.start()].rstrip(), rest[line.end() :]
 
 
 # The bodies, as the API's description shows them.
@@ -205,7 +226,7 @@ class RerankBody(_Options):
     )
     top_n: int | None = Field(None, ge=0, description="How many results to return; 0 or left out: all.")
     return_documents: bool | None = Field(None, description="false leaves the documents out.")
-    rank_fields: ListOf[str] | None = Field(None, description="The keys of object documents that are scored.")
+    rank_fields: RankFields | None = Field(None, description="The keys of object documents that are scored.")
 
 
 class Result(BaseModel):

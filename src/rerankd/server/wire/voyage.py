@@ -136,7 +136,7 @@ class SharedVoyage(Dialect[SharedVoyageBody]):
             raise InvalidRequest("A document is empty.", ((path, "String should have at least 1 character"),))
         instruct, warnings = body.instruct_asked()
         limits = Limits(
-            max_documents=MAX_DOCUMENTS,
+            max_documents=min(MAX_DOCUMENTS, self.settings.max_call_documents),
             max_query_tokens=MAX_QUERY_TOKENS,
             max_total_tokens=MAX_TOTAL_TOKENS,
             max_prompt_tokens=min(MAX_PAIR_TOKENS, self.settings.max_context),

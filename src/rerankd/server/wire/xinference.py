@@ -22,6 +22,7 @@ from rerankd.errors import (
     Unauthorized,
     Unavailable,
 )
+from rerankd.server.wire.bounds import ignored_keys
 from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf
 from rerankd.server.wire.documents import EchoedDocument, ObjectDocument, echo, text_of, texts_of
 from rerankd.server.wire.instruct import InstructBody, first_said
@@ -66,8 +67,7 @@ class XinferenceBody(InstructBody):  # type: ignore[no-redef]  # pydantic's plug
         names = ("instruction", "instruct")
         in_kwargs = {f"kwargs.{name}": kwargs[name] for name in names if name in kwargs}
         said, warnings = first_said({**in_kwargs, "instruct": self.instruct, "instruction": self.instruction})
-        ignored = tuple(f"kwargs.{name} ignored" for name in kwargs if name not in names)
-        return said or DEFAULT_INSTRUCT, warnings + ignored
+        return said or DEFAULT_INSTRUCT, warnings + ignored_keys("kwargs", (key for key in kwargs if key not in names))
 
     def _kwargs(self) -> dict[str, Any]:
         try:
@@ -125,7 +125,7 @@ class Xinference(Dialect[XinferenceBody]):
         instruct, warnings = body.all_said()
         if body.max_chunks_per_doc is not None:
             warnings += ("max_chunks_per_doc ignored: texts are not chunked",)
-        limits = Limits(max_prompt_tokens=self.settings.max_context)
+        limits = Limits(self.settings.max_call_documents, max_prompt_tokens=self.settings.max_context)
         request = RerankRequest(pairs, instruct, body.top_n or None, limits)
         return Call(request, body.model, warnings, explain=body.explain)
 
