@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,9 +21,10 @@ FIELDS = pytest.mark.parametrize("surface", [RERANK, COHERE_V1, MIXEDBREAD], ids
 
 
 @pytest.fixture(scope="module")
-def small_server(start_server: Callable[..., Server]) -> Server:
+def small_server(start_server: Callable[..., Server], tiny_checkpoint: Path) -> Server:
     options = ("--max-call-documents", str(SMALL), "--max-documents", str(SMALL), "--any-model", "--truncate-overlong")
-    return start_server("--model", "embedded", "--trust-priority", *options, key="test-key")
+    model = ("--model", str(tiny_checkpoint), "--dtype", "float32", "--skip-self-test")
+    return start_server(*model, *options, key="test-key")
 
 
 @pytest.mark.parametrize("surface", [*ALL, *FOLDERS], ids=str)
@@ -30,7 +32,7 @@ def test_documents_are_bounded_on_every_surface(surface: Surface | Folder, small
     assert len(surface.scores(small_server.post(surface.path, surface.body(documents=["a"] * SMALL)))) == SMALL
     response = small_server.post(surface.path, surface.body(documents=["a"] * (SMALL + 1)))
     told = surface.error(response, surface.wrong if isinstance(surface, Folder) else 400)
-    assert str(SMALL + 1) in told and str(SMALL) in told or "larger than 3" in told
+    assert (str(SMALL + 1) in told and str(SMALL) in told) or "larger than 3" in told
     assert "several requests" in told
 
 
@@ -125,11 +127,8 @@ def test_who_may_overtake(asked: int | None, heard: int, trusted: int) -> None:
 
 
 @pytest.mark.parametrize("limit", [None, 8000, 40_000, 10**9])
-@pytest.mark.parametrize("side", ["max_tokens_per_doc", "max_tokens_per_query"])
-def test_a_limit_over_the_context_reads_no_more(limit: int | None, side: str, qwen_server: Server) -> None:
+def test_a_limit_over_the_context_reads_no_more(limit: int | None, qwen_server: Server) -> None:
     """All but the beginning of 4 MB of digits stays unread: all of it takes gigabytes, and half a minute."""
-    if side == "max_tokens_per_query":
-        pytest.skip("vLLM alone has it, and refuses one over the context")
     options = {} if limit is None else {"max_tokens_per_doc": limit}
     started = time.monotonic()
     response = qwen_server.post(COHERE_V2.path, COHERE_V2.body(documents=["1" * 4_000_000], **options))
@@ -141,7 +140,7 @@ def test_many_cuts_are_one_warning(qwen_server: Server) -> None:
     documents = ["word " * (10 + index % 50) for index in range(500)]
     response = qwen_server.post(RERANK.path, RERANK.body(documents=documents, max_tokens_per_doc=20))
     told = response.json()["meta"]["warnings"]
-    assert len(told) == 1 and told[0].startswith("390 of 500 documents were truncated (longest: document 49, from ")
+    assert len(told) == 1 and told[0].startswith("400 of 500 documents were truncated (longest: document 49, from ")
     assert response.headers["x-rerankd-warning"] == told[0]
 
 
@@ -155,7 +154,7 @@ def test_names_of_the_callers_are_bounded(qwen_server: Server) -> None:
 
 
 def test_nothing_that_a_caller_wrote_is_logged(start_server: Callable[..., Server]) -> None:
-    server = start_server("--model", "embedded", "--truncate-overlong")
+    server = start_server("--model", "embedded", "--truncate-overlong", key="test-key")
     secret = "passport-123-45-6789"
     query = f"Instruct: find {secret}\nQuery: hello {secret}"
     options = {secret: 1, "chat_template_kwargs": {secret: secret}, "instruct": None}
@@ -172,16 +171,16 @@ def test_nothing_that_a_caller_wrote_is_logged(start_server: Callable[..., Serve
 
 @pytest.mark.parametrize("surface", [RERANK, SCORE], ids=str)
 def test_an_overlong_text_is_cut_where_the_operator_says_so(
-    surface: Surface, small_server: Server, embedded_server: Server
+    surface: Surface, small_server: Server, qwen_server: Server
 ) -> None:
     body = surface.body(documents=["word " * 20_000, "short"])
-    assert "--truncate-overlong" in surface.error(embedded_server.post(surface.path, body), 400)
+    assert "--truncate-overlong" in surface.error(qwen_server.post(surface.path, body), 400)
     response = small_server.post(surface.path, body)
     assert len(surface.scores(response)) == 2 and "document 0 truncated" in surface.warnings(response)
 
 
 @pytest.mark.parametrize("surface", [*ALL, *FOLDERS], ids=str)
-def test_any_model(surface: Surface | Folder, small_server: Server, embedded_server: Server) -> None:
+def test_any_model(surface: Surface | Folder, small_server: Server) -> None:
     for name in ("rerank-v3.5", "rerank-2", "jina-reranker-v2-base-multilingual"):
         response = small_server.post(surface.path, surface.body(model=name))
         assert surface.scores(response)
