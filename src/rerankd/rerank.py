@@ -58,7 +58,8 @@ def prepare(request: RerankRequest, backend: Backend) -> list[EncodedPair]:
         raise TooManyDocuments(num_documents, limits.max_documents)
     if request.top_n is not None and request.top_n < 1:
         raise InvalidRequest(f"top_n must be at least 1, or left out for all; it is {request.top_n}.")
-    texts = [Pair(without_surrogates(pair.query), without_surrogates(pair.document)) for pair in request.pairs]
+    queries = {query: without_surrogates(query) for query in {pair.query for pair in request.pairs}}
+    texts = [Pair(queries[pair.query], without_surrogates(pair.document)) for pair in request.pairs]
     pairs = backend.encode(texts, without_surrogates(request.instruct), _readable(limits, backend.info))
     total = usage_of(pairs).text_tokens
     if limits.max_total_tokens is not None and total > limits.max_total_tokens:
@@ -147,7 +148,7 @@ def _warnings(request: RerankRequest, pairs: Sequence[EncodedPair], info: ModelI
     warnings += surrogate_warnings(queries, request.instruct, (pair.document for pair in request.pairs))
     if not info.reads_instruct and request.instruct.rstrip(".") != DEFAULT_INSTRUCT:
         warnings.append(f"instruct ignored: {info.name} reads none")
-    if not all(pair.query.strip() for pair in request.pairs):
+    if not all(query.strip() for query in {pair.query for pair in request.pairs}):
         warnings.append("the query is empty: the scores mean little")
     return (*warnings, *_query_cuts(pairs), *_document_cuts(pairs))
 

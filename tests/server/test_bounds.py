@@ -198,3 +198,10 @@ def test_one_mistake_is_told_once(surface: Surface | Folder, qwen_server: Server
 def test_an_empty_query_is_told(qwen_server: Server) -> None:
     response = qwen_server.post(RERANK.path, RERANK.body(query=" \n"))
     assert "the query is empty" in RERANK.warnings(response)
+
+
+def test_a_long_query_is_read_once_for_all_documents(qwen_server: Server) -> None:
+    body = VOYAGE.body(query="word " * 200_000, documents=["a"] * 1000)
+    started = time.monotonic()
+    assert qwen_server.post(VOYAGE.path, body).status_code in (200, 400)
+    assert time.monotonic() - started < 60

@@ -185,10 +185,13 @@ def _fingerprint(where: tuple[str, ...], call: Call, pairs: Sequence[EncodedPair
     request = call.request
     shape = (where, call.model, request.instruct, request.top_n, call.explain, len(pairs))
     digest = hashlib.sha256(repr(shape).encode())
+    # Each query once: there may be a long one, and ten thousand documents.
+    queries = {query: hashlib.sha256(query.encode()).digest() for query in {sent.query for sent in request.pairs}}
     for sent, pair in zip(request.pairs, pairs, strict=True):
         counts = f"{pair.query_tokens} {pair.document_tokens}"
         token_ids = array("q", pair.token_ids).tobytes()
-        for part in (sent.query.encode(), sent.document.encode(), counts.encode(), token_ids):
+        digest.update(queries[sent.query])
+        for part in (sent.document.encode(), counts.encode(), token_ids):
             digest.update(hashlib.sha256(part).digest())
     return digest.digest()
 
