@@ -107,6 +107,14 @@ class Logits(list[float]):
         self.cached = cached
 
 
+def sigmoid(logit: float) -> float:
+    """1 / (1 + e^-logit), without an overflow."""
+    if logit >= 0:
+        return 1 / (1 + math.exp(-logit))
+    odds = math.exp(logit)
+    return odds / (1 + odds)
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Score:
     """One pair's result. `index`: its place in the call; `logit` = yes − no, the log-odds, float32.
@@ -124,10 +132,7 @@ class Score:
     @property
     def score(self) -> float:
         """sigmoid(logit), in [0, 1]."""
-        if self.logit >= 0:
-            return 1 / (1 + math.exp(-self.logit))
-        odds = math.exp(self.logit)
-        return odds / (1 + odds)
+        return sigmoid(self.logit)
 
     def __repr__(self) -> str:
         return short_repr(self)

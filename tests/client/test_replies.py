@@ -17,8 +17,8 @@ NUM_DOCUMENTS = 3
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
 names = st.sampled_from(
-    "results data output index relevance_score score usage meta tokens warnings error message detail msg loc model id "
-    "request_id total_tokens search_units billed_units".split()
+    "results data rankings output index relevance_score score logit usage meta tokens warnings error message "
+    "detail msg loc model id request_id total_tokens search_units billed_units".split()
 )
 results = st.fixed_dictionaries({"index": st.integers(0, 3) | scalars, "relevance_score": st.floats() | scalars})
 bodies = st.recursive(
@@ -41,9 +41,9 @@ def test_a_reply_is_a_ranking_or_told_to_be_none(body: Any) -> None:
         reply = read_reply(response, NUM_DOCUMENTS)
     except ValueError:
         return
-    assert {index for index, _ in reply.scores} <= set(range(NUM_DOCUMENTS))
-    assert len(dict(reply.scores)) == len(reply.scores)
-    assert all(abs(score) < float("inf") for _, score in reply.scores)
+    indices = {scored.index for scored in reply.scores}
+    assert indices <= set(range(NUM_DOCUMENTS)) and len(indices) == len(reply.scores)
+    assert all(abs(scored.score) < float("inf") for scored in reply.scores)
     assert all(isinstance(warning, str) for warning in reply.warnings)
 
 

@@ -8,18 +8,21 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import httpx
 
-from rerankd.client.dialects import DIALECTS, DialectName, endpoint, num_tokens_about
+from rerankd.arguments import Documents, checked
+from rerankd.client.address import read_address
+from rerankd.client.connections import Route
+from rerankd.client.dialects import DIALECTS, endpoint, num_tokens_about
 from rerankd.client.ranking import RemoteRanking, RemoteScore, RemoteUsage
 from rerankd.client.reply import Reply, error_message, read_reply, request_id
 from rerankd.client.retry import LONGEST_WAIT_S, is_broken_connection, is_passing, retry_after_s, wait_s
+from rerankd.client.settings import ClientSettings
 from rerankd.errors import (
-    InvalidRequest,
     RemoteError,
     RemoteRateLimited,
     RemoteRefused,
@@ -28,83 +31,128 @@ from rerankd.errors import (
     RemoteUnauthorized,
     RemoteUnavailable,
     RemoteUnreachable,
-    SettingsError,
 )
-from rerankd.version import __version__
+from rerankd.surrogates import surrogate_warnings, without_surrogates
 
 logger = logging.getLogger(__name__)
 
 
+MAX_REDIRECTS = 3
+REDIRECTIONS = frozenset({301, 302, 307, 308})
+"""Not 303: it says that the answer is elsewhere, to be fetched with GET."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What is asked. top_n: >= 1, None for all; instruct, model: None for the server's own."""
+    """What is asked, checked and in texts that can be written.
+
+    sent: the indices of the documents that are sent: all but those that the API would refuse the call for. warnings:
+    what this side has to say before anything is sent.
+    """
 
     query: str
-    documents: Sequence[str]
+    documents: tuple[str, ...]
+    sent: tuple[int, ...]
     top_n: int | None
     instruct: str | None
     with_documents: bool
     model: str | None
-
-    def __post_init__(self) -> None:
-        if isinstance(self.documents, str):
-            raise InvalidRequest("The documents are one string: send a list of strings.")
-        if not self.documents:
-            raise InvalidRequest("There are no documents: send at least one.")
-        if self.top_n is not None and self.top_n < 1:
-            raise InvalidRequest(f"top_n must be at least 1, or left out for all; it is {self.top_n}.")
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
     """A run of a call's documents, as many as go into one request; content: the request's body."""
 
-    start: int
-    num_documents: int
+    indices: Sequence[int]
     content: bytes
+
+
+class Progress:
+    """Counts the documents of a call that are done, and tells the caller."""
+
+    def __init__(self, call: Call, callback: Callable[[int], None] | None) -> None:
+        self._done = len(call.documents) - len(call.sent)
+        self._callback = callback
+
+    def add(self, part: Part) -> None:
+        """This part is answered. A callback that fails is not called again: the ranking is worth more."""
+        self._done += len(part.indices)
+        try:
+            if self._callback:
+                self._callback(self._done)
+        except Exception:
+            logger.exception("A progress callback failed; it is not called again")
+            self._callback = None
 
 
 class Endpoint:
     """A server, how it is asked, and what its answers mean.
 
     Args:
-        base_url, dialect: see `dialects.endpoint`.
-        model: the name that calls without one ask for.
-        max_retries: further attempts at a request.
-        max_documents: of one request; None for what the dialect documents.
+        settings: see `Client`.
 
     Raises:
         SettingsError: one of them makes no sense.
     """
 
-    def __init__(
-        self,
-        base_url: str,
-        api_key: str | None,
-        dialect: DialectName,
-        model: str | None,
-        max_retries: int,
-        max_documents: int | None,
-    ) -> None:
-        self.name, self.url = endpoint(base_url, dialect)
-        self.headers = {"content-type": "application/json", "user-agent": f"rerankd/{__version__}"}
-        if api_key:
-            self.headers["authorization"] = f"Bearer {_sendable(api_key)}"
-        if max_documents is not None and max_documents < 1:
-            raise SettingsError(f"max_documents must be at least 1; it is {max_documents}.")
+    def __init__(self, settings: ClientSettings) -> None:
+        self.name, self.url = endpoint(settings.base_url, settings.dialect)
+        self.headers = settings.sent_headers
+        address = read_address(settings.base_url)
+        self.route = Route(address, settings.verify)
         self._dialect = DIALECTS[self.name]
-        self._model = model
-        self._max_retries = max_retries
-        self._max_documents = max_documents or self._dialect.max_documents
-        self._shown = str(self.url.copy_with(userinfo=b"", query=None))  # no secrets in a message
+        self._model = settings.model
+        self._max_retries = settings.max_retries
+        self._max_documents = settings.max_documents or self._dialect.max_documents
+        self.shown = f"unix:{address.socket}:{self.url.path}" if address.socket else _without_secrets(self.url)
+        proxy = self.route.proxy
+        self._place = f"{self.shown} (through the proxy {proxy.shown} of {proxy.variable})" if proxy else self.shown
 
-    def parts(self, call: Call) -> list[Part]:
-        """The requests that a call takes.
+    def call(
+        self,
+        query: str,
+        documents: Documents,
+        top_n: int | None,
+        instruct: str | None,
+        with_documents: bool,
+        model: str | None,
+    ) -> Call:
+        """A call's arguments, checked.
 
         Raises:
-            InvalidRequest: a text cannot be written as UTF-8.
+            InvalidRequest: one is of the wrong kind or out of range.
         """
-        return [self._part(call, start, end) for start, end in pairwise(self._cuts(call))]
+        asked = checked(query, documents, top_n, instruct)
+        texts = tuple(map(without_surrogates, asked.documents))
+        sent = tuple(index for index, text in enumerate(texts) if self._dialect.takes_blank or text.strip())
+        warnings = [*asked.warnings, *surrogate_warnings(asked.query, asked.instruct, asked.documents)]
+        if num_blank := len(texts) - len(sent):
+            warnings.append(f"empty documents were not sent ({self.name} refuses them) and come last: {num_blank}")
+        return Call(
+            without_surrogates(asked.query),
+            texts,
+            sent,
+            asked.top_n,
+            None if asked.instruct is None else without_surrogates(asked.instruct),
+            with_documents,
+            without_surrogates(model) if isinstance(model, str) else None,
+            tuple(warnings),
+        )
+
+    def parts(self, call: Call) -> list[Part]:
+        """The requests that a call takes."""
+        return [self._part(call, call.sent[start:end]) for start, end in pairwise(self._cuts(call))]
+
+    def redirection(self, response: httpx.Response) -> httpx.URL | None:
+        """Where to send the request again, with all that it holds: to the same server only."""
+        if response.status_code not in REDIRECTIONS or not response.has_redirect_location:
+            return None
+        try:
+            url = response.url.join(response.headers["location"])
+        except httpx.InvalidURL:
+            return None
+        return url if (url.scheme, url.host, url.port) == (self.url.scheme, self.url.host, self.url.port) else None
 
     def verdict(self, part: Part, outcome: httpx.Response | httpx.HTTPError, attempt: int) -> Reply | float:
         """What came of an attempt (the first is 0): its reply, or the seconds after which to try again.
@@ -131,65 +179,67 @@ class Endpoint:
         """The replies to the parts as one: a pair's score does not depend on the others of its request."""
         scores = [
             RemoteScore(
-                part.start + index,
-                score,
-                _logit(score) if reply.by_rerankd else None,
-                call.documents[part.start + index] if call.with_documents else None,
+                part.indices[scored.index],
+                scored.score,
+                scored.logit,
+                call.documents[part.indices[scored.index]] if call.with_documents else None,
             )
             for part, reply in zip(parts, replies, strict=True)
-            for index, score in reply.scores
+            for scored in reply.scores
         ]
-        scores.sort(key=lambda score: (-score.score, score.index))
+        scores.sort(key=lambda result: (-result.score, -(result.logit or 0), result.index))
+        scores += _blank_scores(call, min([0.0, *(result.score for result in scores)]))
         return RemoteRanking(
             tuple(scores[: call.top_n]),
             _sum([reply.usage for reply in replies]),
-            replies[0].model,
-            (*self._warnings(call, parts, replies), *_said(parts, replies)),
+            replies[0].model if replies else None,
+            (*call.warnings, *self._warnings(call, parts, replies), *_said(call, parts, replies)),
             tuple(reply.request_id for reply in replies if reply.request_id),
         )
 
     def _cuts(self, call: Call) -> Iterator[int]:
-        """The indices at which a new request begins, and the end."""
-        max_documents = self._max_documents or len(call.documents)
+        """The places among the documents that are sent at which a new request begins, and the end."""
+        if not call.sent:
+            return
+        max_documents = self._max_documents or len(call.sent)
         max_tokens = self._dialect.max_tokens
         query_tokens = num_tokens_about(call.query) if max_tokens else 0
         start, tokens = 0, 0
         yield start
-        for index, document in enumerate(call.documents):
-            more = query_tokens + num_tokens_about(document) if max_tokens else 0
-            if index > start and (index - start == max_documents or tokens + more > (max_tokens or math.inf)):
-                start, tokens = index, 0
+        for place, index in enumerate(call.sent):
+            more = query_tokens + num_tokens_about(call.documents[index]) if max_tokens else 0
+            if place > start and (place - start == max_documents or tokens + more > (max_tokens or math.inf)):
+                start, tokens = place, 0
                 yield start
             tokens += more
-        yield len(call.documents)
+        yield len(call.sent)
 
-    def _part(self, call: Call, start: int, end: int) -> Part:
+    def _part(self, call: Call, indices: Sequence[int]) -> Part:
         body = self._dialect.body(
             call.query,
-            call.documents[start:end],
+            [call.documents[index] for index in indices],
             top_n=call.top_n,
             instruct=call.instruct,
             model=call.model or self._model,
         )
-        try:
-            content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-        except UnicodeEncodeError:
-            raise InvalidRequest("A text holds a lone surrogate, half a character: it cannot be sent.") from None
-        return Part(start, end - start, content)
+        return Part(indices, json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode())
 
     def _reply(self, part: Part, response: httpx.Response) -> Reply:
         try:
-            return read_reply(response, part.num_documents)
+            return read_reply(response, len(part.indices))
         except ValueError as error:
             raise RemoteReplyInvalid(
-                f"{self._shown} answered something else than a ranking ({error}): {error_message(response)}",
+                f"{self._place} answered something else than a ranking ({error}): {error_message(response)}",
                 response.status_code,
                 request_id(response),
             ) from error
 
     def _refusal(self, response: httpx.Response, asked_s: float | None) -> RemoteError:
         status = response.status_code
-        told = f"{self._shown} answered {status}: {error_message(response)}", status, request_id(response)
+        message = error_message(response)
+        if response.has_redirect_location:
+            message = f"it redirects to {_target(response)}: give that address"
+        told = f"{self._place} answered {status}: {message}", status, request_id(response)
         if status == 429 and is_passing(response):
             return RemoteRateLimited(*told, asked_s)
         if status >= 500 or is_passing(response):
@@ -200,34 +250,47 @@ class Endpoint:
 
     def _without_answer(self, cause: httpx.HTTPError) -> RemoteError:
         reason = str(cause) or type(cause).__name__
+        if "CERTIFICATE_VERIFY_FAILED" in reason:
+            reason += ". If its authority is your own, give its file: Client(verify='ca.pem'), or SSL_CERT_FILE"
         if isinstance(cause, httpx.TimeoutException) and not isinstance(cause, httpx.ConnectTimeout):
-            error: RemoteError = RemoteTimeout(f"{self._shown} did not answer in time: {reason}")
+            error: RemoteError = RemoteTimeout(f"{self._place} did not answer in time: {reason}")
         elif isinstance(cause, httpx.DecodingError):
-            error = RemoteReplyInvalid(f"{self._shown} answered something else than a ranking: {reason}")
+            error = RemoteReplyInvalid(f"{self._place} answered something else than a ranking: {reason}")
         else:
-            error = RemoteUnreachable(f"{self._shown} cannot be reached: {reason}")
+            error = RemoteUnreachable(f"{self._place} cannot be reached: {reason}")
         error.__cause__ = cause
         return error
 
     def _warnings(self, call: Call, parts: Sequence[Part], replies: Sequence[Reply]) -> Iterator[str]:
         """What this side has to say."""
-        if call.instruct is not None and self._dialect.instruct is None and not replies[0].by_rerankd:
+        ignored = call.instruct is not None and self._dialect.instruct is None
+        if ignored and not all(reply.by_rerankd for reply in replies):
             yield f"instruct may have been ignored: the dialect {self.name} documents none"
         for part, reply in zip(parts, replies, strict=True):
-            expected = min(call.top_n or part.num_documents, part.num_documents)
+            expected = min(call.top_n or len(part.indices), len(part.indices))
             if len(reply.scores) < expected:
                 yield f"the server sent {len(reply.scores)} results where {expected} were asked for"
 
 
-def _said(parts: Sequence[Part], replies: Sequence[Reply]) -> Iterator[str]:
+def _said(call: Call, parts: Sequence[Part], replies: Sequence[Reply]) -> Iterator[str]:
     """The servers' warnings: what holds for every part once, of the others which part; indices count from its start."""
-    first = replies[0].warnings
+    first = replies[0].warnings if replies else ()
     common = [warning for warning in first if all(warning in reply.warnings for reply in replies)]
-    yield from common
+    counted = " (counted without the empty ones)" if len(call.sent) < len(call.documents) else ""
+    for warning in common:
+        yield f"{warning}{counted}" if "document" in warning else warning
     for part, reply in zip(parts, replies, strict=True):
         yield from (
-            f"part from document {part.start} on: {warning}" for warning in reply.warnings if warning not in common
+            f"part from document {part.indices[0]} on: {warning}{counted}"
+            for warning in reply.warnings
+            if warning not in common
         )
+
+
+def _blank_scores(call: Call, score: float) -> list[RemoteScore]:
+    """Of the documents that were not sent."""
+    left = sorted(set(range(len(call.documents))) - set(call.sent))
+    return [RemoteScore(index, score, None, call.documents[index] if call.with_documents else None) for index in left]
 
 
 def _sum(usages: Sequence[RemoteUsage]) -> RemoteUsage:
@@ -238,13 +301,14 @@ def _sum(usages: Sequence[RemoteUsage]) -> RemoteUsage:
     return RemoteUsage(total([usage.total_tokens for usage in usages]), total([usage.search_units for usage in usages]))
 
 
-def _logit(score: float) -> float | None:
-    """The inverse of the sigmoid; exact to 1e-6 for scores up to those of a logit of 22."""
-    return math.log(score) - math.log1p(-score) if 0 < score < 1 else None
+def _target(response: httpx.Response) -> str:
+    """Where a redirection points, in words."""
+    target = response.headers["location"]
+    try:
+        return _without_secrets(response.url.join(target))
+    except httpx.InvalidURL:
+        return repr(target)
 
 
-def _sendable(api_key: str) -> str:
-    key = api_key.strip()  # one from a file ends in a line feed
-    if not key.isascii() or not key.isprintable():
-        raise SettingsError("The API key holds characters that a header cannot carry.")
-    return key
+def _without_secrets(url: httpx.URL) -> str:
+    return str(url.copy_with(userinfo=b"", query=None))

@@ -3,69 +3,126 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
-from rerankd.client.call import Call, Endpoint, Part
+from rerankd.arguments import Documents
+from rerankd.client.call import MAX_REDIRECTS, Endpoint, Part, Progress
+from rerankd.client.connections import Verify
 from rerankd.client.dialects import DialectName
 from rerankd.client.ranking import RemoteRanking
 from rerankd.client.reply import Reply
-
-TIMEOUT_S = 600.0
-"""Many long documents on a small machine take minutes."""
-
-CONNECT_TIMEOUT_S = 5.0
+from rerankd.client.settings import TIMEOUT_S, ClientSettings, from_environment
+from rerankd.errors import Closed
 
 CONCURRENT_PARTS = 4
 """Requests of one call that are under way at a time."""
 
 
-class Client:
-    """Asks a rerank server: rerankd, or any other that speaks one of the dialects. Safe to use from several threads.
+class _Asking:
+    """What both clients are made of.
 
-        with Client("http://127.0.0.1:8000") as client:
-            for result in client.rerank("capital of China?", documents, top_n=3).ranked:
-                print(result.index, result.score, result.document)
-
-    Args:
-        base_url: the server's root, the API's root (`https://api.jina.ai/v1`), or the full address of its rerank.
-        dialect: what it speaks; `auto` tells by the address, and takes what it does not know for vLLM's `/v1/rerank`.
-        model: the name that calls without one ask for.
-        timeout: seconds that the server may be silent; 5 while it is being connected to.
-        max_retries: how often a request is sent again after a 408, 409, 429 or 5xx, or a broken connection.
-            `Retry-After` is kept to; if it asks for more than 60 s, the error is raised at once.
-        max_documents: of one request; a longer call is split, and its replies are merged. None: what the dialect
-            documents. Right for models that score each document by itself, as nearly all do.
-
-    Raises:
-        SettingsError: one of these makes no sense.
+    A copy, or what is read from a pickle, has the same settings, the key among them, and connections of its own; so has
+    a forked process.
     """
 
     def __init__(
         self,
-        base_url: str,
+        base_url: str | None = None,
         api_key: str | None = None,
         *,
         dialect: DialectName = "auto",
         model: str | None = None,
-        timeout: float = TIMEOUT_S,
+        timeout: float | None = TIMEOUT_S,
         max_retries: int = 2,
         max_documents: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        verify: Verify = True,
     ) -> None:
-        self._endpoint = Endpoint(base_url, api_key, dialect, model, max_retries, max_documents)
-        self._http = httpx.Client(headers=self._endpoint.headers, timeout=_timeout(timeout))
+        url, key = from_environment(base_url, api_key)
+        self.__setstate__(
+            ClientSettings(
+                url,
+                key,
+                dialect,
+                model,
+                timeout,
+                max_retries,
+                max_documents,
+                {} if headers is None else headers,
+                verify,
+            )
+        )
+
+    def __getstate__(self) -> ClientSettings:
+        return self._settings
+
+    def __setstate__(self, settings: ClientSettings) -> None:
+        self._settings = settings
+        self._endpoint = Endpoint(settings)
+        self._is_closed = False
+
+    def __copy__(self) -> Self:
+        return self.__deepcopy__({})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        copied = type(self).__new__(type(self))
+        copied.__setstate__(self._settings)
+        return copied
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._endpoint.shown!r}, dialect={self._endpoint.name!r})"
+
+    def _refuse_if_closed(self) -> None:
+        if self._is_closed:
+            raise Closed(type(self).__name__)
+
+
+class Client(_Asking):
+    """Asks a rerank server: rerankd, or any other that speaks one of the dialects. Safe to use from several threads.
+
+        with Client("http://127.0.0.1:8000") as client:
+            for result in client.rank("capital of China?", documents, top_n=3):
+                print(result.index, result.score, result.document)
+
+    Proxies and certificates are those of the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE,
+    SSL_CERT_DIR); a server on this machine is asked without a proxy.
+
+    Args:
+        base_url: the server's root, the API's root (`https://api.jina.ai/v1`), or the full address of its rerank; of a
+            server on a socket `unix:/run/rerankd.sock`. None: that of the variable RERANKD_URL, with the key of
+            RERANKD_API_KEY.
+        dialect: what it speaks; `auto` tells by the address, and takes what it does not know for vLLM's `/v1/rerank`.
+        model: the name that calls without one ask for.
+        timeout: seconds that the server may be silent, None for no limit; 5 while it is being connected to.
+        max_retries: how often a request is sent again after a 408, 409, 429 or 5xx, or a broken connection.
+            `Retry-After` is kept to; if it asks for more than 60 s, the error is raised at once.
+        max_documents: of one request; a longer call is split, and its replies are merged. None: what the dialect
+            documents. Right for models that score each document by itself, as nearly all do.
+        headers: sent with every request, in place of ours where they have the same name.
+        verify: True, False, an `ssl.SSLContext`, or the file or folder of the authorities that may sign the server's
+            certificate.
+
+    Raises:
+        SettingsError: one of these, or a variable of the environment, makes no sense.
+    """
+
+    def __setstate__(self, settings: ClientSettings) -> None:
+        super().__setstate__(settings)
+        self._connections: dict[int, httpx.Client] = {}
 
     def rerank(
         self,
         query: str,
-        documents: Sequence[str],
+        documents: Documents,
         *,
         top_n: int | None = None,
         instruct: str | None = None,
@@ -75,25 +132,30 @@ class Client:
     ) -> RemoteRanking:
         """Scores every document for the query, best first.
 
-        Where a call is split, the first error of a part is raised at once, and no further part is sent.
+        Where a call is split, the first error of a part is raised at once, and no further part is sent. Nothing is sent
+        where there are no documents.
 
         Args:
+            documents: strings, or objects with their text as `text`, in a list, an array, a column of a table, a
+                generator. An empty text is not sent where the API refuses it, and comes last.
             top_n: how many results, None for all.
             instruct: the sorting task; None: the server's default.
             return_documents: whether the results carry the texts (of `documents`; they are not sent back).
-            progress: called with the number of documents scored so far, after each part of a call that is split.
+            progress: called with the number of documents scored so far, after each request that the call takes.
 
         Raises:
-            InvalidRequest: no documents, or top_n below 1.
+            InvalidRequest: an argument is of the wrong kind or out of range.
             RemoteError: the server cannot be reached, refuses, or answers something else than a ranking.
+            Closed: `close` was called.
         """
-        call = Call(query, documents, top_n, instruct, return_documents, model)
+        self._refuse_if_closed()
+        call = self._endpoint.call(query, documents, top_n, instruct, return_documents, model)
         parts = self._endpoint.parts(call)
-        if len(parts) == 1:
-            replies = [self._ask(parts[0], threading.Event())]
-        else:
-            replies = self._ask_all(parts, progress or _unheard)
-        return self._endpoint.ranking(call, parts, replies)
+        done = Progress(call, progress)
+        return self._endpoint.ranking(call, parts, self._ask_all(parts, done))
+
+    rank = rerank
+    """The name that `Reranker` has for it."""
 
     def _ask(self, part: Part, stop: threading.Event) -> Reply:
         attempt = 0
@@ -104,14 +166,37 @@ class Client:
         return verdict
 
     def _post(self, part: Part) -> httpx.Response | httpx.HTTPError:
+        url = self._endpoint.url
         try:
-            return self._http.post(self._endpoint.url, content=part.content)
+            for _ in range(MAX_REDIRECTS + 1):
+                response = self._http.post(url, content=part.content)
+                if (target := self._endpoint.redirection(response)) is None:
+                    break
+                url = target
         except httpx.HTTPError as error:
             return error
+        except RuntimeError:  # httpx's own, where another thread closed it meanwhile
+            self._refuse_if_closed()
+            raise
+        return response
 
-    def _ask_all(self, parts: Sequence[Part], progress: Callable[[int], None]) -> list[Reply]:
+    @property
+    def _http(self) -> httpx.Client:
+        """This process's connections: those of a parent that forked are the parent's."""
+        self._refuse_if_closed()
+        process = os.getpid()
+        if process not in self._connections:
+            made = self._endpoint.route.client(self._endpoint.headers, self._settings.waits)
+            self._connections = {process: self._connections.get(process, made)}
+        return self._connections[process]
+
+    def _ask_all(self, parts: Sequence[Part], progress: Progress) -> list[Reply]:
         """On daemon threads: a request under way cannot be called back, but holds up neither an error nor an exit."""
         stop = threading.Event()
+        if len(parts) == 1:
+            replies = [self._ask(parts[0], stop)]
+            progress.add(parts[0])
+            return replies
         waiting = deque(enumerate(parts))
         outcomes: SimpleQueue[tuple[int, Reply | Exception]] = SimpleQueue()
 
@@ -129,21 +214,16 @@ class Client:
 
         for _ in range(min(CONCURRENT_PARTS, len(parts))):
             threading.Thread(target=work, daemon=True).start()
-        replies: dict[int, Reply] = {}
         try:
-            while len(replies) < len(parts):
-                index, outcome = outcomes.get()
-                if isinstance(outcome, Exception):
-                    raise outcome
-                replies[index] = outcome
-                progress(sum(parts[index].num_documents for index in replies))
+            return _collected(outcomes, parts, progress)
         finally:
             stop.set()
-        return [replies[index] for index in range(len(parts))]
 
     def close(self) -> None:
         """Ends the connections."""
-        self._http.close()
+        self._is_closed = True
+        if http := self._connections.pop(os.getpid(), None):
+            http.close()
 
     def __enter__(self) -> Self:
         return self
@@ -154,27 +234,22 @@ class Client:
         self.close()
 
 
-class AsyncClient:
-    """The same for asyncio: same arguments, same results, same errors. A cancelled call ends its requests."""
+class AsyncClient(_Asking):
+    """The same for asyncio: same arguments, same results, same errors. A cancelled call ends its requests.
 
-    def __init__(
-        self,
-        base_url: str,
-        api_key: str | None = None,
-        *,
-        dialect: DialectName = "auto",
-        model: str | None = None,
-        timeout: float = TIMEOUT_S,
-        max_retries: int = 2,
-        max_documents: int | None = None,
-    ) -> None:
-        self._endpoint = Endpoint(base_url, api_key, dialect, model, max_retries, max_documents)
-        self._http = httpx.AsyncClient(headers=self._endpoint.headers, timeout=_timeout(timeout))
+    Each event loop has connections of its own, so that a client may outlive `asyncio.run`; `close` ends those of the
+    loop that runs.
+    """
+
+    def __setstate__(self, settings: ClientSettings) -> None:
+        super().__setstate__(settings)
+        self._connections: dict[asyncio.AbstractEventLoop, httpx.AsyncClient] = {}
+        self._process = os.getpid()
 
     async def rerank(
         self,
         query: str,
-        documents: Sequence[str],
+        documents: Documents,
         *,
         top_n: int | None = None,
         instruct: str | None = None,
@@ -183,9 +258,14 @@ class AsyncClient:
         progress: Callable[[int], None] | None = None,
     ) -> RemoteRanking:
         """See `Client.rerank`. Where a call is split, the first error of a part ends the others."""
-        call = Call(query, documents, top_n, instruct, return_documents, model)
+        self._refuse_if_closed()
+        call = self._endpoint.call(query, documents, top_n, instruct, return_documents, model)
         parts = self._endpoint.parts(call)
-        return self._endpoint.ranking(call, parts, await self._ask_all(parts, progress or _unheard))
+        done = Progress(call, progress)
+        return self._endpoint.ranking(call, parts, await self._ask_all(parts, done))
+
+    rank = arank = rerank
+    """The names that `Reranker` has for it."""
 
     async def _ask(self, part: Part, turn: asyncio.Semaphore) -> Reply:
         async with turn:
@@ -196,20 +276,39 @@ class AsyncClient:
             return verdict
 
     async def _post(self, part: Part) -> httpx.Response | httpx.HTTPError:
+        url = self._endpoint.url
         try:
-            return await self._http.post(self._endpoint.url, content=part.content)
+            for _ in range(MAX_REDIRECTS + 1):
+                response = await self._http.post(url, content=part.content)
+                if (target := self._endpoint.redirection(response)) is None:
+                    break
+                url = target
         except httpx.HTTPError as error:
             return error
+        except RuntimeError:  # httpx's own, where another task closed it meanwhile
+            self._refuse_if_closed()
+            raise
+        return response
 
-    async def _ask_all(self, parts: Sequence[Part], progress: Callable[[int], None]) -> list[Reply]:
+    @property
+    def _http(self) -> httpx.AsyncClient:
+        """The running loop's connections, and this process's: those of a parent that forked are the parent's."""
+        self._refuse_if_closed()
+        loop, process = asyncio.get_running_loop(), os.getpid()
+        if self._process != process:
+            self._connections, self._process = {}, process
+        if loop not in self._connections:
+            made = self._endpoint.route.async_client(self._endpoint.headers, self._settings.waits)
+            alive = {other: http for other, http in self._connections.items() if not other.is_closed()}
+            self._connections = alive | {loop: made}
+        return self._connections[loop]
+
+    async def _ask_all(self, parts: Sequence[Part], progress: Progress) -> list[Reply]:
         turn = asyncio.Semaphore(CONCURRENT_PARTS)
-        done = 0
 
         async def ask(part: Part) -> Reply:
-            nonlocal done
             reply = await self._ask(part, turn)
-            done += part.num_documents
-            progress(done)
+            progress.add(part)
             return reply
 
         try:
@@ -222,7 +321,9 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Ends the connections."""
-        await self._http.aclose()
+        self._is_closed = True
+        if http := self._connections.pop(asyncio.get_running_loop(), None):
+            await http.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -233,9 +334,15 @@ class AsyncClient:
         await self.close()
 
 
-def _unheard(num_documents: int) -> None:
-    """Where nobody asked for progress."""
-
-
-def _timeout(seconds: float) -> httpx.Timeout:
-    return httpx.Timeout(seconds, connect=min(seconds, CONNECT_TIMEOUT_S), pool=None)
+def _collected(
+    outcomes: SimpleQueue[tuple[int, Reply | Exception]], parts: Sequence[Part], progress: Progress
+) -> list[Reply]:
+    """The replies in the parts' order, as soon as all are there; the first error is raised at once."""
+    replies: dict[int, Reply] = {}
+    while len(replies) < len(parts):
+        index, outcome = outcomes.get()
+        if isinstance(outcome, Exception):
+            raise outcome
+        replies[index] = outcome
+        progress.add(parts[index])
+    return [replies[index] for index in range(len(parts))]

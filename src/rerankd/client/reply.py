@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import httpx
 
 from rerankd.client.ranking import RemoteUsage
+from rerankd.types import sigmoid
 
 MAX_MESSAGE = 500
 """Characters of an error that is shown."""
 
 
 @dataclass(frozen=True, slots=True)
+class Scored:
+    """A document's result. index: within the request; logit: None where it is not known."""
+
+    index: int
+    score: float
+    logit: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
-    """What one HTTP reply says. scores: (index within the request, score), in the reply's order.
+    """What one HTTP reply says, its scores in its order.
 
     by_rerankd: whether a rerankd answered, which reads `instruct` everywhere and scores with sigmoid(logit).
     """
 
-    scores: tuple[tuple[int, float], ...]
+    scores: tuple[Scored, ...]
     usage: RemoteUsage
     model: str | None
     warnings: tuple[str, ...]
@@ -36,10 +47,10 @@ def read_reply(response: httpx.Response, num_documents: int) -> Reply:
         body = response.json()
     except RecursionError:
         raise ValueError("the JSON is nested too deeply") from None
-    scores = tuple(_score(entry, num_documents) for entry in _results(body))
-    if len({index for index, _ in scores}) < len(scores):
-        raise ValueError("a document has two results")
     scored_by = response.headers.get("x-rerankd-model")
+    scores = tuple(_scored(entry, num_documents, scored_by is not None) for entry in _results(body))
+    if len({scored.index for scored in scores}) < len(scores):
+        raise ValueError("a document has two results")
     return Reply(
         scores,
         _usage(body, response.headers),
@@ -84,25 +95,37 @@ def _problem(entry: dict[str, Any]) -> str:
 
 
 def _results(body: Any) -> list[Any]:
-    """`output.results`, `results`, `data`, or the body itself."""
+    """`output.results`, `results`, `data`, NIM's `rankings`, or the body itself."""
     if isinstance(body, dict):
         output = body.get("output")
         body = output if isinstance(output, dict) else body
-        body = body.get("results", body.get("data"))
+        body = body.get("results", body.get("data", body.get("rankings")))
     if not isinstance(body, list):
         raise ValueError("there is no list of results")
     return body
 
 
-def _score(entry: Any, num_documents: int) -> tuple[int, float]:
+def _scored(entry: Any, num_documents: int, by_rerankd: bool) -> Scored:
     if not isinstance(entry, dict):
         raise ValueError("a result is not an object")
     index, score = entry.get("index"), entry.get("relevance_score", entry.get("score"))
     if type(index) is not int or not 0 <= index < num_documents:
         raise ValueError(f"a result has the index {index!r}; there are {num_documents} documents")
-    if not isinstance(score, int | float) or isinstance(score, bool) or not abs(score) <= sys.float_info.max:
+    logit = entry.get("logit")
+    if score is None and _is_number(logit):  # NIM's
+        return Scored(index, sigmoid(logit), float(logit))
+    if not _is_number(score):
         raise ValueError(f"document {index} has the score {score!r}")
-    return index, float(score)
+    return Scored(index, float(score), _logit(score) if by_rerankd else None)
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _logit(score: float) -> float | None:
+    """The inverse of the sigmoid; exact to 1e-6 for scores up to those of a logit of 22."""
+    return math.log(score) - math.log1p(-score) if 0 < score < 1 else None
 
 
 def _usage(body: Any, headers: httpx.Headers) -> RemoteUsage:

@@ -10,6 +10,8 @@ from types import TracebackType
 
 import httpx
 
+from rerankd.client.address import read_address
+from rerankd.client.connections import Route
 from rerankd.client.reply import error_message
 from rerankd.errors import RemoteError
 
@@ -39,14 +41,18 @@ class RerankSession:
     Args:
         url: of the server, with or without `/v1`.
         timeout_s: for the answer to a call.
+
+    Raises:
+        SettingsError: the address, or a proxy or certificate of the environment, cannot be used.
     """
 
     def __init__(self, url: str, api_key: str | None, timeout_s: float) -> None:
-        self._root = url.rstrip("/").removesuffix("/v1")
-        self._client = httpx.AsyncClient(
-            headers={"authorization": f"Bearer {api_key}"} if api_key else {},
-            timeout=httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S, pool=None),
-            limits=httpx.Limits(max_connections=None, keepalive_expiry=IDLE_S),
+        address = read_address(url)
+        self._root = str(address.url).rstrip("/").removesuffix("/v1")
+        self._client = Route(address).async_client(
+            {"authorization": f"Bearer {api_key}"} if api_key else {},
+            httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S, pool=None),
+            httpx.Limits(max_connections=None, keepalive_expiry=IDLE_S),
         )
 
     async def __aenter__(self) -> RerankSession:

@@ -1,0 +1,219 @@
+"""How a server is reached: the proxy that the environment names for it, certificates, a socket file. Knows no dialect.
+
+httpx reads the same variables, but all of them for any address: it fails on one that does not concern it, and does not
+say which one was wrong.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import ssl
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+
+from rerankd.client.address import Address
+from rerankd.errors import SettingsError
+
+Verify = bool | str | os.PathLike[str] | ssl.SSLContext
+"""How a server's certificate is checked: True: by the authorities of SSL_CERT_FILE or SSL_CERT_DIR, else by certifi's;
+a file or folder of authorities; a context of one's own; False: not at all."""
+
+PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
+
+LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)
+
+Transport = TypeVar("Transport")
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A proxy that the environment names. shown: for messages, without its password; variable: that names it."""
+
+    httpx: httpx.Proxy
+    shown: str
+    variable: str
+
+
+class Route:
+    """The way to a server. A socket file and an address of this machine are reached without a proxy.
+
+    Raises:
+        SettingsError: a variable of the environment, or `verify`, cannot be used; it names the culprit.
+    """
+
+    def __init__(self, address: Address, verify: Verify = True) -> None:
+        self._socket = address.socket
+        self.proxy = None if address.socket else _proxy_for(address.url)
+        self._verify = _certificates(verify) if address.url.scheme == "https" else False  # http has no certificates
+        self.client().close()  # what cannot be opened is told now
+
+    def client(self, headers: Mapping[str, str] | None = None, timeout: httpx.Timeout | None = None) -> httpx.Client:
+        """New connections, for threads."""
+        return httpx.Client(
+            transport=self._opened(
+                lambda proxy: httpx.HTTPTransport(verify=self._verify, proxy=proxy, uds=self._socket, limits=LIMITS)
+            ),
+            headers=headers,
+            timeout=timeout,
+            trust_env=False,
+        )
+
+    def async_client(
+        self,
+        headers: Mapping[str, str] | None = None,
+        timeout: httpx.Timeout | None = None,
+        limits: httpx.Limits = LIMITS,
+    ) -> httpx.AsyncClient:
+        """New connections, for asyncio."""
+        return httpx.AsyncClient(
+            transport=self._opened(
+                lambda proxy: httpx.AsyncHTTPTransport(
+                    verify=self._verify, proxy=proxy, uds=self._socket, limits=limits
+                )
+            ),
+            headers=headers,
+            timeout=timeout,
+            trust_env=False,
+        )
+
+    def _opened(self, transport: Callable[[httpx.Proxy | None], Transport]) -> Transport:
+        try:
+            return transport(self.proxy.httpx if self.proxy else None)
+        except ImportError:  # of socksio
+            assert self.proxy
+            raise SettingsError(
+                f"{self.proxy.variable} names the proxy {self.proxy.shown}, and SOCKS needs one more package: "
+                "pip install 'httpx[socks]', or name the server in NO_PROXY."
+            ) from None
+
+
+def _proxy_for(url: httpx.URL) -> Proxy | None:
+    if _is_on_this_machine(url.host):
+        return None
+    proxies = urllib.request.getproxies()  # of the environment, else of macOS or Windows
+    for kind in (url.scheme, "all"):
+        if value := proxies.get(kind, "").strip():
+            return None if _is_excluded(url) else _proxy(_variable(kind, value), value, url.host)
+    return None
+
+
+def _proxy(variable: str, value: str, host: str) -> Proxy:
+    shown = _masked(value)
+    way_out = f"Correct it, unset it, or name {host} in NO_PROXY."
+    address = value if "://" in value else f"http://{value}"
+    scheme = address.partition("://")[0].lower()
+    if scheme not in PROXY_SCHEMES:
+        instead = "write socks5://" if scheme.startswith("socks") else f"known are {', '.join(PROXY_SCHEMES)}"
+        raise SettingsError(f"{variable}={shown}: {scheme}:// is no kind of proxy, {instead}. {way_out}")
+    proxy: httpx.Proxy | None
+    try:
+        proxy = httpx.Proxy(address)
+    except (httpx.InvalidURL, ValueError):  # its words may hold the password
+        proxy = None
+    if proxy is None or not proxy.url.host:
+        raise SettingsError(f"{variable}={shown} is not the address of a proxy. {way_out}")
+    return Proxy(proxy, shown, variable)
+
+
+def _masked(value: str) -> str:
+    """A proxy's address without its user and password."""
+    return re.sub(r"^([\w+.-]*://)?.*@", r"\1***@", value)
+
+
+def _variable(kind: str, value: str) -> str:
+    names = (f"{kind}_proxy", f"{kind}_proxy".upper())
+    return next((name for name in names if os.environ.get(name, "").strip() == value), "The system's setting")
+
+
+def _is_on_this_machine(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    ip = _ip(host)
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
+        ip = ip.ipv4_mapped
+    return ip is not None and (ip.is_loopback or ip.is_unspecified)
+
+
+def _is_excluded(url: httpx.URL) -> bool:
+    """Whether NO_PROXY names the server: `*`, a domain with all below it, an address, a network; each with a port or
+    without. What cannot be read there excludes nothing."""
+    text = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    if text is None:
+        return bool(urllib.request.proxy_bypass(url.host))  # the system's list
+    port = url.port or (443 if url.scheme == "https" else 80)
+    return any(_excludes(entry, url.host, port) for entry in re.split(r"[\s,]+", text) if entry)
+
+
+def _excludes(entry: str, host: str, port: int) -> bool:
+    entry = entry.lower().partition("://")[2] or entry.lower()
+    if entry == "*":
+        return True
+    if found := re.fullmatch(r"(\[.+\]|[^:]+):(\d+)", entry):
+        if int(found[2]) != port:
+            return False
+        entry = found[1]
+    entry = entry.strip("[]")
+    if (ip := _ip(host)) and (network := _network(entry)):
+        return ip in network
+    domain = entry.removeprefix("*").lstrip(".").rstrip(".")
+    return bool(domain) and (host == domain or host.endswith(f".{domain}"))
+
+
+def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text.strip("[]"))
+    except ValueError:
+        return None
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return None
+
+
+def _certificates(verify: object) -> ssl.SSLContext:
+    if isinstance(verify, ssl.SSLContext):
+        return verify
+    if isinstance(verify, str | os.PathLike):
+        return _context_of("verify", os.fspath(verify))
+    if not isinstance(verify, bool):
+        raise SettingsError(f"verify is of type {type(verify).__name__}: give True, False, a file or an SSLContext.")
+    for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR") if verify else ():
+        if path := os.environ.get(variable, "").strip():
+            return _context_of(variable, path)
+    return _tried(lambda: httpx.create_ssl_context(verify=verify, trust_env=False))
+
+
+def _context_of(name: str, path: str) -> ssl.SSLContext:
+    """Trusts the authorities of a file or a folder, and no others."""
+    way_out = "Correct it" if name == "verify" else "Correct it or unset it"
+    try:
+        Path(path).stat()
+        options = {"capath" if os.path.isdir(path) else "cafile": path}
+        return _tried(lambda: ssl.create_default_context(**options))  # type: ignore[arg-type]  # both are paths
+    except OSError as error:
+        reason = error.strerror if not isinstance(error, ssl.SSLError) else "it holds no certificates"
+        raise SettingsError(f"{name}={path} cannot be used: {reason}. {way_out}.") from None
+
+
+def _tried(make: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    """Python writes TLS keys to the file of SSLKEYLOGFILE, or fails."""
+    try:
+        return make()
+    except ssl.SSLError:
+        raise
+    except OSError as error:
+        if log := os.environ.get("SSLKEYLOGFILE"):
+            raise SettingsError(
+                f"SSLKEYLOGFILE={log} cannot be written: {error.strerror}. Correct it or unset it."
+            ) from None
+        raise SettingsError(f"TLS cannot be set up: {error}.") from None
