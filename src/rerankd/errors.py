@@ -294,6 +294,7 @@ class MissingExtra(SettingsError, ImportError):
         missing = isinstance(cause, ModuleNotFoundError)
         problem = f"needs {cause.name}, which is not installed" if missing else f"cannot run: {cause}"
         super().__init__(f"{what} {problem}: pip install 'rerankd[{extra}]', or {otherwise}.")
+        self.name = cause.name
 
 
 class Closed(RerankdError):
