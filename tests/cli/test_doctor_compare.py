@@ -14,7 +14,9 @@ import pytest
 
 from rerankd import Reranker
 from rerankd.cli.main import main
+from rerankd.cli.queries import read_queries
 from rerankd.compare import ndcg
+from rerankd.errors import InvalidRequest
 
 DTYPES = ("--compare", "float32,bfloat16")
 GOOD = {
@@ -195,3 +197,12 @@ def test_options_that_contradict_each_other(
 ) -> None:
     assert main(["doctor", *arguments]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_data_that_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "data.jsonl").write_bytes(b"%PDF-1.4 text")
+    with pytest.raises(InvalidRequest, match="is a PDF, not text"):
+        read_queries(tmp_path / "data.jsonl")
+    (tmp_path / "data.jsonl").write_bytes(b'\xef\xbb\xbf{"query": "q", "documents": ["a"]}\n')
+    [query] = read_queries(tmp_path / "data.jsonl")
+    assert query.documents == ("a",)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from terminal import on_a_terminal
 
 from conftest import Server
 
@@ -160,3 +162,28 @@ def test_the_exact_prompt_is_printed(tiny_checkpoint: Path) -> None:
     ):
         failed = rank("q", *wrong, stdin="a\nb\n")
         assert failed.returncode == 1 and message in failed.stderr
+
+
+def test_an_api_that_needs_a_model_names_the_option(embedded_server: Server) -> None:
+    server = ("--url", embedded_server.url, "--api-key", embedded_server.key, "--dialect", "dashscope")
+    done = rank("q", *server, stdin="a\n")
+    assert done.returncode == 1
+    assert done.stderr.endswith("(Pass --model NAME.)\n")
+    assert rank("q", *server, "--model", "qwen3-rerank", stdin="a\n").returncode == 0
+
+
+def test_progress_is_shown_where_there_is_much_to_ask(embedded_server: Server, tmp_path: Path) -> None:
+    (tmp_path / "many.txt").write_text("".join(f"line {number}\n" for number in range(450)))
+    server = ("--url", embedded_server.url, "--api-key", embedded_server.key)
+    shown = on_a_terminal(100, "rank", "line 7", "many.txt", *server, cwd=tmp_path)
+    assert f"asking {embedded_server.url} about 450 documents" in shown
+    assert set(re.findall(r"(\d+) %", shown)) & {"11", "44", "56", "89", "100"}  # two parts of 200, one of 50
+
+
+def test_what_was_truncated_is_one_line(embedded_server: Server, tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.txt").write_text("wash your hands " * (200 + number))
+    server = ("--url", embedded_server.url, "--api-key", embedded_server.key)
+    done = rank("q", ".", *server, cwd=tmp_path)
+    told = r"warning: 3 of 3 documents were truncated \(longest: 2\.txt, [\d,]+ tokens, of which 254 were read\)\n"
+    assert re.fullmatch(told, done.stderr)

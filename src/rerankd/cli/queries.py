@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from rerankd.cli.text import text_of
 from rerankd.compare import Query
 from rerankd.errors import InvalidRequest
 from rerankd.types import DEFAULT_INSTRUCT
@@ -24,12 +25,10 @@ def read_queries(path: Path) -> list[Query]:
         InvalidRequest: the file cannot be read or holds no query, or a line is malformed; the message names the line.
     """
     try:
-        text = path.read_text("utf-8-sig")
+        raw = path.read_bytes()
     except OSError as error:
         raise InvalidRequest(f"{path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(f"{path} is not text in UTF-8.") from error
-    return _queries(str(path), text)
+    return _queries(str(path), text_of(str(path), raw))
 
 
 def built_in_queries() -> list[Query]:

@@ -179,7 +179,10 @@ def _cuts(explanation: Mapping[str, Any]) -> str:
 
 def _prompt_and_dtype(results: Sequence[Ranked]) -> str:
     first = next((result.explanation for result in results if result.explanation), None)
-    return f", prompt {first['prompt_id']}, {first['dtype']}" if first else ""
+    if first is None:
+        return ""
+    prompt = "" if first["prompt_id"] == "none" else f", prompt {first['prompt_id']}"
+    return f"{prompt}, {first['dtype']}"
 
 
 def _tsv(ranking: Ranking) -> None:
