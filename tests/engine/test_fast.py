@@ -265,6 +265,15 @@ def test_rows_of_zeros_stay_zero(kernels: KernelOperations, plain_operations: To
         assert meant(operations.silu_mul(Rows(torch.zeros(2, 64).bfloat16()))).abs().max() == 0
 
 
+@pytest.mark.parametrize("place", [0, 17, 63])
+def test_what_is_no_number_stays_none(kernels: KernelOperations, plain_operations: TorchOperations, place: int) -> None:
+    for operations in (kernels, plain_operations):
+        gate_up = torch.ones(3, 128).bfloat16()
+        gate_up[1, place] = float("nan")
+        numbers = [bool(row.isfinite().all()) for row in meant(operations.silu_mul(Rows(gate_up)))]
+        assert numbers == [True, False, True]
+
+
 @pytest.mark.parametrize("heads", [(16, 8), (32, 8), (8, 8)])
 @pytest.mark.parametrize("prefix_len", [0, 1, 15, 16, 77])
 def test_kernel_attention(

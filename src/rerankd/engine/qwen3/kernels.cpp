@@ -159,7 +159,7 @@ void pack(const bf16* const* keys, const bf16* const* values, int n, int head_di
 }
 
 // A row of `size` values, value(i) being the 16 at i: as bfloat16 to out, or, where out_8bit is given, as bytes around
-// a zero point of 128 with the row's scale, so that the largest is 127 away.
+// a zero point of 128 with the row's scale, so that the largest is 127 away. A row with a NaN has NaN for its scale.
 template <typename Value>
 inline void write_row(int64_t row, int64_t size, bf16* out, uint8_t* out_8bit, float* out_scale, Value value) {
     if (!out_8bit) {
@@ -169,12 +169,14 @@ inline void write_row(int64_t row, int64_t size, bf16* out, uint8_t* out_8bit, f
     thread_local std::vector<float> kept;
     kept.resize(size);
     __m512 top = _mm512_setzero_ps();
+    __mmask16 nan = 0;  // max_ps forgets one
     for (int64_t i = 0; i < size; i += LANES) {
         const __m512 x = value(i);
         _mm512_storeu_ps(kept.data() + i, x);
         top = _mm512_max_ps(top, _mm512_abs_ps(x));
+        nan |= _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
     }
-    const float max = _mm512_reduce_max_ps(top);
+    const float max = nan ? NAN : _mm512_reduce_max_ps(top);
     out_scale[row] = max / 127;
     const __m512 inverse = _mm512_set1_ps(max > 0 ? 127 / max : 0);
     for (int64_t i = 0; i < size; i += LANES) {
