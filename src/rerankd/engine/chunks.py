@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from rerankd.types import EncodedPair
 
-CONTEXT_STEP = 4096
+CONTEXT_STEP = 2048
 """So many earlier tokens cost as much attention as the rest of a token costs (0.6B; larger models: more tokens)."""
 
 LANES = (1024, 4096)
