@@ -223,12 +223,32 @@ struct Panels {
 struct Prefix {
     const bf16 *k, *v;  // (length, num_kv_heads, head_dim)
     int64_t length, num_kv_heads, head_dim;
-    std::vector<Panels> panels = std::vector<Panels>(num_kv_heads);
+    Panels* panels = nullptr;  // one a head
 
     void pack_head(int64_t kv_head) {
         panels[kv_head].resize(length, head_dim);
         const int64_t at = kv_head * head_dim;
         panels[kv_head].pack_rows(k + at, v + at, num_kv_heads * head_dim, length);
+    }
+};
+
+// Memory for the panels of the prefixes of one call after the other: to map it anew for each layer takes as long as to
+// fill it. What one long prefix needed is freed when a call needs little again.
+class PanelPool {
+    std::vector<std::vector<Panels>> pool_;
+
+  public:
+    void lend(std::vector<Prefix>& prefixes) {
+        size_t kept = 0, needed = 0;
+        for (const auto& heads : pool_)
+            for (const Panels& panels : heads) kept += panels.packed.capacity();
+        for (const Prefix& prefix : prefixes) needed += prefix.length * prefix.num_kv_heads * prefix.head_dim;
+        if (kept > 8 * needed + (1 << 22)) pool_.clear();
+        if (pool_.size() < prefixes.size()) pool_.resize(prefixes.size());
+        for (size_t i = 0; i < prefixes.size(); ++i) {
+            if (pool_[i].size() < size_t(prefixes[i].num_kv_heads)) pool_[i].resize(prefixes[i].num_kv_heads);
+            prefixes[i].panels = pool_[i].data();
+        }
     }
 };
 
@@ -334,6 +354,8 @@ void attention(const bf16* q, const bf16* k, const bf16* v, bf16* out, const bf1
             prefixes.push_back({prefix_k[i], prefix_v[i], prefix_lengths[i], num_kv_heads, head_dim});
         prefix_of[i] = prefixes.size() - 1;
     }
+    thread_local PanelPool pool;  // of the calling thread; those of the loops below reach it through the prefixes
+    pool.lend(prefixes);
 #pragma omp parallel
     {
 #pragma omp for schedule(dynamic, 1) collapse(2)
