@@ -201,9 +201,9 @@ def test_a_small_body_cannot_ask_for_more_prompts_than_fit_into_memory(prompt: Q
 def test_an_instruct_over_its_limit_is_refused_with_the_way_out(prompt: Qwen3Prompt, read: Read) -> None:
     limits = Limits(max_instruct_tokens=100)
     assert prompt.encode([Pair("q", "d")], digits(100), limits)
-    with pytest.raises(PromptTooLong, match=r"instruct has 110 tokens; at most 100 .* Shorten it") as caught:
+    with pytest.raises(PromptTooLong, match=r"instruct has 110 tokens; at most 100 .* Shorten the instruct") as caught:
         prompt.encode([Pair("q", "d")], digits(110), limits)
-    assert (caught.value.part, caught.value.limit) == ("instruct", 100)
+    assert caught.value.part == "instruct"
     read.pieces.clear()
     with pytest.raises(PromptTooLong, match=r"at least [0-9]+ tokens; at most 100"):
         prompt.encode([Pair("q", "d")], digits(MB), limits)

@@ -523,13 +523,18 @@ def test_a_query_over_the_served_context(surface: Surface, client: httpx.Client)
 
 
 @each(ONE_EACH)
+def test_an_instruct_over_its_limit(surface: Surface, client: httpx.Client) -> None:
+    """1,024 tokens on every surface, whatever else is allowed there: it is computed for each call and not billed."""
+    for options in ({}, {"truncate_prompt_tokens": -1}) if surface.is_vllm else ({},):
+        response = client.post(surface.path, json=surface.body(instruct=" the" * 1025, **options))
+        assert "1025 tokens; at most 1024" in surface.error(response, 400)
+        assert client.post(surface.path, json=surface.body(instruct=" the" * 1024, **options)).status_code == 200
+
+
+@each(ONE_EACH)
 def test_an_instruct_that_leaves_no_room(surface: Surface, client: httpx.Client) -> None:
-    if surface.is_dashscope:  # whose only limit is the model's own
-        response = client.post(surface.path, json=surface.body(instruct=" the" * 41_000))
-        assert "Shorten the instruct" in surface.error(response, 400)
-        return
-    for options in ({}, {"truncate_prompt_tokens": -1}, {"truncate_prompt_tokens": 10}):
-        response = client.post(surface.path, json=surface.body(instruct=" the" * 9000, **options))
+    if surface.is_vllm:
+        response = client.post(surface.path, json=surface.body(instruct=" the" * 1000, truncate_prompt_tokens=200))
         surface.error(response, 400)
 
 

@@ -166,9 +166,8 @@ class Qwen3Prompt:
         if limit is not None and (tokens := self._counter.count(read)) > limit:
             has = f"at least {tokens}" if len(read) < len(instruct) else f"{tokens}"
             raise PromptTooLong(
-                f"The instruct has {has} tokens; at most {limit} are allowed. Shorten it: what differs from call to "
-                "call belongs in the query.",
-                limit=limit,
+                f"The instruct has {has} tokens; at most {limit} are allowed. Shorten the instruct: what differs from "
+                "call to call belongs in the query."
             )
         tokens = self._counter.count(_body(readable_part(instruct, budget), "", ""))
         if tokens > budget:
