@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text, update
 
 from rerankd.accounts import schema
-from rerankd.accounts.keys import Caller
+from rerankd.accounts.keys import MAX_KEYS, Caller
 from rerankd.accounts.people import Account
 from rerankd.accounts.store import Store, open_store
 from rerankd.errors import InvalidRequest
@@ -139,3 +139,17 @@ def test_the_secret_is_in_no_file_and_no_log(tmp_path: Path, caplog: pytest.LogC
     assert secret[3:].encode() not in files and secret[7:-4].encode() not in files
     assert "INSERT INTO keys" in caplog.text and secret[7:-4] not in caplog.text
     store.database.close()
+
+
+def test_an_account_has_a_hundred_keys(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    ann, bob = store.people.create("ann@example.org"), store.people.create("bob@example.org")
+    made = [store.keys.create(ann.id, f"key {number}")[0] for number in range(MAX_KEYS)]
+    with pytest.raises(InvalidRequest, match="at most 100 keys that can be used: revoke one first"):
+        store.keys.create(ann.id, "one more")
+    store.keys.create(bob.id, "another account's")
+    store.keys.revoke(made[0].id)
+    store.keys.create(ann.id, "one more")
+    monkeypatch.setattr("rerankd.accounts.keys.MAX_LISTED", 100)
+    listed = store.keys.of_account(ann.id)
+    assert len(listed) == 100 and all(key.revoked is None for key in listed)
+    assert [key.id for key in listed] == sorted((key.id for key in listed), reverse=True)

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from redis_server import free_port, running_redis
+from rerankd.accounts import windows
 from rerankd.accounts.limits import CallRates, Window
 from rerankd.errors import InvalidRequest, RateLimited, SettingsError, Unavailable
 from rerankd.types import CallLimits
@@ -78,7 +79,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(time, "time", clock)
+    monkeypatch.setattr(time, "time", clock)  # Redis's
+    monkeypatch.setattr(windows, "monotonic", clock)
     return clock
 
 
@@ -311,9 +313,23 @@ def test_no_minute_holds_more_than_allowed(clock: Clock, calls: list[tuple[int, 
         assert sum(tokens for at, tokens in counted if at // 60 == minute) <= 150
 
 
-def test_callers_who_went_away_are_forgotten(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "monotonic", clock)
+def test_a_clock_that_is_set_back_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor one that is set forward: the process's own clock counts."""
+    windows = [Window("key:1", CallLimits(3, 1000))]
 
+    async def test(rates: CallRates) -> None:
+        for _ in range(3):
+            await rates.take(windows, 30)
+        for jump in (-600, 600):
+            wall = time.time() + jump
+            monkeypatch.setattr(time, "time", lambda wall=wall: wall)
+            assert 58 <= (await refused(rates.take(windows, 30))).retry_after_s <= 60
+            monkeypatch.undo()
+
+    run(None, test)
+
+
+def test_callers_who_went_away_are_forgotten(clock: Clock) -> None:
     async def test(rates: CallRates) -> int:
         tracemalloc.start()
         for number in range(1000):

@@ -194,10 +194,47 @@ def test_what_signs_an_account_out_everywhere(
     assert people.session(others)
 
 
-def test_an_invitation_makes_one_account(people: People, ann: Account) -> None:
-    token = people.create_invite(ann.id)
+@pytest.fixture
+def admin(people: People) -> Account:
+    return people.create("admin@example.org", "Ada", role="admin")
+
+
+@pytest.mark.parametrize(
+    "take_away",
+    [
+        lambda people, account: people.set_disabled(account.id, True),
+        lambda people, account: people.set_role(account.id, "user"),
+    ],
+)
+def test_one_administrator_always_stays(
+    people: People, admin: Account, take_away: Callable[[People, Account], None]
+) -> None:
+    off = people.create("off@example.org", role="admin")
+    people.set_disabled(off.id, True)
+    for _ in range(2):
+        with pytest.raises(InvalidRequest, match="the only administrator"):
+            take_away(people, admin)
+    second = people.create("second@example.org", role="admin")
+    results: list[object] = []
+
+    def take(account: Account) -> None:
+        try:
+            results.append(take_away(people, account))
+        except InvalidRequest as error:
+            results.append(str(error))
+
+    threads = [threading.Thread(target=take, args=(account,)) for account in (admin, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 2 and results.count(None) == 1, "each takes the other's place away"
+
+
+def test_an_invitation_makes_one_account(people: People, admin: Account) -> None:
+    token = people.create_invite(admin.id)
     invite = people.invite(token)
-    assert invite is not None and (invite.email, invite.created_by) == (None, ann.id)
+    assert invite is not None and (invite.email, invite.created_by) == (None, admin.id)
     bob = people.use_invite(token, "bob@example.org", "Bob", PASSWORD)
     assert people.check_password("bob@example.org", PASSWORD) == bob
     assert people.invite(token) is None
@@ -206,34 +243,34 @@ def test_an_invitation_makes_one_account(people: People, ann: Account) -> None:
             people.use_invite(used, "eve@example.org", "Eve", PASSWORD)
 
 
-def test_an_invitation_for_somebody_is_for_nobody_else(people: People, ann: Account) -> None:
-    token = people.create_invite(ann.id, "Bob@example.org")
+def test_an_invitation_for_somebody_is_for_nobody_else(people: People, admin: Account) -> None:
+    token = people.create_invite(admin.id, "Bob@example.org")
     with pytest.raises(InvalidRequest, match="for another e-mail address"):
         people.use_invite(token, "eve@example.org", "Eve", PASSWORD)
     assert people.use_invite(token, "BOB@example.org", "Bob", PASSWORD).email == "bob@example.org"
     with pytest.raises(InvalidRequest, match="has an account already"):
-        people.create_invite(ann.id, "bob@example.org")
+        people.create_invite(admin.id, "bob@example.org")
 
 
-def test_an_invitation_survives_a_mistake(people: People, ann: Account) -> None:
-    token = people.create_invite(ann.id)
+def test_an_invitation_survives_a_mistake(people: People, admin: Account) -> None:
+    token = people.create_invite(admin.id)
     with pytest.raises(InvalidRequest, match="has an account already"):
-        people.use_invite(token, "ann@example.org", "Ann", PASSWORD)
+        people.use_invite(token, "admin@example.org", "Ann", PASSWORD)
     with pytest.raises(InvalidRequest, match="password"):
         people.use_invite(token, "bob@example.org", "Bob", "short")
     assert people.use_invite(token, "bob@example.org", "Bob", PASSWORD)
 
 
-def test_an_invitation_ends(store: Store, people: People, ann: Account) -> None:
-    token = people.create_invite(ann.id)
+def test_an_invitation_ends(store: Store, people: People, admin: Account) -> None:
+    token = people.create_invite(admin.id)
     expire(store, invites)
     assert people.invite(token) is None
     with pytest.raises(InvalidRequest, match="not valid"):
         people.use_invite(token, "bob@example.org", "Bob", PASSWORD)
 
 
-def test_an_invitation_used_by_several_at_once_makes_one_account(people: People, ann: Account) -> None:
-    token, made = people.create_invite(ann.id), []
+def test_an_invitation_used_by_several_at_once_makes_one_account(people: People, admin: Account) -> None:
+    token, made = people.create_invite(admin.id), []
     start = threading.Barrier(4)
 
     def use(number: int) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -19,6 +22,7 @@ from rerankd.engine.engine import Engine
 from rerankd.errors import Forbidden, OutOfCredit, RateLimited, RerankdError
 from rerankd.server.wire import dialect_routes
 from rerankd.server.wire.dialect import Dialect
+from rerankd.types import EncodedPair, Limits, Pair
 
 DIALECTS = {one.name: one for dialects in dialect_routes(ServerSettings()).values() for one in dialects}
 
@@ -236,3 +240,58 @@ def test_servers_with_one_redis_count_together() -> None:
                 assert client.post(RERANK.path, json=one()).status_code == 429
         response = first.post(RERANK.path, json=one())
         assert "cannot be checked" in RERANK.error(response, 503)
+
+
+# What costs work counts, whatever comes of it.
+
+GOOD = {"query": "q", "documents": ["1"]}
+WRONG: tuple[tuple[bytes, int], ...] = (
+    (b"{", 400),
+    (b'{"query": "q"}', 400),
+    (b'{"query": "q", "documents": ["1"], "model": "unheard-of"}', 404),
+    (b'{"query": "q", "documents": ["1"], "top_n": -1}', 400),
+)
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda one: str(one[0]))
+def test_a_call_that_is_refused_after_its_body_was_read_is_one_of_the_minute(wrong: tuple[bytes, int]) -> None:
+    body, status = wrong
+    with serving(lambda _: Engine(FakeModel()), requests_per_minute=3) as client:
+        statuses = [client.post("/v1/rerank", content=body).status_code for _ in range(5)]
+        assert statuses == [status] * 3 + [429] * 2
+        assert client.post("/v1/rerank", json=GOOD).status_code == 429
+
+
+def test_what_is_refused_before_its_body_was_read_is_not_counted() -> None:
+    with serving(lambda _: Engine(FakeModel()), requests_per_minute=1, max_body_mb=1) as client:
+        for _ in range(3):
+            with contextlib.suppress(httpx.WriteError):
+                assert client.post("/v1/rerank", content=b"x" * 2_000_000).status_code == 413
+            assert client.get("/v1/rerank").status_code == 405
+        assert client.post("/v1/rerank", json=GOOD).status_code == 200
+        assert client.post("/v1/rerank", json=GOOD).status_code == 429
+
+
+class SlowToEncode(FakeModel):
+    """Tokenises until it is told to go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoding, self.go_on = threading.Event(), threading.Event()
+
+    def encode(self, pairs: Sequence[Pair], instruct: str, limits: Limits) -> list[EncodedPair]:
+        self.encoding.set()
+        assert self.go_on.wait(30)
+        return super().encode(pairs, instruct, limits)
+
+
+def test_calls_that_are_being_prepared_run_at_a_time_too() -> None:
+    model = SlowToEncode()
+    with serving(lambda _: Engine(model), concurrency=1) as client, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(client.post, "/v1/rerank", json=GOOD)
+        assert model.encoding.wait(30)
+        second = client.post("/v1/rerank", json=GOOD)
+        model.go_on.set()
+        assert second.status_code == 429 and "at the same time" in second.text
+        assert first.result().status_code == 200
+        assert client.post("/v1/rerank", json=GOOD).status_code == 200

@@ -9,23 +9,20 @@ minute before were spread evenly, so 60 seconds that begin with a burst may hold
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import math
 import time
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 import limits.aio.storage
 import limits.aio.strategies
-import limits.storage
-import limits.strategies
 from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.errors import StorageError
 
+from rerankd.accounts.windows import MINUTE_S, MemoryWindows
 from rerankd.errors import InvalidRequest, RateLimited, SettingsError, Unavailable
 from rerankd.types import CallLimits
 
@@ -33,10 +30,6 @@ if TYPE_CHECKING:
     from redis.asyncio import ConnectionPool
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-MINUTE_S = 60
 
 REDIS_TIMEOUT_S = 1.0
 """For everything that one method asks of Redis."""
@@ -83,19 +76,8 @@ class CallRates:
 
     def __init__(self, redis: str | None = None) -> None:
         self.trouble: str | None = None  # of Redis, when it was last asked
-        self._pool: ConnectionPool | None = None
-        self._requests: limits.strategies.RateLimiter | limits.aio.strategies.RateLimiter
-        self._tokens: limits.strategies.RateLimiter | limits.aio.strategies.RateLimiter
-        if redis is None:
-            # Not the asyncio edition: it looks through all callers on threads after every call.
-            memory = limits.storage.MemoryStorage()
-            self._requests = limits.strategies.MovingWindowRateLimiter(memory)
-            self._tokens = limits.strategies.SlidingWindowCounterRateLimiter(memory)
-        else:
-            self._pool, storage = _redis(redis)
-            self._requests = limits.aio.strategies.MovingWindowRateLimiter(storage)
-            self._tokens = limits.aio.strategies.SlidingWindowCounterRateLimiter(storage)
-        self._last_seen: OrderedDict[tuple[RateLimitItem, str], float] = OrderedDict()
+        self._redis = _Redis(redis) if redis is not None else None
+        self._memory = MemoryWindows()  # counts where there is no Redis
 
     async def check(self, windows: Sequence[Window]) -> None:
         """Whether a call could begin; counts nothing.
@@ -145,8 +127,8 @@ class CallRates:
 
     async def close(self) -> None:
         """Ends the connections to Redis."""
-        if self._pool is not None:
-            await self._pool.disconnect()
+        if self._redis is not None:
+            await self._redis.close()
 
     @asynccontextmanager
     async def _answering(self) -> AsyncIterator[None]:
@@ -161,14 +143,16 @@ class CallRates:
 
     async def look_again(self) -> None:
         """Whether Redis answers again, where it did not."""
-        if self.trouble:
+        if self.trouble and self._redis is not None:
             with suppress(Unavailable):
                 async with self._answering():
-                    if not await _now_or_later(self._requests.storage.check()):
-                        raise TimeoutError
+                    await self._redis.check()
 
     async def _fits(self, count: _Count, cost: int) -> bool:
-        return await _now_or_later(self._limiter(count).test(count.item, count.who, cost=cost))
+        if count.kind == "tokens":
+            return (await self._tokens_used(count)).tokens < count.item.amount - cost + 1
+        left, _ = await self._calls_left(count)
+        return left >= cost
 
     async def _add(self, costs: Mapping[_Count, int]) -> None:
         """Counts what was just found to fit.
@@ -187,29 +171,20 @@ class CallRates:
             counted.append(count)
 
     async def _hit(self, count: _Count, cost: int) -> bool:
-        if self._pool is None and count.kind == "requests":
-            self._forget_idle(count)
-        return await _now_or_later(self._limiter(count).hit(count.item, count.who, cost=cost))
-
-    def _forget_idle(self, count: _Count) -> None:
-        """The library's memory would keep the name of everybody who ever called."""
-        now = time.monotonic()
-        self._last_seen[count.item, count.who] = now
-        self._last_seen.move_to_end((count.item, count.who))
-        while (oldest := next(iter(self._last_seen.items())))[1] < now - 2 * MINUTE_S:
-            del self._last_seen[oldest[0]]
-            self._requests.clear(*oldest[0])
-
-    def _limiter(self, count: _Count) -> Any:
-        return self._requests if count.kind == "requests" else self._tokens
+        if self._redis is not None:
+            return await self._redis.hit(count, cost)
+        if count.kind == "tokens":
+            self._memory.add_tokens(count.who, cost)
+        else:
+            self._memory.add_call(count.who)
+        return True
 
     async def _refusal(self, count: _Count, cost: int, counts: Sequence[_Count]) -> RateLimited:
         if count.kind == "tokens":
             used = await self._tokens_used(count)
             wait_s = used.seconds_until(count.item.amount - cost)
         else:
-            reset, _ = await _now_or_later(self._limiter(count).get_window_stats(count.item, count.who))
-            wait_s = reset - time.time()
+            _, wait_s = await self._calls_left(count)
         seconds = max(1, math.ceil(wait_s))
         message = f"Rate limit exceeded: {count.sentence}. Try again in {seconds} s."
         return RateLimited(message, seconds, count.kind, await self._headers(counts))
@@ -232,13 +207,45 @@ class CallRates:
         if count.kind == "tokens":
             used = await self._tokens_used(count)
             return count.item.amount - math.floor(used.tokens), used.seconds_until(0)
-        reset, left = await _now_or_later(self._limiter(count).get_window_stats(count.item, count.who))
-        return left, reset - time.time() if left < count.item.amount else 0.0
+        return await self._calls_left(count)
+
+    async def _calls_left(self, count: _Count) -> tuple[int, float]:
+        if self._redis is not None:
+            return await self._redis.calls_left(count)
+        return self._memory.calls_left(count.who, count.item.amount)
 
     async def _tokens_used(self, count: _Count) -> _TokensUsed:
-        storage: Any = self._tokens.storage
-        key = count.item.key_for(count.who)
-        return _TokensUsed(*await _now_or_later(storage.get_sliding_window(key, count.item.get_expiry())))
+        if self._redis is not None:
+            return _TokensUsed(*await self._redis.tokens(count))
+        return _TokensUsed(*self._memory.tokens(count.who))
+
+
+class _Redis:
+    """The counts of several servers together, by the clock of each: they should be in step."""
+
+    def __init__(self, url: str) -> None:
+        self._pool, self._storage = _open_redis(url)
+        self._requests = limits.aio.strategies.MovingWindowRateLimiter(self._storage)
+        self._tokens = limits.aio.strategies.SlidingWindowCounterRateLimiter(self._storage)
+
+    async def hit(self, count: _Count, cost: int) -> bool:
+        limiter = self._requests if count.kind == "requests" else self._tokens
+        return bool(await limiter.hit(count.item, count.who, cost=cost))
+
+    async def calls_left(self, count: _Count) -> tuple[int, float]:
+        reset, left = await self._requests.get_window_stats(count.item, count.who)
+        return left, reset - time.time() if left < count.item.amount else 0.0
+
+    async def tokens(self, count: _Count) -> tuple[int, float, int, float]:
+        return await self._storage.get_sliding_window(count.item.key_for(count.who), count.item.get_expiry())
+
+    async def check(self) -> None:
+        """Raises TimeoutError where it does not answer."""
+        if not await self._storage.check():
+            raise TimeoutError
+
+    async def close(self) -> None:
+        await self._pool.disconnect()
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,12 +290,7 @@ def _counts(windows: Sequence[Window]) -> list[_Count]:
     return tokens + requests
 
 
-async def _now_or_later(value: T | Awaitable[T]) -> T:
-    """What memory answers at once, so that no other call comes in between, and Redis after a while."""
-    return await value if inspect.isawaitable(value) else value
-
-
-def _redis(url: str) -> tuple[ConnectionPool, limits.aio.storage.RedisStorage]:
+def _open_redis(url: str) -> tuple[ConnectionPool, limits.aio.storage.RedisStorage]:
     try:
         from redis.asyncio import ConnectionPool
     except ImportError:

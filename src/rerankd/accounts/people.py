@@ -116,15 +116,20 @@ class People:
         self._set(account_id, {"name": read_name(name, 200)})
 
     def set_role(self, account_id: int, role: Role) -> None:
-        self._set(account_id, {"role": role})
+        """Raises InvalidRequest where no administrator would be left."""
+        self._set(account_id, {"role": role}, keep_admin=role != "admin")
 
     def set_limits(self, account_id: int, limits: CallLimits) -> None:
         """Raises InvalidRequest where one is less than 1."""
         self._set(account_id, check_limits(limits))
 
     def set_disabled(self, account_id: int, disabled: bool) -> None:
-        """A disabled account's keys do not work, and nobody can sign in; who was signed in no longer is."""
-        self._set(account_id, {"disabled": disabled}, sign_out=disabled)
+        """A disabled account's keys do not work, and nobody can sign in; who was signed in no longer is.
+
+        Raises:
+            InvalidRequest: no administrator would be left.
+        """
+        self._set(account_id, {"disabled": disabled}, sign_out=disabled, keep_admin=disabled)
 
     def set_password(self, account_id: int, password: str) -> None:
         """Signs the account out everywhere.
@@ -207,7 +212,8 @@ class People:
         return token
 
     def invite(self, token: str) -> Invite | None:
-        """What a token is good for; None if it was used, is nobody's or no longer, or who invited is disabled."""
+        """What a token is good for; None if it was used, is nobody's, or no longer; or if who invited is no longer
+        an administrator, or is disabled."""
         with self._database.read() as connection:
             return _invite(connection, token)
 
@@ -241,8 +247,15 @@ class People:
             **check_limits(limits),
         }
 
-    def _set(self, account_id: int, values: Mapping[str, Any], sign_out: bool = False) -> None:
+    def _set(
+        self, account_id: int, values: Mapping[str, Any], sign_out: bool = False, keep_admin: bool = False
+    ) -> None:
         with self._database.transaction() as connection:
+            # Locked in one order, so that two administrators cannot take each other's place away at once.
+            if keep_admin and set(connection.scalars(_ADMINS.order_by(accounts.c.id).with_for_update())) == {
+                account_id
+            }:
+                raise InvalidRequest("This is the only administrator: make another one first.")
             changed = connection.execute(update(accounts).where(accounts.c.id == account_id).values(values))
             if not changed.rowcount:
                 raise InvalidRequest(f"There is no account {account_id}.")
@@ -258,6 +271,9 @@ class People:
     @cached_property
     def _decoy(self) -> str:
         return self._hasher.hash(secrets.token_urlsafe())
+
+
+_ADMINS = select(accounts.c.id).where(accounts.c.role == "admin", accounts.c.disabled.is_(False))
 
 
 def account_of(row: RowMapping) -> Account:
@@ -298,8 +314,7 @@ def _taken(email: str) -> InvalidRequest:
 def _invite(connection: Connection, token: str, *, lock: bool = False) -> Invite | None:
     columns = (invites.c.email, invites.c.created_by, invites.c.expires)
     query = select(*columns).where(invites.c.hash == _hash(token), invites.c.used_by.is_(None))
-    enabled = select(accounts.c.id).where(accounts.c.disabled.is_(False))
-    query = query.where(invites.c.expires > datetime.now(UTC), invites.c.created_by.in_(enabled))
+    query = query.where(invites.c.expires > datetime.now(UTC), invites.c.created_by.in_(_ADMINS))
     row = connection.execute(query.with_for_update() if lock else query).first()
     return None if row is None else Invite(*row)
 

@@ -1,8 +1,8 @@
 """Whether a call may run, and what it costs: limits, credit, reservation, charge. Knows no dialect.
 
-A call passes three gates. `enter`, before its body is read: whose key it is, and whether its holder may call at all
-now. `permit`: whether the key may use the model. `running`, when its tokens are known: from here on it is counted and
-has its cost set aside; or it is refused, and not counted.
+A call passes three gates. `enter` and `at_once`, before its body is read: whose key it is, and whether its holder may
+call at all now. Then it is counted as a call, since all that follows costs work. `permit`: whether the key may use the
+model. `running`, when its tokens are known: they are counted and its cost is set aside, or it is refused.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
@@ -101,7 +101,7 @@ class Admission:
         self._auth, self._rates, self._served, self._accounts = auth, rates, served, accounts
         self._defaults = CallLimits(settings.requests_per_minute, settings.tokens_per_minute, settings.concurrency)
         self._call_rates = CallRates(settings.redis)
-        self._running: Counter[str] = Counter()  # calls of callers without an account
+        self._running: Counter[str] = Counter()  # calls in this process, by whom they are counted
         self.failed_renewals = 0
         self._renewing, self._renew_at = True, 0.0  # renewing: not in vain
         self._without_price: RateCard | None = None  # said of this card
@@ -112,7 +112,7 @@ class Admission:
         return self._accounts is not None
 
     async def enter(self, request: Request) -> Pass:
-        """The first gate. Counts nothing.
+        """The first gate, which costs nothing: what it refuses is counted nowhere.
 
         Raises:
             Unauthorized: no key, or not a valid one.
@@ -126,6 +126,35 @@ class Admission:
         await self._call_rates.check(entered.windows)
         await self._refuse_broke(guest, rate)
         return entered
+
+    @contextmanager
+    def at_once(self, entered: Pass) -> Iterator[None]:
+        """A call is one of those that run at a time from here on: its body, too, is read, and costs work.
+
+        Raises:
+            RateLimited: as many run. (With accounts, `running` counts those of all servers.)
+        """
+        counted: list[str] = []
+        try:
+            for window in entered.windows:
+                self._check_running(window)
+                self._running[window.who] += 1
+                counted.append(window.who)
+            yield
+        finally:
+            for who in counted:
+                self._running[who] -= 1
+                if not self._running[who]:
+                    del self._running[who]
+
+    async def count(self, entered: Pass) -> None:
+        """Counts a call whose body was read. Whatever is wrong with it, it costs work.
+
+        Raises:
+            RateLimited: the minute is full.
+            Unavailable: Redis cannot be asked now.
+        """
+        await self._call_rates.take(_without(entered.windows, tokens_per_minute=None), 0)
 
     def permit(self, entered: Pass, model: str | None) -> None:
         """The second gate.
@@ -153,13 +182,12 @@ class Admission:
         Raises:
             Unauthorized: the key is not valid any more.
             InvalidRequest: more tokens than may ever come in a minute.
-            RateLimited: too many calls or tokens in this minute, or too many calls at a time.
+            RateLimited: too many tokens in this minute, or too many calls at a time on all servers.
             OutOfCredit: the account cannot pay for it.
             Unavailable: Redis or the accounts cannot be asked now.
         """
         if self._accounts is None or entered.guest.caller is None:
-            with self._counted(entered.windows):
-                yield Bill(await self._take(entered, asked.tokens))
+            yield Bill(await self._take(entered, asked.tokens))
             return
         reservation = await self._reserve(self._accounts, entered.guest.caller, entered.windows, asked)
         bill: Bill | None = None
@@ -236,7 +264,7 @@ class Admission:
             raise OutOfCredit(caller.available, None, rate.currency)
 
     async def _take(self, entered: Pass, tokens: int) -> Mapping[str, str]:
-        await self._call_rates.take(entered.windows, tokens)
+        await self._call_rates.take(_without(entered.windows, requests_per_minute=None), tokens)
         return await self._call_rates.headers(entered.windows)
 
     async def _reserve(
@@ -261,10 +289,7 @@ class Admission:
         except Unavailable:
             pass  # `sweep` will
 
-    @contextmanager
-    def _counted(self, windows: tuple[Window, ...]) -> Iterator[None]:
-        """Counts a running call of a caller without an account."""
-        [window] = windows
+    def _check_running(self, window: Window) -> None:
         limit = window.limits.concurrency
         if limit is not None and self._running[window.who] >= limit:
             raise RateLimited(
@@ -273,13 +298,10 @@ class Admission:
                 1,
                 "concurrency",
             )
-        self._running[window.who] += 1
-        try:
-            yield
-        finally:
-            self._running[window.who] -= 1
-            if not self._running[window.who]:
-                del self._running[window.who]
+
+
+def _without(windows: tuple[Window, ...], **limits: None) -> tuple[Window, ...]:
+    return tuple(replace(window, limits=replace(window.limits, **limits)) for window in windows)
 
 
 def _first_set(*limits: CallLimits) -> CallLimits:

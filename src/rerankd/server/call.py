@@ -24,6 +24,7 @@ from rerankd.errors import (
     BodyTooLarge,
     InvalidRequest,
     MethodNotAllowed,
+    NotJSON,
     OutOfCredit,
     RateLimited,
     RerankdError,
@@ -121,12 +122,25 @@ async def answer_call(request: Request, dialects: Sequence[Dialect[Any]], around
 
 
 async def _answer(exchange: _Exchange, dialects: Sequence[Dialect[Any]], around: Surroundings) -> Response:
-    request, settings, served, admission = exchange.request, around.settings, around.served, around.admission
-    entered = await admission.enter(request)
+    entered = await around.admission.enter(exchange.request)
     exchange.key = entered.guest.key_name
-    value, unused = await read_json(request, settings.max_body_mb, exchange.dialect.json_only)
+    with around.admission.at_once(entered):
+        return await _answer_entered(exchange, dialects, around, entered)
+
+
+async def _answer_entered(
+    exchange: _Exchange, dialects: Sequence[Dialect[Any]], around: Surroundings, entered: Pass
+) -> Response:
+    request, settings, served, admission = exchange.request, around.settings, around.served, around.admission
+    try:
+        value, unused = await read_json(request, settings.max_body_mb, exchange.dialect.json_only)
+    except NotJSON:
+        await admission.count(entered)
+        raise
     dialect = next((one for one in dialects if one.claims(value)), exchange.dialect)
     exchange.dialect = dialect
+    if served.ready:
+        await admission.count(entered)
     body, ignored = await asyncio.to_thread(read_as, value, dialect.body, settings.strict)
     call = await asyncio.to_thread(dialect.parse, body)
     if "x-request-id" not in request.headers:

@@ -118,6 +118,8 @@ class AdminPages:
 
     def set_state(self, request: Request, session: Session, form: Form) -> Response:
         account = self._other(request, session)
+        if form["disabled"] not in ("yes", "no"):
+            raise InvalidRequest("Whether the account is disabled is not said.")
         disabled = form["disabled"] == "yes"
         self._store.people.set_disabled(account.id, disabled)
         return _back_to(account.id, "disabled" if disabled else "enabled")

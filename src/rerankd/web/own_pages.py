@@ -62,7 +62,7 @@ class OwnPages:
 
     def create_key(self, request: Request, session: Session, form: Form) -> Response:
         expires = _end_of(form["expires"]) if form["expires"] else None
-        models = [name for name in form.all("model") if name in self._context.model_names()]
+        models = form.all("model")  # also names that are not served now: a key that is confined stays so
         key, secret = self._store.keys.create(session.account.id, form["name"], expires, models, read_limits(form))
         # Shown in this answer, and never again: so no redirection.
         return self.keys_page(request, session, secret=secret, made=key)
