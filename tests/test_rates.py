@@ -191,3 +191,58 @@ def test_a_file_that_breaks_leaves_the_last_good_card(
     path.write_text(card("3"))
     os.utime(path, ns=(0, 1))
     assert price(file) == 3
+
+
+SERVED = ("all-MiniLM-L6-v2", "qwen3-rerank")
+
+
+def test_a_card_without_a_rate_for_the_served_model_is_refused(tmp_path: Path) -> None:
+    """A typing mistake must not make everything free."""
+    path = tmp_path / "rerankd.toml"
+    path.write_text('[rates."qwen3-rernk"]\ninput_price = 1\n')
+    with pytest.raises(SettingsError) as raised:
+        RateFile(path).serve(SERVED)
+    assert str(path) in str(raised.value) and '[rates."qwen3-rernk"]' in str(raised.value)
+    assert "all-MiniLM-L6-v2, qwen3-rerank" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[rates."qwen3-rernk"]\ninput_price = 2\n',  # the section's name
+        '[rate."qwen3-rerank"]\ninput_price = 2\n',  # the table's
+        "requests_per_minute = 60\n",  # cut off
+    ],
+)
+def test_a_card_that_loses_the_served_models_rate_stays_as_it_was(
+    text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "rerankd.toml"
+    path.write_text(card("1"))
+    file = RateFile(path)
+    file.serve(SERVED)
+    path.write_text(text)
+    assert [price(file) for _ in range(3)] == [1, 1, 1]
+    [record] = caplog.records
+    assert "stays as it was" in record.getMessage() and "no rate for the served model" in record.getMessage()
+    path.write_text(card("0"))
+    os.utime(path, ns=(0, 1))
+    assert price(file) == 0, "who wants it free says so"
+
+
+def test_where_there_is_no_card_nothing_costs_anything(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    RateFile(None).serve(SERVED)
+    path = tmp_path / "rerankd.toml"
+    path.write_text("requests_per_minute = 60\n")
+    file = RateFile(path)
+    file.serve(SERVED)
+    assert price(file) == 0 and not caplog.records
+    path.write_text('[rates."qwen3-rernk"]\ninput_price = 2\n')
+    assert price(file) == 0 and "no rate for the served model" in caplog.text
+
+
+def test_rates_of_other_models_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "rerankd.toml"
+    path.write_text(card("1") + '[rates."qwen3-rernk"]\ninput_price = 2\n')
+    RateFile(path).serve(SERVED)
+    assert "not served here: qwen3-rernk" in caplog.text

@@ -77,6 +77,14 @@ class RateCard:
         known = (self._by_model[name] for name in names if name in self._by_model)
         return next(known, None) or Rate(model=names[0], currency=self.currency)
 
+    def has(self, names: Sequence[str]) -> bool:
+        """Whether it has a rate of a model that answers to these names."""
+        return any(name in self._by_model for name in names)
+
+    def misses(self, names: Sequence[str]) -> bool:
+        """Whether it has rates, but none of that model; no names: of a model that is not known yet."""
+        return bool(names and self.rates) and not self.has(names)
+
 
 class RateFile:
     """The rate card in a settings file; always as the file is now.
@@ -93,6 +101,21 @@ class RateFile:
         self._lock = threading.Lock()
         self._seen = path and _version(path)
         self._card = read_card(path) if path else RateCard()
+        self._names: tuple[str, ...] = ()  # of the served model, once they are known
+
+    def serve(self, names: Sequence[str]) -> None:
+        """From now on no card is in force that has rates, but none for the served model: it would be free by a typo.
+
+        Args:
+            names: that the model answers to.
+
+        Raises:
+            SettingsError: the card that is in force is such a one.
+        """
+        if self._card.misses(names):
+            raise SettingsError(f"{self._path}: {_missed(self._card, names)}")
+        self._names = tuple(names)
+        self._tell_others(self._card)
 
     def current(self) -> RateCard:
         """The card; a file that cannot be used leaves the last good one in force, and is logged once."""
@@ -108,11 +131,20 @@ class RateFile:
 
     def _reload(self, path: Path) -> None:
         try:
-            self._card = read_card(path)
+            card = read_card(path)
+            if card.misses(self._names) or (self._card.has(self._names) and not card.has(self._names)):
+                raise SettingsError(f"{path}: {_missed(card, self._names)}")
         except SettingsError as error:
             logger.error("The rate card stays as it was: %s", error)
         else:
+            self._card = card
             logger.info("The rate card was read again from %s", path)
+            self._tell_others(card)
+
+    def _tell_others(self, card: RateCard) -> None:
+        others = [rate.model for rate in card.rates if self._names and rate.model not in self._names]
+        if others:
+            logger.warning("Rates for models that are not served here: %s", ", ".join(others))
 
 
 def read_card(path: Path) -> RateCard:
@@ -151,6 +183,14 @@ def _rate(model: str, fields: Any) -> Rate:
 def _told(kind: str, message: str) -> str:
     known = sorted(Rate.model_fields.keys() - {"model"})
     return f"unknown; known are {', '.join(known)}" if kind == "extra_forbidden" else message
+
+
+def _missed(card: RateCard, names: Sequence[str]) -> str:
+    sections = ", ".join(f'[rates."{rate.model}"]' for rate in card.rates) or "no section [rates.…]"
+    return (
+        f"no rate for the served model, so that every call would be free. There is {sections}; "
+        f"the model answers to {', '.join(names)}. Correct the name, or set input_price = 0."
+    )
 
 
 def _version(path: Path) -> tuple[int, int, int] | None:

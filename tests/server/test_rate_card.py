@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,3 +85,14 @@ def test_without_a_card(embedded_server: Server) -> None:
     reply = httpx.get(f"{embedded_server.url}/v1/rates").json()
     assert reply == {"object": "list", "currency": "USD", "data": []}
     assert all("rerankd" not in model for model in models(embedded_server))
+
+
+def test_a_card_for_nothing_that_is_served_stops_the_start(tmp_path: Path) -> None:
+    card, database = tmp_path / "rerankd.toml", f"sqlite:///{tmp_path / 'a.db'}"
+    card.write_text('[rates."qwen3-rernk"]\ninput_price = 1\n')
+    options = ("--model", "embedded", "--port", "0", "--accounts", "--database", database, "--config", str(card))
+    ended = subprocess.run(
+        [sys.executable, "-m", "rerankd", "serve", *options], capture_output=True, text=True, timeout=120
+    )
+    assert ended.returncode == 1
+    assert 'There is [rates."qwen3-rernk"]; the model answers to' in ended.stderr and "Traceback" not in ended.stderr

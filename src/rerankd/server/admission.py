@@ -21,7 +21,7 @@ from starlette.requests import Request
 from rerankd.accounts.limits import CallRates, Window
 from rerankd.config import ServerSettings
 from rerankd.errors import Forbidden, OutOfCredit, RateLimited, Unavailable
-from rerankd.rates import Rate, RateCard, RateFile
+from rerankd.rates import Rate, RateFile
 from rerankd.server.accounts import Accounts
 from rerankd.server.auth import Auth, Guest
 from rerankd.server.served import ServedModel
@@ -104,7 +104,6 @@ class Admission:
         self._running: Counter[str] = Counter()  # calls in this process, by whom they are counted
         self.failed_renewals = 0
         self._renewing, self._renew_at = True, 0.0  # renewing: not in vain
-        self._without_price: RateCard | None = None  # said of this card
 
     @property
     def charges(self) -> bool:
@@ -241,12 +240,7 @@ class Admission:
         card = self._rates.current()
         if not self._served.ready:
             return card.of(("",))
-        names = self._served.names()
-        rate = card.of(names)
-        if card.rates and rate not in card.rates and card is not self._without_price:
-            self._without_price = card
-            logger.warning("The rate card has none of the names %s: calls cost nothing", ", ".join(names))
-        return rate
+        return card.of(self._served.names())
 
     def _windows(self, guest: Guest, rate: Rate) -> tuple[Window, ...]:
         caller = guest.caller

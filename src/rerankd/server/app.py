@@ -63,7 +63,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        served.load(on_failure)
+        served.load(on_failure, rates.serve) if accounts else served.load(on_failure)
         keeping_up = asyncio.create_task(admission.keep_up())
         yield
         keeping_up.cancel()

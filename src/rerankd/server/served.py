@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from rerankd.errors import Loading, ModelError, ModelNotFound
@@ -59,13 +59,20 @@ class ServedModel:
         self.failure: Exception | None = None  # why nothing can be answered any more
         self.stopping = False  # set once the process was asked to end
 
-    def load(self, on_failure: Callable[[], None]) -> None:
-        """Starts loading and returns at once. `on_failure` is called on the loading thread."""
-        threading.Thread(target=self._load, args=(on_failure,), name="rerankd-loader", daemon=True).start()
+    def load(
+        self, on_failure: Callable[[], None], accept: Callable[[Sequence[str]], None] = lambda names: None
+    ) -> None:
+        """Starts loading and returns at once. Both are called on the loading thread.
 
-    def _load(self, on_failure: Callable[[], None]) -> None:
+        Args:
+            accept: given the model's names before anything is answered; what it raises is a failure to load.
+        """
+        threading.Thread(target=self._load, args=(on_failure, accept), name="rerankd-loader", daemon=True).start()
+
+    def _load(self, on_failure: Callable[[], None], accept: Callable[[Sequence[str]], None]) -> None:
         try:
             engine = self._start(self._progress)
+            accept(self._names_of(engine))
         except Exception as error:
             self.failure = error
             on_failure()
@@ -109,7 +116,10 @@ class ServedModel:
 
     def names(self) -> tuple[str, ...]:
         """Every name that the model answers to, its own first. Raises Loading."""
-        own = self.engine.info.name
+        return self._names_of(self.engine)
+
+    def _names_of(self, engine: Engine) -> tuple[str, ...]:
+        own = engine.info.name
         family = QWEN3_RERANKERS if self._auto else ()
         return tuple(dict.fromkeys((own, *self._aliases, *ALIASES, *family)))
 
