@@ -163,6 +163,24 @@ def test_accounts_exclude_other_ways_in(options: Mapping[str, Any], to_drop: str
     assert "--accounts" in message and to_drop in message
 
 
+def test_the_clients_variable_is_no_key_of_a_server_with_accounts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who copied an example has it set."""
+    environment = {"RERANKD_API_KEY": "rk-secret"}
+    settings = read_settings(ServerSettings, {"accounts": True}, environment)
+    settings.check_exposure()
+    assert settings.api_key is None and "RERANKD_API_KEY is ignored" in caplog.text and "secret" not in caplog.text
+    for options in (
+        {"accounts": True, "api_key": "x"},
+        {"config": in_file(tmp_path, 'accounts = true\napi_key = "x"\n')},
+    ):
+        with pytest.raises(SettingsError, match="every caller has a key of its own"):
+            read_settings(ServerSettings, options, {}).check_exposure()
+    alone = read_settings(ServerSettings, {}, environment)
+    assert alone.api_key is not None and alone.api_key.get_secret_value() == "rk-secret"
+
+
 def test_signing_up_needs_accounts() -> None:
     assert "--accounts" in refusal({"sign_up": "open"})
 

@@ -23,6 +23,9 @@ from rerankd.settings_file import read_settings_file
 
 logger = logging.getLogger(__name__)
 
+CLIENT_KEY = "RERANKD_API_KEY"
+"""Read by clients, too, whose key it is; a server without accounts takes it as the one that it asks for."""
+
 Kind = TypeVar("Kind", bound="Settings")
 
 SECRETS = ("api_key", "database", "redis")
@@ -226,7 +229,15 @@ def read_settings_and_sources(
     sources |= {name: variable_of(name, environment) for name in variables}
     sources |= {name: f"--{name.replace('_', '-')}" for name in options}
     try:
-        return kind.model_validate(values), {name: sources[name] for name in values}
+        settings = kind.model_validate(values)
+        if isinstance(settings, ServerSettings) and settings.accounts and sources.get("api_key") == CLIENT_KEY:
+            logger.warning(
+                "%s is ignored: it is a client's key here, since every caller has one of its own", CLIENT_KEY
+            )
+            return settings.model_copy(update={"api_key": None}), {
+                name: sources[name] for name in values if name != "api_key"
+            }
+        return settings, {name: sources[name] for name in values}
     except ValidationError as error:
         problems = (
             f"{'.'.join(map(str, e['loc']))} ({sources[str(e['loc'][0])]}): {e['msg']}"

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import pty
 import re
+import stat
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -17,7 +21,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from rerankd.accounts.store import Store
+from rerankd.accounts.store import Store, open_store
+from rerankd.accounts.usage import usage
 from rerankd.cli.main import main
 from rerankd.rates import Rate
 from rerankd.types import CallLimits
@@ -243,3 +248,106 @@ def test_a_password_is_asked_for_twice_and_not_shown(tmp_path: Path, again: str,
     assert process.wait(60) == status
     os.close(terminal)
     assert b"hunter" not in shown
+
+
+def test_lists_that_a_program_reads(command: Command, store: Store, ann: str) -> None:
+    command("credits", "add", ann, "2.5", "--note", "=welcome")
+    for number in range(30):
+        options = ("--requests-per-minute", "60", "--expires", "90d", "--model", "a", "--model", "b")
+        command("keys", "create", "--account", ann, "--name", f"{'a very long name ' * 5}{number}", *options)
+    [account] = json.loads(command("accounts", "list", "--json")[1])
+    assert (account["email"], account["balance"], account["currency"], account["disabled"]) == (
+        *(ann, 2_500_000, "USD", False),
+    )
+    keys = json.loads(command("keys", "list", "--json")[1])
+    assert len(keys) == 30 and keys[0]["requests_per_minute"] == 60 and keys[0]["models"] == "a b"
+    assert datetime.fromisoformat(keys[0]["expires"]) > datetime.now(UTC) + timedelta(days=89)
+    [row] = csv.DictReader(io.StringIO(command("accounts", "list", "--csv")[1]))
+    assert (row["email"], row["balance"]) == (ann, "2500000")
+    assert len(list(csv.DictReader(io.StringIO(command("keys", "list", "--csv")[1])))) == 30
+    assert len(command("keys", "list")[1].splitlines()) == 31, "piped, a line for each"
+
+
+def test_a_statement_says_why_a_balance_is_what_it_is(command: Command, store: Store, ann: str) -> None:
+    secret = command("keys", "create", "--account", ann, "--name", "k")[1].strip()
+    command("credits", "add", ann, "25", "--note", "invoice 17")
+    call(store, secret, 1000)  # free
+    call(store, secret, 100_000)
+    command("credits", "add", ann, "-5", "--note", "correction")
+    call(store, secret, 10)
+    lines = json.loads(command("credits", "list", ann, "--json")[1])
+    assert [(line["kind"], line["calls"], line["note"], line["amount"], line["balance"]) for line in lines] == [
+        ("credit", 0, "invoice 17", 25_000_000, 25_000_000),
+        ("charges", 2, None, -10_000, 24_990_000),
+        ("credit", 0, "correction", -5_000_000, 19_990_000),
+        ("charges", 1, None, -1, 19_989_999),
+    ]
+    header, *rows = command("credits", "list", ann)[1].splitlines()
+    assert header.split() == ["time,", "UTC", "what", "note", "by", "amount", "balance"]
+    assert "2 calls" in rows[1] and "-0.01 USD" in rows[1] and rows[2].split()[-4:] == ["-5.00", "USD", "19.99", "USD"]
+    rows = list(csv.DictReader(io.StringIO(command("credits", "list", ann, "--csv")[1])))
+    assert [row["amount"] for row in rows] == ["25000000", "-10000", "-5000000", "-1"]
+    tomorrow = str((datetime.now(UTC) + timedelta(days=1)).date())
+    assert json.loads(command("credits", "list", ann, "--since", tomorrow, "--json")[1]) == []
+
+
+def test_the_only_administrator_stays(command: Command) -> None:
+    command("accounts", "create", "ada@example.org", "--admin", "--no-password")
+    status, _, told = command("accounts", "disable", "ada@example.org")
+    assert status == 1 and "the only administrator: make another one first" in told
+    command("accounts", "create", "bob@example.org", "--admin", "--no-password")
+    assert command("accounts", "disable", "ada@example.org")[0] == 0
+
+
+def test_a_backup_is_whole_while_servers_write(
+    command: Command, store: Store, ann: str, tmp_path: Path, database_url: str
+) -> None:
+    secret = command("keys", "create", "--account", ann, "--name", "k")[1].strip()
+    command("credits", "add", ann, "25")
+    file = tmp_path / "backup.db"
+    if database_url.startswith("postgresql"):
+        assert "pg_dump" in command("accounts", "backup", str(file))[2]
+        return
+    stop, calls = threading.Event(), [0]
+
+    def write() -> None:
+        while not stop.is_set():
+            call(store, secret, 2000)
+            calls[0] += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while calls[0] < 50:
+        time.sleep(0.01)
+    before = calls[0]
+    assert command("accounts", "backup", str(file))[:2] == (0, f"Copied the database to {file}.\n")
+    stop.set()
+    writer.join()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    again = command("accounts", "backup", str(file))
+    assert again[0] == 1 and "File exists" in again[2]
+    restored = open_store(f"sqlite:///{file}")
+    (row,) = usage(restored.database, [])
+    assert before <= row.calls <= calls[0] and restored.ledger.check() == []
+    assert restored.keys.find(secret)
+    restored.database.close()
+    assert not list(tmp_path.glob("backup.db-*"))
+
+
+def test_a_missing_folder_is_a_mistake(command: Command, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/nonexistent/x.db"
+    status, _, told = command("accounts", "create", "ann@example.org", "--no-password", "--database", url)
+    assert status == 1 and "there is no folder" in told and not (tmp_path / "nonexistent").exists()
+
+
+def test_the_default_folder_is_made_or_another_place_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.delenv("RERANKD_DATABASE", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "new"))
+    assert main(["accounts", "create", "ann@example.org", "--no-password"]) == 0
+    assert (tmp_path / "new" / "rerankd" / "rerankd.db").exists()
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
+    assert main(["accounts", "list"]) == 1
+    assert "--database" in capsys.readouterr().err

@@ -263,9 +263,7 @@ class People:
                 connection.execute(delete(sessions).where(sessions.c.account_id == account_id))
 
     def _hash(self, password: str) -> str:
-        if len(password) not in PASSWORD_LENGTH:
-            message = f"must have from {PASSWORD_LENGTH.start} to {PASSWORD_LENGTH.stop - 1} characters"
-            raise InvalidRequest(f"The password {message}.", [("password", message)])
+        check_password_length(password)
         return self._hasher.hash(password)
 
     @cached_property
@@ -274,6 +272,13 @@ class People:
 
 
 _ADMINS = select(accounts.c.id).where(accounts.c.role == "admin", accounts.c.disabled.is_(False))
+
+
+def check_password_length(password: str) -> None:
+    """Raises InvalidRequest."""
+    if len(password) not in PASSWORD_LENGTH:
+        message = f"must have from {PASSWORD_LENGTH.start} to {PASSWORD_LENGTH.stop - 1} characters"
+        raise InvalidRequest(f"The password {message}.", [("password", message)])
 
 
 def account_of(row: RowMapping) -> Account:

@@ -95,7 +95,7 @@ def as_csv(rows: Sequence[UsageRow], by: Sequence[By]) -> str:
     sums = ("calls", "tokens", "free_tokens", "billed_tokens")
     lines.writerow((*by, *sums, "cost"))
     for row in rows:
-        groups = (_cell(getattr(row, name)) for name in by)
+        groups = (csv_cell(getattr(row, name)) for name in by)
         lines.writerow((*groups, *(getattr(row, name) for name in sums), show_amount(row.cost)))
     return text.getvalue()
 
@@ -116,7 +116,7 @@ def _row(row: RowMapping) -> UsageRow:
     )
 
 
-def _cell(value: object) -> str:
+def csv_cell(value: object) -> str:
     """A text that no spreadsheet runs as a formula (https://owasp.org/www-community/attacks/CSV_Injection)."""
     text = str(value)
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

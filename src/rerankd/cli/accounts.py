@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import asdict
 from getpass import getpass
+from pathlib import Path
 
 from rich.console import Console
 
 from rerankd.accounts.fields import read_email
-from rerankd.accounts.people import Role
+from rerankd.accounts.people import PASSWORD_LENGTH, Account, Role, check_password_length
 from rerankd.accounts.store import Store
 from rerankd.cli.store import (
     account_of,
     add_actions,
+    add_formats,
     add_limits,
     currency,
     limits_from,
     opened,
+    print_records,
     show_limits,
     show_money,
     show_table,
@@ -35,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     _add_password_stdin(how)
     how.add_argument("--no-password", action="store_true", help="nobody can sign in; its keys work")
     add_limits(create)
-    add("list", "list all accounts")
+    add_formats(add("list", "list all accounts"))
     password = add("password", "change an account's password; signs it out everywhere")
     password.add_argument("email", metavar="EMAIL")
     _add_password_stdin(password)
@@ -45,6 +49,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     limits.add_argument("email", metavar="EMAIL")
     add_limits(limits)
     add("check", "check that all balances add up")
+    backup = add("backup", "copy a SQLite database while servers go on")
+    backup.add_argument("file", metavar="FILE", type=Path, help="a new file")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -65,6 +71,9 @@ def _create(store: Store, options: argparse.Namespace) -> int:
 
 def _list(store: Store, options: argparse.Namespace) -> int:
     unit = currency(options)
+    found = store.people.all()
+    if print_records(options, [_record(account, unit) for account in found]):
+        return 0
     rows = [
         (
             account.email,
@@ -76,11 +85,26 @@ def _list(store: Store, options: argparse.Namespace) -> int:
             account.created,
             "disabled" if account.disabled else "",
         )
-        for account in store.people.all()
+        for account in found
     ]
     columns = ("e-mail", "name", "role", "balance", "reserved", "own limits", "created", "")
     show_table(columns, rows, numbers=("balance", "reserved"))
     return 0
+
+
+def _record(account: Account, unit: str) -> dict[str, object]:
+    return {
+        "id": account.id,
+        "email": account.email,
+        "name": account.name,
+        "role": account.role,
+        "balance": account.balance,
+        "reserved": account.reserved,
+        "currency": unit,
+        **asdict(account.limits),
+        "created": account.created,
+        "disabled": account.disabled,
+    }
 
 
 def _change_password(store: Store, options: argparse.Namespace) -> int:
@@ -115,6 +139,12 @@ def _check(store: Store, options: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
+def _back_up(store: Store, options: argparse.Namespace) -> int:
+    store.database.back_up(options.file)
+    print(f"Copied the database to {options.file}.")
+    return 0
+
+
 ACTIONS = {
     "create": _create,
     "list": _list,
@@ -123,6 +153,7 @@ ACTIONS = {
     "enable": _disable,
     "limits": _limits,
     "check": _check,
+    "backup": _back_up,
 }
 
 
@@ -136,7 +167,9 @@ def _password(options: argparse.Namespace) -> str:
         return sys.stdin.readline().rstrip("\r\n")
     if not sys.stdin.isatty():
         raise InvalidRequest("There is no terminal to ask for the password on: pass --password-stdin.")
+    print(f"It must have from {PASSWORD_LENGTH.start} to {PASSWORD_LENGTH.stop - 1} characters.", file=sys.stderr)
     password = getpass("Password: ")
+    check_password_length(password)
     if getpass("The same again: ") != password:
         raise InvalidRequest("The two passwords differ.")
     return password

@@ -48,6 +48,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "rerankd keys list": ("rerankd keys list --account ada@example.org",),
     "rerankd keys revoke": ("rerankd keys revoke 3",),
     "rerankd credits": ("rerankd credits add ada@example.org 25.00 --note 'invoice 17'",),
+    "rerankd accounts backup": ("rerankd accounts backup rerankd-2030-12-31.db",),
+    "rerankd credits list": ("rerankd credits list ada@example.org --since 2030-01-01",),
     "rerankd credits add": ("rerankd credits add ada@example.org 25.00 --note 'invoice 17'",),
     "rerankd usage": ("rerankd usage --since 2030-01-01 --by day", "rerankd usage --account ada@example.org --csv"),
     "rerankd completion": (

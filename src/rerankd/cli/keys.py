@@ -5,11 +5,22 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
 from rerankd.accounts.keys import Key
 from rerankd.accounts.store import Store
-from rerankd.cli.store import account_of, add_actions, add_limits, limits_from, opened, show_limits, show_table
+from rerankd.cli.store import (
+    account_of,
+    add_actions,
+    add_formats,
+    add_limits,
+    limits_from,
+    opened,
+    print_records,
+    show_limits,
+    show_table,
+)
 
 SPANS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
@@ -24,7 +35,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--model", action="append", default=[], metavar="NAME", help="it may use only this one; may be repeated"
     )
     add_limits(create)
-    add("list", "list keys").add_argument("--account", metavar="EMAIL", help="only those of one account")
+    listing = add("list", "list keys")
+    listing.add_argument("--account", metavar="EMAIL", help="only those of one account")
+    add_formats(listing)
     revoke = add("revoke", "let a key in no more, from now on")
     revoke.add_argument("id", type=int, metavar="ID", help="its number in the list")
 
@@ -39,6 +52,8 @@ def _create(store: Store, options: argparse.Namespace) -> int:
     key, secret = store.keys.create(account.id, options.name, options.expires, options.model, limits_from(options))
     # Beside the secret, not with it: stdout can be piped.
     print(f"Made key {key.id} of {account.email}. It is shown this once:", file=sys.stderr)
+    if key.models:
+        print(f"It may use only: {', '.join(key.models)}.", file=sys.stderr)
     print(secret)
     return 0
 
@@ -49,6 +64,8 @@ def _list(store: Store, options: argparse.Namespace) -> int:
     else:
         keys = store.keys.of_account(account_of(store, options.account).id)
     emails = {account.id: account.email for account in store.people.all()}
+    if print_records(options, [_record(key, emails[key.account_id]) for key in keys]):
+        return 0
     rows = [
         (
             key.id,
@@ -66,6 +83,21 @@ def _list(store: Store, options: argparse.Namespace) -> int:
     columns = ("id", "account", "name", "key", "models", "own limits", "created", "last used", "")
     show_table(columns, rows, numbers=("id",))
     return 0
+
+
+def _record(key: Key, email: str) -> dict[str, object]:
+    return {
+        "id": key.id,
+        "account": email,
+        "name": key.name,
+        "key": key.hint,
+        "models": key.models,
+        **asdict(key.limits),
+        "created": key.created,
+        "last_used": key.last_used,
+        "expires": key.expires,
+        "revoked": key.revoked,
+    }
 
 
 def _revoke(store: Store, options: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ COMMANDS = {
     "bench": "measure speed and memory",
     "accounts": "make and change the accounts of callers",
     "keys": "make, list and revoke API keys",
-    "credits": "add to an account's balance",
+    "credits": "add to an account's balance, and show why it is what it is",
     "usage": "what was charged, by day, key, model or account",
     "completion": "print what makes a shell complete rerankd's commands and options",
 }

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, date, datetime, time
 
 from rich.table import Table
 from rich.text import Text
@@ -15,12 +18,16 @@ from rerankd.accounts.fields import show_amount
 from rerankd.accounts.people import Account
 from rerankd.accounts.schema import LIMITS, NO_LIMITS
 from rerankd.accounts.store import Store, open_store
+from rerankd.accounts.usage import csv_cell
 from rerankd.cli.console import output_console
 from rerankd.cli.options import add_settings, settings_from
 from rerankd.config import DatabaseSettings
 from rerankd.errors import InvalidRequest
 from rerankd.rates import RateFile
 from rerankd.types import CallLimits
+
+UNFOLDED = 10_000
+"""Columns of a table that is piped: a line for each row, however long."""
 
 AddAction = Callable[[str, str], argparse.ArgumentParser]
 
@@ -89,7 +96,28 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers
         table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))
-    output_console(160).print(table)
+    output_console(UNFOLDED).print(table)
+
+
+def add_formats(parser: argparse.ArgumentParser) -> None:
+    """Options for a list that a program reads."""
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--csv", action="store_true", help="print CSV")
+    how.add_argument("--json", action="store_true", help="print one JSON array")
+
+
+def print_records(options: argparse.Namespace, records: Sequence[Mapping[str, object]]) -> bool:
+    """Prints what a program reads, if that was asked for: times as ISO 8601 in UTC, money in millionths."""
+    plain = [{name: _plain(value) for name, value in record.items()} for record in records]
+    if options.json:
+        print(json.dumps(plain, ensure_ascii=False, indent=2))
+    elif options.csv:
+        lines = csv.writer(sys.stdout, lineterminator="\n")
+        lines.writerow(records[0] if records else ())
+        lines.writerows(
+            [csv_cell(value) if isinstance(value, str) else value for value in one.values()] for one in plain
+        )
+    return bool(options.json or options.csv)
 
 
 def show_limits(limits: CallLimits) -> str:
@@ -101,6 +129,20 @@ def show_limits(limits: CallLimits) -> str:
 
 def show_money(micro: int, unit: str) -> str:
     return f"{show_amount(micro)} {unit}"
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="seconds")
+    return " ".join(value) if isinstance(value, tuple) else value
+
+
+def day(text: str) -> datetime:
+    """Its first moment, in UTC. For argparse."""
+    try:
+        return datetime.combine(date.fromisoformat(text), time(tzinfo=UTC))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is no day like 2030-01-01") from None
 
 
 def _cell(value: object) -> str:

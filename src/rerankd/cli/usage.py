@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import timedelta
 
 from rerankd.accounts.fields import show_amount
 from rerankd.accounts.usage import UsageRow, as_csv, usage
 from rerankd.cli.options import add_settings
-from rerankd.cli.store import account_of, currency, opened, show_table
+from rerankd.cli.store import account_of, currency, day, opened, show_table
 from rerankd.config import DatabaseSettings
 
 
@@ -22,8 +22,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="day (UTC), key, model, account, or several of them, as in key,day (default: day)",
     )
     parser.add_argument("--account", metavar="EMAIL", help="only of one account")
-    parser.add_argument("--since", type=_day, metavar="DAY", help="from this day on, as 2030-01-01")
-    parser.add_argument("--until", type=_day, metavar="DAY", help="up to this day, and with it")
+    parser.add_argument("--since", type=day, metavar="DAY", help="from this day on, as 2030-01-01")
+    parser.add_argument("--until", type=day, metavar="DAY", help="up to this day, and with it")
     parser.add_argument("--csv", action="store_true", help="print CSV")
     add_settings(parser, DatabaseSettings)
 
@@ -48,10 +48,3 @@ def run(options: argparse.Namespace) -> int:
 def _sums(row: UsageRow) -> tuple[str, ...]:
     counts = (row.calls, row.tokens, row.free_tokens, row.billed_tokens)
     return *(f"{count:,}" for count in counts), show_amount(row.cost)
-
-
-def _day(text: str) -> datetime:
-    try:
-        return datetime.combine(date.fromisoformat(text), time(tzinfo=UTC))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is no day like 2030-01-01") from None
