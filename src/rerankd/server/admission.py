@@ -1,8 +1,9 @@
 """Whether a call may run, and what it costs: limits, credit, reservation, charge. Knows no dialect.
 
 A call passes three gates. `enter` and `at_once`, before its body is read: whose key it is, and whether its holder may
-call at all now. Then it is counted as a call, since all that follows costs work. `permit`: whether the key may use the
-model. `running`, when its tokens are known: they are counted and its cost is set aside, or it is refused.
+call at all now. Then, if its body is large, it is counted as a call, since all that follows costs work. `permit`:
+whether the key may use the model. `running`, when its tokens are known: it is counted and its cost is set aside, or it
+is refused.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ if TYPE_CHECKING:  # SQLAlchemy is loaded only where accounts are on
 
 logger = logging.getLogger(__name__)
 
+SMALL_BODY = 16_384
+"""Bytes."""
+
 RENEW_AGAIN_S = 2.0
 """After leases could not be renewed, or something could not be asked."""
 
@@ -50,13 +54,14 @@ class Asked:
     """What a call asks, as far as it is counted.
 
     tokens: query_tokens × documents + Σ document_tokens. fingerprint: of everything that was asked, so that the same
-    request_id for other work is charged; empty where nothing is.
+    request_id for other work is charged; empty where nothing is. is_counted: as one of the minute's calls.
     """
 
     tokens: int
     request_id: str
     fingerprint: bytes
     dialect: str
+    is_counted: bool
 
 
 class Bill:
@@ -146,14 +151,20 @@ class Admission:
                 if not self._running[who]:
                     del self._running[who]
 
-    async def count(self, entered: Pass) -> None:
-        """Counts a call whose body was read. Whatever is wrong with it, it costs work.
+    async def count(self, entered: Pass, request: Request) -> bool:
+        """Counts a call whose body was read, if it is large: whatever is wrong with it, it costs work.
+
+        Returns:
+            Whether it was counted. Smaller ones are counted when they run.
 
         Raises:
             RateLimited: the minute is full.
             Unavailable: Redis cannot be asked now.
         """
+        if _is_small(request):
+            return False
         await self._call_rates.take(_without(entered.windows, tokens_per_minute=None), 0)
+        return True
 
     def permit(self, entered: Pass, model: str | None) -> None:
         """The second gate.
@@ -181,17 +192,17 @@ class Admission:
         Raises:
             Unauthorized: the key is not valid any more.
             InvalidRequest: more tokens than may ever come in a minute.
-            RateLimited: too many tokens in this minute, or too many calls at a time on all servers.
+            RateLimited: too many calls or tokens in this minute, or too many calls at a time on all servers.
             OutOfCredit: the account cannot pay for it.
             Unavailable: Redis or the accounts cannot be asked now.
         """
         if self._accounts is None or entered.guest.caller is None:
-            yield Bill(await self._take(entered, asked.tokens))
+            yield Bill(await self._take(entered, asked))
             return
         reservation = await self._reserve(self._accounts, entered.guest.caller, entered.windows, asked)
         bill: Bill | None = None
         try:
-            bill = _AccountBill(await self._take(entered, asked.tokens), self._accounts, reservation)
+            bill = _AccountBill(await self._take(entered, asked), self._accounts, reservation)
             yield bill
         finally:
             if bill is None or bill.charge is None:
@@ -257,8 +268,9 @@ class Admission:
         if not quota.left:
             raise OutOfCredit(caller.available, None, rate.currency)
 
-    async def _take(self, entered: Pass, tokens: int) -> Mapping[str, str]:
-        await self._call_rates.take(_without(entered.windows, requests_per_minute=None), tokens)
+    async def _take(self, entered: Pass, asked: Asked) -> Mapping[str, str]:
+        windows = _without(entered.windows, requests_per_minute=None) if asked.is_counted else entered.windows
+        await self._call_rates.take(windows, asked.tokens)
         return await self._call_rates.headers(entered.windows)
 
     async def _reserve(
@@ -292,6 +304,12 @@ class Admission:
                 1,
                 "concurrency",
             )
+
+
+def _is_small(request: Request) -> bool:
+    """Whether reading the body and tokenising it cost no more than the request itself."""
+    length = request.headers.get("content-length", "")
+    return length.isdecimal() and int(length) <= SMALL_BODY and "content-encoding" not in request.headers
 
 
 def _without(windows: tuple[Window, ...], **limits: None) -> tuple[Window, ...]:

@@ -135,12 +135,11 @@ async def _answer_entered(
     try:
         value, unused = await read_json(request, settings.max_body_mb, exchange.dialect.json_only)
     except NotJSON:
-        await admission.count(entered)
+        await admission.count(entered, request)
         raise
     dialect = next((one for one in dialects if one.claims(value)), exchange.dialect)
     exchange.dialect = dialect
-    if served.ready:
-        await admission.count(entered)
+    is_counted = served.ready and await admission.count(entered, request)
     body, ignored = await asyncio.to_thread(read_as, value, dialect.body, settings.strict)
     call = await asyncio.to_thread(dialect.parse, body)
     if "x-request-id" not in request.headers:
@@ -154,7 +153,7 @@ async def _answer_entered(
     fingerprint = b""
     if admission.charges:
         fingerprint = await asyncio.to_thread(_fingerprint, (dialect.name, served.engine.info.name), call, pairs)
-    asked = Asked(usage_of(pairs).text_tokens, exchange.request_id, fingerprint, dialect.name)
+    asked = Asked(usage_of(pairs).text_tokens, exchange.request_id, fingerprint, dialect.name, is_counted)
     async with admission.running(entered, asked) as bill:
         submit = partial(served.engine.submit, priority=call.request.priority, owner=_owner(entered))
         logits = await _unless_gone(await asyncio.to_thread(submit, pairs), request)
