@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ from rerankd.rates import Rate
 from rerankd.types import CallLimits
 
 Command = Callable[..., tuple[int, str, str]]
+NUMBERS = count()
 RATE = Rate(model="qwen3-rerank", input_price=Decimal("0.1"), free_tokens=1000)
 
 
@@ -58,7 +60,9 @@ def call(store: Store, secret: str, tokens: int) -> int:
     """What a call with the key costs."""
     caller = store.keys.find(secret)
     assert caller is not None
-    return store.ledger.settle(store.ledger.reserve(caller, RATE, tokens, request_id="", fingerprint=b"")).cost
+    return store.ledger.settle(
+        store.ledger.reserve(caller, RATE, tokens, request_id=f"{next(NUMBERS)}", fingerprint=b"")
+    ).cost
 
 
 def test_from_an_empty_database_to_a_bill(command: Command, store: Store) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -10,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi.testclient import TestClient
 from folders import FOLDERS, Folder
 from surfaces import JSON, ONE_EACH, RERANK, Surface
 from test_lifecycle import FakeModel, serving
@@ -19,6 +22,8 @@ from redis_server import free_port, running_redis
 from rerankd.config import ServerSettings
 from rerankd.engine.engine import Engine
 from rerankd.errors import Forbidden, OutOfCredit, RateLimited, RerankdError
+from rerankd.server.app import create_app
+from rerankd.server.served import ServedModel
 from rerankd.server.wire import dialect_routes
 from rerankd.server.wire.dialect import Dialect
 from rerankd.types import EncodedPair, Limits, Pair
@@ -258,6 +263,7 @@ WRONG: tuple[tuple[bytes, int], ...] = (
 def test_a_large_call_that_is_refused_is_one_of_the_minute(wrong: tuple[bytes, int]) -> None:
     body, status = wrong[0] + b" " * 20_000, wrong[1]
     with serving(lambda _: Engine(FakeModel()), requests_per_minute=3) as client:
+        client.headers["content-type"] = "application/json"
         statuses = [client.post("/v1/rerank", content=body).status_code for _ in range(5)]
         assert statuses == [status] * 3 + [429] * 2
         assert client.post("/v1/rerank", json=GOOD).status_code == 429
@@ -266,7 +272,11 @@ def test_a_large_call_that_is_refused_is_one_of_the_minute(wrong: tuple[bytes, i
 def test_what_is_refused_before_its_body_was_read_is_not_counted() -> None:
     with serving(lambda _: Engine(FakeModel()), requests_per_minute=1, max_body_mb=1) as client:
         for _ in range(3):
-            assert client.post("/v1/rerank", content=b"x" * 2_000_000).status_code == 400  # too large
+            with contextlib.suppress(httpx.WriteError):
+                large = client.post(
+                    "/v1/rerank", content=b"x" * 2_000_000, headers={"content-type": "application/json"}
+                )
+                assert "MB" in large.text and large.status_code in (400, 413)
             assert client.get("/v1/rerank").status_code == 405
         assert client.post("/v1/rerank", json=GOOD).status_code == 200
         assert client.post("/v1/rerank", json=GOOD).status_code == 429
@@ -295,3 +305,23 @@ def test_calls_that_are_being_prepared_run_at_a_time_too() -> None:
         assert second.status_code == 429 and "at the same time" in second.text
         assert first.result().status_code == 200
         assert client.post("/v1/rerank", json=GOOD).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("addresses", "statuses"),
+    [
+        ([f"2001:db8:0:1::{number}" for number in range(1, 4)], [200, 200, 429]),
+        ([f"2001:db8:0:{number}::1" for number in range(1, 4)], [200, 200, 200]),
+        ([f"192.0.2.{number}" for number in range(1, 4)], [200, 200, 200]),
+    ],
+)
+def test_who_has_an_ipv6_address_has_its_network(addresses: list[str], statuses: list[int]) -> None:
+    served = ServedModel(lambda _: Engine(FakeModel()), "fake", ())
+    app = create_app(ServerSettings(requests_per_minute=2), served)
+    found = []
+    with TestClient(app) as started:
+        while started.get("/health").status_code != 200:
+            time.sleep(0.01)
+        for address in addresses:
+            found.append(TestClient(app, client=(address, 1)).post("/v1/rerank", json=GOOD).status_code)
+    assert found == statuses

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -13,7 +14,7 @@ if TYPE_CHECKING:  # SQLAlchemy is loaded only where accounts are on
 from rerankd.errors import Unavailable
 
 TURN_S = 3.0
-"""How long a question waits for those before it. Then nobody knows when the database will answer."""
+"""How long a question waits while none before it is answered. Then nobody knows when the database will answer."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,24 +26,38 @@ class Accounts:
     def __init__(self, store: Store) -> None:
         self.keys, self.ledger = store.keys, store.ledger
         self._database = store.database
+        self._answered = 0.0  # when the database last did
         self._threads = ThreadPoolExecutor(store.database.workers, thread_name_prefix="rerankd-accounts")
 
     async def ask(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """A method of `keys` or `ledger`: its result, or what it raises. Once begun it ends, whoever waits.
 
         Raises:
-            Unavailable: its turn did not come in time; nothing was done.
+            Unavailable: the database answers nobody, and its turn did not come; nothing was done.
         """
-        job = self._threads.submit(function, *args, **kwargs)
+        job = self._threads.submit(lambda: self._answer(lambda: function(*args, **kwargs)))
         answer = asyncio.wrap_future(job)
         try:
-            await asyncio.wait((answer,), timeout=TURN_S)
+            while not answer.done():
+                await asyncio.wait((answer,), timeout=TURN_S)
+                stands_still = time.monotonic() - self._answered >= TURN_S
+                if not answer.done() and stands_still and job.cancel():
+                    raise Unavailable("The accounts' database does not answer. Try again in 5 s.", 5)
         except asyncio.CancelledError:
             answer.cancel()
             raise
-        if not answer.done() and job.cancel():
-            raise Unavailable("The accounts' database is too busy. Try again in 5 s.", 5)
         return await answer
+
+    def _answer(self, question: Callable[[], T]) -> T:
+        try:
+            result = question()
+        except Unavailable:
+            raise
+        except Exception:
+            self._answered = time.monotonic()
+            raise
+        self._answered = time.monotonic()
+        return result
 
     @property
     def trouble(self) -> str | None:

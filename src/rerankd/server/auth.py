@@ -14,6 +14,7 @@ from starlette.requests import Request
 
 from rerankd.errors import Unauthorized
 from rerankd.server.accounts import Accounts
+from rerankd.web.throttle import network_of
 
 if TYPE_CHECKING:  # SQLAlchemy is loaded only where accounts are on
     from rerankd.accounts.keys import Caller
@@ -24,7 +25,10 @@ RECENT_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """Who calls. who: as limits are counted, `key:17` or `address:192.0.2.1`; caller: of an account, else None."""
+    """Who calls. caller: of an account, else None.
+
+    who: as limits are counted, `key:17` or `address:192.0.2.1`; of an IPv6 address, its network of /64.
+    """
 
     who: str
     caller: Caller | None = None
@@ -68,7 +72,7 @@ class Auth:
             Unavailable: the accounts cannot be read now.
         """
         if not self.needs_key:
-            return Guest(f"address:{request.client.host if request.client else ''}")
+            return Guest(f"address:{network_of(request.client.host) if request.client else ''}")
         token = _token(request)
         if not token:
             raise Unauthorized(missing=True)
