@@ -44,8 +44,8 @@ def plan(prompts: Sequence[EncodedPair], max_chunk: int | None) -> list[Step]:
     """The steps of a request, in order.
 
     Args:
-        max_chunk: the cost of a chunk at most; a prefix, or what follows it, is cut where it is longer. None: each
-            prompt is one step.
+        max_chunk: a prefix, or what follows it, that costs more is cut into chunks of half of it. None: each prompt
+            is one step.
     """
     steps: list[Step] = []
     previous: EncodedPair | None = None
@@ -74,9 +74,12 @@ def _steps(index: int, prompt: EncodedPair, known: int, max_chunk: int) -> Itera
 
 
 def _chunks(start: int, stop: int, max_chunk: int) -> list[tuple[int, int]]:
+    """What is longer than max_chunk is cut into halves of it: beside a short request there is room for one."""
+    if _cost(start, stop) <= max_chunk:
+        return [(start, stop)] if start < stop else []
     chunks = []
     while start < stop:
-        end = min(stop, start + max(1, max_chunk // _weight(start)))
+        end = min(stop, start + max(1, max_chunk // 2 // _weight(start)))
         chunks.append((start, end))
         start = end
     return chunks

@@ -273,11 +273,11 @@ class Engine:
     def _choose(self) -> list[_Part]:
         self._turn += 1
         allowed = may_hold([job.tokens_held for job in self._jobs])
-        requests = [
-            job.waiting(self._max_batch_tokens) if may else job.blocked
-            for job, may in zip(self._jobs, allowed, strict=True)
-        ]
-        counts = next_batch(requests, self._turn, self._max_batch_tokens)
+        # A long prompt takes many batches, whatever their size: small ones keep short what a new request waits for.
+        only_long = all(job.tokens_held for job in self._jobs)
+        budget = self._max_batch_tokens // 2 if only_long else self._max_batch_tokens
+        requests = [job.waiting(budget) if may else job.blocked for job, may in zip(self._jobs, allowed, strict=True)]
+        counts = next_batch(requests, self._turn, budget)
         batch = [(job, job.take(count)) for job, count in zip(self._jobs, counts, strict=True) if count]
         for job, _ in batch:
             if not job.running:
