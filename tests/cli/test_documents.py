@@ -60,6 +60,10 @@ def test_jsonl_is_told_by_its_suffix(name: str) -> None:
         ("A.JSON", '[\n  "one",\n  {"text": "two"}\n]\n'),
         ("a.json", '{"text": "one"}\n{"text": "two"}\n'),
         ("a.json", '{\n  "text": "one"\n}\n{\n  "text": "two"\n}\n'),
+        ("a.json", '{"total": 2, "data": [{"text": "one"}, {"text": "two"}]}'),
+        ("a.json", '{"query": "q", "documents": ["one", "two"]}'),
+        ("a.csv", "id;text\n1;one\n2;two\n"),
+        ("a.tsv", 'text\tid\none\t"an open quote\ntwo\t2\n'),
         ("a.csv", 'id,text\n1,one\n2,"two"\n'),
         ("a.csv", "\ufefftext,id\r\none,1\r\n\r\ntwo,2\r\n"),
         ("a.tsv", "text\tid\none\t1\ntwo\t2\n"),
@@ -110,6 +114,8 @@ def test_jsonl_on_stdin_is_recognised_and_said(monkeypatch: pytest.MonkeyPatch) 
     assert texts(found) == ["one", "two"] and sources(found) == ["stdin:1", "stdin:2"]
     assert found.notes[0] == "stdin is read as JSONL (--format lines takes its lines as they are)"
     assert texts(from_stdin(monkeypatch, b'["one", "two"]')) == ["one", "two"]
+    found = from_stdin(monkeypatch, b'{"articles": [{"id": 1, "body": "one"}, {"id": 2, "body": "two"}]}')
+    assert sources(found) == ["stdin.articles[0]", "stdin.articles[1]"]
     assert texts(from_stdin(monkeypatch, b'{\n "text": "one"\n}\n{\n "text": "two"\n}')) == ["one", "two"]
     assert texts(from_stdin(monkeypatch, b'{"text": "one"}', Reading("lines"))) == ['{"text": "one"}']
     assert texts(from_stdin(monkeypatch, b'"one"\n"two"', Reading("jsonl"))) == ["one", "two"]
@@ -167,6 +173,7 @@ def test_what_is_no_text_is_refused_by_name(content: bytes, message: str, monkey
         ("bad.json", '["a", 3]', "bad.json[1] is neither a string nor an object with a text field, but 3"),
         ("bad.json", '["a"]\n{', "bad.json:2 is not JSON"),
         ("bad.csv", "a,b\n1,2\n", "bad.csv:2 has none of the fields text"),
+        ("open.csv", 'text\n"one\ntwo\n', "open.csv is not CSV: unexpected end of data"),
         ("empty.csv", "text\n", "There are no documents in empty.csv."),
         ("blank", " \n\n", "There are no documents in blank."),
     ],

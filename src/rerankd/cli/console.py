@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,8 +30,8 @@ class OutputConsole(Console):
 
 def output_console(pipe_width: int = PIPE_WIDTH) -> OutputConsole:
     """For tables on standard output. pipe_width: where it is no terminal and COLUMNS is not set."""
-    is_sized = sys.stdout is None or sys.stdout.isatty() or "COLUMNS" in os.environ
-    return OutputConsole(width=None if is_sized else pipe_width, highlight=False)
+    width = shutil.get_terminal_size((pipe_width, 0)).columns  # Rich takes a dumb terminal for one of 80 columns
+    return OutputConsole(width=width, highlight=False)
 
 
 def can_print(characters: str) -> bool:

@@ -28,8 +28,8 @@ SUFFIXES: Mapping[str, Format] = {
 FIELDS = ("text", "content", "document", "body", "passage", "page_content", "contents", "chunk", "answer", "abstract")
 """Where a record's text is looked for, in this order, unless the caller names a field."""
 
-_csv_limit = 2**31 - 1
-"""Characters of one cell: the module's own limit is 131,072."""
+MAX_CELL = 2**31 - 1
+"""Characters of one cell: the csv module's own limit is 131,072."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,12 @@ class FieldChoice:
             self.taken[name] = self.taken.get(name, 0) + 1
         return text, {key: value for key, value in record.items() if key != name}
 
+    def is_in(self, record: Mapping[str, Any]) -> bool:
+        """Whether a record has the field that was asked for, or one of FIELDS."""
+        if self.asked:
+            return _value(record, self.asked) is not None
+        return any(isinstance(value, str) and name.lower() in FIELDS for name, value in record.items())
+
     def found_in(self, record: Mapping[str, Any]) -> str | None:
         """The field to read where the caller named none."""
         strings = [str(name) for name, value in record.items() if isinstance(value, str) and name.lower() != "id"]
@@ -94,6 +100,8 @@ def sniffed(text: str, choice: FieldChoice) -> Format | None:
     line = next(line for line in text.split("\n") if line.strip())
     value = _json_or_none(line)
     if isinstance(value, dict):
+        if _opened(value, choice)[1] is not None:
+            return "json"
         return "jsonl" if _is_readable(value, choice) else None
     try:
         record = next(_json_values("", text), (0, None))[1]
@@ -101,7 +109,7 @@ def sniffed(text: str, choice: FieldChoice) -> Format | None:
         return None
     if isinstance(record, list):  # a line such as "[1] a footnote" is none
         return "json" if record and all(_is_readable(item, choice) for item in record) else None
-    return "json" if _is_readable(record, choice) else None
+    return "json" if _is_readable(record, choice) or _opened(record, choice)[1] is not None else None
 
 
 def documents_in(source: str, text: str, how: Format, choice: FieldChoice) -> Iterator[SourcedDocument]:
@@ -138,9 +146,10 @@ def _jsonl(source: str, text: str, choice: FieldChoice) -> Iterator[SourcedDocum
 def _json(source: str, text: str, choice: FieldChoice) -> Iterator[SourcedDocument]:
     """One JSON value or several, one after another; lists are opened."""
     for number, value in _json_values(source, text):
-        if isinstance(value, list):
-            for index, item in enumerate(value):
-                yield _document(f"{source}[{index}]", item, choice)
+        name, items = _opened(value, choice)
+        if items is not None:
+            for index, item in enumerate(items):
+                yield _document(f"{source}{name}[{index}]", item, choice)
         else:
             yield _document(f"{source}:{number}", value, choice)
 
@@ -161,29 +170,45 @@ def _json_values(source: str, text: str) -> Iterator[tuple[int, Any]]:
         yield number, value
 
 
-def _table(delimiter: str) -> Callable[[str, str, FieldChoice], Iterator[SourcedDocument]]:
-    def read(source: str, text: str, choice: FieldChoice) -> Iterator[SourcedDocument]:
-        csv.field_size_limit(_csv_limit)
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        header: list[str] | None = None
-        while True:
-            number = rows.line_num + 1
-            try:
-                row = next(rows, None)
-            except csv.Error as error:
-                raise InvalidRequest(f"{source}:{number} is not {delimiter_name(delimiter)}: {error}.") from None
-            if row is None:
-                return
-            if header is None:
-                header = row if any(row) else None
-            elif any(row):
-                yield _document(f"{source}:{number}", _record(header, row), choice)
-
-    return read
+def _csv(source: str, text: str, choice: FieldChoice) -> Iterator[SourcedDocument]:
+    try:
+        yield from _records(source, list(_rows(text, _delimiter(text))), choice)
+    except csv.Error as error:
+        raise InvalidRequest(f"{source} is not CSV: {error}.") from None
 
 
-def delimiter_name(delimiter: str) -> str:
-    return "CSV" if delimiter == "," else "TSV"
+def _tsv(source: str, text: str, choice: FieldChoice) -> Iterator[SourcedDocument]:
+    """With quotes as in CSV, or, where that makes no sense, as text."""
+    try:
+        rows = list(_rows(text, "\t"))
+    except csv.Error:
+        rows = list(_rows(text, "\t", csv.QUOTE_NONE))
+    yield from _records(source, rows, choice)
+
+
+def _rows(text: str, delimiter: str, quoting: int = csv.QUOTE_MINIMAL) -> Iterator[tuple[int, list[str]]]:
+    """Each row that is not empty, with the line in which it begins."""
+    csv.field_size_limit(MAX_CELL)
+    lines = io.StringIO(text, newline="")
+    rows = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
+    while True:
+        number = rows.line_num + 1
+        row = next(rows, None)
+        if row is None:
+            return
+        if any(row):
+            yield number, row
+
+
+def _delimiter(text: str) -> str:
+    """Spreadsheets write a semicolon where the comma is the decimal point."""
+    header = next((line for line in text.split("\n") if line.strip()), "")
+    return "," if "," in header else max(";\t|", key=header.count) if any(map(header.count, ";\t|")) else ","
+
+
+def _records(source: str, rows: list[tuple[int, list[str]]], choice: FieldChoice) -> Iterator[SourcedDocument]:
+    for number, row in rows[1:]:
+        yield _document(f"{source}:{number}", _record(rows[0][1], row), choice)
 
 
 def _record(header: Iterable[str], row: list[str]) -> dict[str, str]:
@@ -208,6 +233,20 @@ def _value(record: Mapping[str, Any], name: str) -> Any:
     outer, _, inner = name.partition(".")
     nested = record.get(outer)
     return _value(nested, inner) if isinstance(nested, Mapping) else None
+
+
+def _opened(value: Any, choice: FieldChoice) -> tuple[str, list[Any] | None]:
+    """A list as it is, and the only list of an object that has no text itself, with its name: `.data`."""
+    if isinstance(value, list):
+        return "", value
+    if not isinstance(value, dict) or choice.is_in(value):
+        return "", None
+    lists = [(f".{name}", items) for name, items in value.items() if _is_list_of_records(items)]
+    return lists[0] if len(lists) == 1 else ("", None)
+
+
+def _is_list_of_records(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, str | dict) for item in value)
 
 
 def _is_readable(value: Any, choice: FieldChoice) -> bool:
@@ -244,7 +283,7 @@ _READERS: Mapping[Format, Callable[[str, str, FieldChoice], Iterator[SourcedDocu
     "lines": _lines,
     "jsonl": _jsonl,
     "json": _json,
-    "csv": _table(","),
-    "tsv": _table("\t"),
+    "csv": _csv,
+    "tsv": _tsv,
     "whole": _whole,
 }
