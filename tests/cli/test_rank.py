@@ -6,6 +6,8 @@ import json
 import re
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -187,3 +189,28 @@ def test_what_was_truncated_is_one_line(embedded_server: Server, tmp_path: Path)
     done = rank("q", ".", *server, cwd=tmp_path)
     told = r"warning: 3 of 3 documents were truncated \(longest: 2\.txt, [\d,]+ tokens, of which 254 were read\)\n"
     assert re.fullmatch(told, done.stderr)
+
+
+def test_headers_are_sent_with_every_request() -> None:
+    seen: list[tuple[str | None, str | None]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            seen.append((self.headers["x-team"], self.headers["x-empty"]))
+            body = b'{"results": [{"index": 0, "relevance_score": 0.5}]}'
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        done = rank("q", "--url", url, "--header", "X-Team: search: a", "--header", "x-empty:", stdin="a\n")
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    assert seen == [("search: a", "")]
