@@ -417,3 +417,13 @@ def test_a_database_that_does_not_answer(site: Site) -> None:
     response = client.get("/keys")
     assert response.status_code == 503 and response.headers["retry-after"]
     assert client.get("/").status_code == 200
+
+
+@pytest.mark.parametrize("name", ["gone-model", "another-model"])
+def test_a_key_for_a_model_that_is_not_served_opens_no_other_one(site: Site, name: str) -> None:
+    client = site.visitor(site.user)
+    page = client.post("/keys", data={"csrf": site.csrf(client), "name": "confined", "model": name})
+    assert page.status_code == 200 and f"not served now: {name}" in page.text
+    assert site.store.keys.of_account(site.user.id)[0].models == (name,)
+    unnamed = client.post("/keys", data={"csrf": site.csrf(client), "name": "of no name", "model": " "})
+    assert unnamed.status_code == 400

@@ -58,8 +58,7 @@ def create_app(
     auth = Auth(settings.api_key, accounts)
     admission = Admission(settings, auth, rates, served, accounts)
 
-    if accounts:
-        metrics.watch_accounts(lambda: "accounts" not in admission.troubles, lambda: admission.failed_renewals)
+    metrics.watch_accounts(lambda: "accounts" not in admission.troubles, lambda: admission.failed_renewals)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

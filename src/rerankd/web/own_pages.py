@@ -56,6 +56,7 @@ class OwnPages:
             "problem": "",
             "secret": None,
             "made": None,
+            "not_served": [],
             **told,
         }
         return self._pages.render("keys.html", request, values.pop("status", 200), session=session, **values)
@@ -65,7 +66,8 @@ class OwnPages:
         models = form.all("model")  # also names that are not served now: a key that is confined stays so
         key, secret = self._store.keys.create(session.account.id, form["name"], expires, models, read_limits(form))
         # Shown in this answer, and never again: so no redirection.
-        return self.keys_page(request, session, secret=secret, made=key)
+        not_served = [name for name in key.models if name not in self._context.names()]
+        return self.keys_page(request, session, secret=secret, made=key, not_served=not_served)
 
     def revoke_key(self, request: Request, session: Session, form: Form) -> Response:
         self._store.keys.revoke(request.path_params["key_id"], session.account.id)
