@@ -70,7 +70,7 @@ CONFINED = {
     "starlette": {"server", "web"},
     "prometheus_client": {"server"},
     "uvicorn": {"cli", "server"},
-    "pydantic": {"config", "rates", "server"},
+    "pydantic": {"config", "integrations", "rates", "server"},
     "limits": {"accounts"},
     "redis": {"accounts"},
     "sqlalchemy": {"accounts"},

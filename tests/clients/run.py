@@ -16,6 +16,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 import time
 import venv
 from collections.abc import Iterator
@@ -152,6 +153,7 @@ def ours_passes(group: str, urls: dict[str, str]) -> bool:
         "PYTHONPATH": str(HERE.parent.parent / "src"),
         "RERANKD_TEST_URL": urls["CLIENTS_SERVER"],
         "RERANKD_TEST_KEY": KEY,
+        "RERANKD_TEST_PACKAGES": sysconfig.get_path("purelib"),  # torch, for a model in their process
     }
     return pytest_passes(group, variables, "--confcutdir", str(folder), str(folder / OURS[group]))
 

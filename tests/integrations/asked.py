@@ -2,6 +2,7 @@
 
 Their packages conflict with each other and with ours, so these tests are skipped where they are missing. In an
 environment of their own they need rerankd without extras, and a running server: RERANKD_TEST_URL, RERANKD_TEST_KEY.
+What a model in this process needs is taken from the folder RERANKD_TEST_PACKAGES, after their own packages.
 
     pytest -c tests/clients/pytest.ini --confcutdir tests/integrations tests/integrations/test_langchain.py
 
@@ -11,11 +12,15 @@ environment of their own they need rerankd without extras, and a running server:
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from rerankd import Client
+
+if packages := os.environ.get("RERANKD_TEST_PACKAGES"):
+    sys.path.append(packages)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
 from collections.abc import Iterator
 
 import pytest
@@ -46,6 +48,25 @@ def test_a_call_may_ask_for_another_number(ranker: RerankdRanker) -> None:
     assert ranker.run(query=QUERY, documents=[])["documents"] == []
     ranker.close()
     assert len(ranker.run(query=QUERY, documents=DOCUMENTS)["documents"]) == 2
+
+
+def test_async_gives_the_same(ranker: RerankdRanker) -> None:
+    async def main() -> list[Document]:
+        found = await ranker.run_async(query=QUERY, documents=DOCUMENTS)
+        await ranker.close_async()
+        return list(found["documents"])
+
+    assert asyncio.run(main()) == ranker.run(query=QUERY, documents=DOCUMENTS)["documents"]
+
+
+def test_a_pipeline_can_be_copied_after_its_first_run(ranker: RerankdRanker) -> None:
+    pipeline = Pipeline()
+    pipeline.add_component("ranker", ranker)
+    call = {"ranker": {"query": QUERY, "documents": DOCUMENTS}}
+    first = pipeline.run(call)
+    other = copy.deepcopy(pipeline)
+    assert other.run(call) == first
+    other.get_component("ranker").close()
 
 
 @pytest.mark.parametrize("with_key", [True, False])

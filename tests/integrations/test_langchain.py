@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
+import pickle
 
 import pytest
 
@@ -11,7 +13,7 @@ pytest.importorskip("langchain_core")
 
 from langchain_core.documents import BaseDocumentCompressor, Document
 
-from rerankd import Client, RemoteError
+from rerankd import AsyncClient, Client, RemoteError
 from rerankd.integrations.langchain import RerankdCompressor
 
 pytest_plugins = ["asked"]
@@ -39,6 +41,38 @@ def test_async_gives_the_same(client: Client) -> None:
     kept = asyncio.run(compressor.acompress_documents(DOCUMENTS, QUERY))
     assert kept == compressor.compress_documents(DOCUMENTS, QUERY)
     assert len(kept) == 3
+
+
+def test_an_async_client_is_awaited(client: Client, address: tuple[str, str]) -> None:
+    async def main() -> list[Document]:
+        async with AsyncClient(*address) as asking:
+            compressor = RerankdCompressor(client=asking)
+            with pytest.raises(TypeError, match="can only be awaited"):
+                compressor.compress_documents(DOCUMENTS, QUERY)
+            assert await compressor.acompress_documents([], QUERY) == []
+            return list(await compressor.acompress_documents(DOCUMENTS, QUERY))
+
+    assert asyncio.run(main()) == RerankdCompressor(client=client).compress_documents(DOCUMENTS, QUERY)
+
+
+@pytest.mark.parametrize("wrong", [None, "http://127.0.0.1:8000", Client, object(), 7])
+def test_what_is_no_client_is_refused_in_words(wrong: object) -> None:
+    with pytest.raises(ValueError, match=r"give a rerankd\.Client, AsyncClient or Reranker"):
+        RerankdCompressor(client=wrong)
+
+
+def test_copies_and_pickles_rank_alike(client: Client) -> None:
+    compressor = RerankdCompressor(client=client, top_n=2)
+    kept = compressor.compress_documents(DOCUMENTS, QUERY)
+    for other in (copy.deepcopy(compressor), pickle.loads(pickle.dumps(compressor))):
+        assert other.compress_documents(DOCUMENTS, QUERY) == kept
+        assert other.client is not client
+        other.client.close()
+
+
+def test_half_a_character_costs_no_ranking(client: Client) -> None:
+    half = [*DOCUMENTS, Document("pdf \udcaf text")]
+    assert len(RerankdCompressor(client=client, top_n=None).compress_documents(half, QUERY)) == 4
 
 
 def test_top_n_none_keeps_all_and_nothing_stays_nothing(client: Client) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 
 import pytest
 
@@ -14,7 +15,7 @@ from llama_index.core.instrumentation.events.base import BaseEvent
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
-from rerankd import Client
+from rerankd import AsyncClient, Client
 from rerankd.integrations.llama_index import RerankdPostprocessor
 
 pytest_plugins = ["asked"]
@@ -48,6 +49,31 @@ def test_async_gives_the_same(client: Client, nodes: list[NodeWithScore]) -> Non
     kept = asyncio.run(reranker.apostprocess_nodes(nodes, QueryBundle(QUERY)))
     assert kept == reranker.postprocess_nodes(nodes, QueryBundle(QUERY))
     assert len(kept) == 3
+
+
+def test_an_async_client_is_awaited(client: Client, address: tuple[str, str], nodes: list[NodeWithScore]) -> None:
+    async def main() -> list[NodeWithScore]:
+        async with AsyncClient(*address) as asking:
+            reranker = RerankdPostprocessor(client=asking)
+            with pytest.raises(TypeError, match="can only be awaited"):
+                reranker.postprocess_nodes(nodes, query_str=QUERY)
+            return list(await reranker.apostprocess_nodes(nodes, QueryBundle(QUERY)))
+
+    assert asyncio.run(main()) == RerankdPostprocessor(client=client).postprocess_nodes(nodes, query_str=QUERY)
+
+
+@pytest.mark.parametrize("wrong", [None, "http://127.0.0.1:8000", Client, object()])
+def test_what_is_no_client_is_refused_in_words(wrong: object) -> None:
+    with pytest.raises(ValueError, match=r"give a rerankd\.Client, AsyncClient or Reranker"):
+        RerankdPostprocessor(client=wrong)
+
+
+def test_copies_rank_alike(client: Client, nodes: list[NodeWithScore]) -> None:
+    reranker = RerankdPostprocessor(client=client, top_n=2)
+    kept = reranker.postprocess_nodes(nodes, query_str=QUERY)
+    other = copy.deepcopy(reranker)
+    assert other.postprocess_nodes(nodes, query_str=QUERY) == kept
+    other.client.close()
 
 
 def test_nothing_stays_nothing_and_a_query_is_needed(client: Client, nodes: list[NodeWithScore]) -> None:

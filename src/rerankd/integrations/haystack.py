@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from haystack import Document, component
 from haystack.utils import Secret
 
-from rerankd.client.client import Client
+from rerankd.client.client import AsyncClient, Client
 from rerankd.client.dialects import DialectName
-from rerankd.integrations.ranked import ranked
+from rerankd.integrations.ranked import aranked, ranked
+from rerankd.results import AnyScore
 
 KEY_OF_ENVIRONMENT = Secret.from_env_var("RERANKD_API_KEY", strict=False)
 """None if the variable is not set."""
@@ -48,12 +50,12 @@ class RerankdRanker:
         self.top_k = top_k
         self.instruct = instruct
         self._client: Client | None = None
+        self._async_client: AsyncClient | None = None
 
     def warm_up(self) -> None:
         """Reads the key; connections are made when they are needed."""
         if self._client is None:
-            key = self.api_key.resolve_value() if self.api_key else None
-            self._client = Client(self.base_url, key, dialect=self.dialect, model=self.model)
+            self._client = Client(self.base_url, self._key(), dialect=self.dialect, model=self.model)
 
     def close(self) -> None:
         """Ends the connections; they are made anew when they are needed."""
@@ -61,11 +63,38 @@ class RerankdRanker:
             self._client.close()
             self._client = None
 
+    async def close_async(self) -> None:
+        """The same for the connections of `run_async`, in the event loop that made them."""
+        if self._async_client is not None:
+            await self._async_client.close()
+            self._async_client = None
+
     @component.output_types(documents=list[Document])
     def run(self, query: str, documents: list[Document], top_k: int | None = None) -> dict[str, list[Document]]:
         """The best documents first, as copies. top_k: in place of the component's own."""
         self.warm_up()
         assert self._client is not None
-        texts = [document.content or "" for document in documents]
-        results = ranked(self._client, query, texts, self.top_k if top_k is None else top_k, self.instruct)
-        return {"documents": [replace(documents[result.index], score=result.score) for result in results]}
+        top_n = self.top_k if top_k is None else top_k
+        return _kept(documents, ranked(self._client, query, _texts(documents), top_n, self.instruct))
+
+    @component.output_types(documents=list[Document])
+    async def run_async(
+        self, query: str, documents: list[Document], top_k: int | None = None
+    ) -> dict[str, list[Document]]:
+        """The same for an `AsyncPipeline`."""
+        if self._async_client is None:
+            self._async_client = AsyncClient(self.base_url, self._key(), dialect=self.dialect, model=self.model)
+        top_n = self.top_k if top_k is None else top_k
+        return _kept(documents, await aranked(self._async_client, query, _texts(documents), top_n, self.instruct))
+
+    def _key(self) -> str | None:
+        return self.api_key.resolve_value() if self.api_key else None
+
+
+def _texts(documents: list[Document]) -> list[str]:
+    return [document.content or "" for document in documents]
+
+
+def _kept(documents: list[Document], results: Sequence[AnyScore]) -> dict[str, list[Document]]:
+    """The documents of the results, with their scores."""
+    return {"documents": [replace(documents[result.index], score=result.score) for result in results]}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
+from pydantic import AfterValidator
 
-from rerankd.integrations.ranked import ranked
+from rerankd.integrations.ranked import aranked, checked_client, ranked
+from rerankd.results import AnyScore
 
 
 class RerankdCompressor(BaseDocumentCompressor):
@@ -20,8 +22,8 @@ class RerankdCompressor(BaseDocumentCompressor):
     As `base_compressor` of a `ContextualCompressionRetriever` it reranks what a retriever finds.
     """
 
-    client: Any
-    """A `rerankd.Client`, or a `rerankd.Reranker` for a model in this process."""
+    client: Annotated[Any, AfterValidator(checked_client)]
+    """A `rerankd.Client` or `AsyncClient`, or a `rerankd.Reranker` for a model in this process."""
 
     top_n: int | None = 3
     """How many documents are kept, None for all."""
@@ -32,11 +34,23 @@ class RerankdCompressor(BaseDocumentCompressor):
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
-        """The best documents first, as copies."""
+        """The best documents first, as copies. With an `AsyncClient` only the next method works."""
         texts = [document.page_content for document in documents]
-        kept = []
-        for result in ranked(self.client, query, texts, self.top_n, self.instruct):
-            document = documents[result.index]
-            metadata = {**document.metadata, "relevance_score": result.score}
-            kept.append(document.model_copy(update={"metadata": metadata}))
-        return kept
+        return _kept(documents, ranked(self.client, query, texts, self.top_n, self.instruct))
+
+    async def acompress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> list[Document]:
+        """The same, awaited: a `Client` is asked on another thread, the others without one."""
+        texts = [document.page_content for document in documents]
+        return _kept(documents, await aranked(self.client, query, texts, self.top_n, self.instruct))
+
+
+def _kept(documents: Sequence[Document], results: Sequence[AnyScore]) -> list[Document]:
+    """The documents of the results, with their scores."""
+    return [
+        documents[result.index].model_copy(
+            update={"metadata": {**documents[result.index].metadata, "relevance_score": result.score}}
+        )
+        for result in results
+    ]
