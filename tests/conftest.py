@@ -148,7 +148,7 @@ def _follow(server: Server) -> None:
     assert server.process.stderr is not None
     for line in server.process.stderr:
         server.log.append(line)
-        if found := re.search(r"Listening on (http://\S+)", line):
+        if found := re.search(r"Listening on (\S+)", line):
             server.url = found[1]
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -28,7 +29,7 @@ CLIENT_KEY = "RERANKD_API_KEY"
 
 Kind = TypeVar("Kind", bound="Settings")
 
-SECRETS = ("api_key", "database", "redis")
+SECRETS = ("api_key", "database", "redis", "ssl_keyfile_password")
 """Settings that may hold a secret. `RERANKD_API_KEY_FILE` names a file with it: options show in the process list."""
 
 
@@ -40,6 +41,10 @@ class Settings(BaseModel):
     config: Path | None = Field(
         None, description="a TOML file with any of these settings by name, and the rate card (see docs/settings.md)"
     )
+
+
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@]+")
+"""As a browser sends it."""
 
 
 def _default_database() -> str:
@@ -99,8 +104,26 @@ class ModelSettings(Settings):
 class ServerSettings(DatabaseSettings, ModelSettings):
     """What `rerankd serve` can be told."""
 
-    host: str = Field("127.0.0.1", description="address to listen on")
+    host: str = Field("127.0.0.1", description="address to listen on; '::' is every IPv4 and IPv6 address")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    uds: Path | None = Field(None, description="listen on this socket file, in place of host and port")
+    ssl_certfile: Path | None = Field(None, description="answer https with this certificate (PEM, with its chain)")
+    ssl_keyfile: Path | None = Field(None, description="the certificate's key, where its own file does not hold it")
+    ssl_keyfile_password: SecretStr | None = Field(None, description="of that key, where it is encrypted")
+    ssl_ca_certs: Path | None = Field(
+        None, description="answer only callers with a certificate that one of these authorities (PEM) has signed"
+    )
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[\w.~-]+)*$",
+        description="the path under which a proxy serves everything, '/rerank'; without it, X-Forwarded-Prefix tells",
+    )
+    timeout_keep_alive: int = Field(
+        75, ge=1, description="seconds that an idle connection stays open; more than the pool of a proxy in front"
+    )
+    cors_origin: tuple[str, ...] = Field(
+        (), description="a web page's origin (https://app.example) whose scripts may call; '*' for any; repeatable"
+    )
     api_key: SecretStr | None = Field(None, description="the key that callers must send as a bearer token")
     no_auth: bool = Field(False, description="serve on a public address without a key")
     accounts: bool = Field(False, description="callers have accounts, with keys, limits, credit and a web page")
@@ -124,7 +147,10 @@ class ServerSettings(DatabaseSettings, ModelSettings):
         description="redis://HOST:PORT/NUMBER: count the limits there, for several servers together",
     )
     strict: bool = Field(False, description="refuse fields that a surface does not have, in place of a warning")
-    max_body_mb: int = Field(64, ge=1, description="largest request body, in MB")
+    max_body_mb: int = Field(64, ge=1, description="largest request body, in MB, also when it is unpacked")
+    max_held_mb: int = Field(
+        512, ge=1, description="all bodies being read and replies not yet read, in MB; one more call is answered 503"
+    )
     max_context: int = Field(
         8192, ge=100, le=32768, description="all but the DashScope surfaces: longest prompt in tokens, with template"
     )
@@ -172,7 +198,25 @@ class ServerSettings(DatabaseSettings, ModelSettings):
     )
     skip_self_test: bool = Field(False, description="serve the model even if it fails its known-answer check")
 
-    @field_validator("alias", mode="before")
+    @field_validator("host", mode="after")
+    @classmethod
+    def _without_brackets(cls, value: str) -> str:
+        return value.removeprefix("[").removesuffix("]")
+
+    @field_validator("root_path", mode="before")
+    @classmethod
+    def _without_slash(cls, value: Any) -> Any:
+        return value.rstrip("/") if isinstance(value, str) else value
+
+    @field_validator("cors_origin", mode="after")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        origins = tuple(one.rstrip("/") for one in value)
+        if wrong := [one for one in origins if one != "*" and not ORIGIN.fullmatch(one)]:
+            raise ValueError(f"{wrong[0]!r} is no origin: write scheme, host and port only, https://app.example")
+        return origins
+
+    @field_validator("alias", "cors_origin", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
@@ -181,6 +225,11 @@ class ServerSettings(DatabaseSettings, ModelSettings):
     @classmethod
     def _strip(cls, value: Any) -> Any:
         return value.strip() if isinstance(value, str) else value  # a key from a file ends in a line feed
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether callers without a key are refused."""
+        return self.api_key is not None or self.accounts
 
     def check_exposure(self) -> None:
         """Nobody in by accident.
@@ -196,8 +245,9 @@ class ServerSettings(DatabaseSettings, ModelSettings):
             raise SettingsError(f"--sign-up {self.sign_up} makes accounts: pass --accounts too, or drop it.")
         if self.api_key is not None and not self.api_key.get_secret_value():
             raise SettingsError("The API key is empty: set one, or leave --api-key out.")
-        keyed = self.api_key is not None or self.accounts
-        if not keyed and not self.no_auth and not _is_loopback(self.host):
+        if (self.ssl_keyfile or self.ssl_ca_certs) and not self.ssl_certfile:
+            raise SettingsError("TLS needs a certificate: pass --ssl-certfile too.")
+        if not self.needs_key and not self.no_auth and self.uds is None and not _is_loopback(self.host):
             raise SettingsError(
                 f"{self.host} can be reached from other machines, and no key is set. "
                 "Pass --api-key (or RERANKD_API_KEY), --accounts to give each caller a key, or --no-auth to let "

@@ -5,6 +5,7 @@
     │   ├── InvalidRequest           a field is missing, empty, of the wrong type or out of range
     │   │   ├── NotJSON              the body cannot be read as JSON
     │   │   ├── UnsupportedMedia     the body is not declared as JSON where the protocol demands it
+    │   │   ├── UnsupportedEncoding  the body is packed in a way that is not read
     │   │   ├── BodyTooLarge         more bytes than the server reads
     │   │   ├── BodyTimeout          the body did not arrive in time
     │   │   ├── MethodNotAllowed
@@ -92,6 +93,15 @@ class NotJSON(InvalidRequest):
 
 class UnsupportedMedia(InvalidRequest):
     """The body is not declared as JSON where the protocol demands it."""
+
+
+class UnsupportedEncoding(InvalidRequest):
+    """The body is packed in a way that is not read. `read`: the ways that are."""
+
+    def __init__(self, name: str, read: tuple[str, ...]) -> None:
+        way_out = f"send the body as it is, or packed with {' or '.join(read)}"
+        super().__init__(f"Content-Encoding '{name[:40]}' is not read here: {way_out}.")
+        self.read = read
 
 
 class BodyTooLarge(InvalidRequest):

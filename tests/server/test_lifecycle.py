@@ -183,7 +183,7 @@ def test_a_port_in_use_is_told(embedded_server: Server) -> None:
     command = [sys.executable, "-m", "rerankd", "serve", "--port", port, "--model", "embedded"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode not in (0, -6, -11)
-    assert "in use" in done.stderr and "Traceback" not in done.stderr
+    assert "is taken" in done.stderr and "Traceback" not in done.stderr
 
 
 # Full, failing, hung up.
@@ -236,7 +236,7 @@ def test_a_caller_that_hangs_up_frees_its_work(caplog: pytest.LogCaptureFixture)
 
 @pytest.mark.parametrize("surface", ONE_EACH, ids=str)
 def test_a_body_that_stops_in_the_middle(surface: Surface, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rerankd.server.body.CHUNK_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("rerankd.server.body.WINDOW_S", 0.2)
     content = json.dumps(_numbered(surface, 1, 2)).encode()
 
     def sent_slowly(pause_s: float) -> Iterator[bytes]:

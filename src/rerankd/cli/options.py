@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 from rerankd.config import Settings, read_settings
 from rerankd.environment import PREFIX
 
 Kind = TypeVar("Kind", bound=Settings)
 
-METAVARS = {"alias": "NAME", "config": "FILE", "database": "URL", "redis": "URL"}
+METAVARS = {
+    "alias": "NAME",
+    "config": "FILE",
+    "cors_origin": "ORIGIN",
+    "database": "URL",
+    "redis": "URL",
+    "root_path": "PATH",
+    "ssl_ca_certs": "FILE",
+    "ssl_certfile": "FILE",
+    "ssl_keyfile": "FILE",
+    "uds": "FILE",
+}
 
 GROUPS: dict[str, dict[str, None]] = {
     title: dict.fromkeys(names.split())
@@ -41,7 +52,7 @@ def add_settings(parser: argparse.ArgumentParser, kind: type[Settings]) -> None:
         how: dict[str, Any] = {"metavar": METAVARS.get(name, name.upper())}
         if field.annotation is bool:
             how = {"action": argparse.BooleanOptionalAction if field.default else "store_true"}
-        elif name == "alias":
+        elif get_origin(field.annotation) is tuple:
             how["action"] = "append"
         elif choices := [choice for choice in get_args(field.annotation) if isinstance(choice, str)]:
             how = {"choices": choices}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import ssl
 import time
+from functools import partial
 from socket import socket
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,12 @@ from rerankd.cli.log import log_to_stderr
 from rerankd.cli.options import add_settings, settings_from
 from rerankd.cli.progress import LoadingBar
 from rerankd.config import ServerSettings
+from rerankd.errors import SettingsError
 from rerankd.server.app import create_app
+from rerankd.server.connections import Connections, most_connections
+from rerankd.server.forwarded import Forwarded
+from rerankd.server.held import HeldBytes
+from rerankd.server.listening import address_of, bind, remove_files
 from rerankd.server.protocol import BoundedHTTP
 from rerankd.server.served import Engine, ServedModel
 from rerankd.types import LoadProgress
@@ -41,29 +48,43 @@ def run(options: argparse.Namespace) -> int:
     log_to_stderr(settings.log_level)
     served = ServedModel(lambda progress: _start(settings, progress), settings.model, settings.alias)
     store = _open_store(settings) if settings.accounts else None
-    app = create_app(settings, served, store, on_failure=lambda: setattr(server, "should_exit", True))
-    server = _Server(
-        served,
-        settings.drain_delay_s,
-        uvicorn.Config(
-            app,
-            http=BoundedHTTP,
-            host=settings.host,
-            port=settings.port,
-            log_config=None,
-            access_log=False,  # ours knows more: server/access_log.py
-            server_header=False,
-            timeout_graceful_shutdown=DRAIN_S,
-        ),
-    )
+    held = HeldBytes(settings.max_held_mb * 1_000_000)
+    app = create_app(settings, served, store, on_failure=lambda: setattr(server, "should_exit", True), held=held)
+    server = _Server(served, settings.drain_delay_s, _uvicorn_config(app, settings, held))
     logger.info("rerankd %s starts: %s", __version__, _summary(settings))
     try:
-        server.run()
+        server.run(bind(settings.host, settings.port, settings.uds))
     except KeyboardInterrupt:
         pass
     if served.failure is not None:
         raise served.failure
     return 0 if server.started else 1
+
+
+def _uvicorn_config(app: Any, settings: ServerSettings, held: HeldBytes) -> uvicorn.Config:
+    password = settings.ssl_keyfile_password
+    config = uvicorn.Config(
+        Forwarded(app, is_local_only=settings.uds is not None),
+        # uvicorn calls it as it would call the class.
+        http=partial(BoundedHTTP, connections=Connections(most_connections()), held=held),  # type: ignore[arg-type]
+        ws="none",
+        proxy_headers=False,  # Forwarded is uvicorn's own middleware, and a header more
+        log_config=None,
+        access_log=False,  # ours knows more: server/access_log.py
+        server_header=False,
+        timeout_keep_alive=settings.timeout_keep_alive,
+        timeout_graceful_shutdown=DRAIN_S,
+        ssl_certfile=settings.ssl_certfile,
+        ssl_keyfile=settings.ssl_keyfile,
+        ssl_keyfile_password=password.get_secret_value() if password else None,
+        ssl_ca_certs=settings.ssl_ca_certs,
+        ssl_cert_reqs=ssl.CERT_REQUIRED if settings.ssl_ca_certs else ssl.CERT_NONE,
+    )
+    try:
+        config.load()
+    except OSError as error:  # also ssl.SSLError
+        raise SettingsError(f"The certificate cannot be used ({error}): look at --ssl-certfile and its key.") from None
+    return config
 
 
 def _open_store(settings: ServerSettings) -> Store:
@@ -98,6 +119,7 @@ class _Server(uvicorn.Server):
         later = f"; new ones are taken for {self._drain_delay_s:g} s more" if self._drain_delay_s else ""
         logger.info("Stopping: calls that run (%d now) have %d s to end%s", calls, DRAIN_S, later)
         await self._wait_for_balancers()
+        remove_files(sockets or [])
         await super().shutdown(sockets)
         logger.info("Stopped")
 
@@ -107,11 +129,12 @@ class _Server(uvicorn.Server):
         while time.monotonic() < until and not self.force_exit:
             await asyncio.sleep(0.1)
 
-    def _log_started_message(self, listeners: Any) -> None:
-        for listener in listeners:
-            host, port = listener.getsockname()[:2]
-            where = "http://%s:%d (playground at /, API description at /docs)"
-            logger.info(f"Listening on {where}", host, port)
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        await super().startup(sockets)
+        scheme = "https" if self.config.ssl else "http"
+        for bound in sockets or [] if self.started else []:
+            where = "Listening on %s (playground at /, API description at /docs)"
+            logger.info(where, address_of(bound, scheme))
 
 
 def _start(settings: ServerSettings, progress: LoadProgress) -> Engine:

@@ -45,6 +45,7 @@ class AccessLog:
         if scope["type"] != "http" or not logger.isEnabledFor(level):
             await self._app(scope, receive, send)
             return
+        scope[_FIELDS] = {}  # the same for who passes on a copy of the scope
         started = time.monotonic()
         answered: dict[str, Any] = {}
 

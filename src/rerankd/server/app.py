@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
+from starlette._utils import get_route_path
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse, PlainTextResponse
 
 from rerankd.config import ServerSettings
 from rerankd.errors import MethodNotAllowed
@@ -22,8 +24,11 @@ from rerankd.server.admission import Admission
 from rerankd.server.auth import Auth
 from rerankd.server.call import Surroundings, answer_call, error_response
 from rerankd.server.dialect_status import dialect_status_routes
+from rerankd.server.foreign_pages import ForeignPages
+from rerankd.server.held import HeldBytes, Holding
 from rerankd.server.metrics import Metrics, metrics_routes
 from rerankd.server.openapi import describe
+from rerankd.server.paths import Paths
 from rerankd.server.served import ServedModel
 from rerankd.server.status import status_routes
 from rerankd.server.wire import dialect_routes
@@ -36,17 +41,35 @@ if TYPE_CHECKING:  # SQLAlchemy is loaded only where accounts are on
     from rerankd.accounts.store import Store
 
 
+CORS: dict[str, Any] = {
+    "allow_methods": ("GET", "POST", "PUT"),
+    "allow_headers": ("*",),
+    "expose_headers": (
+        *("x-request-id", "x-rerankd-model", "x-rerankd-warning", "x-rerankd-cost", "x-rerankd-tokens", "retry-after"),
+        *("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
+        *("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
+    ),
+    "allow_private_network": True,
+}
+"""What scripts of the allowed origins may send and read. Not cookies: a session is for our own pages."""
+
+PAGES = ("/",)
+"""Paths of dialects that are a page as well."""
+
+
 def create_app(
     settings: ServerSettings,
     served: ServedModel,
     store: Store | None = None,
     on_failure: Callable[[], None] = lambda: None,
+    held: HeldBytes | None = None,
 ) -> FastAPI:
     """The application around a model that it starts to load when it starts.
 
     Args:
         store: of the accounts, None where there are none.
         on_failure: called if the model cannot be loaded; `served.failure` says why.
+        held: what the server keeps for its callers, where the connections count into it as well.
 
     Raises:
         SettingsError: the rate card is wrong, or Redis's package is missing.
@@ -80,7 +103,14 @@ def create_app(
         redoc_url=None,
         openapi_tags=[{"name": "rerank"}, {"name": "status"}],
         lifespan=lifespan,
+        redirect_slashes=False,  # Paths answers
     )
+    app.add_middleware(Holding, held=held or HeldBytes(settings.max_held_mb * 1_000_000))
+    if not settings.needs_key and not settings.no_auth:
+        app.add_middleware(ForeignPages, origins=settings.cors_origin)
+    if settings.cors_origin:
+        app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origin, **CORS)
+    app.add_middleware(Paths, router=app.router, root_path=settings.root_path)
     app.add_middleware(AccessLog)
     around = Surroundings(settings, served, admission, metrics)
     for (method, path), dialects in routes.items():
@@ -93,16 +123,19 @@ def create_app(
 
     @app.exception_handler(HTTPException)
     async def no_such_route(request: Request, error: HTTPException) -> Response:
-        here = {method: dialects for (method, path), dialects in routes.items() if path == request.url.path}
+        asked = get_route_path(request.scope)
+        here = {method: dialects for (method, path), dialects in routes.items() if path == asked}
         if error.status_code == 405 and here:
-            told = MethodNotAllowed(request.method, tuple(here))
+            told = MethodNotAllowed(request.method, (*here, *(("GET", "HEAD") if asked in PAGES else ())))
             response = error_response(here["POST"][-1], told, str(uuid.uuid4()))
             metrics.observe(dialect=here["POST"][-1].name, status=response.status_code, seconds=0.0, error=told)
             return response
         detail = error.detail
+        if error.status_code == 404 and "text/html" in request.headers.get("accept", ""):
+            return PlainTextResponse("There is no such page: the playground is at /, the API at /docs.", 404)
         if error.status_code == 404:
             paths = ", ".join(dict.fromkeys(path for _, path in routes))
-            detail = f"Not Found: {request.method} {request.url.path[:200]}. Rerank here: POST {paths}"
+            detail = f"Not Found: {request.method} {asked[:200]}. Rerank here: POST {paths}"
         return JSONResponse({"detail": detail}, error.status_code, error.headers)
 
     return app

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from rerankd.errors import BodyTimeout, BodyTooLarge, InvalidRequest, NotJSON, Problem, UnsupportedMedia
+from rerankd.server.encodings import unpacker
+from rerankd.server.held import share_of
+from rerankd.server.json_bounds import check_bounds, collector_off
 
 Body = TypeVar("Body", bound=BaseModel)
 
-CHUNK_TIMEOUT_S = 30
-"""Longest silence in the middle of a body."""
+WINDOW_S = 30
+"""Seconds in which MIN_WINDOW_BYTES of a body have to come, or its end."""
 
-LARGE = 1_000_000
-"""Bytes."""
+MIN_WINDOW_BYTES = 64 * 1024
+
+LARGE = 64 * 1024
+"""Bytes. More is parsed beside the server's loop."""
 
 MAX_PROBLEMS = 10
 """As many mistakes are told at once, as vLLM does."""
@@ -49,7 +56,6 @@ async def read_json(request: Request, max_mb: int, json_only: bool) -> tuple[JSO
     if json_only and media != "application/json":
         raise UnsupportedMedia("Unsupported Media Type: Only 'application/json' is allowed")
     raw = await _read(request, max_mb)
-    # Large bodies would hold up every other request for a second.
     return await asyncio.to_thread(_parse, raw) if len(raw) > LARGE else _parse(raw)
 
 
@@ -75,24 +81,50 @@ def read_as(value: JSONObject, kind: type[Body], strict: bool) -> tuple[Body, tu
 
 
 async def _read(request: Request, max_mb: int) -> bytes:
-    limit = max_mb * 1_000_000
-    too_large = BodyTooLarge(f"The body has more than {max_mb} MB. Send the documents in several requests.")
-    if int(request.headers.get("content-length") or 0) > limit:
-        raise too_large
-    raw = bytearray()
+    limit, share = max_mb * 1_000_000, share_of(request.scope)
+    packed = unpacker(request.headers.get("content-encoding", ""))
+    promised = int(request.headers.get("content-length") or 0)
+    if promised > limit:
+        raise _too_large(max_mb)
+    share.expect(promised)
+    raw, received = bytearray(), 0
+    async for chunk in _chunks(request):
+        received += len(chunk)
+        for piece in packed.feed(chunk) if packed else (chunk,):
+            if max(len(raw) + len(piece), received) > limit:
+                raise _too_large(max_mb)
+            share.add(len(piece))
+            raw += piece
+            if packed:
+                await asyncio.sleep(0)  # a small chunk may unpack to a large one
+    if packed:
+        packed.finish()
+    return bytes(raw)
+
+
+async def _chunks(request: Request) -> AsyncIterator[bytes]:
+    """What comes, as long as it comes fast enough."""
     stream = request.stream()
+    received, due, window = 0, time.monotonic() + WINDOW_S, 0
     while True:
         try:
-            chunk = await asyncio.wait_for(anext(stream, b""), CHUNK_TIMEOUT_S)
+            async with asyncio.timeout(due - time.monotonic()):
+                chunk = await anext(stream, b"")
         except TimeoutError:
             raise BodyTimeout(
-                f"The body stopped in the middle: nothing came for {CHUNK_TIMEOUT_S} s after {len(raw)} bytes."
+                f"The body stopped in the middle, or came too slowly: {window} bytes in {WINDOW_S} s, "
+                f"after {received} bytes. Send at least {MIN_WINDOW_BYTES} bytes in {WINDOW_S} s, or smaller requests."
             ) from None
         if not chunk:
-            return bytes(raw)
-        raw += chunk
-        if len(raw) > limit:
-            raise too_large
+            return
+        yield chunk
+        received, window = received + len(chunk), window + len(chunk)
+        if window >= MIN_WINDOW_BYTES:
+            due, window = time.monotonic() + WINDOW_S, 0
+
+
+def _too_large(max_mb: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The body has more than {max_mb} MB. Send the documents in several requests.")
 
 
 def _parse(raw: bytes) -> tuple[JSONObject, tuple[str, ...]]:
@@ -101,14 +133,14 @@ def _parse(raw: bytes) -> tuple[JSONObject, tuple[str, ...]]:
     warnings: list[str] = []
     try:
         text = raw.decode(json.detect_encoding(raw))
-        value = json.loads(text, parse_constant=_refuse_constant)
+        check_bounds(text)
+        with collector_off():
+            value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
         if "\\ud" in text.lower():
             clean = _replace_surrogates(value)
             if clean != value:
                 warnings.append("lone surrogates were replaced by U+FFFD")
                 value = clean
-    except RecursionError:
-        raise NotJSON("The JSON is nested too deeply.") from None
     except json.JSONDecodeError as error:
         raise NotJSON(f"The body is not JSON: {error}.", error.pos) from None
     except UnicodeDecodeError as error:
@@ -122,7 +154,14 @@ def _parse(raw: bytes) -> tuple[JSONObject, tuple[str, ...]]:
 
 
 def _refuse_constant(name: str) -> Any:
-    raise json.JSONDecodeError(f"{name} is not a JSON number", "", 0)
+    raise NotJSON(f"The body is not JSON: {name} is not a JSON number.")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise NotJSON(f"The body is not JSON that can be read: the number {text[:40]} is too large.")
+    return value
 
 
 def _replace_surrogates(value: Any) -> Any:

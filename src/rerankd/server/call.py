@@ -29,6 +29,7 @@ from rerankd.errors import (
     RateLimited,
     RerankdError,
     Unavailable,
+    UnsupportedEncoding,
 )
 from rerankd.rerank import finish, prepare, usage_of
 from rerankd.server.access_log import describe
@@ -118,6 +119,9 @@ async def answer_call(request: Request, dialects: Sequence[Dialect[Any]], around
         warnings=exchange.warnings,
         charge=exchange.charge,
     )
+    if failure is not None:
+        # Its traceback holds this frame, the frame the failure: the call's body would stay until the next collection.
+        failure.__traceback__ = failure.__context__ = None
     return response
 
 
@@ -259,6 +263,8 @@ def error_response(dialect: Dialect[Any], error: RerankdError, request_id: str) 
         headers["allow"] = ", ".join(error.allowed)
     if isinstance(error, BodyTooLarge | BodyTimeout):
         headers["connection"] = "close"  # the rest of the body is not read
+    if isinstance(error, UnsupportedEncoding):
+        headers["accept-encoding"] = ", ".join(error.read)  # as RFC 9110 has it
     return Response(None, status, headers) if body is None else JSONResponse(body, status, headers)
 
 

@@ -20,6 +20,7 @@ STATUS_MEANS = {
     404: "A model that is not served here.",
     408: "The body stopped in the middle.",
     413: "The body, or a text, is larger than the server reads.",
+    415: "The body is packed in a way that is not read here: send it plain, or with gzip.",
     422: "A field is missing, empty, of the wrong type or over a limit; the message says which.",
     424: "The model failed on this request.",
     429: "More than this caller may ask, or too many requests that wait: try again after `Retry-After` seconds. "

@@ -1,38 +1,149 @@
-"""HTTP as uvicorn speaks it, with bounds where it has none: on what comes before a body, and after a reply."""
+"""HTTP/1 as uvicorn speaks it, with what it lacks: bounds and time limits, `Upgrade` ignored, half-closed callers.
+
+Knows bytes, connections and heads; no path and no body's meaning.
+"""
 
 from __future__ import annotations
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+from asyncio import TimerHandle
+from collections.abc import Callable
+from typing import Any
+
+import httptools
+from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from rerankd.server.connections import Connections
+from rerankd.server.held import HeldBytes
 
 MAX_HEAD_BYTES = 64 * 1024
 """Of a request line and headers that are not complete; as much as is read at once may come on top."""
 
+MAX_TARGET_BYTES = 8 * 1024
+"""Of the address in a request line, as nginx has it."""
+
 MAX_UNREAD_BYTES = 1_000_000
 """Of a body that comes although its request is answered. Less is read and dropped, so that the connection can stay."""
 
-TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+HEAD_S = 30
+"""Seconds that a connection has for its first head, and every further head from its first byte on."""
+
+WRITE_S = 20
+"""Seconds in which a caller has to read MIN_READ_BYTES of a reply that waits for it, or be hung up on."""
+
+MIN_READ_BYTES = 64 * 1024
+
+LOOK_S = 0.25
+"""Seconds between two looks at whether a caller who sent the end of its stream is still there."""
+
+TCP_CLOSE = 7
+"""A state of Linux's TCP."""
+
+INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+NOT_HTTP = "This is not a valid HTTP request."
 
 
 class BoundedHTTP(HttpToolsProtocol):
-    """One connection. Hangs up on who sends headers without end, or goes on with a body that was refused."""
+    """One connection.
 
-    _head_bytes = 0
-    _unread_bytes = 0
-    _advanced = False
+    Args:
+        connections: all of the server's.
+        held: bytes that the server keeps for its callers.
+        more: uvicorn's own.
+    """
+
+    def __init__(self, *, connections: Connections, held: HeldBytes, **more: Any) -> None:
+        super().__init__(**more)
+        self._all, self._held = connections, held
+        self._head_bytes = 0
+        self._unread_bytes = 0
+        self._advanced = False
+        self._broken = ""  # why nothing that follows can be read
+        self._half_closed = False
+        self._head_timer: TimerHandle | None = None
+        self._write_timer: TimerHandle | None = None
+
+    # What the transport tells.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._await_head()
+        if not self._all.opened(self):
+            self._refuse(503, "There are too many connections. Try again later.", "retry-after: 5\r\n")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._all.closed(self)
+        self._held.unread(self, 0)
+        for timer in (self._head_timer, self._write_timer, self.timeout_keep_alive_task):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._advanced = False
-        super().data_received(data)
-        self._head_bytes = 0 if self._advanced else self._head_bytes + len(data)
-        if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self.transport.write(TOO_LARGE)
-            self.transport.close()
+        if self._broken:
+            self._unread_bytes += len(data)
+        else:
+            self._feed(data)
         if self._unread_bytes > MAX_UNREAD_BYTES:
             self.transport.close()
 
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # uvicorn's never keeps it open
+        """A caller that has sent all it will may still read its answer; one that is gone is told apart by a probe.
+
+        Not over TLS, where asyncio does not allow it, nor in HTTP/1.0, which has no interim answers to probe with.
+        """
+        if not self._is_answering or self.cycle.more_body or self.scheme == "https":
+            return None
+        if self.scope["http_version"] == "1.0":
+            return None
+        self._half_closed = True
+        if not self.cycle.response_started and not self.pipeline:
+            self.transport.write(INTERIM)
+        self._look_for_caller()
+        return True
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._await_reader()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._held.unread(self, 0)
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self._await_reader()
+
+    def give_way(self) -> None:
+        """To another connection: this one is idle."""
+        if not self.transport.is_closing():
+            self.transport.close()
+
+    # What the parser tells.
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._unset_keepalive_if_required()
+        self._await_head()
+
     def on_headers_complete(self) -> None:
+        if self._is_foreign_upgrade():
+            return
         self._advanced, self._unread_bytes = True, 0
-        super().on_headers_complete()
+        self._cancel_head_timer()
+        self._all.busy(self)
+        own, refusal = self.app, self._fault_of_head()
+        self.app = refusal or own
+        try:
+            super().on_headers_complete()
+        finally:
+            self.app = own
 
     def on_body(self, body: bytes) -> None:
         self._advanced = True
@@ -41,5 +152,157 @@ class BoundedHTTP(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._is_foreign_upgrade():
+            return
         self._advanced = True
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._await_reader()
+        if self.transport.is_closing() or self._is_answering:
+            return
+        if self._broken:
+            self._refuse(400, self._broken)
+        elif self._half_closed:
+            self.transport.close()
+        else:
+            self._all.idle(self)
+
+    # How both go together.
+
+    @property
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _is_foreign_upgrade(self) -> bool:
+        """Whether the head asks for another protocol. There is none here, and RFC 9110 lets a server ignore it."""
+        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+
+    def _feed(self, data: bytes) -> None:
+        self._advanced = False
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self._give_up(NOT_HTTP)
+        self._head_bytes = 0 if self._advanced else self._head_bytes + len(data)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse(431, "The request line and the headers are too large: at most 64 KB.")
+
+    def _parse(self, data: bytes) -> None:
+        """Where the parser stops for an upgrade, another one goes on behind the same head without it."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as stop:
+                if self.parser.get_method() == b"CONNECT":
+                    return
+                data = self._head_without_upgrade() + data[stop.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn sets it
+
+    def _head_without_upgrade(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        lines = [b" ".join((self.parser.get_method(), self.url, b"HTTP/" + version))]
+        for name, value in self.headers:
+            if name == b"connection":
+                value = b", ".join(one for one in value.split(b",") if one.strip().lower() != b"upgrade")
+            if value and name not in (b"upgrade", b"http2-settings"):
+                lines.append(name + b": " + value)
+        return b"\r\n".join((*lines, b"", b""))
+
+    def _fault_of_head(self) -> Callable[..., Any] | None:
+        """What answers a head that is not in order."""
+        if len(self.url) > MAX_TARGET_BYTES:
+            self.url = self.url[:200]  # as much as a log can bear
+            return _Refusal(414, f"The address is too long: at most {MAX_TARGET_BYTES} bytes.")
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+            found = "two 'Host' headers" if hosts else "no 'Host' header"
+            return _Refusal(400, f"The request has {found}: send one.")
+        return None
+
+    def _give_up(self, why: str) -> None:
+        """Nothing that follows can be read; what came before is answered first."""
+        self._broken = why
+        if not self._is_answering:
+            self._refuse(400, why)
+
+    def _refuse(self, status: int, text: str, headers: str = "") -> None:
+        """Answers what has no request that could be answered, and hangs up."""
+        if self.transport.is_closing():
+            return
+        body = f"{text}\n".encode()
+        head = f"content-type: text/plain; charset=utf-8\r\ncontent-length: {len(body)}\r\n{headers}"
+        self.transport.write(STATUS_LINE[status] + f"{head}connection: close\r\n\r\n".encode() + body)
+        self.transport.close()
+
+    # Time limits.
+
+    def _await_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_S, self._head_is_late)
+
+    def _cancel_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if self._is_answering:  # half of the next head came behind a request that still runs
+            self._broken = f"The head did not arrive within {HEAD_S} s."
+        elif self._head_bytes:
+            self._refuse(408, f"The head did not arrive within {HEAD_S} s.")
+        else:
+            self.transport.close()
+
+    def _await_reader(self) -> None:
+        if self._write_timer is None and (size := self.transport.get_write_buffer_size()):
+            self._held.unread(self, size)
+            self._write_timer = self.loop.call_later(WRITE_S, self._look_at_reader, size)
+
+    def _look_at_reader(self, before: int) -> None:
+        self._write_timer = None
+        left = self.transport.get_write_buffer_size()
+        if left > before - MIN_READ_BYTES and left:
+            self.transport.abort()
+        else:
+            self._held.unread(self, 0)
+            self._await_reader()
+
+    def _look_for_caller(self) -> None:
+        if not self._is_answering or self.transport.is_closing():
+            return
+        if _is_gone(self.transport):
+            self.transport.abort()
+        else:
+            self.loop.call_later(LOOK_S, self._look_for_caller)
+
+
+class _Refusal:
+    """An ASGI application that answers one request with one sentence."""
+
+    def __init__(self, status: int, text: str) -> None:
+        self._status = status
+        self._body = f"{text}\n".encode()
+
+    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        headers = [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", str(len(self._body)).encode()),
+            (b"connection", b"close"),
+        ]
+        await send({"type": "http.response.start", "status": self._status, "headers": headers})
+        await send({"type": "http.response.body", "body": self._body, "more_body": False})
+
+
+def _is_gone(transport: asyncio.Transport) -> bool:
+    """Whether the other side has reset the connection, which nobody tells while nothing is read or written."""
+    fd = transport.get_extra_info("socket").fileno()
+    with contextlib.suppress(OSError, AttributeError), socket.socket(fileno=os.dup(fd)) as view:
+        if view.family in (socket.AF_INET, socket.AF_INET6):
+            info = view.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+            return bool(struct.unpack("B", info)[0] == TCP_CLOSE)
+    return False

@@ -13,7 +13,15 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse
 
 from rerankd.config import ServerSettings
-from rerankd.errors import BodyTimeout, BodyTooLarge, InvalidRequest, RerankdError, Unauthorized, Unavailable
+from rerankd.errors import (
+    BodyTimeout,
+    BodyTooLarge,
+    InvalidRequest,
+    RerankdError,
+    Unauthorized,
+    Unavailable,
+    UnsupportedEncoding,
+)
 from rerankd.rates import Rate, RateFile
 from rerankd.server.auth import Auth
 from rerankd.server.body import read_as, read_json
@@ -26,7 +34,7 @@ from rerankd.version import __version__
 LOADING: dict[int | str, dict[str, Any]] = {503: {"description": "Loading."}}
 KEYED: dict[int | str, dict[str, Any]] = {401: {"description": "No key, or a wrong one."}, **LOADING}
 READING: dict[int | str, dict[str, Any]] = {
-    status: {"description": STATUS_MEANS[status]} for status in (400, 401, 408, 413, 503)
+    status: {"description": STATUS_MEANS[status]} for status in (400, 401, 408, 413, 415, 503)
 }
 
 
@@ -44,6 +52,7 @@ ERRORS = ErrorTable(
         Unauthorized: _Row(401, "invalid_request_error", "invalid_api_key"),
         InvalidRequest: _Row(400, "invalid_request_error", "invalid_parameter"),
         BodyTimeout: _Row(408, "invalid_request_error", "request_timeout"),
+        UnsupportedEncoding: _Row(415, "invalid_request_error", "unsupported_encoding"),
         BodyTooLarge: _Row(413, "invalid_request_error", "request_too_large"),
         Unavailable: _Row(503, "server_error", "unavailable"),
     }
@@ -209,6 +218,8 @@ def _refusal(error: RerankdError) -> Response:
         headers["retry-after"] = str(error.retry_after_s)
     if isinstance(error, BodyTooLarge | BodyTimeout):
         headers["connection"] = "close"  # the rest of the body is not read
+    if isinstance(error, UnsupportedEncoding):
+        headers["accept-encoding"] = ", ".join(error.read)
     message = error.details if isinstance(error, InvalidRequest) else str(error)
     return JSONResponse({"error": {"message": message, "type": row.type, "code": row.code}}, row.status, headers)
 

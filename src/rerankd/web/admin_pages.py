@@ -16,7 +16,7 @@ from rerankd.errors import InvalidRequest
 from rerankd.web import words
 from rerankd.web.context import WebContext
 from rerankd.web.own_pages import LIMITS, read_limits, usage_report
-from rerankd.web.pages import Pages
+from rerankd.web.pages import Pages, root_of
 from rerankd.web.visitors import Form, Visitors
 
 DONE = {
@@ -101,7 +101,7 @@ class AdminPages:
     def invite(self, request: Request, session: Session, form: Form) -> Response:
         token = self._store.people.create_invite(session.account.id, form["email"].strip() or None)
         # After the #: it reaches neither a server's log nor another site.
-        link = f"{request.url.scheme}://{request.url.netloc}/sign-up#{token}"
+        link = f"{request.url.scheme}://{request.url.netloc}{root_of(request)}/sign-up#{token}"
         return self.overview(request, session, invitation=link)
 
     def add_credit(self, request: Request, session: Session, form: Form) -> Response:

@@ -49,7 +49,8 @@ class Pages:
 
     def render(self, template: str, request: Request, status: int = 200, **values: Any) -> Response:
         """One page."""
-        html = self._environment.get_template(template).render(path=request.url.path, **values)
+        where = {"path": request.url.path, "root": root_of(request)}
+        html = self._environment.get_template(template).render(**where, **values)
         return HTMLResponse(html, status, self._headers)
 
     def guard(self, response: Response) -> Response:
@@ -58,19 +59,23 @@ class Pages:
         return response
 
 
+def root_of(request: Request) -> str:
+    """The path under which a proxy serves us: what goes before every link, and what a cookie is for."""
+    root: str = request.scope.get("root_path", "")
+    return root
+
+
 @cache
-def _file(name: str) -> tuple[bytes, str] | None:
-    """The content and the tag of a static file. The names are those of the package, so that no path leads out."""
-    for file in files("rerankd.web").joinpath("static").iterdir():
-        if file.name == name:
-            content = file.read_bytes()
-            return content, f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    return None
+def _files() -> Mapping[str, tuple[bytes, str]]:
+    """The content and the tag of each static file, by the names in the package, so that no path leads out."""
+    found = (file for file in files("rerankd.web").joinpath("static").iterdir() if file.is_file())
+    contents = {file.name: file.read_bytes() for file in found}
+    return {name: (content, f'"{hashlib.sha256(content).hexdigest()[:32]}"') for name, content in contents.items()}
 
 
 def static_file(name: str, request: Request) -> Response:
     """A style sheet, script or picture. Browsers keep it, and ask each time whether it is still the same."""
-    found = _file(name)
+    found = _files().get(name)
     if found is None:
         return Response("There is no such file.", 404, SECURITY, "text/plain")
     content, tag = found

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request, Response
+from starlette.responses import PlainTextResponse
 
 from rerankd.types import DEFAULT_INSTRUCT
 from rerankd.web.context import WebContext
@@ -25,7 +26,10 @@ SWAGGER_NEEDS = "; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
 
 
 def web_routes(context: WebContext) -> APIRouter:
-    """`/` (GET only), `/rates`, `/docs` and `/static/…`; with accounts also those of `account_routes`."""
+    """`/` (GET only), `/rates`, `/docs`, `/static/…`, and what browsers and robots ask for.
+
+    With accounts also those of `account_routes`.
+    """
     shared = {
         "accounts_on": context.accounts is not None,
         "sign_up": context.settings.sign_up if context.accounts is not None else "off",
@@ -58,6 +62,14 @@ def web_routes(context: WebContext) -> APIRouter:
     @router.get("/static/{name}")
     async def static(name: str, request: Request) -> Response:
         return static_file(name, request)
+
+    @router.get("/favicon.ico")
+    async def favicon(request: Request) -> Response:
+        return static_file("icon.svg", request)
+
+    @router.get("/robots.txt")
+    async def robots() -> Response:
+        return PlainTextResponse("User-agent: *\nDisallow: /\n")
 
     return router
 

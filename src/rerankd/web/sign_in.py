@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from rerankd.accounts.people import People, Session
 from rerankd.errors import InvalidRequest
 from rerankd.web.context import WebContext
-from rerankd.web.pages import Pages
+from rerankd.web.pages import Pages, root_of
 from rerankd.web.throttle import Throttle, network_of
 from rerankd.web.visitors import SESSION_COOKIE, Form, Visitors, form_token, keep_form_token, set_session
 from rerankd.web.words import duration
@@ -61,7 +61,7 @@ class SignIn:
     def sign_out(self, request: Request, session: Session, form: Form) -> Response:
         self._people.close_session(request.cookies[SESSION_COOKIE])
         response = RedirectResponse("/sign-in", 303)
-        response.delete_cookie(SESSION_COOKIE)
+        response.delete_cookie(SESSION_COOKIE, path=root_of(request) or "/")
         return response
 
     def sign_up_page(self, request: Request) -> Response:

@@ -17,7 +17,7 @@ from starlette.responses import RedirectResponse, Response
 
 from rerankd.accounts.people import SESSION, People, Role, Session
 from rerankd.errors import InvalidRequest, Unavailable
-from rerankd.web.pages import Pages
+from rerankd.web.pages import Pages, root_of
 
 SESSION_COOKIE = "rerankd-session"
 FORM_COOKIE = "rerankd-form"
@@ -144,7 +144,7 @@ class Visitors:
         try:
             session = self.session(request)
             if session is None:
-                after = {"next": request.url.path} if request.method == "GET" else {}
+                after = {"next": request.url.path.removeprefix(root_of(request))} if request.method == "GET" else {}
                 return RedirectResponse(f"/sign-in?{urlencode(after)}".rstrip("?"), 303)
             if role == "admin" and session.account.role != "admin":
                 problem = "This page is for administrators."
@@ -208,4 +208,5 @@ def keep_form_token(response: Response, request: Request, token: str) -> Respons
 
 def _set_cookie(response: Response, request: Request, name: str, value: str, max_age: int | None) -> None:
     secure = request.url.scheme == "https"
-    response.set_cookie(name, value, max_age, httponly=True, samesite="lax", secure=secure)
+    path = root_of(request) or "/"
+    response.set_cookie(name, value, max_age, path=path, httponly=True, samesite="lax", secure=secure)

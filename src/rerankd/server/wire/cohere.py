@@ -21,6 +21,7 @@ from rerankd.errors import (
     RerankdError,
     Unauthorized,
     Unavailable,
+    UnsupportedEncoding,
 )
 from rerankd.server.wire.bounds import MAX_PRIORITY, RankFields, heard_priority
 from rerankd.server.wire.dialect import JSON, Answer, Body, Bounded, Call, Dialect, ErrorTable, ListOf
@@ -46,6 +47,7 @@ STATUS = ErrorTable(
         RerankdError: 500,
         InvalidRequest: 400,
         BodyTimeout: 408,
+        UnsupportedEncoding: 415,
         MethodNotAllowed: 405,
         Unauthorized: 401,
         ModelNotFound: 404,

@@ -26,6 +26,7 @@ from rerankd.errors import (
     TooManyDocuments,
     Unauthorized,
     Unavailable,
+    UnsupportedEncoding,
 )
 from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, Document, ErrorTable, ListOf, RequestBody
 from rerankd.types import Limits, Pair, RerankRequest
@@ -51,6 +52,7 @@ ERRORS = ErrorTable(
         InferenceError: _Row(500, "InternalError", "internal_error", "server_error"),
         InvalidRequest: _Row(400, "InvalidParameter", "invalid_parameter_error"),
         BodyTimeout: _Row(408, "RequestTimeOut", "request_timeout"),
+        UnsupportedEncoding: _Row(415, "InvalidParameter", "invalid_parameter_error"),
         Unauthorized: _Row(401, "InvalidApiKey", "invalid_api_key"),
         ModelNotFound: _Row(404, "ModelNotFound", "model_not_found"),
         Forbidden: _Row(403, "Model.AccessDenied", "access_denied"),
@@ -67,7 +69,7 @@ RATE_LIMITS = {
 }
 
 
-STATUSES = (400, 401, 403, 404, 408, 429, 500, 503)
+STATUSES = (400, 401, 403, 404, 408, 415, 429, 500, 503)
 
 
 def _row(error: RerankdError) -> _Row:

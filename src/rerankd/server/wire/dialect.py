@@ -116,7 +116,7 @@ class Dialect(ABC, Generic[Body]):
     body: type[Body]
     reply_body: ClassVar[Any]
     error_body: ClassVar[type[BaseModel]]
-    statuses: ClassVar[tuple[int, ...]] = (400, 401, 402, 403, 404, 408, 429, 500, 503)
+    statuses: ClassVar[tuple[int, ...]] = (400, 401, 402, 403, 404, 408, 415, 429, 500, 503)
     json_only: ClassVar[bool] = False
     any_model: ClassVar[bool] = False
 

@@ -25,6 +25,7 @@ from rerankd.errors import (
     RerankdError,
     Unauthorized,
     Unavailable,
+    UnsupportedEncoding,
 )
 from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf, text_of
 from rerankd.server.wire.instruct import InstructBody
@@ -62,6 +63,7 @@ REQUEST_ERRORS = ErrorTable(
         Unauthorized: 401,
         MethodNotAllowed: 405,
         BodyTimeout: 408,
+        UnsupportedEncoding: 415,
         BodyTooLarge: 413,
     }
 )
@@ -128,7 +130,7 @@ class InfinityRerank(Dialect[RerankBody]):
     body = RerankBody
     reply_body = RerankReply
     error_body = InfinityError
-    statuses = (401, 402, 403, 408, 413, 422, 429, 500, 503)
+    statuses = (401, 402, 403, 408, 413, 415, 422, 429, 500, 503)
     any_model = True
 
     def parse(self, body: RerankBody) -> Call:

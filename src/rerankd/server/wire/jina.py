@@ -26,6 +26,7 @@ from rerankd.errors import (
     RerankdError,
     Unauthorized,
     Unavailable,
+    UnsupportedEncoding,
 )
 from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf
 from rerankd.server.wire.documents import EchoedDocument, ObjectDocument, echo, text_of, texts_of
@@ -47,6 +48,7 @@ ERRORS = ErrorTable(
         PromptTooLong: _Row(400, "INPUT_TOKEN_LIMIT_EXCEEDED"),
         BodyTooLarge: _Row(413, "PAYLOAD_TOO_LARGE"),
         BodyTimeout: _Row(408, "REQUEST_TIMEOUT"),
+        UnsupportedEncoding: _Row(415, "UNSUPPORTED_MEDIA_TYPE"),
         MethodNotAllowed: _Row(405, "METHOD_NOT_ALLOWED"),
         ModelNotFound: _Row(400, "INPUT_MODEL_NOT_FOUND"),
         Forbidden: _Row(403, "AUTHZ_MODEL_ACCESS_DENIED"),
@@ -143,7 +145,7 @@ class Jina(Dialect[JinaBody]):
     body = JinaBody
     reply_body = JinaReply
     error_body = JinaError
-    statuses = (400, 401, 403, 408, 413, 422, 429, 500, 503)
+    statuses = (400, 401, 403, 408, 413, 415, 422, 429, 500, 503)
 
     def parse(self, body: JinaBody) -> Call:
         query = text_of(body.query, "query")

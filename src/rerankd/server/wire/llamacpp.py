@@ -23,6 +23,7 @@ from rerankd.errors import (
     RerankdError,
     Unauthorized,
     Unavailable,
+    UnsupportedEncoding,
 )
 from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, Document, ErrorTable, ListOf
 from rerankd.server.wire.instruct import InstructBody
@@ -42,6 +43,7 @@ ERRORS = ErrorTable(
         PromptTooLong: _Row(400, "exceed_context_size_error"),
         MethodNotAllowed: _Row(405, "invalid_request_error"),
         BodyTimeout: _Row(408, "invalid_request_error"),
+        UnsupportedEncoding: _Row(415, "invalid_request_error"),
         BodyTooLarge: _Row(413, "invalid_request_error"),
         Unauthorized: _Row(401, "authentication_error"),
         Forbidden: _Row(403, "permission_error"),
@@ -121,7 +123,7 @@ class LlamaCppRerank(Dialect[RerankBody]):
     body = RerankBody
     reply_body = Replies
     error_body = LlamaCppError
-    statuses = (400, 401, 402, 403, 408, 413, 429, 500, 503)
+    statuses = (400, 401, 402, 403, 408, 413, 415, 429, 500, 503)
     any_model = True
 
     def parse(self, body: RerankBody) -> Call:

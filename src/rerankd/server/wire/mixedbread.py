@@ -23,6 +23,7 @@ from rerankd.errors import (
     RerankdError,
     Unauthorized,
     Unavailable,
+    UnsupportedEncoding,
 )
 from rerankd.server.wire.bounds import RankFields
 from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf
@@ -41,6 +42,7 @@ ERRORS = ErrorTable(
         RerankdError: _Row(500, "server_error"),
         InvalidRequest: _Row(422, "validation_error"),
         BodyTimeout: _Row(408, "bad_request_error"),
+        UnsupportedEncoding: _Row(415, "bad_request_error"),
         MethodNotAllowed: _Row(405, "bad_request_error"),
         Unauthorized: _Row(401, "unauthorized_error"),
         ModelNotFound: _Row(404, "not_found_error"),
@@ -106,7 +108,7 @@ class Mixedbread(Dialect[MixedbreadBody]):
     body = MixedbreadBody
     reply_body = MixedbreadReply
     error_body = MixedbreadError
-    statuses = (401, 402, 403, 404, 408, 422, 429, 500, 503)
+    statuses = (401, 402, 403, 404, 408, 415, 422, 429, 500, 503)
 
     def claims(self, value: Mapping[str, Any]) -> bool:
         return "input" in value

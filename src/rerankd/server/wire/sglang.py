@@ -21,6 +21,7 @@ from rerankd.errors import (
     RerankdError,
     Unauthorized,
     Unavailable,
+    UnsupportedEncoding,
 )
 from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf
 from rerankd.server.wire.documents import ObjectDocument, texts_of
@@ -42,6 +43,7 @@ ERRORS = ErrorTable(
         InferenceError: _Row(500, "InternalServerError"),
         InvalidRequest: _Row(400, "BadRequestError"),
         BodyTimeout: _Row(408, "BadRequestError"),
+        UnsupportedEncoding: _Row(415, "BadRequestError"),
         MethodNotAllowed: _Row(405, "BadRequestError"),
         Unauthorized: _Row(401, "Unauthorized"),
         Forbidden: _Row(403, "ForbiddenError"),
@@ -84,7 +86,7 @@ class SGLangRerank(Dialect[RerankBody]):
     body = RerankBody
     reply_body = list[Result]
     error_body = SGLangError
-    statuses = (400, 401, 402, 403, 408, 429, 500, 503)
+    statuses = (400, 401, 402, 403, 408, 415, 429, 500, 503)
     any_model = True
 
     def parse(self, body: RerankBody) -> Call:

@@ -27,6 +27,7 @@ from rerankd.errors import (
     TooManyDocuments,
     Unauthorized,
     Unavailable,
+    UnsupportedEncoding,
 )
 from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, Document, ErrorTable, ListOf
 from rerankd.server.wire.instruct import InstructBody
@@ -53,6 +54,7 @@ ERRORS = ErrorTable(
         NotJSON: _Row(400, "Validation"),
         MethodNotAllowed: _Row(405, "Validation"),
         BodyTimeout: _Row(408, "Validation"),
+        UnsupportedEncoding: _Row(415, "Validation"),
         BodyTooLarge: _Row(413, "Validation"),
         Unauthorized: _Row(401, ""),
         Unavailable: _Row(503, "Unhealthy"),
@@ -138,7 +140,7 @@ class _TEI(Dialect[TEIBody]):
     """What both routes share: errors, and usage in headers."""
 
     error_body = TEIError
-    statuses = (400, 401, 402, 403, 408, 413, 422, 424, 429, 503)
+    statuses = (400, 401, 402, 403, 408, 413, 415, 422, 424, 429, 503)
 
     def headers(self, answer: Answer) -> Mapping[str, str]:
         pairs = [score.encoded.pair for score in answer.ranking.scores if score.encoded]

@@ -29,6 +29,7 @@ from rerankd.errors import (
     RerankdError,
     Unauthorized,
     Unavailable,
+    UnsupportedEncoding,
     UnsupportedMedia,
 )
 from rerankd.server.wire.bounds import RankFields, heard_priority, ignored_keys
@@ -56,6 +57,7 @@ ERRORS = ErrorTable(
         InferenceError: _Row(500, "InternalServerError", "InternalError"),
         InvalidRequest: _Row(400, "BadRequestError", "InvalidParameter"),
         BodyTimeout: _Row(408, "BadRequestError", "RequestTimeOut"),
+        UnsupportedEncoding: _Row(415, "BadRequestError", "InvalidParameter"),
         MethodNotAllowed: _Row(405, "BadRequestError", "InvalidParameter"),
         Unauthorized: _Row(401, "Unauthorized", "InvalidApiKey"),
         ModelNotFound: _Row(404, "NotFoundError", "ModelNotFound"),

@@ -25,6 +25,7 @@ from rerankd.errors import (
     TooManyTokens,
     Unauthorized,
     Unavailable,
+    UnsupportedEncoding,
 )
 from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf
 from rerankd.server.wire.documents import ObjectDocument, texts_of
@@ -43,6 +44,7 @@ STATUS = ErrorTable(
         RerankdError: 500,
         InvalidRequest: 400,
         BodyTimeout: 408,
+        UnsupportedEncoding: 415,
         MethodNotAllowed: 405,
         Unauthorized: 401,
         ModelNotFound: 400,
@@ -122,7 +124,7 @@ class SharedVoyage(Dialect[SharedVoyageBody]):
     body: type[SharedVoyageBody] = SharedVoyageBody
     reply_body = VoyageReply
     error_body = VoyageError
-    statuses = (400, 401, 402, 403, 408, 429, 500, 503)
+    statuses = (400, 401, 402, 403, 408, 415, 429, 500, 503)
 
     def claims(self, value: Mapping[str, Any]) -> bool:
         return ("top_k" in value or "truncation" in value) and "top_n" not in value

@@ -21,6 +21,7 @@ from rerankd.errors import (
     RerankdError,
     Unauthorized,
     Unavailable,
+    UnsupportedEncoding,
 )
 from rerankd.server.wire.bounds import ignored_keys
 from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf
@@ -33,6 +34,7 @@ STATUS = ErrorTable(
         RerankdError: 500,
         InvalidRequest: 400,
         BodyTimeout: 408,
+        UnsupportedEncoding: 415,
         MethodNotAllowed: 405,
         Unauthorized: 401,
         ModelNotFound: 400,
@@ -117,7 +119,7 @@ class Xinference(Dialect[XinferenceBody]):
     body = XinferenceBody
     reply_body = XinferenceReply
     error_body = XinferenceError
-    statuses = (400, 401, 402, 403, 408, 429, 500, 503)
+    statuses = (400, 401, 402, 403, 408, 415, 429, 500, 503)
 
     def parse(self, body: XinferenceBody) -> Call:
         query = text_of(body.query, "query")

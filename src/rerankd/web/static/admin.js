@@ -1,11 +1,12 @@
 // The administrators' pages: the server's figures, every few seconds while somebody looks.
+import { BASE } from "./base.js";
 import "./secret.js";
 
 const EVERY_MS = 3000;
 
 async function refresh() {
   if (document.hidden) return;
-  const response = await fetch("/admin/status", { cache: "no-store" }).catch(() => null);
+  const response = await fetch(`${BASE}/admin/status`, { cache: "no-store" }).catch(() => null);
   if (!response?.ok || response.redirected) return;
   for (const [name, value] of Object.entries(await response.json())) {
     const tile = document.querySelector(`[data-tile="${CSS.escape(name)}"]`);

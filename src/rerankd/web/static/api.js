@@ -1,5 +1,7 @@
 // One rerank call through the public API, as any other client makes it.
 
+import { BASE } from "./base.js";
+
 /** What the server, or the way to it, said instead of a ranking. */
 export class Refused extends Error {
   /**
@@ -25,7 +27,7 @@ export async function rerank(call, key, signal) {
   const started = performance.now();
   let response, reply;
   try {
-    response = await fetch("/compatible-api/v1/reranks", {
+    response = await fetch(`${BASE}/compatible-api/v1/reranks`, {
       method: "POST", body: JSON.stringify(call), headers, signal, credentials: "omit", cache: "no-store",
     });
     reply = await response.json();

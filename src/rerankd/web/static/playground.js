@@ -1,4 +1,5 @@
 // The playground: fields → calls of the public API → rankings beside each other.
+import { BASE } from "./base.js";
 import { Refused, rerank } from "./api.js";
 import { readDocuments } from "./documents.js";
 import { money, rankings, refusal, time } from "./results.js";
@@ -255,7 +256,7 @@ function listenToSnippets() {
   let chosen = Object.keys(SNIPPETS)[0];
   const write = () => {
     try {
-      $("snippet").textContent = snippet(chosen, callOf("A"), { origin: location.origin, needsKey: server.needsKey });
+      $("snippet").textContent = snippet(chosen, callOf("A"), { origin: BASE, needsKey: server.needsKey });
     } catch (error) {
       $("snippet").textContent = error.message;
     }
@@ -296,7 +297,7 @@ function listenToKey() {
 
 async function awaitModel() {
   for (;;) {
-    const response = await fetch("/health", { cache: "no-store" }).catch(() => null);
+    const response = await fetch(`${BASE}/health`, { cache: "no-store" }).catch(() => null);
     if (response?.ok) return location.reload();
     const { progress } = (await response?.json().catch(() => null)) ?? {};
     if (progress) $("loading-share").value = progress;

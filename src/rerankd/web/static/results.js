@@ -1,5 +1,7 @@
 // Rankings → what is seen of them. Every text is set as text, never as HTML.
 
+import { BASE } from "./base.js";
+
 /** Items; of longer lists the browser lays out only what is seen. */
 const LONG = 60;
 
@@ -137,7 +139,7 @@ function wayOut(error, needsKey, canCreateKey) {
   const credit = error.status === 402 || error.code === "insufficient_quota" || error.code === "Arrearage";
   if (credit) return "An administrator of this server can add credits to the account.";
   if (error.status === 401 && needsKey) {
-    return make("span", {}, "Put a valid key into the field “API key”", canCreateKey ? make("span", {}, ", or ", make("a", { href: "/keys" }, "create one")) : "", ".");
+    return make("span", {}, "Put a valid key into the field “API key”", canCreateKey ? make("span", {}, ", or ", make("a", { href: `${BASE}/keys` }, "create one")) : "", ".");
   }
   if (error.retryAfter) return `Another try makes sense after ${error.retryAfter} s.`;
   if (error.status === 0) return "Check that the server runs, and that this page came from it.";

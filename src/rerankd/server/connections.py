@@ -1,0 +1,79 @@
+"""How many connections a server holds, and which of them gives way to a new one.
+
+Knows no HTTP: a connection is whatever can be told to close.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Protocol
+
+if sys.platform != "win32":
+    import resource
+
+WANTED_FILES = 65_536
+"""The soft limit on open files is raised to this, or to the hard limit where that is lower."""
+
+MAX_CONNECTIONS = 8192
+"""However many files may be open: an idle connection takes about 10 KB."""
+
+
+class Idle(Protocol):
+    """A connection that waits for a request."""
+
+    def give_way(self) -> None:
+        """Closes it."""
+
+
+class Connections:
+    """Bounds the number of connections. When it is reached, the connection that has been idle longest gives way.
+
+    Args:
+        most: connections at a time.
+    """
+
+    def __init__(self, most: int = MAX_CONNECTIONS) -> None:
+        self._most = most
+        self._idle: dict[Idle, None] = {}  # in the order in which they became idle
+        self._count = 0
+
+    def opened(self, connection: Idle) -> bool:
+        """Counts a new connection. False: there are too many, and none of them is idle."""
+        if has_room := self._count < self._most or self._make_room():
+            self._idle[connection] = None
+        self._count += 1
+        return has_room
+
+    def busy(self, connection: Idle) -> None:
+        """It has sent the head of a request."""
+        self._idle.pop(connection, None)
+
+    def idle(self, connection: Idle) -> None:
+        """It has been answered."""
+        self._idle[connection] = None
+
+    def closed(self, connection: Idle) -> None:
+        """It has ended."""
+        self._idle.pop(connection, None)
+        self._count -= 1
+
+    def _make_room(self) -> bool:
+        longest = next(iter(self._idle), None)
+        if longest is None:
+            return False
+        del self._idle[longest]
+        longest.give_way()
+        return True
+
+
+def most_connections() -> int:
+    """As many as the limit on open files leaves room for, after raising it as far as is allowed."""
+    if sys.platform == "win32":
+        return MAX_CONNECTIONS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = WANTED_FILES if hard == resource.RLIM_INFINITY else min(hard, WANTED_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    # The rest is for the model, the accounts, log files, and connections that are being closed.
+    return MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else max(16, min(MAX_CONNECTIONS, soft - soft // 4))
