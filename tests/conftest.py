@@ -154,7 +154,7 @@ def _follow(server: Server) -> None:
 
 @pytest.fixture(scope="session")
 def embedded_server(start_server: Callable[..., Server]) -> Server:
-    """The embedded English model, with a key."""
+    """The embedded model, with a key."""
     return start_server("--model", "embedded", "--alias", "Qwen/Qwen3-Reranker-4B", key="test-key")
 
 

@@ -193,7 +193,7 @@ def test_a_file_that_breaks_leaves_the_last_good_card(
     assert price(file) == 3
 
 
-SERVED = ("all-MiniLM-L6-v2", "qwen3-rerank")
+SERVED = ("embedded-multilingual", "qwen3-rerank")
 
 
 def test_a_card_without_a_rate_for_the_served_model_is_refused(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_a_card_without_a_rate_for_the_served_model_is_refused(tmp_path: Path) -
     with pytest.raises(SettingsError) as raised:
         RateFile(path).serve(SERVED)
     assert str(path) in str(raised.value) and '[rates."qwen3-rernk"]' in str(raised.value)
-    assert "all-MiniLM-L6-v2, qwen3-rerank" in str(raised.value)
+    assert "embedded-multilingual, qwen3-rerank" in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import torch
 from rerankd.bench.random_weights import config_json
 from rerankd.engine.qwen3.model import Qwen3Config, Qwen3Reranker
 from rerankd.errors import SelfTestFailed
-from rerankd.selftest import PUBLISHED_0_6B, QUERY, SelfTest, run_self_test
+from rerankd.selftest import IN_OTHER_LANGUAGES, PUBLISHED_0_6B, QUERY, SelfTest, run_self_test
 from rerankd.types import DEFAULT_INSTRUCT, EncodedPair, Limits, ModelInfo, Pair
 
 
@@ -46,7 +46,7 @@ class FakeBackend:
         self, pairs: Sequence[EncodedPair], progress: Callable[[int], None] | None = None
     ) -> Future[list[float]]:
         future: Future[list[float]] = Future()
-        future.set_result([self.logit(PUBLISHED_0_6B[pair.pair.document]) for pair in pairs])
+        future.set_result([self.logit(PUBLISHED_0_6B.get(pair.pair.document, 0.0)) for pair in pairs])
         return future
 
 
@@ -98,8 +98,27 @@ def test_other_logits_in_the_right_order_are_sane_and_called_other(dtype: str, d
     result.raise_if_failed()
 
 
+@pytest.mark.parametrize("misread", [None, *IN_OTHER_LANGUAGES])
+def test_the_embedded_model_is_asked_in_other_languages(misread: str | None) -> None:
+    class Backend(FakeBackend):
+        def submit(
+            self, pairs: Sequence[EncodedPair], progress: Callable[[int], None] | None = None
+        ) -> Future[list[float]]:
+            if pairs[0].pair.query == QUERY:
+                return super().submit(pairs)
+            future: Future[list[float]] = Future()
+            future.set_result([0.0, 1.0, 0.0] if pairs[0].pair.query == misread else [1.0, 0.0, 0.0])
+            return future
+
+    result = run_self_test(Backend(lambda logit: logit, replace(QWEN_0_6B, kind="bi-encoder")))
+    if misread is None:
+        assert result.status == "sane" and "also right in German, Chinese and Arabic" in result.verdict
+    else:
+        assert result.status == "failed" and misread in result.verdict
+
+
 def test_other_models_can_only_be_sane() -> None:
-    for info in (QWEN_4B, QWEN_8B, replace(QWEN_0_6B, kind="cross-encoder"), replace(QWEN_0_6B, kind="bi-encoder")):
+    for info in (QWEN_4B, QWEN_8B, replace(QWEN_0_6B, kind="cross-encoder")):
         result = run_self_test(FakeBackend(lambda logit: logit, info))
         assert result.status == "sane"
         assert "right document is first" in result.verdict and "spread over 10.2" in result.verdict

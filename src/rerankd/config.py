@@ -88,7 +88,7 @@ class ModelSettings(Settings):
 
     model: str = Field(
         "auto",
-        description="hub id, folder, 'embedded', or 'auto': Qwen/Qwen3-Reranker-0.6B, else the embedded English model",
+        description="hub id, folder, 'embedded', or 'auto': Qwen/Qwen3-Reranker-0.6B, else the embedded model",
     )
     device: str = Field("auto", description="'auto', 'cpu', 'cuda', 'cuda:1', 'mps'")
     dtype: Literal["auto", "float32", "bfloat16", "int8"] = Field(

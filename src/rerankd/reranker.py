@@ -42,7 +42,7 @@ class Reranker:
     `MadeBeforeFork`: load it in the child.
 
     Args:
-        model: hub id, folder, `embedded`, or `auto` (Qwen3-Reranker-0.6B, else the embedded English model).
+        model: hub id, folder, `embedded`, or `auto` (Qwen3-Reranker-0.6B, else the embedded model of 16 languages).
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         dtype: `auto`, `float32`, `bfloat16`, `int8`.
         deterministic: the same bits for a pair whatever else is scored with it; slower.

@@ -7,7 +7,8 @@ plausible numbers. This catches it before anyone is served.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rerankd.errors import SelfTestFailed
@@ -25,6 +26,25 @@ PUBLISHED_0_6B = {
     "Saturn, famous for its rings, is sometimes mistaken for the Red Planet.": 3.541637420654297,
 }
 VENUS, MARS, JUPITER, SATURN = PUBLISHED_0_6B
+
+# Asked as well of the embedded model, which says that it reads these languages; the first document answers.
+IN_OTHER_LANGUAGES = {
+    "Welcher Planet wird der Rote Planet genannt?": (
+        "Der Mars heißt wegen seines rostfarbenen Bodens auch der Rote Planet.",
+        "Die Venus ist der Erde in Größe und Masse ähnlich.",
+        "Der Jupiter ist der größte Planet des Sonnensystems und hat einen großen roten Fleck.",
+    ),
+    "哪颗行星被称为红色星球？": (
+        "火星因其表面呈红色，常被称为红色星球。",
+        "金星的大小和质量与地球相近。",
+        "木星是太阳系中最大的行星，有一个大红斑。",
+    ),
+    "أي كوكب يسمى الكوكب الأحمر؟": (
+        "المريخ معروف بلونه المحمر ويسمى غالبا الكوكب الأحمر.",
+        "الزهرة قريبة من الأرض في حجمها وكتلتها.",
+        "المشتري أكبر كواكب المجموعة الشمسية وفيه بقعة حمراء كبيرة.",
+    ),
+}
 
 # float32 sums in another order than CUDA's; bfloat16 has 8 bits of mantissa.
 TOLERANCE = {"float32": 0.01, "bfloat16": 0.75, "int8": 1.5}
@@ -51,10 +71,19 @@ class SelfTest:
 
 def run_self_test(backend: Backend) -> SelfTest:
     """Scores four documents about planets and judges the logits."""
-    request = RerankRequest(tuple(Pair(QUERY, document) for document in PUBLISHED_0_6B))
-    pairs = prepare(request, backend)
-    logits = backend.submit(pairs).result()
-    return _judge(dict(zip(PUBLISHED_0_6B, logits, strict=True)), backend.info)
+    outcome = _judge(_scored(QUERY, tuple(PUBLISHED_0_6B), backend), backend.info)
+    if outcome.status == "failed" or backend.info.kind != "bi-encoder":
+        return outcome
+    for query, documents in IN_OTHER_LANGUAGES.items():
+        logits = _scored(query, documents, backend)
+        if max(logits, key=logits.__getitem__) != documents[0]:
+            return SelfTest("failed", f"the document that answers {query!r} is not ranked first.", outcome.logits)
+    return replace(outcome, verdict=f"{outcome.verdict.removesuffix('.')}; also right in German, Chinese and Arabic.")
+
+
+def _scored(query: str, documents: Sequence[str], backend: Backend) -> dict[str, float]:
+    pairs = prepare(RerankRequest(tuple(Pair(query, document) for document in documents)), backend)
+    return dict(zip(documents, backend.submit(pairs).result(), strict=True))
 
 
 def _judge(logits: dict[str, float], info: ModelInfo) -> SelfTest:

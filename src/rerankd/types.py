@@ -176,6 +176,7 @@ class ModelInfo:
     num_parameters: int
     folder: str
     notice: str | None = None  # said to every caller, e.g. that this is a fallback
+    languages: tuple[str, ...] = ()  # all that it reads, where its maker names them
 
     @property
     def reads_instruct(self) -> bool:

@@ -108,7 +108,7 @@ def test_a_closed_loop_counts_what_the_server_counts(qwen_server: Server, bench:
 def test_an_open_loop_sends_at_its_rate(embedded_server: Server, bench: Bench) -> None:
     result = bench(embedded_server, "--mix", "short", "--rate", "20", "--requests", "12")
     assert result["rate"] == 20.0
-    assert result["model"] == "all-MiniLM-L6-v2"
+    assert result["model"] == "embedded-multilingual"
     assert result["workloads"][0]["requests"] == 12
     assert result["workloads"][0]["errors"] == {}
 
@@ -181,7 +181,7 @@ def test_the_table(embedded_server: Server, capsys: pytest.CaptureFixture[str]) 
     shown = capsys.readouterr().out
     assert "p95 ratio" in shown.splitlines()[0]
     assert shown.splitlines()[1].split()[:3] == ["short", "3", "0"]
-    assert "closed loop, 2 clients" in shown and "scored by all-MiniLM-L6-v2; seed 77" in shown
+    assert "closed loop, 2 clients" in shown and "scored by embedded-multilingual; seed 77" in shown
 
 
 def test_every_request_is_different_and_a_seed_repeats_them(recorder: Recorder, bench: Bench) -> None:

@@ -115,7 +115,7 @@ def test_a_model_of_one_dtype_is_refused(capsys: pytest.CaptureFixture[str]) -> 
     assert main(["doctor", "--model", "embedded", *DTYPES]) == 1
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert "all-MiniLM-L6-v2 runs in float32 whatever dtype is asked for: --compare needs a Qwen3-Rer" in shown.err
+    assert "embedded-multilingual runs in float32 whatever dtype is asked for: --compare needs a Qwen3-Rer" in shown.err
 
 
 def test_a_dtype_that_the_processor_lacks_is_refused_at_once(

@@ -79,7 +79,7 @@ def test_the_table_shows_bars_scores_and_sources(embedded_server: Server) -> Non
     assert header.split() == ["#", "score", "source", "document"]
     assert first.startswith("1  0.99") and "█" in first and "stdin:3" in first and "Beijing" in first
     assert second.startswith("2  ") and "Paris" in second
-    assert caption == "scored by all-MiniLM-L6-v2"
+    assert caption == "scored by embedded-multilingual"
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_a_surface_gives_the_scores_of_the_model(
         assert result.logit == pytest.approx(local[result.index], abs=1e-4)
         assert 0 <= result.score <= 1
         assert result.document == DOCUMENTS[result.index]
-    assert ranking.model == "all-MiniLM-L6-v2"
+    assert ranking.model == "embedded-multilingual"
     assert (ranking.usage.total_tokens or 0) > 20 or dialect in COUNTS_NOTHING
     assert ranking.warnings == ()
     assert len(ranking.request_ids) == 1

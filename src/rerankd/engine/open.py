@@ -19,8 +19,8 @@ AUTO_MODEL = "Qwen/Qwen3-Reranker-0.6B"
 QWEN3_ARCHITECTURES = {"Qwen3ForCausalLM", "Qwen3ForSequenceClassification"}
 
 FALLBACK_NOTICE = (
-    f"{AUTO_MODEL} could not be loaded: the scores come from the embedded all-MiniLM-L6-v2, "
-    "which is small, reads English only and ignores the instruct."
+    f"{AUTO_MODEL} could not be loaded: the scores come from embedded-multilingual, "
+    "which is small and no Qwen, reads 16 languages and ignores the instruct."
 )
 
 
@@ -38,7 +38,7 @@ def open_model(choice: Choice, progress: LoadProgress = lambda stage, share: Non
     """Finds and loads a model.
 
     `auto` is Qwen3-Reranker-0.6B from a folder of that name, the cache or the hub; where none can be had, the
-    embedded English model. Any other name is served as it is or not at all.
+    embedded model of 16 languages. Any other name is served as it is or not at all.
 
     Raises:
         ModelError: it cannot be found or loaded; the message says what was tried.
@@ -96,10 +96,8 @@ def _open_named(where: str, choice: Choice, progress: LoadProgress, name: str | 
 
 
 def _open_embedded(choice: Choice, notice: str | None = None) -> Model:
-    try:
-        from rerankd.engine.encoders import EmbeddedModel
-    except ImportError as error:
-        raise CheckpointNotFound("The embedded model is not installed: pip install 'rerankd[embedded]'.") from error
+    from rerankd.engine.embedded.model import EmbeddedModel
+
     notices = [text for text in (notice, _unheeded(choice)) if text]
     return EmbeddedModel(choose_device(choice.device), " ".join(notices) or None)
 

@@ -1,0 +1,223 @@
+"""The embedded model: pairs → logits, from sentence vectors and shared words. Knows no file format.
+
+A document is read as passages of sentences. A passage's logit is a line through four numbers: how near its vector and
+that of its nearest sentence are to the query's, the largest share of the query's words in one sentence, and how foreign
+its script is to the query's. The document's logit is its best passage's. docs/embedded-model.md has the figures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rerankd.engine.embedded.files import VOCABULARY, WEIGHTS, find_files
+from rerankd.engine.embedded.network import DIMENSIONS, SentenceEncoder
+from rerankd.engine.embedded.passages import passages
+from rerankd.engine.embedded.vocabulary import BEGIN, END, UNKNOWN, Vocabulary
+from rerankd.engine.embedded.words import Scripts, Words, foreign, scripts_of, shared
+from rerankd.engine.texts import TextCounter
+from rerankd.types import EncodedPair, Limits, ModelInfo, Pair
+
+NAME = "embedded-multilingual"
+LANGUAGES = ("ar", "de", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "pt", "ru", "th", "tr", "zh", "zh-TW")
+MAX_TOKENS = 8192  # of a query, and of a document
+SPECIAL_TOKENS = 2
+
+# logit = SLOPES · features + OFFSET; benchmarks/embedded.py fits them.
+SLOPES, OFFSET = np.array((6.34, 8.03, 6.49, 2.06)), -6.12
+
+MAX_RECENT_BYTES = 64_000_000
+"""Of documents that were read and are kept, as a text of one sentence takes 3 kB and of ten pages 400 kB."""
+
+
+Vector = NDArray[np.float32]
+NOTHING: Vector = np.zeros(DIMENSIONS, np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is compared with documents."""
+
+    vector: Vector
+    weights: dict[int, float]
+    scripts: Scripts
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """vectors: (1 + num_sentences, DIMENSIONS), the whole passage first; words: of each sentence."""
+
+    vectors: Vector
+    words: list[array[int]]
+    scripts: Scripts
+
+    @property
+    def bytes(self) -> int:
+        """What it takes to keep, roughly."""
+        return self.vectors.nbytes + sum(200 + 8 * len(words) for words in self.words)
+
+
+class EmbeddedModel:
+    """Reads 16 languages without a model hub; no Qwen, and blind to any instruct. Implements `engine.model.Model`.
+
+    Args:
+        notice: goes to every caller, e.g. that this is a fallback.
+
+    Raises:
+        CheckpointNotFound: its package is not installed.
+        CheckpointInvalid: its files are not the published ones.
+    """
+
+    def __init__(self, device: torch.device, notice: str | None = None) -> None:
+        folder = find_files()
+        self._vocabulary = Vocabulary(folder / VOCABULARY)
+        self._network = SentenceEncoder(folder / WEIGHTS, device)
+        self._words = Words(self._vocabulary)
+        self._counter = TextCounter(self._vocabulary.tokenizer)
+        self._unreadable = frozenset((BEGIN, END, UNKNOWN, self._vocabulary.space))
+        self._recent = Recent(MAX_RECENT_BYTES)
+        self.info = ModelInfo(
+            name=NAME,
+            kind="bi-encoder",
+            prompt_id="none",
+            max_tokens=MAX_TOKENS,
+            device=str(device),
+            dtype="float32",
+            num_parameters=self._network.num_parameters,
+            folder=str(folder),
+            notice=notice,
+            languages=LANGUAGES,
+        )
+
+    def encode(self, pairs: Sequence[Pair], instruct: str, limits: Limits) -> list[EncodedPair]:
+        """Query and document are read apart, so each has the whole window."""
+        asked = limits.max_prompt_tokens if limits.overlong_prompt == "cut" else None
+        window = max(_smaller(MAX_TOKENS, asked) - SPECIAL_TOKENS, 8)
+        query_limit = _smaller(window, limits.max_query_tokens)
+        document_limit = _smaller(window, limits.max_document_tokens)
+        counted = self._counter.cut_all
+        queries = counted("query", (pair.query for pair in pairs), query_limit, window, limits.cut_side)
+        documents = counted("document", (pair.document for pair in pairs), document_limit, window, limits.cut_side)
+        texts = list(dict.fromkeys(text.text for text in (*queries.values(), *documents.values())))
+        ids = dict(zip(texts, self._counter.token_ids(texts), strict=True))
+        return [
+            EncodedPair(
+                Pair(query.text, document.text),
+                _framed(ids[query.text]) + _framed(ids[document.text]),
+                query.tokens,
+                document.tokens,
+                query.cuts + document.cuts,
+            )
+            for query, document in ((queries[pair.query], documents[pair.document]) for pair in pairs)
+        ]
+
+    def text_of(self, token_ids: Sequence[int]) -> str:
+        """The text of token ids, begin and end included."""
+        return str(self._vocabulary.tokenizer.decode(list(token_ids), skip_special_tokens=False))
+
+    def token_ids_of(self, text: str) -> list[int]:
+        """The tokens of a text, nothing added."""
+        [ids] = self._counter.token_ids([text])
+        return list(ids)
+
+    def logits(self, batch: Sequence[EncodedPair]) -> list[float]:
+        """Each document's best passage."""
+        queries = self.queries(item.pair.query for item in batch)
+        documents = self.documents(item.pair.document for item in batch)
+        return [_logit(queries[item.pair.query], documents[item.pair.document]) for item in batch]
+
+    def queries(self, texts: Iterable[str]) -> dict[str, Query]:
+        """Text → what of it is compared."""
+        distinct = list(dict.fromkeys(texts))
+        vectors, words = self._embed(distinct), self._words.of(distinct)
+        return {
+            text: Query(vectors[text], self._words.weights(some), scripts_of(text))
+            for text, some in zip(distinct, words, strict=True)
+        }
+
+    def documents(self, texts: Iterable[str]) -> dict[str, list[Passage]]:
+        """Text → its passages. They do not depend on the query, so recent ones are kept."""
+        keys = {text: hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts}
+        documents = {text: self._recent.get(key) for text, key in keys.items()}
+        unknown = [text for text, document in documents.items() if document is None]
+        read = dict(zip(unknown, self._read(unknown), strict=True))
+        for text, document in read.items():
+            self._recent.keep(keys[text], document)
+        return {text: read[text] if document is None else document for text, document in documents.items()}
+
+    def _read(self, texts: Sequence[str]) -> list[list[Passage]]:
+        documents = [passages(text) for text in texts]
+        flat = [passage for document in documents for passage in document]
+        vectors = self._embed([text for passage in flat for text in ("".join(passage), *passage)])
+        words = self._words.of([sentence for passage in flat for sentence in passage])
+        return [
+            [
+                Passage(
+                    np.stack([vectors[text] for text in ("".join(passage), *passage)]),
+                    [next(words) for _ in passage],
+                    scripts_of("".join(passage)),
+                )
+                for passage in document
+            ]
+            for document in documents
+        ]
+
+    def _embed(self, texts: Iterable[str]) -> dict[str, Vector]:
+        """Text → (DIMENSIONS,) of length 1, or of zeros if no piece of the text is known."""
+        distinct = list(dict.fromkeys(texts))
+        ids = dict(zip(distinct, map(_framed, self._counter.token_ids(distinct)), strict=True))
+        readable = [text for text in distinct if not self._unreadable.issuperset(ids[text])]
+        vectors = dict(zip(readable, self._network.embed([ids[text] for text in readable]).numpy(), strict=True))
+        return {text: vectors.get(text, NOTHING) for text in distinct}
+
+
+class Recent:
+    """Documents as they were read, the least recently used forgotten first. Used by one thread at a time."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._documents: OrderedDict[bytes, list[Passage]] = OrderedDict()
+        self._bytes, self._max_bytes = 0, max_bytes
+
+    def get(self, key: bytes) -> list[Passage] | None:
+        """None if it is not kept."""
+        if key in self._documents:
+            self._documents.move_to_end(key)
+        return self._documents.get(key)
+
+    def keep(self, key: bytes, document: list[Passage]) -> None:
+        """Keeps one, and forgets others where there is no room."""
+        self._documents[key] = document
+        self._bytes += _size(document)
+        while self._bytes > self._max_bytes:
+            self._bytes -= _size(self._documents.popitem(last=False)[1])
+
+
+def _size(document: list[Passage]) -> int:
+    return 300 + sum(passage.bytes for passage in document)
+
+
+def features(query: Query, passage: Passage) -> tuple[float, float, float, float]:
+    """The cosines of the passage and of its nearest sentence, the words that one sentence shares, how foreign it is."""
+    cosines = passage.vectors @ query.vector
+    found = max(shared(query.weights, words) for words in passage.words)
+    return float(cosines[0]), float(cosines[1:].max()), found, foreign(query.scripts, passage.scripts)
+
+
+def _logit(query: Query, document: Sequence[Passage]) -> float:
+    """Of the best passage; a document without words has none, and the logit of one that has nothing in common."""
+    return max((float(SLOPES @ features(query, passage)) for passage in document), default=0.0) + OFFSET
+
+
+def _framed(ids: array[int]) -> array[int]:
+    return array("i", (BEGIN, *ids, END))
+
+
+def _smaller(limit: int, other: int | None) -> int:
+    return limit if other is None else min(limit, other)
