@@ -238,7 +238,9 @@ def test_cuts_and_warnings_are_counted(embedded_server: Server) -> None:
     before = Scrape(embedded_server.url)
     answered(embedded_server, TEI, [long, *new(2)])
     middle = Scrape(embedded_server.url)
-    response = embedded_server.post(RERANK.path, RERANK.body(long, [long, "x " + long], unheard_of=1))
+    response = embedded_server.post(
+        RERANK.path, RERANK.body(long, [long, "x " + long], unheard_of=1, truncate_prompt_tokens=256)
+    )
     after = Scrape(embedded_server.url)
     assert response.status_code == 200, response.text
     parts = [
