@@ -37,7 +37,8 @@ def under_a_path(
 def test_the_api_under_a_path(under_a_path: str) -> None:
     for path in ("/rerank", "/v1/rerank", "/v1/rerank/", "/v2/rerank", "/cohere/v2/rerank", "/tei/rerank"):
         documents = {"texts": CALL["documents"]} if "tei" in path else {"documents": CALL["documents"]}
-        response = httpx.post(under_a_path + path, json={"query": "apples", **documents}, timeout=60)
+        body = {"model": "qwen3-rerank", "query": "apples", **documents}
+        response = httpx.post(under_a_path + path, json=body, timeout=60)
         assert response.status_code == 200, (path, response.text)
         results = response.json() if "tei" in path else response.json()["results"]
         assert results[0]["index"] == 1
