@@ -162,6 +162,9 @@ class ServerSettings(DatabaseSettings, ModelSettings):
     trust_priority: bool = Field(
         False, description="let callers overtake others with a negative 'priority'; without it they can only step back"
     )
+    keyed_status: bool = Field(
+        False, description="ask for a key on /metrics, /load, /v1/rates, /openapi.json and /docs too"
+    )
     any_model: bool = Field(
         False,
         description="answer every model name, with a warning, in place of an error for those that are not served",

@@ -187,7 +187,7 @@ class Unauthorized(RequestError):
 
     def __init__(self, *, missing: bool) -> None:
         super().__init__(
-            "No API key was given: send the header 'Authorization: Bearer <key>'."
+            "No API key was given: send the header 'Authorization: Bearer <key>', or 'X-Api-Key: <key>'."
             if missing
             else "The API key is not valid."
         )

@@ -59,6 +59,10 @@ class Folder:
             assert set(body) == {"type", "url", "message", "details"} and body["url"] is None
             assert body["type"] == MIXEDBREAD_TYPES[status]
             return str(body["message"])
+        if self.dialect == "nim":
+            assert set(body) == {"object", "message", "type", "title", "status", "detail"}
+            assert body["detail"] == body["message"] and body["status"] == status
+            return str(body["message"])
         assert set(body) == {"detail"} and isinstance(body["detail"], str)  # Voyage, Xinference
         return str(body["detail"])
 
@@ -116,6 +120,7 @@ MIXEDBREAD = Folder(
     score="score",
     wrong=422,
 )
+NIM = Folder("nim", "/nim/v1/ranking", documents="passages", top="top_k", results="rankings", score="logit")
 XINFERENCE = Folder("xinference", "/xinference/v1/rerank", unknown_model=400)
 
 FOLDERS = (COHERE_V1, COHERE_V2, JINA, VOYAGE, MIXEDBREAD, XINFERENCE)

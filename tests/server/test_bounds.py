@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from folders import COHERE_V1, COHERE_V2, FOLDERS, MIXEDBREAD, VOYAGE, Folder
+from folders import COHERE_V1, COHERE_V2, FOLDERS, MIXEDBREAD, NIM, VOYAGE, Folder
 from surfaces import ALL, NATIVE, RERANK, SCORE, VLLM, Surface
 
 from conftest import Server
@@ -27,7 +27,7 @@ def small_server(start_server: Callable[..., Server], tiny_checkpoint: Path) -> 
     return start_server(*model, *options, key="test-key")
 
 
-@pytest.mark.parametrize("surface", [*ALL, *FOLDERS], ids=str)
+@pytest.mark.parametrize("surface", [*ALL, *FOLDERS, NIM], ids=str)
 def test_documents_are_bounded_on_every_surface(surface: Surface | Folder, small_server: Server) -> None:
     assert len(surface.scores(small_server.post(surface.path, surface.body(documents=["a"] * SMALL)))) == SMALL
     response = small_server.post(surface.path, surface.body(documents=["a"] * (SMALL + 1)))
@@ -179,7 +179,7 @@ def test_an_overlong_text_is_cut_where_the_operator_says_so(
     assert len(surface.scores(response)) == 2 and "document 0 truncated" in surface.warnings(response)
 
 
-@pytest.mark.parametrize("surface", [*ALL, *FOLDERS], ids=str)
+@pytest.mark.parametrize("surface", [*ALL, *FOLDERS, NIM], ids=str)
 def test_any_model(surface: Surface | Folder, small_server: Server) -> None:
     for name in ("rerank-v3.5", "rerank-2", "jina-reranker-v2-base-multilingual"):
         response = small_server.post(surface.path, surface.body(model=name))

@@ -89,6 +89,18 @@ DIFFERENCES = (
         ("added message", "added detail", "added code", "added request_id", "added id"),
     ),
     Difference(
+        "`usage.completion_tokens` is 0",
+        "Together's client insists on it.",
+        {VLLM: ANYWHERE},
+        ("added usage.completion_tokens",),
+    ),
+    Difference(
+        "a model's card has `model_type`, `model_uid`, `model_name` and `replica` too",
+        "Xinference's clients read the same path.",
+        {VLLM: ("GET /v1/models",)},
+        tuple(f"added data[].{key}" for key in ("model_type", "model_uid", "model_name", "replica")),
+    ),
+    Difference(
         "a missing or wrong key is told in an object, `error.message`",
         "The openai SDK reads an object; on `/v1/score` it is vLLM's bare string.",
         {VLLM: ("no key", "wrong key", "basic scheme")},

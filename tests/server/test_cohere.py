@@ -109,10 +109,11 @@ def test_v1_a_document_is_not_cut_at_version_2s_default(qwen_server: Server) -> 
 # Version 2.
 
 
-def test_v2_never_shows_documents(qwen_server: Server) -> None:
+def test_v2_shows_documents_when_asked(qwen_server: Server) -> None:
+    """LiteLLM asks with every call, and reads their text."""
     body = reply(qwen_server, COHERE_V2, return_documents=True)
-    assert all(set(row) == {"index", "relevance_score"} for row in body["results"])
-    assert body["meta"]["warnings"] == ["fields ignored: 'return_documents'"]
+    assert all(row["document"] == {"text": DOCUMENTS[row["index"]]} for row in body["results"])
+    assert body["meta"]["warnings"] == []
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(None, 4096), (3, 3), (4100, 4100), ("7", 7)])

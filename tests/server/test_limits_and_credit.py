@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from http import HTTPStatus
 from typing import Any
 
 import httpx
@@ -68,6 +69,11 @@ def _told_alike(payment: str, forbidden: str, limited: str, body: Callable[[int,
     }
 
 
+def _nim(status: int, word: str, text: str) -> dict[str, Any]:
+    title = HTTPStatus(status).phrase
+    return {"object": "error", "message": text, "type": word, "title": title, "status": status, "detail": text}
+
+
 STANDING = f"Access denied, please make sure your account is in good standing. {BROKE}"
 QUOTA = f"You exceeded your current quota, please check your plan and billing details. {BROKE}"
 DENIED = f"Model access denied. {FORBIDDEN}"
@@ -80,6 +86,9 @@ VLLM = _told_alike(
 )
 COHERE = _told_alike("", "", "", lambda _, __, text: {"id": "id", "message": text})
 DETAIL = _told_alike("", "", "", lambda _, __, text: {"detail": text})
+NIM_ERRORS = _told_alike(
+    "insufficient_quota", "permission_error", "rate_limit_error", lambda status, word, text: _nim(status, word, text)
+)
 TEI = _told_alike("Validation", "Validation", "Overloaded", lambda _, word, text: {"error": text, "error_type": word})
 
 EXPECTED: dict[str, dict[RerankdError, Told]] = {
@@ -123,6 +132,7 @@ EXPECTED: dict[str, dict[RerankdError, Told]] = {
     "voyage": DETAIL,
     "voyage-shared": DETAIL,
     "xinference": DETAIL,
+    "nim": NIM_ERRORS,
     "tei": TEI,
     "tei-predict": TEI,
     "infinity": _told_alike(

@@ -54,7 +54,8 @@ Route = tuple[str, str]
 
 OPEN = {
     *(("GET", path) for path in ("/health", "/livez", "/ping", "/version", "/load", "/metrics", "/v1/rates")),
-    *(("GET", path) for path in ("/tei", "/tei/health", "/infinity/health", "/xinference/v1/cluster/auth")),
+    *(("GET", path) for path in ("/tei", "/tei/health", "/tei/ping", "/tei/metrics", "/infinity/health")),
+    *(("GET", path) for path in ("/v1/cluster/auth", "/xinference/v1/cluster/auth")),
     *(
         ("GET", path)
         for path in (
@@ -72,7 +73,7 @@ OPEN = {
     *((method, path) for method in ("GET", "POST") for path in ("/sign-in", "/sign-up")),
 }
 KEYED = {
-    *(("GET", path) for path in ("/v1/models", "/info", "/tei/info", "/infinity/models")),
+    *(("GET", path) for path in ("/v1/models", "/v1/models/{name:path}", "/info", "/tei/info", "/infinity/models")),
     *(("GET", path) for path in ("/xinference/v1/models", "/xinference/v1/models/{name:path}")),
     *(("POST", path) for path in ("/tokenize", "/detokenize")),
 }
@@ -128,6 +129,7 @@ class Fort:
         numbers = {"account_id": self.admin.id, "key_id": self.admin_key}
         path = re.sub(r"\{(\w+):row\}", lambda found: str(numbers[found[1]]), template)
         path = path.replace("/static-offline-docs", "/static-offline-docs/swagger-ui.css")
+        path = path.replace("{path:path}", "nvidia/reranker")
         return path.replace("{name}", "app.css").replace("{name:path}", "qwen3-rerank")
 
     def state(self) -> list[Any]:

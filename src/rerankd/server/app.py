@@ -21,7 +21,7 @@ from rerankd.rates import RateFile
 from rerankd.server.access_log import AccessLog
 from rerankd.server.accounts import Accounts
 from rerankd.server.admission import Admission
-from rerankd.server.auth import Auth
+from rerankd.server.auth import Auth, KeyedPaths
 from rerankd.server.call import Surroundings, answer_call, error_response
 from rerankd.server.dialect_status import dialect_status_routes
 from rerankd.server.foreign_pages import ForeignPages
@@ -105,6 +105,8 @@ def create_app(
         lifespan=lifespan,
         redirect_slashes=False,  # Paths answers
     )
+    if settings.keyed_status:
+        app.add_middleware(KeyedPaths, auth=auth)
     app.add_middleware(Holding, held=held or HeldBytes(settings.max_held_mb * 1_000_000))
     if not settings.needs_key and not settings.no_auth:
         app.add_middleware(ForeignPages, origins=settings.cors_origin)
@@ -124,7 +126,7 @@ def create_app(
     @app.exception_handler(HTTPException)
     async def no_such_route(request: Request, error: HTTPException) -> Response:
         asked = get_route_path(request.scope)
-        here = {method: dialects for (method, path), dialects in routes.items() if path == asked}
+        here = {method: dialects for (method, path), dialects in routes.items() if path == _template(request, asked)}
         if error.status_code == 405 and here:
             told = MethodNotAllowed(request.method, (*here, *(("GET", "HEAD") if asked in PAGES else ())))
             response = error_response(here["POST"][-1], told, str(uuid.uuid4()))
@@ -139,6 +141,12 @@ def create_app(
         return JSONResponse({"detail": detail}, error.status_code, error.headers)
 
     return app
+
+
+def _template(request: Request, asked: str) -> str:
+    """The path as the routes have it: one that names a model is any such path."""
+    route = request.scope.get("route")
+    return str(getattr(route, "path", asked))
 
 
 def _endpoint(dialects: Sequence[Dialect[Any]], around: Surroundings) -> Callable[[Request], Awaitable[Response]]:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from rerankd.errors import Unauthorized
+from rerankd.errors import Unauthorized, Unavailable
 from rerankd.server.accounts import Accounts
 from rerankd.web.throttle import network_of
 
@@ -95,6 +97,35 @@ class Auth:
         return Guest("key:static")
 
 
+class KeyedPaths:
+    """Asks for a key where pages and figures about the server are open to everybody else."""
+
+    PATHS = ("/metrics", "/tei/metrics", "/load", "/v1/rates", "/rates", "/openapi.json", "/docs")
+
+    def __init__(self, app: ASGIApp, auth: Auth) -> None:
+        self._app = app
+        self._auth = auth
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and self._is_keyed(scope):
+            try:
+                await self._auth.identify(Request(scope))
+            except (Unauthorized, Unavailable) as error:
+                await _refusal(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _is_keyed(self, scope: Scope) -> bool:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        return (path.rstrip("/") or "/") in self.PATHS
+
+
+def _refusal(error: Unauthorized | Unavailable) -> JSONResponse:
+    if isinstance(error, Unavailable):
+        return JSONResponse({"detail": str(error)}, 503, {"retry-after": str(error.retry_after_s)})
+    return JSONResponse({"detail": str(error)}, 401, {"www-authenticate": "Bearer"})
+
+
 class _Recent:
     """The callers of the last second, by their keys' hashes; not those who have nothing to spend, who may get some."""
 
@@ -122,8 +153,16 @@ def _hash(token: str) -> bytes:
 
 
 def _token(request: Request) -> str:
-    """`Authorization: Bearer <key>`; also without the scheme, as LlamaIndex sends it to a TEI server."""
-    scheme, _, token = request.headers.get("authorization", "").strip().partition(" ")
+    """`Authorization: Bearer <key>`; where there is none, `x-api-key` or `api-key`, as Azure's and Anthropic's clients
+    send it."""
+    headers = request.headers
+    others = (headers.get(name, "").strip() for name in ("x-api-key", "api-key"))
+    return _bearer(headers.get("authorization", "")) or next(filter(None, others), "")
+
+
+def _bearer(header: str) -> str:
+    """The key of an Authorization header; also without the scheme, as LlamaIndex sends it to a TEI server."""
+    scheme, _, token = header.strip().partition(" ")
     if not token:
         return "" if scheme.lower() == "bearer" else scheme
     return token.strip() if scheme.lower() == "bearer" else ""

@@ -38,6 +38,7 @@ from rerankd.server.body import read_as, read_json
 from rerankd.server.metrics import Metrics
 from rerankd.server.served import ServedModel
 from rerankd.server.wire.dialect import Answer, Call, Dialect, Explain
+from rerankd.server.written import WrittenJSON
 from rerankd.types import EncodedPair, Logits, Ranking
 
 if TYPE_CHECKING:  # SQLAlchemy is loaded only where accounts are on
@@ -75,6 +76,8 @@ class _Exchange:
     warnings: tuple[str, ...] = ()
     key: str | None = None
     model: str | None = None
+    encode_seconds: float = 0.0
+    engine_seconds: float = 0.0
     ranking: Ranking | None = None
     charge: Charge | None = None
 
@@ -153,14 +156,18 @@ async def _answer_entered(
     exchange.model = served.engine.info.name
     admission.permit(entered, call.model)
     call = _bounded(call, settings)
+    started = time.monotonic()
     pairs = await asyncio.to_thread(prepare, call.request, served.engine)
+    exchange.encode_seconds = time.monotonic() - started
     fingerprint = b""
     if admission.charges:
         fingerprint = await asyncio.to_thread(_fingerprint, (dialect.name, served.engine.info.name), call, pairs)
     asked = Asked(usage_of(pairs).text_tokens, exchange.request_id, fingerprint, dialect.name, is_counted)
     async with admission.running(entered, asked) as bill:
+        started = time.monotonic()
         submit = partial(served.engine.submit, priority=call.request.priority, owner=_owner(entered))
         logits = await _unless_gone(await asyncio.to_thread(submit, pairs), request)
+        exchange.engine_seconds = time.monotonic() - started
         exchange.ranking = finish(call.request, pairs, logits, served.engine.info)
         exchange.warnings += exchange.ranking.warnings
         response = _reply(dialect, body, _answer_to(call, exchange, served))
@@ -188,7 +195,7 @@ def _reply(dialect: Dialect[Any], body: Any, answer: Answer) -> Response:
         **warning_header(answer.warnings),
         **dialect.headers(answer),
     }
-    return JSONResponse(dialect.reply(body, answer), headers=headers)
+    return WrittenJSON(dialect.reply(body, answer), headers=headers)
 
 
 def _fingerprint(where: tuple[str, ...], call: Call, pairs: Sequence[EncodedPair]) -> bytes:
@@ -225,6 +232,8 @@ def _answer_to(call: Call, exchange: _Exchange, served: ServedModel) -> Answer:
         bool(call.explain),
         _prompts(call.explain, exchange.ranking, served),
         time.monotonic() - exchange.started,
+        exchange.encode_seconds,
+        exchange.engine_seconds,
     )
 
 

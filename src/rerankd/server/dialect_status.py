@@ -21,8 +21,8 @@ LABELS = {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
 
 
 def dialect_status_routes(served: ServedModel, settings: ServerSettings, auth: Auth) -> APIRouter:
-    """GET /info, and /tei, /tei/health, /tei/info; /infinity/health, /infinity/models, also under the prefix;
-    /xinference/v1/cluster/auth, /xinference/v1/models, /xinference/v1/models/{name}."""
+    """GET /info, and /tei, /tei/health, /tei/ping, /tei/info; /infinity/health and /infinity/models, also under the
+    prefix; /xinference/v1/cluster/auth, /xinference/v1/models, /xinference/v1/models/{name}."""
     router = APIRouter(tags=["status"])
     router.include_router(_tei_routes(served, settings, auth))
     router.include_router(_xinference_routes(served, auth))
@@ -47,6 +47,7 @@ def _tei_routes(served: ServedModel, settings: ServerSettings, auth: Auth) -> AP
 
     @router.get("/tei", summary="Whether requests can be answered", responses=LOADING, response_class=Response)
     @router.get("/tei/health", summary="The same", responses=LOADING, response_class=Response)
+    @router.get("/tei/ping", summary="The same", responses=LOADING, response_class=Response)
     async def tei_health() -> Response:
         try:
             served.engine  # noqa: B018  # raises Loading

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Protocol
+from typing import Any, Protocol
 
 from fastapi import APIRouter, Response
 from prometheus_client import (
@@ -209,16 +209,17 @@ class Metrics:
 
 
 def metrics_routes(metrics: Metrics) -> APIRouter:
-    """GET /metrics, open to everybody, as vLLM's."""
+    """GET /metrics, also as /tei/metrics: open to everybody, as vLLM's."""
     router = APIRouter(tags=["status"])
 
     # A plain function, which FastAPI runs beside its loop: it takes some milliseconds.
-    @router.get(
-        "/metrics",
-        summary="Counters for Prometheus",
-        response_class=Response,
-        responses={200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}}},
-    )
+    described: dict[str, Any] = {
+        "response_class": Response,
+        "responses": {200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}}},
+    }
+
+    @router.get("/metrics", summary="Counters for Prometheus", **described)
+    @router.get("/tei/metrics", summary="The same", **described)
     def scrape() -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 

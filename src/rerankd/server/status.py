@@ -17,6 +17,7 @@ from rerankd.errors import (
     BodyTimeout,
     BodyTooLarge,
     InvalidRequest,
+    ModelNotFound,
     RerankdError,
     Unauthorized,
     Unavailable,
@@ -54,6 +55,7 @@ ERRORS = ErrorTable(
         BodyTimeout: _Row(408, "invalid_request_error", "request_timeout"),
         UnsupportedEncoding: _Row(415, "invalid_request_error", "unsupported_encoding"),
         BodyTooLarge: _Row(413, "invalid_request_error", "request_too_large"),
+        ModelNotFound: _Row(404, "invalid_request_error", "model_not_found"),
         Unavailable: _Row(503, "server_error", "unavailable"),
     }
 )
@@ -89,7 +91,8 @@ def status_routes(
     rates: RateFile,
     troubles: Callable[[], Mapping[str, str]],
 ) -> APIRouter:
-    """GET /health, /livez, /ping, /version, /load, /v1/models, /v1/rates; POST /ping, /tokenize, /detokenize."""
+    """GET /health, /livez, /ping, /version, /load, /v1/models, /v1/models/{name},
+    /v1/cluster/auth, /v1/rates; POST /ping, /tokenize, /detokenize."""
     router = APIRouter(tags=["status"])
     created = int(time.time())
 
@@ -118,15 +121,33 @@ def status_routes(
     async def models(request: Request) -> Response:
         try:
             await auth.identify(request)
-            info = served.engine.info
+            return JSONResponse({"object": "list", "data": [card(name) for name in served.names()]})
         except (Unauthorized, Unavailable) as error:
             return _refusal(error)
+
+    def card(name: str) -> dict[str, Any]:
+        info, rate_card = served.engine.info, rates.current()
         context = min(info.max_tokens, settings.max_context)
-        cards = [_model_card(name, info.name, context, info.notice, created) for name in served.names()]
-        card = rates.current()
-        if (rate := card.of(served.names())) in card.rates:
-            cards = [{**model, "rerankd": _rate(rate, settings)} for model in cards]
-        return JSONResponse({"object": "list", "data": cards})
+        model = _model_card(name, info.name, context, info.notice, created)
+        rate = rate_card.of(served.names())
+        return {**model, "rerankd": _rate(rate, settings)} if rate in rate_card.rates else model
+
+    @router.get(
+        "/v1/models/{name:path}",
+        summary="What a model is, as OpenAI and Xinference tell it",
+        responses={404: {"description": STATUS_MEANS[404]}, **KEYED},
+    )
+    async def model(name: str, request: Request) -> Response:
+        try:
+            await auth.identify(request)
+            served.check_name(name, any_name=settings.any_model)
+            return JSONResponse(card(name))
+        except (Unauthorized, Unavailable, ModelNotFound) as error:
+            return _refusal(error)
+
+    @router.get("/v1/cluster/auth", summary="Whether a key is asked for, as Xinference's clients ask first")
+    async def cluster_auth() -> dict[str, bool]:
+        return {"auth": auth.needs_key}
 
     @router.get("/v1/rates", summary="The rate card: what each model costs and allows")
     async def rate_card() -> Response:
@@ -204,6 +225,7 @@ def _health(served: ServedModel, troubles: Mapping[str, str]) -> Response:
             "device": info.device,
             "dtype": info.dtype,
             "prompt_id": info.prompt_id,
+            "unix": time.time(),  # what Infinity's clients read
             "warning": info.notice,
         }
     )
@@ -221,7 +243,8 @@ def _refusal(error: RerankdError) -> Response:
     if isinstance(error, UnsupportedEncoding):
         headers["accept-encoding"] = ", ".join(error.read)
     message = error.details if isinstance(error, InvalidRequest) else str(error)
-    return JSONResponse({"error": {"message": message, "type": row.type, "code": row.code}}, row.status, headers)
+    told = {"message": message, "type": row.type, "param": None, "code": row.code}
+    return JSONResponse({"error": told, "detail": message}, row.status, headers)  # Xinference's client reads `detail`
 
 
 def _rate(rate: Rate, settings: ServerSettings) -> dict[str, Any]:
@@ -253,6 +276,10 @@ def _model_card(name: str, root: str, context: int, notice: str | None, created:
         "root": root,
         "parent": None,
         "max_model_len": context,
+        "model_type": "rerank",
+        "model_uid": name,
+        "model_name": root,
+        "replica": 1,
         "permission": [_permission(name, created)],
     }
     if notice:

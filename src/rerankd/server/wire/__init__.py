@@ -12,6 +12,7 @@ from rerankd.server.wire.infinity import InfinityRerank
 from rerankd.server.wire.jina import Jina
 from rerankd.server.wire.llamacpp import LlamaCppRerank
 from rerankd.server.wire.mixedbread import Mixedbread
+from rerankd.server.wire.nim import Ranking
 from rerankd.server.wire.sglang import SGLangRerank
 from rerankd.server.wire.tei import TEIPredict, TEIRerank
 from rerankd.server.wire.vllm import Rerank, ScorePairs
@@ -27,6 +28,7 @@ def dialect_routes(settings: ServerSettings) -> Routes:
     voyage, mixedbread = SharedVoyage(settings), Mixedbread(settings)
     tei, tei_predict = TEIRerank(settings), TEIPredict(settings)
     infinity, llamacpp, sglang = InfinityRerank(settings), LlamaCppRerank(settings), SGLangRerank(settings)
+    nim = Ranking(settings)
     posted: dict[str, tuple[Dialect[Any], ...]] = {
         "/api/v1/services/rerank/text-rerank/text-rerank": (NativeRerank(settings),),
         "/compatible-api/v1/reranks": (CompatibleReranks(settings, documents_by_default=True),),
@@ -41,6 +43,9 @@ def dialect_routes(settings: ServerSettings) -> Routes:
         "/predict": (tei_predict,),
         "/": (tei_predict, tei),
         "/invocations": (tei, rerank, score),
+        "/v1/ranking": (nim,),
+        "/v1/retrieval/{path:path}/reranking": (nim,),
+        "/nim/v1/ranking": (nim,),
         "/cohere/v1/rerank": (RerankV1(settings),),
         "/cohere/v2/rerank": (RerankV2(settings),),
         "/jina/v1/rerank": (Jina(settings),),

@@ -5,7 +5,7 @@ Sources: docs.cohere.com (API reference, errors, best practices for rerank) and 
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field
 
@@ -24,7 +24,7 @@ from rerankd.errors import (
     UnsupportedEncoding,
 )
 from rerankd.server.wire.bounds import MAX_PRIORITY, RankFields, heard_priority
-from rerankd.server.wire.dialect import JSON, Answer, Body, Bounded, Call, Dialect, ErrorTable, ListOf
+from rerankd.server.wire.dialect import JSON, Answer, Bounded, Call, Dialect, ErrorTable, ListOf
 from rerankd.server.wire.documents import EchoedDocument, ObjectDocument, echo, texts_of
 from rerankd.server.wire.instruct import InstructBody
 from rerankd.types import Limits, Pair, RerankRequest, Score
@@ -130,16 +130,16 @@ class RerankV2Body(InstructBody):
         None, ge=0, le=MAX_PRIORITY, description="A higher one is computed later; 0 by default."
     )
     relevant_spans: dict[str, Any] | None = Field(None, description="Accepted; no spans are found.")
+    return_documents: bool | None = Field(
+        None, description="Echo each document; false by default. Cohere takes it, though its reference has it no more."
+    )
 
 
-class ResultV2(BaseModel):
+class Result(BaseModel):
     index: int
     relevance_score: float = Field(ge=0, le=1)
-    explain: dict[str, Any] | None = None
-
-
-class ResultV1(ResultV2):
     document: EchoedDocument | None = None
+    explain: dict[str, Any] | None = None
 
 
 class ApiVersion(BaseModel):
@@ -165,13 +165,13 @@ class Meta(BaseModel):
 
 class RerankV1Reply(BaseModel):
     id: str
-    results: list[ResultV1]
+    results: list[Result]
     meta: Meta
 
 
 class RerankV2Reply(BaseModel):
     id: str
-    results: list[ResultV2]
+    results: list[Result]
     meta: Meta
 
 
@@ -180,7 +180,10 @@ class CohereError(BaseModel):
     message: str
 
 
-class _Cohere(Dialect[Body]):
+CohereBody = TypeVar("CohereBody", RerankV1Body, RerankV2Body)
+
+
+class _Cohere(Dialect[CohereBody]):
     """What both versions share."""
 
     version: str
@@ -189,10 +192,10 @@ class _Cohere(Dialect[Body]):
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
         return STATUS[error], {"id": request_id, "message": _message(error)}
 
-    def _reply(self, answer: Answer, results: list[JSON]) -> JSON:
+    def reply(self, body: CohereBody, answer: Answer) -> JSON:
         return {
             "id": answer.id,
-            "results": results,
+            "results": [_result(body, answer, score) for score in answer.ranking.ranked],
             "meta": {
                 "api_version": {"version": self.version, "is_experimental": False},
                 "billed_units": {"search_units": search_units(len(answer.ranking.scores))},
@@ -200,6 +203,11 @@ class _Cohere(Dialect[Body]):
                 "warnings": list(answer.warnings),
             },
         }
+
+
+def _result(body: RerankV1Body | RerankV2Body, answer: Answer, score: Score) -> JSON:
+    document = {"document": echo(body.documents[score.index], score.document)} if body.return_documents else {}
+    return answer.result(score, **document, index=score.index, relevance_score=score.score)
 
 
 class RerankV1(_Cohere[RerankV1Body]):
@@ -236,13 +244,6 @@ class RerankV1(_Cohere[RerankV1Body]):
                 "invalid request: number of total max chunks (number of documents * max chunks per doc) must be less "
                 f"than {MAX_CHUNKS}; it is {chunks}. Lower max_chunks_per_doc, or send several requests."
             )
-
-    def reply(self, body: RerankV1Body, answer: Answer) -> JSON:
-        return self._reply(answer, [self._result(body, answer, score) for score in answer.ranking.ranked])
-
-    def _result(self, body: RerankV1Body, answer: Answer, score: Score) -> JSON:
-        document = {"document": echo(body.documents[score.index], score.document)} if body.return_documents else {}
-        return answer.result(score, **document, index=score.index, relevance_score=score.score)
 
 
 def _texts(body: RerankV1Body) -> list[str]:
@@ -281,9 +282,3 @@ class RerankV2(_Cohere[RerankV2Body]):
         priority, _ = heard_priority(body.priority, self.settings)
         request = RerankRequest(pairs, instruct, body.top_n, limits, priority)
         return Call(request, body.model, warnings, explain=body.explain)
-
-    def reply(self, body: RerankV2Body, answer: Answer) -> JSON:
-        results = [
-            answer.result(score, index=score.index, relevance_score=score.score) for score in answer.ranking.ranked
-        ]
-        return self._reply(answer, results)

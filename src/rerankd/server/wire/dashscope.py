@@ -157,7 +157,9 @@ class NativeParameters(RequestBody):
 
 class NativeRequest(RequestBody):
     model: str = Field(examples=["qwen3-rerank"])
-    input: NativeInput
+    input: NativeInput = Field(
+        examples=[{"query": "What is a rerank model?", "documents": ["A rerank model sorts texts.", "Bread is baked."]}]
+    )
     parameters: NativeParameters | None = None
 
 

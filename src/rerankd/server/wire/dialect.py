@@ -82,7 +82,8 @@ class Answer:
     """What a reply is made from.
 
     id: of this request. model: the name to echo. info: what scored. explain: whether each result is explained;
-    prompts: by index, those that were asked for. seconds: since the request came.
+    prompts: by index, those that were asked for. seconds: since the request came; encode_seconds: of them, to make the
+    prompts; engine_seconds: in the engine, waiting included.
     """
 
     id: str
@@ -93,6 +94,8 @@ class Answer:
     explain: bool = False
     prompts: Mapping[int, str] = field(default_factory=dict)
     seconds: float = 0.0
+    encode_seconds: float = 0.0
+    engine_seconds: float = 0.0
 
     def result(self, of: Score, /, **fields: Any) -> JSON:
         """One entry of a result list: the dialect's fields, and the explanation if it was asked for."""

@@ -169,7 +169,7 @@ def _message(error: RerankdError) -> str:
     """llama.cpp's sentence where it has one, then what exactly was wrong."""
     if isinstance(error, Unauthorized):
         return "Invalid API Key"
-    if isinstance(error, PromptTooLong) and error.limit is not None:
+    if isinstance(error, PromptTooLong) and error.part != "instruct" and error.limit is not None:
         return f"request exceeds the available context size ({error.limit} tokens): document {error.index} is too long"
     if not isinstance(error, InvalidRequest) or not error.problems:
         return str(error)

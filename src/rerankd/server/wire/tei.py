@@ -151,6 +151,9 @@ class _TEI(Dialect[TEIBody]):
             "x-compute-characters": str(sum(len(pair.query) + len(pair.document) for pair in pairs)),
             "x-compute-tokens": str(answer.ranking.usage.prompt_tokens),
             "x-total-time": milliseconds,
+            "x-tokenization-time": str(round(answer.encode_seconds * 1000)),
+            "x-queue-time": "0",  # part of the next one
+            "x-inference-time": str(round(answer.engine_seconds * 1000)),
         }
 
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON | None]:
@@ -160,7 +163,7 @@ class _TEI(Dialect[TEIBody]):
         message = error.details if isinstance(error, InvalidRequest) else str(error)
         if isinstance(error, TooManyDocuments):
             message = f"batch size {error.count} > maximum allowed batch size {error.limit}. {error}"
-        if isinstance(error, PromptTooLong) and error.limit is not None:
+        if isinstance(error, PromptTooLong) and error.part != "instruct" and error.limit is not None:
             message = (
                 f"`inputs` must have less than {error.limit} tokens: text {error.index} has more. Allow `truncate`."
             )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -229,6 +230,22 @@ class RerankBody(_Options):
     top_n: int | None = Field(None, ge=0, description="How many results to return; 0 or left out: all.")
     return_documents: bool | None = Field(None, description="false leaves the documents out.")
     rank_fields: RankFields | None = Field(None, description="The keys of object documents that are scored.")
+    max_doc_length: int | None = Field(None, ge=1, description="Jina's name of max_tokens_per_doc.")
+    max_chunks_per_doc: int | None = Field(None, description="Cohere's; accepted, texts are not chunked.")
+    overlap_tokens: int | None = Field(None, description="SiliconFlow's; accepted, texts are not chunked.")
+    return_len: bool | None = Field(None, description="Xinference's; tokens are always counted in `meta.tokens`.")
+
+    def limits(self, settings: ServerSettings) -> Limits:
+        limits = super().limits(settings)
+        return replace(limits, max_document_tokens=limits.max_document_tokens or self.max_doc_length)
+
+    def not_done(self) -> tuple[str, ...]:
+        """A warning for what is accepted and of no effect on a text."""
+        chunked = (self.max_chunks_per_doc, self.overlap_tokens)
+        names = ("max_chunks_per_doc", "overlap_tokens")
+        return tuple(
+            f"{name} ignored: texts are not chunked" for name, value in zip(names, chunked, strict=True) if value
+        )
 
 
 class Result(BaseModel):
@@ -241,6 +258,7 @@ class Result(BaseModel):
 class Usage(BaseModel):
     prompt_tokens: int
     total_tokens: int
+    completion_tokens: int = 0
 
 
 class RerankReply(BaseModel):
@@ -287,7 +305,8 @@ class Rerank(Dialect[RerankBody]):
         if body.rank_fields == []:
             raise InvalidRequest("rank_fields must not be empty: name a field, or leave it out.")
         documents = texts_of(_as_list(body.documents), "documents", body.rank_fields)
-        return _read(texts_of([body.query], "query"), documents, body, self.settings, body.top_n or None)
+        call = _read(texts_of([body.query], "query"), documents, body, self.settings, body.top_n or None)
+        return replace(call, warnings=call.warnings + body.not_done())
 
     def reply(self, body: RerankBody, answer: Answer) -> JSON:
         tokens = answer.ranking.usage.prompt_tokens
@@ -295,7 +314,7 @@ class Rerank(Dialect[RerankBody]):
             "id": f"rerank-{answer.id}",
             "object": "list",
             "model": answer.model,
-            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0},
             "results": self._results(body, answer),
             "meta": {
                 "api_version": {"version": "2"},
@@ -371,7 +390,6 @@ class ScoreRow(BaseModel):
 
 
 class ScoreUsage(Usage):
-    completion_tokens: int = 0
     prompt_tokens_details: None = None
     completion_tokens_details: None = None
 

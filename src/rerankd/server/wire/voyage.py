@@ -133,9 +133,6 @@ class SharedVoyage(Dialect[SharedVoyageBody]):
         documents = texts_of(body.documents, "documents")
         if not documents:
             raise TooManyDocuments(0, MAX_DOCUMENTS)
-        if "" in documents:
-            path = f"documents.{documents.index('')}"
-            raise InvalidRequest("A document is empty.", ((path, "String should have at least 1 character"),))
         instruct, warnings = body.instruct_asked()
         limits = Limits(
             max_documents=min(MAX_DOCUMENTS, self.settings.max_call_documents),
@@ -169,3 +166,13 @@ class Voyage(SharedVoyage):
 
     name = "voyage"
     body = VoyageBody
+
+    def parse(self, body: SharedVoyageBody) -> Call:
+        if "top_n" in (body.model_extra or {}):
+            raise InvalidRequest("Argument 'top_n' is not supported by our API: use 'top_k'.")
+        call = super().parse(body)
+        for index, pair in enumerate(call.request.pairs):
+            if not (pair.query and pair.document):
+                where = f"documents.{index}" if pair.query else "query"
+                raise InvalidRequest("An input is empty.", ((where, "Input cannot contain empty strings"),))
+        return call

@@ -132,7 +132,8 @@ class Xinference(Dialect[XinferenceBody]):
         return Call(request, body.model, warnings, explain=body.explain)
 
     def reply(self, body: XinferenceBody, answer: Answer) -> JSON:
-        tokens = {"input_tokens": answer.ranking.usage.prompt_tokens, "output_tokens": 0}
+        num_tokens = answer.ranking.usage.prompt_tokens
+        tokens = {"input_tokens": num_tokens, "output_tokens": num_tokens}  # as its own engines count them
         return {
             "id": answer.id,
             "results": [

@@ -1,0 +1,143 @@
+"""NVIDIA NIM's ranking, on the path of a NIM and on those of its hosted API.
+
+Sources: docs.nvidia.com/nim/nemo-retriever (using reranking, API reference), and what `langchain-nvidia-ai-endpoints`
+1.5.0, `nvidia-haystack` 3.0.0, `llama-index-postprocessor-nvidia-rerank` 0.7.0 and LiteLLM 1.106 send and read.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, Field
+
+from rerankd.errors import (
+    BodyTimeout,
+    BodyTooLarge,
+    Forbidden,
+    InvalidRequest,
+    MethodNotAllowed,
+    ModelNotFound,
+    OutOfCredit,
+    PromptTooLong,
+    RateLimited,
+    RerankdError,
+    Unauthorized,
+    Unavailable,
+)
+from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf
+from rerankd.server.wire.documents import ObjectDocument, text_of, texts_of
+from rerankd.server.wire.instruct import InstructBody
+from rerankd.types import Limits, Pair, RerankRequest
+
+MAX_PASSAGES = 512
+
+
+class _Row(NamedTuple):
+    status: int
+    type: str
+
+
+ERRORS = ErrorTable(
+    {
+        RerankdError: _Row(500, "internal_server_error"),
+        InvalidRequest: _Row(400, "invalid_request_error"),
+        BodyTooLarge: _Row(413, "invalid_request_error"),
+        BodyTimeout: _Row(408, "invalid_request_error"),
+        MethodNotAllowed: _Row(405, "invalid_request_error"),
+        Unauthorized: _Row(401, "authentication_error"),
+        OutOfCredit: _Row(402, "insufficient_quota"),
+        Forbidden: _Row(403, "permission_error"),
+        ModelNotFound: _Row(404, "not_found_error"),
+        RateLimited: _Row(429, "rate_limit_error"),
+        Unavailable: _Row(503, "service_unavailable"),
+    }
+)
+
+
+# The bodies, as the API's description shows them.
+
+
+class RankingBody(InstructBody):
+    model: str | None = Field(None, description="A served name; any, when left out.")
+    query: ObjectDocument = Field(examples=[{"text": "What is the capital of China?"}])
+    passages: ListOf[ObjectDocument] = Field(
+        min_length=1,
+        description=f"From 1 to {MAX_PASSAGES}.",
+        examples=[[{"text": "The capital of China is Beijing."}, {"text": "Gravity is a force."}]],
+    )
+    truncate: Literal["NONE", "END"] | None = Field(
+        None, description="NONE, the default, refuses a call with a text that does not fit; END cuts its end."
+    )
+    top_k: int | None = Field(None, ge=1, description="Of the hosted API: how many to return; all by default.")
+
+
+class Rank(BaseModel):
+    index: int
+    logit: float
+    explain: JSON | None = None
+
+
+class Usage(BaseModel):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class RankingReply(BaseModel):
+    rankings: list[Rank]
+    usage: Usage
+
+
+class NIMError(BaseModel):
+    """A NIM's keys, and those of the hosted API, which LangChain's client prints."""
+
+    object: str = "error"
+    message: str
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+class Ranking(Dialect[RankingBody]):
+    """`POST /v1/ranking`, and `/v1/retrieval/…/reranking` of the hosted API, whatever model the path names."""
+
+    name = "nim"
+    summary = "Ranking (NVIDIA NIM)"
+    body = RankingBody
+    reply_body = RankingReply
+    error_body = NIMError
+    statuses = (400, 401, 402, 403, 404, 408, 413, 429, 500, 503)
+
+    def parse(self, body: RankingBody) -> Call:
+        query = text_of(body.query, "query")
+        passages = texts_of(body.passages, "passages")
+        instruct, warnings = body.instruct_asked()
+        limits = Limits(
+            max_documents=min(MAX_PASSAGES, self.settings.max_call_documents),
+            max_prompt_tokens=self.settings.max_context,
+            refuse_cuts=body.truncate != "END" and not self.settings.truncate_overlong,
+        )
+        pairs = tuple(Pair(query, passage) for passage in passages)
+        request = RerankRequest(pairs, instruct, body.top_k, limits)
+        return Call(request, body.model or None, warnings, explain=body.explain)
+
+    def reply(self, body: RankingBody, answer: Answer) -> JSON:
+        tokens = answer.ranking.usage.prompt_tokens
+        return {
+            "rankings": [answer.result(score, index=score.index, logit=score.logit) for score in answer.ranking.ranked],
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        }
+
+    def error(self, error: RerankdError, request_id: str) -> tuple[int, dict[str, Any]]:
+        row = ERRORS[error]
+        message = _message(error)
+        title = HTTPStatus(row.status).phrase
+        told = {"message": message, "type": row.type, "title": title, "status": row.status, "detail": message}
+        return row.status, {"object": "error", **told}
+
+
+def _message(error: RerankdError) -> str:
+    if isinstance(error, PromptTooLong) and error.part != "instruct" and error.limit is not None:
+        return f"Input length exceeds maximum allowed token size {error.limit}. {error} Set `truncate` to END."
+    return error.details if isinstance(error, InvalidRequest) else str(error)
