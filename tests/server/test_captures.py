@@ -89,6 +89,12 @@ DIFFERENCES = (
         ("added message", "added detail", "added code", "added request_id", "added id"),
     ),
     Difference(
+        "`unix` in `/health`",
+        "Infinity's clients read the same path.",
+        {LLAMA_CPP: ("GET /health",)},
+        ("added unix",),
+    ),
+    Difference(
         "`usage.completion_tokens` is 0",
         "Together's client insists on it.",
         {VLLM: ANYWHERE},
