@@ -35,7 +35,7 @@ ARROWS = {
     "compare": {"rerank"},
     "startup": {"engine", "selftest"},
     "reranker": {"arguments", "engine", "rerank", "startup"},
-    "server": {"accounts", "config", "rates", "rerank", "web"},
+    "server": {"accounts", "config", "rates", "rerank", "surrogates", "web"},
     "web": {"accounts", "config", "rates"},
     "client": {"arguments", "results", "surrogates"},
     "integrations": {"client", "reranker", "results"},

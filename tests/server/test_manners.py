@@ -144,4 +144,4 @@ def test_the_description_begins_with_the_readmes_body(embedded_server: Server) -
 def test_an_instruct_has_a_limit_everywhere(surface: Surface | Folder, qwen_server: Server) -> None:
     response = qwen_server.post(surface.path, surface.body(instruct="word " * 2000))
     told = surface.error(response, surface.wrong if isinstance(surface, Folder) and surface is not JINA else 400)
-    assert "The instruct has 200" in told and "at most 1024 are allowed" in told and "Shorten it" in told
+    assert "The instruct has 200" in told and "at most 1024 are allowed" in told and "Shorten the instruct" in told
