@@ -38,7 +38,7 @@ def get(server: Server, path: str, key: str | None = None) -> httpx.Response:
 def test_a_model_of_openai_and_of_xinference(name: str, embedded_server: Server) -> None:
     card = get(embedded_server, f"/v1/models/{name}").json()
     assert (card["id"], card["object"], card["owned_by"]) == (name, "model", "rerankd")
-    assert (card["model_type"], card["model_uid"], card["model_name"]) == ("rerank", name, "all-MiniLM-L6-v2")
+    assert (card["model_type"], card["model_uid"], card["model_name"]) == ("rerank", name, card["root"])
     assert card in get(embedded_server, "/v1/models").json()["data"]
 
 
