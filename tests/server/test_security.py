@@ -226,6 +226,7 @@ BODIES: tuple[dict[str, Any], ...] = (
     {"query": "q", "texts": ["d"]},
     {"query": "q", "input": ["d"]},
     {"inputs": [["q", "d"]]},
+    {"query": {"text": "q"}, "passages": [{"text": "d"}]},
     {"input": {"query": "q", "documents": ["d"]}, "parameters": {}},
 )
 """What any dialect takes is among them."""

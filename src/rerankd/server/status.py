@@ -243,8 +243,10 @@ def _refusal(error: RerankdError) -> Response:
     if isinstance(error, UnsupportedEncoding):
         headers["accept-encoding"] = ", ".join(error.read)
     message = error.details if isinstance(error, InvalidRequest) else str(error)
-    told = {"message": message, "type": row.type, "param": None, "code": row.code}
-    return JSONResponse({"error": told, "detail": message}, row.status, headers)  # Xinference's client reads `detail`
+    body: dict[str, Any] = {"error": {"message": message, "type": row.type, "code": row.code}}
+    if isinstance(error, ModelNotFound):
+        body["detail"] = message  # what Xinference's client reads
+    return JSONResponse(body, row.status, headers)
 
 
 def _rate(rate: Rate, settings: ServerSettings) -> dict[str, Any]:
