@@ -47,7 +47,8 @@ class Reranker:
         dtype: `auto`, `float32`, `bfloat16`, `int8`.
         deterministic: the same bits for a pair whatever else is scored with it; slower.
         skip_self_test: use the model even if it fails its known-answer check.
-        progress: called with what is being loaded and the share that is done, in [0, 1].
+        progress: called with what is being loaded and the share that is done, in [0, 1]. Without it a download shows
+            bars, on a terminal.
 
     Raises:
         ModelError: the model cannot be loaded, or fails its known-answer check.
@@ -63,7 +64,7 @@ class Reranker:
         dtype: str = "auto",
         deterministic: bool = False,
         skip_self_test: bool = False,
-        progress: LoadProgress = lambda stage, share: None,
+        progress: LoadProgress | None = None,
     ) -> None:
         names = _name("model", model), _name("device", device), _name("dtype", dtype)
         self._engine = _start(*names, deterministic, skip_self_test, progress)
@@ -164,7 +165,8 @@ def _request(asked: Arguments) -> RerankRequest:
 
 def _name(argument: str, value: object) -> str:
     if argument == "model" and isinstance(value, os.PathLike):
-        return os.fsdecode(value)
+        path = os.fsdecode(value)  # a path is a folder, never a name on the hub
+        return path if os.path.isabs(path) or path.startswith((".", "~")) else os.path.join(".", path)
     if not isinstance(value, str) or not value.strip():
         told = "empty" if isinstance(value, str) else f"of type {type(value).__name__}"
         raise SettingsError(f"{argument} is {told}: give a string, or leave it out for 'auto'.")
@@ -172,7 +174,7 @@ def _name(argument: str, value: object) -> str:
 
 
 def _start(
-    model: str, device: str, dtype: str, deterministic: bool, skip_self_test: bool, progress: LoadProgress
+    model: str, device: str, dtype: str, deterministic: bool, skip_self_test: bool, progress: LoadProgress | None
 ) -> Engine:
     try:
         from rerankd.engine.open import Choice

@@ -26,7 +26,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from rerankd.engine.checkpoint import find_checkpoint, is_cached
+from rerankd.engine.checkpoint import find_checkpoint, is_cached, local_folder
 from rerankd.errors import CheckpointInvalid, CheckpointNotFound
 
 NAME = "tiny/reranker"
@@ -41,7 +41,10 @@ NEEDED = {
     "merges.txt": b"a b",
     "vocab.json": b"{}",
     "chat_template.jinja": b"{{ messages }}",
-    "modules.json": b"[]",
+    "modules.json": b"""[
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_LogitScore", "type": "sentence_transformers.cross_encoder.LogitScore"}
+    ]""",
     "1_LogitScore/config.json": b'{"true_token_id": 9693}',
     "model.safetensors.index.json": json.dumps(
         {"weight_map": {"a": "model-1-of-2.safetensors", "b": "model-2-of-2.safetensors"}}
@@ -187,7 +190,7 @@ def sha1(body: bytes) -> str:
 
 
 def is_lfs(file: str) -> bool:
-    return file.endswith(".safetensors")
+    return file.endswith((".safetensors", ".bin"))
 
 
 @pytest.fixture
@@ -203,6 +206,7 @@ class Outcome:
     error: str
     message: str
     seconds: float
+    shares: list[float]
 
     def files(self) -> dict[str, bytes]:
         assert self.path is not None, f"{self.error}: {self.message}"
@@ -219,11 +223,14 @@ began = time.monotonic()
 from rerankd.engine.checkpoint import find_checkpoint
 from rerankd.errors import ModelError
 path = error = message = ""
+shares = []
+told = json.loads(sys.argv[3])
+how = {{"offline": told.get("offline", False), "progress": shares.append if told.get("progress") else None}}
 try:
-    path = str(find_checkpoint(sys.argv[1], revision=sys.argv[2] or None))
+    path = str(find_checkpoint(sys.argv[1], revision=sys.argv[2] or None, **how))
 except ModelError as caught:
     error, message = type(caught).__name__, str(caught)
-print(json.dumps([path, error, message, time.monotonic() - began]))
+print(json.dumps([path, error, message, time.monotonic() - began, shares]))
 """
 
     def __init__(self, home: Path) -> None:
@@ -237,6 +244,7 @@ print(json.dumps([path, error, message, time.monotonic() - began]))
         revision: str = "",
         before: str = "",
         stderr: int = subprocess.PIPE,
+        told: dict[str, bool] | None = None,
         **env: str,
     ) -> subprocess.Popen[str]:
         inherited = {
@@ -244,7 +252,7 @@ print(json.dumps([path, error, message, time.monotonic() - began]))
         }
         home = {"HOME": str(self.home), "HF_HOME": str(self.home / "hf"), "HF_ENDPOINT": endpoint}
         return subprocess.Popen(
-            [sys.executable, "-c", self.CALL.format(before=before), name, revision],
+            [sys.executable, "-c", self.CALL.format(before=before), name, revision, json.dumps(told or {})],
             env=inherited | home | env,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -255,8 +263,8 @@ print(json.dumps([path, error, message, time.monotonic() - began]))
         with self.start(endpoint, name, **kwargs) as process:
             out, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
-        path, error, message, seconds = json.loads(out)
-        return Outcome(Path(path) if path else None, error, message, seconds)
+        path, error, message, seconds, shares = json.loads(out)
+        return Outcome(Path(path) if path else None, error, message, seconds, shares)
 
 
 @pytest.fixture
@@ -324,7 +332,8 @@ def test_a_repository_without_safetensors(hub: Hub, machine: Machine) -> None:
     hub.files = {"config.json": b"{}", "tokenizer.json": b"{}", "pytorch_model.bin": b"pickle"}
     found = machine.find(hub.url)
     assert found.error == "CheckpointInvalid"
-    assert "it lacks *.safetensors" in found.message
+    assert "it lacks *.safetensors" in found.message and "save_pretrained" in found.message
+    assert not hub.ranges(), "it was downloaded before it was refused"
 
 
 def test_a_cache_that_cannot_be_written(hub: Hub, machine: Machine) -> None:
@@ -347,6 +356,23 @@ def test_shows_bars_on_a_terminal_only(hub: Hub, machine: Machine, tmp_path: Pat
                 while more := terminal.read(10_000):
                     shown += more
     assert b"model-1-of-2.safetensors: 100%" in shown
+
+
+def test_offline_asks_no_hub(hub: Hub, machine: Machine) -> None:
+    found = machine.find(hub.url, told={"offline": True})
+    assert found.error == "HubUnreachable" and "--offline" in found.message
+    assert not hub.requests
+    path = machine.find(hub.url).path
+    asked = len(hub.requests)
+    assert machine.find(hub.url, told={"offline": True}).path == path
+    assert len(hub.requests) == asked
+
+
+def test_a_home_that_nobody_has_is_named(hub: Hub, machine: Machine, tmp_path: Path) -> None:
+    before = "import os; os.chdir(os.environ['EMPTY']); os.path.expanduser = lambda path: path"
+    found = machine.find(hub.url, before=before, EMPTY=str(tmp_path), HF_HOME="~/hf")
+    assert found.error == "HubUnreachable" and "set HOME or HF_HOME" in found.message
+    assert not (tmp_path / "~").exists()
 
 
 # --- interrupted --------------------------------------------------------------------------------------------
@@ -380,6 +406,13 @@ def test_resumes_in_the_next_process(big_hub: Hub, machine: Machine) -> None:
     big_hub.stall_after = None
     assert machine.find(big_hub.url).files() == big_hub.files
     assert big_hub.ranges() == ["", f"bytes={WRITTEN}-"]
+
+
+def test_the_share_that_is_here_is_told(big_hub: Hub, machine: Machine) -> None:
+    big_hub.cut_after = 11 << 20
+    shares = machine.find(big_hub.url, told={"progress": True}).shares
+    assert shares == sorted(shares) and shares[-1] == 1
+    assert WRITTEN / len(BIG) in shares
 
 
 def test_two_processes_download_once(big_hub: Hub, machine: Machine) -> None:
@@ -504,6 +537,31 @@ def test_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("org/name", "./org/name", "org/../org/name", "~/org/name"):
         found = find_checkpoint(name)
         assert found.is_absolute() and found.samefile(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_folder_of_somebody_else_is_not_taken_for_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = checkpoint(tmp_path / "org" / "name")
+    monkeypatch.chdir(tmp_path)
+    assert find_checkpoint("org/name").samefile(folder)
+    assert "./org/name says so" in caplog.text, "a folder of one's own is taken, visibly"
+    os.chown(folder, 65534, 65534)
+    assert local_folder("org/name") is None
+    assert "is not used" in caplog.text
+    assert find_checkpoint("./org/name").samefile(folder)
+    os.chown(folder, 0, 0)
+    folder.chmod(0o777)
+    assert local_folder("org/name") is None
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json"])
+def test_a_pointer_of_git_lfs_is_called_one(tmp_path: Path, file: str) -> None:
+    folder = checkpoint(tmp_path / "here")
+    (folder / file).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1192134784\n")
+    with pytest.raises(CheckpointInvalid, match=f"{file} is a Git LFS pointer.*git lfs pull"):
+        find_checkpoint(str(folder))
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])

@@ -6,16 +6,19 @@ surface. An instruct means nothing to them.
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from sentence_transformers import CrossEncoder
 from tokenizers import Tokenizer
 from transformers.utils.logging import disable_progress_bar
 
+from rerankd.engine.activations import check_activations
 from rerankd.engine.texts import CountedText, TextCounter
 from rerankd.engine.tokenising import encodings
 from rerankd.errors import CheckpointInvalid
@@ -35,13 +38,14 @@ class CrossEncoderModel:
     """
 
     def __init__(self, name: str, folder: Path, device: torch.device, notice: str | None = None) -> None:
+        check_activations(folder)
         try:
             self._network = CrossEncoder(str(folder), device=str(device), local_files_only=True)
         except Exception as error:
-            raise CheckpointInvalid(f"sentence-transformers cannot load {folder}: {error}") from error
+            raise CheckpointInvalid(f"sentence-transformers cannot load {folder}: {_reason(error)}") from error
         if self._network.num_labels != 1:
             raise CheckpointInvalid(f"{name} has {self._network.num_labels} labels; a reranker has one.")
-        self._tokenizer = _tokenizer(folder)
+        self._tokenizer = _fast_tokenizer(name, self._network.tokenizer)
         self._max_tokens = int(self._network.max_seq_length or 512)
         self._counter = TextCounter(self._tokenizer)
         self.info = replace(_info(name, self._max_tokens, self._network, folder), notice=notice)
@@ -84,6 +88,27 @@ class CrossEncoderModel:
         texts = [(item.pair.query, item.pair.document) for item in batch]
         outputs = self._network.predict(texts, activation_fn=torch.nn.Identity(), show_progress_bar=False)
         return [float(output) for output in outputs]
+
+
+def _fast_tokenizer(name: str, loaded: Any) -> Tokenizer:
+    """A copy of the tokenizer that transformers loaded or converted, with no truncation or padding."""
+    backend = getattr(loaded, "backend_tokenizer", None)
+    if not isinstance(backend, Tokenizer):
+        raise CheckpointInvalid(
+            f"{name} has no tokenizer.json, and its tokenizer cannot be converted: it is not served. Ask its maker for "
+            "one, or make it with transformers: AutoTokenizer.from_pretrained(…).save_pretrained(…)."
+        )
+    tokenizer = Tokenizer.from_str(backend.to_str())
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _reason(error: Exception) -> str:
+    """What a library says, without its advice to switch checks off, which cannot be followed here."""
+    sentences = re.split(r"(?<=[.!])\s+", " ".join(str(error).split()))
+    told = " ".join(each for each in sentences if "trust_remote_code" not in each and "hf.co" not in each)
+    return told[:500] or type(error).__name__
 
 
 def _tokenizer(folder: Path) -> Tokenizer:

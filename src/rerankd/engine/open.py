@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from rerankd.engine.checkpoint import find_checkpoint
+from rerankd.engine.checkpoint import find_checkpoint, local_folder
 from rerankd.engine.devices import Execution, choose_device, choose_dtype, lacks_int8, prepare_cpu
+from rerankd.engine.kinds import kind_of
 from rerankd.engine.model import Model
 from rerankd.errors import CheckpointInvalid, CheckpointNotFound, HubUnreachable
 from rerankd.types import LoadProgress
@@ -16,7 +16,6 @@ from rerankd.types import LoadProgress
 logger = logging.getLogger(__name__)
 
 AUTO_MODEL = "Qwen/Qwen3-Reranker-0.6B"
-QWEN3_ARCHITECTURES = {"Qwen3ForCausalLM", "Qwen3ForSequenceClassification"}
 
 FALLBACK_NOTICE = (
     f"{AUTO_MODEL} could not be loaded: the scores come from embedded-multilingual, "
@@ -26,15 +25,20 @@ FALLBACK_NOTICE = (
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What to load. `model`: `auto`, `embedded`, a hub id or a folder; the others: see devices.py."""
+    """What to load, and how.
+
+    model: `auto`, `embedded`, a hub id or a folder. device, dtype, deterministic: see devices.py. offline: the hub is
+    not asked.
+    """
 
     model: str = "auto"
     device: str = "auto"
     dtype: str = "auto"
     deterministic: bool = False
+    offline: bool = False
 
 
-def open_model(choice: Choice, progress: LoadProgress = lambda stage, share: None) -> Model:
+def open_model(choice: Choice, progress: LoadProgress | None = None) -> Model:
     """Finds and loads a model.
 
     `auto` is Qwen3-Reranker-0.6B from a folder of that name, the cache or the hub; where none can be had, the
@@ -49,27 +53,27 @@ def open_model(choice: Choice, progress: LoadProgress = lambda stage, share: Non
         return _open_embedded(choice)
     if choice.model != "auto":
         return _open_named(choice.model, choice, progress)
-    local = Path(AUTO_MODEL).name
+    name = Path(AUTO_MODEL).name
+    here = local_folder(name)
+    if here is not None:
+        logger.warning("%s is loaded from %s, a folder in the working directory.", AUTO_MODEL, here)
     try:
-        return _open_named(f"./{local}" if Path(local).is_dir() else AUTO_MODEL, choice, progress, AUTO_MODEL)
+        return _open_named(str(here or AUTO_MODEL), choice, progress, AUTO_MODEL)
     except (HubUnreachable, CheckpointNotFound) as error:
         logger.warning("%s cannot be had: %s", AUTO_MODEL, error)
         return _open_embedded(choice, FALLBACK_NOTICE)
 
 
-def _open_named(where: str, choice: Choice, progress: LoadProgress, name: str | None = None) -> Model:
+def _open_named(where: str, choice: Choice, progress: LoadProgress | None, name: str | None = None) -> Model:
     """Args:
     where: hub id or folder; `name`: what callers know the model by, else the hub id or the folder's last part.
     """
-    progress("finding or downloading the checkpoint", 0.0)
-    folder = find_checkpoint(where)
-    name = name or (folder.resolve().name if Path(where).expanduser().is_dir() else where)
+    here = local_folder(where)
+    folder = _find(str(here or where), choice, progress)
+    name = name or (folder.resolve().name if here else where)
+    tell = progress or (lambda stage, share: None)
     device = choose_device(choice.device)
-    try:
-        architectures = json.loads((folder / "config.json").read_text()).get("architectures") or []
-    except (OSError, ValueError, AttributeError) as error:
-        raise CheckpointInvalid(f"{folder / 'config.json'} cannot be read: {error}") from error
-    if set(architectures) & QWEN3_ARCHITECTURES:
+    if kind_of(name, folder) == "qwen3":
         from rerankd.engine.qwen3.reranker import Qwen3Model
 
         dtype = choose_dtype(choice.dtype, device)
@@ -78,21 +82,27 @@ def _open_named(where: str, choice: Choice, progress: LoadProgress, name: str | 
             name,
             folder,
             Execution(device, dtype, choice.deterministic),
-            lambda done, in_all: progress("loading the weights", done / in_all),
+            lambda done, in_all: tell("loading the weights", done / in_all),
             None if choice.dtype in ("auto", served) else f"{lacks_int8(device)}: the scores are computed in {served}",
         )
-    if not (folder / "modules.json").exists() and not any("SequenceClassif" in name for name in architectures):
-        # Loaded all the same, it would get a new, random head.
-        raise CheckpointInvalid(f"{name} is a {', '.join(architectures) or 'model of no kind'}, not a reranker.")
     try:
         from rerankd.engine.encoders import CrossEncoderModel
     except ImportError as error:
         raise CheckpointInvalid(
-            f"{name} ({', '.join(architectures)}) is no Qwen3-Reranker; to serve it as a cross-encoder: "
-            "pip install 'rerankd[embedded]'."
+            f"{name} is no Qwen3-Reranker; to serve it as a cross-encoder: pip install 'rerankd[embedded]'."
         ) from error
-    progress("loading the weights", 0.0)
+    tell("loading the weights", 0.0)
     return CrossEncoderModel(name, folder, device, _unheeded(choice))
+
+
+def _find(where: str, choice: Choice, progress: LoadProgress | None) -> Path:
+    if progress is None:
+        return find_checkpoint(where, offline=choice.offline)
+    tell = progress
+    tell("finding the checkpoint", 0.0)
+    return find_checkpoint(
+        where, offline=choice.offline, progress=lambda share: tell("downloading the checkpoint", share)
+    )
 
 
 def _open_embedded(choice: Choice, notice: str | None = None) -> Model:

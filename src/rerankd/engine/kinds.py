@@ -1,0 +1,174 @@
+"""What kind of model a checkpoint is; one that is not served is called by its name, with what to use instead.
+
+Judges by file names and JSON files alone, so that a model of another kind is refused before its weights are
+downloaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from rerankd.engine.checkpoint_files import CONFIG, Modules, read_modules
+from rerankd.engine.checkpoint_json import read_object
+from rerankd.errors import CheckpointInvalid
+
+Kind = Literal["qwen3", "cross-encoder"]
+
+QWEN3_ARCHITECTURES = {"Qwen3ForCausalLM", "Qwen3ForSequenceClassification"}
+ORIGINALS = "Qwen/Qwen3-Reranker-0.6B, -4B and -8B"
+SERVED = f"Served are {ORIGINALS}, checkpoints fine-tuned from them, and sentence-transformers' cross-encoders."
+
+OTHER_FORMATS = {
+    ".gguf": "GGUF, llama.cpp's format",
+    ".onnx": "ONNX",
+    ".h5": "TensorFlow's format",
+    ".msgpack": "Flax's format",
+    ".ot": "Rust's format",
+    ".npz": "MLX's format",
+}
+
+QUANTIZED = {
+    "awq": "AWQ",
+    "gptq": "GPTQ",
+    "fp8": "FP8",
+    "fbgemm_fp8": "FP8",
+    "bitsandbytes": "bitsandbytes",
+    "compressed-tensors": "compressed-tensors",
+}
+
+QUANTIZED_BY_FILE = {"quantize_config.json": "GPTQ", "quant_config.json": "AWQ", "hf_quant_config.json": "ModelOpt"}
+
+
+def refuse_foreign(name: str, folder: Path, names: Collection[str]) -> None:
+    """Refuses what is known not to be served.
+
+    Args:
+        folder: holds the JSON files.
+        names: of all files, also of those that are not there yet.
+
+    Raises:
+        CheckpointInvalid: it is not served; or a JSON file is damaged.
+    """
+    top = {file for file in names if "/" not in file}
+    if CONFIG not in top:
+        if "adapter_config.json" in top:
+            raise CheckpointInvalid(_lone_adapter(name, folder / "adapter_config.json"))
+        if other := _other_format(names):
+            raise CheckpointInvalid(f"{name} is in {other}, which is not read. {_instead()}")
+        return
+    config = read_object(folder / CONFIG)
+    if method := _quantization(config, top):
+        raise CheckpointInvalid(
+            f"{name} is a quantised checkpoint ({method}), which is not read. Take the original in 16 or 32 bits, "
+            f"e.g. {ORIGINALS}; --dtype int8 quantises it here."
+        )
+    named = architectures(config)
+    if "vision_config" in config or any("VL" in each or "Vision" in each for each in named):
+        raise CheckpointInvalid(
+            f"{name} is a reranker or model for images and text ({', '.join(named) or 'with a vision_config'}), which "
+            f"is not served. {SERVED}"
+        )
+    refuse_embedding(name, named, read_modules(folder))
+    _refuse_weights(name, named, config, top, names)
+
+
+def kind_of(name: str, folder: Path) -> Kind:
+    """Which of the two kinds that are served it is.
+
+    Raises:
+        CheckpointInvalid: neither.
+    """
+    config = read_object(folder / CONFIG)
+    named = architectures(config)
+    if set(named) & QWEN3_ARCHITECTURES:
+        return "qwen3"
+    if "auto_map" in config:
+        raise CheckpointInvalid(
+            f"{name} ({', '.join(named) or 'no architecture'}) needs code of its own (auto_map in config.json), and "
+            f"code that comes with a model is never run. {SERVED}"
+        )
+    # Without a classifier it would get a new, random one.
+    if not (folder / "modules.json").exists() and not any("SequenceClassif" in each for each in named):
+        raise CheckpointInvalid(f"{name} is a {', '.join(named) or 'model of no kind'}, not a reranker. {SERVED}")
+    return "cross-encoder"
+
+
+def architectures(config: Mapping[str, Any]) -> list[str]:
+    """As config.json names them.
+
+    Raises:
+        CheckpointInvalid: it is no list of texts.
+    """
+    named = config.get("architectures") or []
+    if not isinstance(named, list) or not all(isinstance(each, str) for each in named):
+        raise CheckpointInvalid("config.json: architectures is no list of texts.")
+    return named
+
+
+def refuse_embedding(name: str, named: Collection[str], modules: Modules | None) -> None:
+    """Raises CheckpointInvalid for a model that embeds texts one by one."""
+    if modules is None or not modules.kinds or modules.kinds[-1] not in ("Pooling", "Normalize"):
+        return
+    family = "Qwen3-Embedding" if set(named) & QWEN3_ARCHITECTURES else "it ends in " + modules.kinds[-1]
+    raise CheckpointInvalid(f"{name} is an embedding model ({family}), not a reranker. {SERVED}")
+
+
+def _refuse_weights(
+    name: str, named: Collection[str], config: Mapping[str, Any], top: Collection[str], names: Collection[str]
+) -> None:
+    if any(file.endswith(".safetensors") and not file.startswith("adapter_") for file in top):
+        return
+    has_bin = any(file.startswith("pytorch_model") for file in top)
+    if has_bin and not set(named) & QWEN3_ARCHITECTURES and named:
+        return  # sentence-transformers reads it, without running what is in it
+    if has_bin:
+        raise CheckpointInvalid(
+            f"{name} has its weights as pytorch_model.bin only: it lacks *.safetensors. Of Qwen3-Reranker that is not "
+            'read; convert it: python -c "from transformers import AutoModelForCausalLM as M; '
+            "M.from_pretrained('FOLDER').save_pretrained('NEW_FOLDER')\", and copy the tokenizer's files."
+        )
+    if other := _other_format(names):
+        raise CheckpointInvalid(f"{name} has its weights in {other} only, which is not read. {_instead()}")
+
+
+def _lone_adapter(name: str, path: Path) -> str:
+    base = read_object(path).get("base_model_name_or_path")
+    of = f" for {base[:200]}" if isinstance(base, str) and base else ""
+    return (
+        f'{name} is a LoRA adapter{of}, not a whole model. Merge it: python -c "from peft import '
+        "AutoPeftModelForCausalLM as M; M.from_pretrained('ADAPTER').merge_and_unload().save_pretrained('FOLDER')\", "
+        "copy the base model's tokenizer files there, and pass FOLDER."
+    )
+
+
+def _other_format(names: Collection[str]) -> str | None:
+    return next((what for suffix, what in OTHER_FORMATS.items() if any(file.endswith(suffix) for file in names)), None)
+
+
+def foreign_file(name: str) -> str | None:
+    """What to say of a single file that was given in place of a folder; None if it is of no known format."""
+    other = _other_format([name.lower()])
+    return f"{name} is in {other}, which is not read. {_instead()}" if other else None
+
+
+def _instead() -> str:
+    return f"Take the original checkpoint (config.json and *.safetensors), e.g. {ORIGINALS}."
+
+
+def _quantization(config: Mapping[str, Any], files: Collection[str]) -> str | None:
+    """How the weights are quantised, None if they are not."""
+    given = config.get("quantization_config") or config.get("compression_config")
+    if given:
+        method = given.get("quant_method") if isinstance(given, dict) else None
+        bits = _bits(given) if isinstance(given, dict) else ""
+        return f"{QUANTIZED.get(str(method), str(method)[:40] if method else 'of an unknown method')}{bits}"
+    if given := config.get("quantization"):
+        return f"MLX{_bits(given) if isinstance(given, dict) else ''}"
+    return next((method for file, method in QUANTIZED_BY_FILE.items() if file in files), None)
+
+
+def _bits(given: Mapping[str, Any]) -> str:
+    bits = given.get("bits") or (4 if given.get("load_in_4bit") else 8 if given.get("load_in_8bit") else None)
+    return f", {bits} bit" if isinstance(bits, int) else ""
