@@ -99,11 +99,17 @@ class ModelSettings(Settings):
     deterministic: bool = Field(
         False, description="the same bits for a pair whatever else is scored with it; slower (see docs/performance.md)"
     )
+    offline: bool = Field(False, description="never ask the model hub: a folder, or what is in the cache, or nothing")
 
 
 class ServerSettings(DatabaseSettings, ModelSettings):
     """What `rerankd serve` can be told."""
 
+    fallback: bool = Field(
+        True,
+        description="under 'auto', let the embedded model answer until Qwen3-Reranker can be had; never where others "
+        "can call: on a public address, with a key or with accounts",
+    )
     host: str = Field("127.0.0.1", description="address to listen on; '::' is every IPv4 and IPv6 address")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     uds: Path | None = Field(None, description="listen on this socket file, in place of host and port")
@@ -233,6 +239,15 @@ class ServerSettings(DatabaseSettings, ModelSettings):
     def needs_key(self) -> bool:
         """Whether callers without a key are refused."""
         return self.api_key is not None or self.accounts
+
+    @property
+    def may_fall_back(self) -> bool:
+        """Whether the embedded model may answer where Qwen3-Reranker cannot be had.
+
+        Not where other people's searches depend on it: they would find less, and only the log would say why.
+        """
+        keyed = self.api_key is not None or self.accounts
+        return self.fallback and not keyed and (self.uds is not None or _is_loopback(self.host))
 
     def check_exposure(self) -> None:
         """Nobody in by accident.

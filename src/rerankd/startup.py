@@ -39,7 +39,7 @@ def start_engine(
         time.monotonic() - started,
     )
     if skip_self_test:
-        logger.info("The known-answer check was skipped: nobody knows whether these scores mean anything.")
+        logger.warning("The known-answer check was skipped: nobody knows whether these scores mean anything.")
         return engine
     if progress is not None:
         progress("checking the scores", 1.0)

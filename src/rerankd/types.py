@@ -176,6 +176,7 @@ class ModelInfo:
     num_parameters: int
     folder: str
     notice: str | None = None  # said to every caller, e.g. that this is a fallback
+    is_fallback: bool = False  # it answers in place of a model that could not be had
     languages: tuple[str, ...] = ()  # all that it reads, where its maker names them
 
     @property

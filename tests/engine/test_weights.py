@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rerankd.engine.open import Choice, open_model
+from rerankd.engine.qwen3.model import Qwen3Config
 from rerankd.errors import CheckpointInvalid, ModelError
 from rerankd.types import Limits, Pair
 
@@ -276,3 +277,31 @@ def test_loading_takes_little_more_memory_than_the_weights(big_checkpoint: Path,
     assert measured["weights"] > 290_000_000
     assert measured["growth"] <= measured["weights"] + 300_000_000
     assert measured["growth"] >= 0.9 * measured["weights"], "the weights are not in memory: nothing was measured"
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"num_hidden_layers": 10**7}, "num_hidden_layers"),
+        ({"num_hidden_layers": "28"}, "num_hidden_layers"),
+        ({"hidden_size": 64.0}, "hidden_size"),
+        ({"hidden_size": True}, "hidden_size"),
+        ({"hidden_size": None}, "hidden_size"),
+        ({"rms_norm_eps": "x"}, "rms_norm_eps"),
+        ({"rms_norm_eps": -1}, "rms_norm_eps"),
+        ({"rope_theta": 0}, "rope_theta"),
+        ({"rope_parameters": "x"}, "rope_parameters"),
+        ({"head_dim": 15}, "head_dim"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads"),
+        ({"tie_word_embeddings": 1}, "tie_word_embeddings"),
+        ({"max_position_embeddings": "9"}, "max_position_embeddings"),
+        ({"vocab_size": []}, "vocab_size"),
+    ],
+    ids=str,
+)
+def test_a_malformed_shape_is_named_in_one_sentence(changes: dict[str, object], named: str) -> None:
+    from rerankd.bench.random_weights import config_json
+
+    with pytest.raises(CheckpointInvalid, match=named) as raised:
+        Qwen3Config.from_json({**config_json("0.6B"), **changes})
+    assert "\n" not in str(raised.value) and len(str(raised.value)) < 200

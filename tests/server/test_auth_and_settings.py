@@ -274,7 +274,7 @@ def test_the_fallback_is_said_everywhere(fallback_server: Server) -> None:
     health = httpx.get(f"{fallback_server.url}/health").json()
     assert health["model"] == "embedded-multilingual"
     notice = health["warning"]
-    assert "Qwen3-Reranker-0.6B" in notice and "English" in notice
+    assert "Qwen3-Reranker-0.6B" in notice and "16 languages" in notice
     cards = httpx.get(f"{fallback_server.url}/v1/models").json()["data"]
     assert all(card["warning"] == notice and card["root"] == "embedded-multilingual" for card in cards)
     assert notice in "".join(fallback_server.log)

@@ -70,7 +70,14 @@ class FakeModel:
 @contextmanager
 def serving(start: Callable[[LoadProgress], Engine], wait: bool = True, **settings: Any) -> Iterator[httpx.Client]:
     """A server in this process, on a port of its own; `start` makes its engine."""
-    app = create_app(ServerSettings(**settings), ServedModel(start, "fake", ()))
+    with serving_model(ServedModel(start, "fake", ()), wait, **settings) as client:
+        yield client
+
+
+@contextmanager
+def serving_model(served: ServedModel, wait: bool = True, **settings: Any) -> Iterator[httpx.Client]:
+    """Likewise, for a model that is told how to load."""
+    app = create_app(ServerSettings(**settings), served)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, ws="none"))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
         bar("loading PyTorch", 0.0)
         from rerankd.cli import checkup, compare
         from rerankd.engine.open import Choice
-    choice = Choice(settings.model, settings.device, settings.dtype, settings.deterministic)
+    choice = Choice(settings.model, settings.device, settings.dtype, settings.deterministic, settings.offline)
     if options.compare:
         return compare.run_comparison(choice, options.compare, options.data, as_json=options.json)
     return checkup.run(choice, as_json=options.json)

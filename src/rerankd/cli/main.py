@@ -15,6 +15,7 @@ from rerankd.version import __version__
 COMMANDS = {
     "serve": "serve the rerank APIs over HTTP",
     "rank": "rank lines, records, files or folders for a query",
+    "download": "download a model from the hub, into the cache or a folder",
     "config": "show the settings in force, and where each was set",
     "doctor": "check this machine, the model and its scores",
     "bench": "measure speed and memory",

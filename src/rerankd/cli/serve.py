@@ -46,7 +46,12 @@ def run(options: argparse.Namespace) -> int:
     settings = settings_from(options, ServerSettings)
     settings.check_exposure()
     log_to_stderr(settings.log_level)
-    served = ServedModel(lambda progress: _start(settings, progress), settings.model, settings.alias)
+    served = ServedModel(
+        lambda progress: _start(settings, progress, fallback=settings.may_fall_back),
+        settings.model,
+        settings.alias,
+        retry=lambda: _start(settings, lambda stage, share: None, fallback=False),
+    )
     store = _open_store(settings) if settings.accounts else None
     held = HeldBytes(settings.max_held_mb * 1_000_000)
     app = create_app(settings, served, store, on_failure=lambda: setattr(server, "should_exit", True), held=held)
@@ -137,12 +142,12 @@ class _Server(uvicorn.Server):
             logger.info(where, address_of(bound, scheme))
 
 
-def _start(settings: ServerSettings, progress: LoadProgress) -> Engine:
+def _start(settings: ServerSettings, progress: LoadProgress, *, fallback: bool) -> Engine:
     # Imported here, on the loading thread: the server listens before torch is there.
     from rerankd.engine.open import Choice
     from rerankd.startup import start_engine
 
-    choice = Choice(settings.model, settings.device, settings.dtype, settings.deterministic)
+    choice = Choice(settings.model, settings.device, settings.dtype, settings.deterministic, settings.offline, fallback)
     with LoadingBar() as bar:
 
         def both(stage: str, share: float) -> None:

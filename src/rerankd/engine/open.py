@@ -28,7 +28,7 @@ class Choice:
     """What to load, and how.
 
     model: `auto`, `embedded`, a hub id or a folder. device, dtype, deterministic: see devices.py. offline: the hub is
-    not asked.
+    not asked. fallback: under `auto`, the embedded model will do.
     """
 
     model: str = "auto"
@@ -36,13 +36,14 @@ class Choice:
     dtype: str = "auto"
     deterministic: bool = False
     offline: bool = False
+    fallback: bool = True
 
 
 def open_model(choice: Choice, progress: LoadProgress | None = None) -> Model:
     """Finds and loads a model.
 
-    `auto` is Qwen3-Reranker-0.6B from a folder of that name, the cache or the hub; where none can be had, the
-    embedded model of 16 languages. Any other name is served as it is or not at all.
+    `auto` is Qwen3-Reranker-0.6B from a folder of that name, the cache or the hub; where none can be had, and
+    `fallback` allows it, the embedded model of 16 languages. Any other name is served as it is or not at all.
 
     Raises:
         ModelError: it cannot be found or loaded; the message says what was tried.
@@ -60,6 +61,8 @@ def open_model(choice: Choice, progress: LoadProgress | None = None) -> Model:
     try:
         return _open_named(str(here or AUTO_MODEL), choice, progress, AUTO_MODEL)
     except (HubUnreachable, CheckpointNotFound) as error:
+        if not choice.fallback:
+            raise
         logger.warning("%s cannot be had: %s", AUTO_MODEL, error)
         return _open_embedded(choice, FALLBACK_NOTICE)
 
@@ -109,7 +112,7 @@ def _open_embedded(choice: Choice, notice: str | None = None) -> Model:
     from rerankd.engine.embedded.model import EmbeddedModel
 
     notices = [text for text in (notice, _unheeded(choice)) if text]
-    return EmbeddedModel(choose_device(choice.device), " ".join(notices) or None)
+    return EmbeddedModel(choose_device(choice.device), " ".join(notices) or None, is_fallback=notice is not None)
 
 
 def _unheeded(choice: Choice) -> str | None:

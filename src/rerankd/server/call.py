@@ -36,7 +36,7 @@ from rerankd.server.access_log import describe
 from rerankd.server.admission import Admission, Asked, Pass
 from rerankd.server.body import read_as, read_json
 from rerankd.server.metrics import Metrics
-from rerankd.server.served import ServedModel
+from rerankd.server.served import Engine, ServedModel
 from rerankd.server.wire.dialect import Answer, Call, Dialect, Explain
 from rerankd.server.written import WrittenJSON
 from rerankd.types import EncodedPair, Logits, Ranking
@@ -153,24 +153,25 @@ async def _answer_entered(
         exchange.request_id = _given_id(call.id) or exchange.request_id
     exchange.warnings = unused + ignored + call.warnings
     exchange.warnings += served.check_name(call.model, any_name=dialect.any_model or settings.any_model)
-    exchange.model = served.engine.info.name
+    engine = served.engine  # of the whole call, also if another takes its place meanwhile
+    exchange.model = engine.info.name
     admission.permit(entered, call.model)
     call = _bounded(call, settings)
     started = time.monotonic()
-    pairs = await asyncio.to_thread(prepare, call.request, served.engine)
+    pairs = await asyncio.to_thread(prepare, call.request, engine)
     exchange.encode_seconds = time.monotonic() - started
     fingerprint = b""
     if admission.charges:
-        fingerprint = await asyncio.to_thread(_fingerprint, (dialect.name, served.engine.info.name), call, pairs)
+        fingerprint = await asyncio.to_thread(_fingerprint, (dialect.name, engine.info.name), call, pairs)
     asked = Asked(usage_of(pairs).text_tokens, exchange.request_id, fingerprint, dialect.name, is_counted)
     async with admission.running(entered, asked) as bill:
         started = time.monotonic()
-        submit = partial(served.engine.submit, priority=call.request.priority, owner=_owner(entered))
+        submit = partial(engine.submit, priority=call.request.priority, owner=_owner(entered))
         logits = await _unless_gone(await asyncio.to_thread(submit, pairs), request)
         exchange.engine_seconds = time.monotonic() - started
-        exchange.ranking = finish(call.request, pairs, logits, served.engine.info)
+        exchange.ranking = finish(call.request, pairs, logits, engine.info)
         exchange.warnings += exchange.ranking.warnings
-        response = _reply(dialect, body, _answer_to(call, exchange, served))
+        response = _reply(dialect, body, _answer_to(call, exchange, engine))
         await bill.settle()
         exchange.charge = bill.charge
     response.headers.update(bill.headers)
@@ -220,9 +221,9 @@ def _fingerprint(where: tuple[str, ...], call: Call, pairs: Sequence[EncodedPair
     return digest.digest()
 
 
-def _answer_to(call: Call, exchange: _Exchange, served: ServedModel) -> Answer:
+def _answer_to(call: Call, exchange: _Exchange, engine: Engine) -> Answer:
     assert exchange.ranking is not None
-    info = served.engine.info
+    info = engine.info
     return Answer(
         exchange.request_id,
         call.model or info.name,
@@ -230,7 +231,7 @@ def _answer_to(call: Call, exchange: _Exchange, served: ServedModel) -> Answer:
         exchange.warnings,
         info,
         bool(call.explain),
-        _prompts(call.explain, exchange.ranking, served),
+        _prompts(call.explain, exchange.ranking, engine),
         time.monotonic() - exchange.started,
         exchange.encode_seconds,
         exchange.engine_seconds,
@@ -242,7 +243,7 @@ def _given_id(text: str | None) -> str | None:
     return text if text and GIVEN_ID.fullmatch(text) else None
 
 
-def _prompts(explain: Explain | bool | None, ranking: Ranking, served: ServedModel) -> dict[int, str]:
+def _prompts(explain: Explain | bool | None, ranking: Ranking, engine: Engine) -> dict[int, str]:
     """The prompt that was asked for, as the model read it."""
     if not isinstance(explain, Explain) or explain.prompt is None:
         return {}
@@ -253,7 +254,7 @@ def _prompts(explain: Explain | bool | None, ranking: Ranking, served: ServedMod
         )
     encoded = ranking.scores[explain.prompt].encoded
     assert encoded is not None
-    return {explain.prompt: served.engine.text_of(encoded.token_ids)}
+    return {explain.prompt: engine.text_of(encoded.token_ids)}
 
 
 def error_response(dialect: Dialect[Any], error: RerankdError, request_id: str) -> Response:

@@ -278,6 +278,7 @@ class _EngineCollector(Collector):
         info, stats = engine.info, engine.stats
         labels = {"version": __version__, "model": info.name, "dtype": info.dtype, "device": info.device}
         yield _gauge("rerankd_info", "What serves.", 1, **labels)
+        yield _gauge("rerankd_fallback", "1 while the embedded model answers for another.", float(info.is_fallback))
         yield from _queue(stats)
         yield _gauge(
             "vllm:num_requests_running", "As rerankd_requests_running.", stats.running, **_vllm_labels(info.name)

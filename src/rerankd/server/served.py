@@ -1,4 +1,4 @@
-"""The model behind the server: loading, ready or failed, and the names it answers to."""
+"""The model behind the server: loading, ready or failed, and the names it answers to; a fallback until it is there."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ from rerankd.types import EngineStats, LoadProgress
 logger = logging.getLogger(__name__)
 
 MAX_RETRY_AFTER_S = 60
+
+RETRY_S, MAX_RETRY_S = 30.0, 900.0
+"""Seconds until a model that could not be had is tried again: the first pause, which doubles, and the longest."""
+
+HANDOVER_S = 60.0
+"""Seconds in which calls that were prepared for the old model may still be submitted to it."""
 
 ALIASES = ("qwen3-rerank", "gte-rerank", "gte-rerank-v2")
 """DashScope's names; some of its clients send one whatever they are told."""
@@ -47,10 +53,18 @@ class ServedModel:
         start: makes the engine; raises ModelError or SettingsError.
         model: the setting; under `auto` the server answers to every Qwen3-Reranker's name.
         aliases: further names.
+        retry: makes the engine in whose place a fallback answers, or raises; None: the fallback stays.
     """
 
-    def __init__(self, start: Callable[[LoadProgress], Engine], model: str, aliases: tuple[str, ...]) -> None:
-        self._start = start
+    def __init__(
+        self,
+        start: Callable[[LoadProgress], Engine],
+        model: str,
+        aliases: tuple[str, ...],
+        retry: Callable[[], Engine] | None = None,
+    ) -> None:
+        self._start, self._retry = start, retry
+        self._closing = threading.Event()
         self._auto = model == "auto"
         self._aliases = aliases
         self._engine: Engine | None = None
@@ -79,6 +93,32 @@ class ServedModel:
             return
         engine.watch(lambda error: self._fail(error, on_failure))
         self._engine = engine
+        if engine.info.is_fallback and self._retry is not None:
+            self._replace(engine, self._retry, on_failure, accept)
+
+    def _replace(
+        self,
+        fallback: Engine,
+        retry: Callable[[], Engine],
+        on_failure: Callable[[], None],
+        accept: Callable[[Sequence[str]], None],
+    ) -> None:
+        """Tries for the model that was asked for until it is there. Calls that run end on the fallback."""
+        pause_s = RETRY_S
+        while not self._closing.wait(pause_s):
+            pause_s = min(2 * pause_s, MAX_RETRY_S)
+            try:
+                engine = retry()
+                accept(self._names_of(engine))
+            except Exception as error:  # whatever it is, the fallback goes on
+                logger.warning("%s still answers; the next try is in %.0f s: %s", fallback.info.name, pause_s, error)
+                continue
+            engine.watch(lambda error: self._fail(error, on_failure))
+            self._engine = engine
+            logger.warning("%s answers from now on, no longer %s", engine.info.name, fallback.info.name)
+            self._closing.wait(HANDOVER_S)
+            fallback.close()
+            return
 
     def _fail(self, error: BaseException, on_failure: Callable[[], None]) -> None:
         """The engine cannot go on."""
@@ -145,5 +185,6 @@ class ServedModel:
 
     def close(self) -> None:
         """Drains and ends the engine, if there is one."""
+        self._closing.set()
         if self._engine is not None:
             self._engine.close()

@@ -227,6 +227,7 @@ def _health(served: ServedModel, troubles: Mapping[str, str]) -> Response:
             "prompt_id": info.prompt_id,
             "unix": time.time(),  # what Infinity's clients read
             "warning": info.notice,
+            "fallback": info.is_fallback,
         }
     )
 

@@ -69,13 +69,14 @@ class EmbeddedModel:
 
     Args:
         notice: goes to every caller, e.g. that this is a fallback.
+        is_fallback: it answers in place of a model that could not be had.
 
     Raises:
         CheckpointNotFound: its package is not installed.
         CheckpointInvalid: its files are not the published ones.
     """
 
-    def __init__(self, device: torch.device, notice: str | None = None) -> None:
+    def __init__(self, device: torch.device, notice: str | None = None, *, is_fallback: bool = False) -> None:
         folder = find_files()
         self._vocabulary = Vocabulary(folder / VOCABULARY)
         self._network = SentenceEncoder(folder / WEIGHTS, device)
@@ -93,6 +94,7 @@ class EmbeddedModel:
             num_parameters=self._network.num_parameters,
             folder=str(folder),
             notice=notice,
+            is_fallback=is_fallback,
             languages=LANGUAGES,
         )
 

@@ -16,8 +16,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rerankd.engine.checkpoint_json import Field, check_fields
 from rerankd.engine.qwen3.attention import packed_attention
 from rerankd.errors import CheckpointInvalid
+
+FIELDS = {
+    "vocab_size": Field(int, 1, 10_000_000),
+    "hidden_size": Field(int, 1, 65_536),
+    "intermediate_size": Field(int, 1, 1_000_000),
+    "num_hidden_layers": Field(int, 1, 1_000),
+    "num_attention_heads": Field(int, 1, 1_024),
+    "num_key_value_heads": Field(int, 1, 1_024),
+    "head_dim": Field(int, 2, 1_024),
+    "rms_norm_eps": Field(float, 1e-12, 1),
+    "rope_theta": Field(float, 1, 1e12),
+    "max_position_embeddings": Field(int, 128, 10_000_000),
+    "tie_word_embeddings": Field(bool),
+}
+"""Of config.json: far beyond every published size, and short of what would hang a start or give NaN."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +57,12 @@ class Qwen3Config:
         """Reads a parsed `config.json`.
 
         Raises:
-            CheckpointInvalid: a field is missing, or asks for something that Qwen3-Reranker does not have.
+            CheckpointInvalid: a field is missing, malformed or out of range, or asks for something that
+                Qwen3-Reranker does not have.
         """
         rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+        if not isinstance(rope, Mapping):
+            raise CheckpointInvalid("config.json: rope_parameters is not an object.")
         unsupported = {
             "attention_bias": config.get("attention_bias", False),
             "use_sliding_window": config.get("use_sliding_window", False),
@@ -53,10 +72,13 @@ class Qwen3Config:
         if wrong := [name for name, value in unsupported.items() if value]:
             raise CheckpointInvalid(f"config.json asks for what Qwen3-Reranker does not have: {', '.join(wrong)}.")
         values = {"rope_theta": rope.get("rope_theta"), **config}
-        names = cls.__dataclass_fields__
-        if missing := [name for name in names if values.get(name) is None]:
-            raise CheckpointInvalid(f"config.json lacks {', '.join(missing)}.")
-        return cls(**{name: values[name] for name in names})
+        check_fields("config.json", values, FIELDS)
+        read = cls(**{name: values[name] for name in FIELDS})
+        if read.num_attention_heads % read.num_key_value_heads:
+            raise CheckpointInvalid("config.json: num_attention_heads is no multiple of num_key_value_heads.")
+        if read.head_dim % 2:
+            raise CheckpointInvalid("config.json: head_dim is odd, and RoPE needs pairs.")
+        return read
 
 
 class RMSNorm(nn.Module):
