@@ -57,7 +57,7 @@ def scored(server: Server, folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("columns", [40, 60, 80, 120])
 def test_every_line_keeps_rank_score_source_and_document(columns: int, folder: Path, embedded_server: Server) -> None:
     shown = on_a_terminal(columns, *asked(embedded_server), cwd=folder)
-    lines = shown.splitlines()
+    lines = shown[shown.index("#") :].splitlines()  # after the progress
     assert lines[0].split() == ["#", "score", "source", "document"]
     expected = scored(embedded_server, folder)
     for line, (source, start) in zip(lines[1:], expected.items(), strict=False):
