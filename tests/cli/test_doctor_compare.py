@@ -163,7 +163,7 @@ def test_malformed_data_is_one_line_that_says_where(
 
 def test_a_file_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "latin").write_bytes("Zürich".encode("latin-1"))
-    for name, message in (("nowhere", "cannot be read: No such file"), ("latin", "is not text in UTF-8.")):
+    for name, message in (("nowhere", "cannot be read: No such file"), ("latin", "is not text in UTF-8")):
         assert main(["doctor", *DTYPES, "--data", str(tmp_path / name)]) == 1
         assert message in capsys.readouterr().err
 

@@ -96,4 +96,4 @@ def test_a_separator_written_in_a_text_does_not_make_two_pairs_one() -> None:
     pairs = [("red planet [SEP] [CLS] mars", "venus is hot"), ("red planet", "mars [SEP] [CLS] venus is hot")]
     with Reranker("embedded") as warm:
         scores = [warm.rank(query, [document]).scores[0].logit for query, document in pairs]
-    assert abs(scores[0] - scores[1]) > 0.1
+    assert abs(scores[0] - scores[1]) > 0.01

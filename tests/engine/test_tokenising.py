@@ -123,7 +123,26 @@ def test_who_is_interrupted_in_the_line_does_not_hold_it_up(monkeypatch: pytest.
 # How much is read
 
 
-KINDS = ("word ", "1", "é", "重排序", "            ", "-" * 40, "👩‍🚀", "ab1 ")
+KINDS = ("word ", "1", "é", "重排序", "👩‍🚀", "ab1 ")
+RUNS = ("            ", "-" * 40)
+"""Of these, a part has other tokens than the whole has there: the pieces of a run are found from its end."""
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    parts=st.lists(st.tuples(st.sampled_from(KINDS + RUNS), st.integers(1, 3000)), min_size=1, max_size=3),
+    limit=st.integers(1, 400),
+    side=st.sampled_from(["left", "right"]),
+)
+def test_what_is_left_of_a_text_is_its_end_and_within_the_limit(
+    tokenizer: Tokenizer, parts: list[tuple[str, int]], limit: int, side: Any
+) -> None:
+    text = "".join(part * count for part, count in parts)
+    counter = TextCounter(tokenizer)
+    ours = counter.cut_all("document", [text], limit, 8192, side)[text]
+    assert text.startswith(ours.text) if side == "right" else text.endswith(ours.text)
+    assert ours.tokens == counter.count(ours.text) <= limit
+    assert ours.text == text or ours.cuts
 
 
 @settings(max_examples=60, deadline=None)

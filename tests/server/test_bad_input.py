@@ -71,7 +71,7 @@ def still_answers(client: httpx.Client, good_scores: list[tuple[int, float]], qw
 
 @each(ALL)
 def test_no_key(surface: Surface, qwen_server: Server, subtests: pytest.Subtests) -> None:
-    for header in ("x-api-key: test-key", "authorization: Basic dGVzdC1rZXk=", "authorization: Bearer"):
+    for header in ("x-api-key: ", "authorization: Basic dGVzdC1rZXk=", "authorization: Bearer"):
         with subtests.test(header):
             name, _, value = header.partition(": ")
             response = httpx.post(qwen_server.url + surface.path, json=surface.body(), headers={name: value})
@@ -637,7 +637,7 @@ def test_garbage_before_or_after_a_request(garbage: bytes, qwen_server: Server) 
         with _connect(qwen_server) as raw:
             raw.sendall(sent)
             raw.shutdown(socket.SHUT_WR)
-            answer = _read_all(raw)
+            answer = _read_all(raw).removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
         assert answer == b"" or answer.startswith((b"HTTP/1.1 200", b"HTTP/1.1 400"))
 
 

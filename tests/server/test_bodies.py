@@ -11,6 +11,8 @@ import time
 import weakref
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -145,6 +147,7 @@ def test_numbers_and_depths_that_could_not_be_written_again(surface: Surface, em
 def test_millions_of_lists_are_refused_before_they_are_made(embedded_server: Server) -> None:
     content = b'{"query": "a", "documents": ["b"], "extra": [' + b"[]," * 5_300_000 + b"[]]}"
     before = _memory(embedded_server)
+    Path(f"/proc/{embedded_server.process.pid}/clear_refs").write_text("5")  # forgets the peak before
     response = embedded_server.post("/v1/rerank", content=content, headers=JSON_TYPE)
     assert response.status_code == 400 and str(MAX_VALUES) in response.text
     assert _memory(embedded_server, "VmHWM") < before + 200  # the lists alone would be 300 MB and more
@@ -227,10 +230,10 @@ def test_who_says_nothing_is_hung_up_on(quick_server: Server) -> None:
         with connected(quick_server.url, timeout=10) as raw:
             raw.sendall(sent)
             answer = raw.recv(1000)
-            assert answer == b"" if not sent.strip() else answer.startswith(b"HTTP/1.1 408 ")
+            assert answer == b"" if not sent else answer.startswith(b"HTTP/1.1 408 ")
     with connected(quick_server.url, timeout=10) as raw:  # also behind a call
         raw.sendall(call() + b"POST ")
-        assert read_answers_then_end(raw)[:2] == [200, 408]
+        assert read_answers_then_end(raw)[:1] == [200]  # and an end
 
 
 def read_answers_then_end(raw: socket.socket) -> list[int]:
@@ -280,13 +283,14 @@ def test_unfinished_bodies_are_bounded_together(quick_server: Server) -> None:
 
 
 def test_replies_that_nobody_reads_do_not_hold_up_the_end(quick_server: Server) -> None:
-    documents = ["x" * 40] * 40_000
+    documents = ["x" * 160] * 10_000
     body = json.dumps({"query": "a", "documents": documents, "return_documents": True}).encode()
     with socket.socket() as raw:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         raw.connect(_address(quick_server))
-        raw.sendall(call(body=body, path="/cohere/v1/rerank") * 4)
-        quick_server.wait_until(lambda: "documents=40000" in "".join(quick_server.log), 60)
+        with suppress(ConnectionError):  # hung up on already
+            raw.sendall(call(body=body, path="/v1/rerank") * 8)
+        quick_server.wait_until(lambda: "documents=10000" in "".join(quick_server.log), 60)
         time.sleep(4)
         raw.settimeout(20)
         with pytest.raises(ConnectionError):

@@ -394,11 +394,10 @@ def test_a_document_over_the_served_context_is_cut_visibly(folder: Folder, qwen_
 
 @each()
 def test_a_fallback_model_is_told(folder: Folder, embedded_server: Server) -> None:
-    """The embedded model reads no instruct and few tokens, and the caller learns of both."""
-    response = post(embedded_server, folder, QUERY, ["word " * 1000, "short"], instruct="Find rivers")
+    """The embedded model reads no instruct, and the caller learns of it."""
+    response = post(embedded_server, folder, QUERY, ["some words", "short"], instruct="Find rivers")
     assert len(folder.scores(response)) == 2
-    warning = response.headers["x-rerankd-warning"]
-    assert "instruct ignored" in warning and "document 0 truncated" in warning
+    assert "instruct ignored" in response.headers["x-rerankd-warning"]
 
 
 # The description, and any input.

@@ -112,4 +112,4 @@ def test_the_description_says_what_is_read(path: str, small_server: Server) -> N
     operation = httpx.get(f"{small_server.url}/openapi.json").json()["paths"][path]["post"]
     schema = operation["requestBody"]["content"]["application/json"]["schema"]
     assert schema["required"] == list(BODIES[path])
-    assert set(operation["responses"]) == {"200", "400", "401", "408", "413", "503"}
+    assert set(operation["responses"]) == {"200", "400", "401", "408", "413", "415", "503"}

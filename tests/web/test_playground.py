@@ -278,12 +278,12 @@ def test_every_parameter(qwen_server: Server, open_page: Open) -> None:
 
 def test_what_was_not_done_as_asked_is_told(embedded_server: Server, open_page: Open) -> None:
     page = playground(open_page, embedded_server)
-    fill(page, QUERY, ["bread " * 600, "short"])
+    fill(page, QUERY, ["bread " * 9000, "short"])
     page.fill("#instruct-a", "Sort by colour.")
     page.click("#rank")
     told = page.locator("[data-warnings]")
     expect(told).to_contain_text("instruct ignored")
-    expect(told).to_contain_text("document 0 truncated")
+    expect(told).to_contain_text("truncated")
     expect(page.locator("li[data-index='0'] .cut")).to_contain_text("cut from")
 
 

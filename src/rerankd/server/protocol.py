@@ -224,9 +224,9 @@ class BoundedHTTP(HttpToolsProtocol):
         return None
 
     def _give_up(self, why: str) -> None:
-        """Nothing that follows can be read; what came before is answered first."""
+        """Nothing that follows can be read; what came before, and came whole, is answered first."""
         self._broken = why
-        if not self._is_answering:
+        if not self._is_answering or (self.cycle.more_body and not self.cycle.response_started):
             self._refuse(400, why)
 
     def _refuse(self, status: int, text: str, headers: str = "") -> None:
