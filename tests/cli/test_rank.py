@@ -182,11 +182,10 @@ def test_progress_is_shown_where_there_is_much_to_ask(embedded_server: Server, t
     assert set(re.findall(r"(\d+) %", shown)) & {"11", "44", "56", "89", "100"}  # two parts of 200, one of 50
 
 
-def test_what_was_truncated_is_one_line(embedded_server: Server, tmp_path: Path) -> None:
+def test_what_was_truncated_is_one_line(tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / f"{number}.txt").write_text("wash your hands " * (4000 + number))
-    server = ("--url", embedded_server.url, "--api-key", embedded_server.key)
-    done = rank("q", ".", *server, cwd=tmp_path)
+    done = rank("q", ".", "--model", "embedded", cwd=tmp_path)
     told = r"warning: 3 of 3 documents were truncated \(longest: 2\.txt, [\d,]+ tokens, of which [\d,]+ were read\)\n"
     assert re.fullmatch(told, done.stderr)
 

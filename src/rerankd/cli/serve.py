@@ -161,6 +161,8 @@ def _start(settings: ServerSettings, progress: LoadProgress, *, fallback: bool) 
             skip_self_test=settings.skip_self_test,
             progress=both,
         )
+    if settings.skip_self_test:
+        logger.warning("The known-answer check was skipped: nobody knows whether these scores mean anything.")
     if engine.info.notice:
         logger.warning(engine.info.notice)
     logger.info("Ready: %s answers", engine.info.name)
