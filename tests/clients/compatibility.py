@@ -23,6 +23,9 @@ TITLES = {
     "langchain": "LangChain",
     "llamaindex": "LlamaIndex",
     "haystack": "Haystack",
+    "lightrag": "LightRAG",
+    "dify": "Dify",
+    "javascript": "JavaScript",
 }
 """By group, in the order of the document."""
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -44,6 +45,12 @@ GROUP_TIMEOUT_S = 300
 
 OURS = {"haystack": "test_haystack.py", "langchain": "test_langchain.py", "llamaindex": "test_llama_index.py"}
 """The tests of our own rerankers for a group's framework, in tests/integrations."""
+
+IN_PART = {"lightrag"}
+"""Applications of which only the rerank module is loaded: the lock, written by hand, has what that imports."""
+
+JAVASCRIPT = "javascript"
+"""The group that npm installs and Node runs."""
 
 NOWHERE_ELSE = {
     "HAYSTACK_TELEMETRY_ENABLED": "False",
@@ -83,6 +90,9 @@ def main() -> int:
 
 def install(group: str) -> None:
     """What the lock says and nothing else; does nothing if it is there."""
+    if group == JAVASCRIPT:
+        install_javascript()
+        return
     wanted = f"{sys.version}\n{(HERE / group / 'lock.txt').read_text()}"
     stamp = WORK / group / "installed"
     if stamp.exists() and stamp.read_text() == wanted:
@@ -90,13 +100,28 @@ def install(group: str) -> None:
     print(f"Installing the clients of {group} ...", flush=True)
     venv.create(WORK / group, clear=True, symlinks=True)
     pip(group, "install", "-qq", "--no-deps", "--no-compile", "--requirement", str(HERE / group / "lock.txt"))
-    pip(group, "check")
+    if group not in IN_PART:
+        pip(group, "check")
+    stamp.write_text(wanted)
+
+
+def install_javascript() -> None:
+    """What its package-lock.json says; the test is copied beside the packages, where Node looks for them."""
+    folder, stamp = WORK / JAVASCRIPT, WORK / JAVASCRIPT / "installed"
+    shutil.copytree(HERE / JAVASCRIPT, folder, dirs_exist_ok=True)
+    wanted = (folder / "package-lock.json").read_text()
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    print(f"Installing the clients of {JAVASCRIPT} ...", flush=True)
+    subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True)
     stamp.write_text(wanted)
 
 
 def lock(group: str) -> None:
     """Pins what a fresh install of the requirements brings, setuptools too where they need it."""
     venv.create(WORK / group, clear=True, symlinks=True)
+    if group in IN_PART or group == JAVASCRIPT:
+        raise SystemExit(f"{group} is locked by hand, or by npm install --package-lock-only.")
     pip(group, "install", "-qq", "--requirement", str(HERE / group / "requirements.txt"))
     with (HERE / group / "lock.txt").open("w") as file:
         pip(group, "freeze", "--all", output=file)
@@ -142,7 +167,15 @@ def passes(group: str, urls: dict[str, str]) -> bool:
     print(f"\n{group}", flush=True)
     RESULTS.mkdir(exist_ok=True)
     variables = {**urls, "CLIENTS_KEY": KEY, "CLIENTS_RESULTS": str(RESULTS / f"{group}.json")}
+    if group == JAVASCRIPT:
+        return javascript_passes(variables)
     return pytest_passes(group, variables, str(HERE / group))
+
+
+def javascript_passes(variables: dict[str, str]) -> bool:
+    command = ["node", "--test", str(WORK / JAVASCRIPT / "clients.test.js")]
+    environment = {"PATH": os.environ["PATH"], **variables}
+    return subprocess.run(command, env=environment, timeout=GROUP_TIMEOUT_S).returncode == 0
 
 
 def ours_passes(group: str, urls: dict[str, str]) -> bool:
