@@ -1,6 +1,6 @@
 """Requests as applications send them, and of each reply what that application reads.
 
-The shapes were taken from the applications' sources; none of them can be run here.
+The shapes were taken from the applications' sources. tests/clients runs those whose rerank code is in a package.
 """
 
 from __future__ import annotations

@@ -91,9 +91,6 @@ class TestCohere(ProviderContract):
         rate_limit=Refusal(litellm.RateLimitError, RATE_LIMIT),
     )
 
-    def test_documents(self, server: Server) -> None:
-        assert {result.document for result in self.rank(server, Request(return_documents=True))} == {None}
-
 
 class TestCohereV1(ProviderContract):
     provider = "cohere"
