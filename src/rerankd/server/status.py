@@ -105,7 +105,9 @@ def status_routes(
     async def ping() -> Response:
         return _health(served, troubles())
 
-    @router.get("/livez", summary="Whether the process answers; also while the model loads")
+    @router.get(
+        "/livez", summary="Whether the process answers; also while the model loads", response_class=PlainTextResponse
+    )
     async def live() -> Response:
         return PlainTextResponse("ok")
 

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
 
-from lightrag import rerank
 from tenacity import RetryError
 
 from contract import ClientContract, Ranked, Refusal, Refusals, Request, Server
+from lightrag import rerank
 
 
 class TestJinaBinding(ClientContract):
