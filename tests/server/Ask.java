@@ -7,7 +7,7 @@ import java.net.http.HttpResponse;
 public class Ask {
     public static void main(String[] args) throws Exception {
         HttpClient client = HttpClient.newHttpClient();
-        String body = "{\"query\": \"apples\", \"documents\": [\"pears\", \"apples\", \"" + "x ".repeat(40_000) + "\"]}";
+        String body = "{\"query\": \"apples\", \"documents\": [\"pears\", \"apples\", \"" + "x ".repeat(40_000) + "\"], \"truncate_prompt_tokens\": -1}";
         HttpRequest request = HttpRequest.newBuilder(URI.create(args[0] + "/v1/rerank"))
             .header("Content-Type", "application/json")
             .header("Authorization", "Bearer " + args[1])
