@@ -305,3 +305,26 @@ def test_a_malformed_shape_is_named_in_one_sentence(changes: dict[str, object], 
     with pytest.raises(CheckpointInvalid, match=named) as raised:
         Qwen3Config.from_json({**config_json("0.6B"), **changes})
     assert "\n" not in str(raised.value) and len(str(raised.value)) < 200
+
+
+def copied(checkpoint: Path, target: Path) -> Path:
+    shutil.copytree(checkpoint, target)
+    return target
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_weights_beside_the_adapter_that_was_merged_into_them(
+    dtype: str, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = copied(tiny_checkpoint, tmp_path / "merged")
+    save_file({"base_model.model.lora_A.weight": torch.ones(2, 2)}, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    assert open_model(Choice(str(folder), dtype=dtype)).info.num_parameters > 0
+
+
+def test_of_two_copies_the_index_says_which_counts(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    folder = copied(make_checkpoint(shard_size="100KB"), tmp_path / "both")
+    assert (folder / "model.safetensors.index.json").exists()
+    save_file({"model.norm.weight": torch.ones(64)}, folder / "model.safetensors")
+    assert open_model(Choice(str(folder), dtype="float32")).info.num_parameters > 0

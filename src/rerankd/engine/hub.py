@@ -84,8 +84,8 @@ def download(name: str, revision: str | None, progress: Share | None = None, cac
         _log.info("Downloading %s from %s to %s", name, constants.ENDPOINT, cache)
         with nullcontext() if show else disable_progress_bars():
             return _fetch(name, revision, info, cache, progress)
-    except ModelError:
-        raise
+    except (ModelError, AssertionError, AttributeError, NameError, TypeError):
+        raise  # the last four are bugs of ours: no reason to fall back on another model
     except Exception as error:  # among them those of an HTTP library; which one, depends on the version
         raise _explain(error, name, revision, cache) from error
 

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from rerankd.engine.checkpoint_files import local_weight_files
 from rerankd.engine.checksums import checksum
 from rerankd.engine.kept import NotKept, find_kept, keep
 from rerankd.engine.qwen3.layers import (
@@ -102,7 +103,7 @@ def _names(folder: Path, *parts: object) -> tuple[str, str]:
     That is every byte of the checkpoint, and how it was read. One file is kept for each folder.
     """
     checkpoint = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-    shards = sorted(folder.glob("*.safetensors"))
+    shards = [shard for shard in local_weight_files(folder) if shard.is_file()]
     sums = [(shard.name, total) for shard, total in zip(shards, _sums(checkpoint, shards), strict=True)]
     made_from = hashlib.sha256(repr((FORMAT, sums, (folder / "config.json").read_bytes(), parts)).encode())
     return f"int8-{checkpoint}", made_from.hexdigest()[:16]

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from rerankd.engine.checkpoint_files import local_weight_files
 from rerankd.engine.qwen3.model import Qwen3Config, Qwen3Reranker
 from rerankd.errors import CheckpointInvalid
 
@@ -55,7 +56,7 @@ def load_reranker(
 def _tensor_files(folder: Path) -> dict[str, Path]:
     """Each tensor's name in the checkpoint → its file."""
     files: dict[str, Path] = {}
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in (one for one in local_weight_files(folder) if one.is_file()):
         try:
             with safe_open(path, "pt") as shard:
                 names = list(shard.keys())
