@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from surfaces import ALL, NATIVE, RERANK, SCORE, VLLM, Surface
 from conftest import Server
 from rerankd.config import ServerSettings
 from rerankd.server.wire.vllm import Rerank, RerankBody
+
+pytestmark = pytest.mark.timeout(120)  # what is not bounded takes hours, or all memory
 
 SMALL = 3
 FIELDS = pytest.mark.parametrize("surface", [RERANK, COHERE_V1, MIXEDBREAD], ids=str)
@@ -56,9 +57,8 @@ def test_a_rank_field_named_again_is_scored_once(surface: Surface | Folder, qwen
 @FIELDS
 def test_rank_fields_are_bounded(surface: Surface | Folder, qwen_server: Server) -> None:
     body = surface.body(documents=[{"a": "x" * 1000}] * 600, rank_fields=["a"] * 100_000)
-    started = time.monotonic()
     told = surface.error(qwen_server.post(surface.path, body), 422 if surface is MIXEDBREAD else 400)
-    assert "100" in told and time.monotonic() - started < 20  # it took 35 s, and 60 GB
+    assert "100" in told  # 60 GB otherwise
 
 
 @FIELDS
@@ -84,9 +84,7 @@ def parsed(query: str, **options: Any) -> Any:
 @pytest.mark.parametrize("filling", ["\n", " \n", "\n\t ", "\r\n", "a\n", "\nQuery", " "])
 def test_lifting_an_instruct_takes_time_in_proportion(filling: str) -> None:
     query = "Instruct: a" + filling * 200_000
-    started = time.monotonic()
     assert parsed(query).request.pairs[0].query == query  # it took hours
-    assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize(
@@ -130,9 +128,8 @@ def test_who_may_overtake(asked: int | None, heard: int, trusted: int) -> None:
 def test_a_limit_over_the_context_reads_no_more(limit: int | None, qwen_server: Server) -> None:
     """All but the beginning of 4 MB of digits stays unread: all of it takes gigabytes, and half a minute."""
     options = {} if limit is None else {"max_tokens_per_doc": limit}
-    started = time.monotonic()
     response = qwen_server.post(COHERE_V2.path, COHERE_V2.body(documents=["1" * 4_000_000], **options))
-    assert response.status_code == 200 and time.monotonic() - started < 15
+    assert response.status_code == 200
     assert "document 0 truncated from more than " in response.headers["x-rerankd-warning"]
 
 
@@ -202,6 +199,4 @@ def test_an_empty_query_is_told(qwen_server: Server) -> None:
 
 def test_a_long_query_is_read_once_for_all_documents(qwen_server: Server) -> None:
     body = VOYAGE.body(query="word " * 200_000, documents=["a"] * 1000)
-    started = time.monotonic()
     assert qwen_server.post(VOYAGE.path, body).status_code in (200, 400)
-    assert time.monotonic() - started < 60
