@@ -347,6 +347,12 @@ def test_livez_answers_while_the_model_loads() -> None:
         hold.set()
 
 
+def test_a_folder_that_is_not_there_is_told_before_the_server_listens(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "rerankd", "serve", "--port", "0", "--model", str(tmp_path / "none")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1 and "There is no folder" in ended.stderr and "Listening" not in ended.stderr
+
+
 # Together.
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import ssl
 import time
 from functools import partial
@@ -17,7 +18,7 @@ from rerankd.cli.log import log_to_stderr
 from rerankd.cli.options import add_settings, settings_from
 from rerankd.cli.progress import LoadingBar
 from rerankd.config import ServerSettings
-from rerankd.errors import SettingsError
+from rerankd.errors import CheckpointNotFound, SettingsError
 from rerankd.server.app import create_app
 from rerankd.server.connections import Connections, most_connections
 from rerankd.server.forwarded import Forwarded
@@ -45,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
     log_to_stderr()
     settings = settings_from(options, ServerSettings)
     settings.check_exposure()
+    _check_folder(settings.model)
     log_to_stderr(settings.log_level)
     served = ServedModel(
         lambda progress: _start(settings, progress, fallback=settings.may_fall_back),
@@ -99,6 +101,17 @@ def _open_store(settings: ServerSettings) -> Store:
     if not store.people.all():
         logger.warning("There are no accounts yet: rerankd accounts create --admin EMAIL")
     return store
+
+
+def _check_folder(model: str) -> None:
+    """A folder that is not there is told before the server says that it listens.
+
+    Raises:
+        CheckpointNotFound: there is none.
+    """
+    path = os.path.abspath(os.path.expanduser(model))
+    if model.startswith((".", os.sep, "~")) and not os.path.exists(path):
+        raise CheckpointNotFound(f"There is no folder {path}. Pass the folder that holds config.json.")
 
 
 def _summary(settings: ServerSettings) -> str:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from rerankd.engine.checkpoint_files import local_weight_files
+from rerankd.engine.kinds import SERVED
 from rerankd.engine.qwen3.model import Qwen3Config, Qwen3Reranker
 from rerankd.errors import CheckpointInvalid
 
@@ -65,6 +66,8 @@ def _tensor_files(folder: Path) -> dict[str, Path]:
         if twice := [name for name in names if name in files]:
             raise CheckpointInvalid(f"{path} holds tensors that {files[twice[0]]} holds too: {twice[:3]}.")
         files.update(dict.fromkeys(names, path))
+    if "embed_tokens.weight" in files:  # Qwen3-Embedding's names have no `model.` before them
+        raise CheckpointInvalid(f"{folder} holds an embedding model (Qwen3-Embedding), not a reranker. {SERVED}")
     index = folder / "model.safetensors.index.json"
     if index.exists():
         promised = set(json.loads(index.read_text())["weight_map"])
