@@ -19,7 +19,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--to", type=Path, metavar="FOLDER", help="also copy it into this folder, for images and machines without a hub"
     )
     parser.add_argument("--offline", action="store_true", help="do not ask the hub: is it complete in the cache?")
-    parser.epilog = "example: rerankd download --to ./model && rerankd serve --model ./model"
 
 
 def run(options: argparse.Namespace) -> int:

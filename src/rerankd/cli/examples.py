@@ -21,6 +21,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "rerankd rank 'solar power' articles.jsonl --url http://127.0.0.1:8000",
         "rerankd rank 'solar power' notes.txt | cut -f4",
     ),
+    "rerankd download": (
+        "rerankd download Qwen/Qwen3-Reranker-4B",
+        "rerankd download --to ./model        # then: rerankd serve --model ./model",
+    ),
     "rerankd config": ("rerankd config", "rerankd config --config rerankd.toml --json"),
     "rerankd doctor": (
         "rerankd doctor",
