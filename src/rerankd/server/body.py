@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from rerankd.errors import BodyTimeout, BodyTooLarge, InvalidRequest, NotJSON, Problem, UnsupportedMedia
+from rerankd.server.beside import beside
 from rerankd.server.encodings import unpacker
 from rerankd.server.held import share_of
 from rerankd.server.json_bounds import check_bounds, collector_off
@@ -56,7 +57,7 @@ async def read_json(request: Request, max_mb: int, json_only: bool) -> tuple[JSO
     if json_only and media != "application/json":
         raise UnsupportedMedia("Unsupported Media Type: Only 'application/json' is allowed")
     raw = await _read(request, max_mb)
-    return await asyncio.to_thread(_parse, raw) if len(raw) > LARGE else _parse(raw)
+    return await beside(request.scope, _parse, raw) if len(raw) > LARGE else _parse(raw)
 
 
 def read_as(value: JSONObject, kind: type[Body], strict: bool) -> tuple[Body, tuple[str, ...]]:

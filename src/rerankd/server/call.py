@@ -34,6 +34,7 @@ from rerankd.errors import (
 from rerankd.rerank import finish, prepare, usage_of
 from rerankd.server.access_log import describe
 from rerankd.server.admission import Admission, Asked, Pass
+from rerankd.server.beside import beside
 from rerankd.server.body import read_as, read_json
 from rerankd.server.metrics import Metrics
 from rerankd.server.served import Engine, ServedModel
@@ -147,8 +148,8 @@ async def _answer_entered(
     dialect = next((one for one in dialects if one.claims(value)), exchange.dialect)
     exchange.dialect = dialect
     is_counted = served.ready and await admission.count(entered, request)
-    body, ignored = await asyncio.to_thread(read_as, value, dialect.body, settings.strict)
-    call = await asyncio.to_thread(dialect.parse, body)
+    body, ignored = await beside(request.scope, read_as, value, dialect.body, settings.strict)
+    call = await beside(request.scope, dialect.parse, body)
     if "x-request-id" not in request.headers:
         exchange.request_id = _given_id(call.id) or exchange.request_id
     exchange.warnings = unused + ignored + call.warnings
@@ -158,16 +159,16 @@ async def _answer_entered(
     admission.permit(entered, call.model)
     call = _bounded(call, settings)
     started = time.monotonic()
-    pairs = await asyncio.to_thread(prepare, call.request, engine)
+    pairs = await beside(request.scope, prepare, call.request, engine)
     exchange.encode_seconds = time.monotonic() - started
     fingerprint = b""
     if admission.charges:
-        fingerprint = await asyncio.to_thread(_fingerprint, (dialect.name, engine.info.name), call, pairs)
+        fingerprint = await beside(request.scope, _fingerprint, (dialect.name, engine.info.name), call, pairs)
     asked = Asked(usage_of(pairs).text_tokens, exchange.request_id, fingerprint, dialect.name, is_counted)
     async with admission.running(entered, asked) as bill:
         started = time.monotonic()
         submit = partial(engine.submit, priority=call.request.priority, owner=_owner(entered))
-        logits = await _unless_gone(await asyncio.to_thread(submit, pairs), request)
+        logits = await _unless_gone(await beside(request.scope, submit, pairs), request)
         exchange.engine_seconds = time.monotonic() - started
         exchange.ranking = finish(call.request, pairs, logits, engine.info)
         exchange.warnings += exchange.ranking.warnings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NamedTuple, TypeVar
@@ -25,6 +24,7 @@ from rerankd.errors import (
 )
 from rerankd.rates import Rate, RateFile
 from rerankd.server.auth import Auth
+from rerankd.server.beside import beside
 from rerankd.server.body import read_as, read_json
 from rerankd.server.call import warning_header
 from rerankd.server.openapi import STATUS_MEANS
@@ -199,8 +199,8 @@ async def _answer(
         await auth.identify(request)
         engine = served.engine
         value, unused = await read_json(request, settings.max_body_mb, json_only=False)
-        body, ignored = await asyncio.to_thread(read_as, value, kind, settings.strict)
-        return JSONResponse(await asyncio.to_thread(work, body, engine), headers=warning_header(unused + ignored))
+        body, ignored = await beside(request.scope, read_as, value, kind, settings.strict)
+        return JSONResponse(await beside(request.scope, work, body, engine), headers=warning_header(unused + ignored))
     except ClientDisconnect:
         return Response(status_code=499)
     except (Unauthorized, InvalidRequest, Unavailable) as error:
