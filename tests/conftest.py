@@ -96,6 +96,7 @@ class Server:
     url: str = ""
     key: str = ""
     log: list[str] = field(default_factory=list, repr=False)
+    kept: bool = False  # until the end of all tests
 
     def post(self, path: str, body: Any = None, key: str | None = None, **options: Any) -> httpx.Response:
         """POSTs JSON with the server's key, or with another one."""
@@ -115,10 +116,12 @@ class Server:
         return httpx.get(f"{self.url}/health", timeout=5).status_code == 200
 
 
+_running: list[Server] = []
+
+
 @pytest.fixture(scope="session")
 def start_server() -> Iterator[Callable[..., Server]]:
-    """Starts servers on free ports: `start_server("--model", "embedded", key="…")`; ends them all at the end."""
-    running: list[Server] = []
+    """Starts servers on free ports: `start_server("--model", "embedded", key="…")`."""
 
     def start(*options: str, key: str = "", wait: bool = True, env: dict[str, str] | None = None) -> Server:
         command = [sys.executable, "-m", "rerankd", "serve", "--port", "0", *options]
@@ -128,7 +131,7 @@ def start_server() -> Iterator[Callable[..., Server]]:
         environment = {"OMP_NUM_THREADS": "1", **(os.environ if env is None else env)}
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
         server = Server(process, key=key)
-        running.append(server)
+        _running.append(server)
         threading.Thread(target=_follow, args=(server,), daemon=True).start()
         server.wait_until(lambda: bool(server.url))
         if wait:
@@ -136,12 +139,24 @@ def start_server() -> Iterator[Callable[..., Server]]:
         return server
 
     yield start
-    for server in running:
+    _end(list(_running))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def servers_end_with_their_module() -> Iterator[None]:
+    """But for those that are kept: each takes half a gigabyte."""
+    yield
+    _end([server for server in _running if not server.kept])
+
+
+def _end(servers: list[Server]) -> None:
+    for server in servers:
         server.process.terminate()
-    for server in running:
+    for server in servers:
         server.process.wait(30)
         assert server.process.stderr is not None
         server.process.stderr.close()
+        _running.remove(server)
 
 
 def _follow(server: Server) -> None:
@@ -155,11 +170,16 @@ def _follow(server: Server) -> None:
 @pytest.fixture(scope="session")
 def embedded_server(start_server: Callable[..., Server]) -> Server:
     """The embedded model, with a key."""
-    return start_server("--model", "embedded", "--alias", "Qwen/Qwen3-Reranker-4B", key="test-key")
+    return _kept(start_server("--model", "embedded", "--alias", "Qwen/Qwen3-Reranker-4B", key="test-key"))
 
 
 @pytest.fixture(scope="session")
 def qwen_server(start_server: Callable[..., Server], tiny_checkpoint: Path) -> Server:
     """A small random Qwen3-Reranker in float32, with a key."""
     options = ("--model", str(tiny_checkpoint), "--dtype", "float32", "--skip-self-test")
-    return start_server(*options, key="test-key")
+    return _kept(start_server(*options, key="test-key"))
+
+
+def _kept(server: Server) -> Server:
+    server.kept = True
+    return server
