@@ -89,10 +89,10 @@ DIFFERENCES = (
         ("added message", "added detail", "added code", "added request_id", "added id"),
     ),
     Difference(
-        "`unix` in `/health`",
+        "`unix` and `fallback` in `/health`",
         "Infinity's clients read the same path.",
         {LLAMA_CPP: ("GET /health",)},
-        ("added unix",),
+        ("added fallback", "added unix"),
     ),
     Difference(
         "`usage.completion_tokens` is 0",
