@@ -163,7 +163,8 @@ def test_what_a_large_call_took_is_given_back(embedded_server: Server) -> None:
     before = _memory(embedded_server)
     for _ in range(3):
         large()
-    embedded_server.wait_until(lambda: _memory(embedded_server) < before + 40, 10)
+    # Each call takes some 200 MB while it runs; how much of it the allocator returns at once, varies.
+    embedded_server.wait_until(lambda: _memory(embedded_server) < before + 100, 60)
 
 
 def _memory(server: Server, field: str = "VmRSS") -> float:
