@@ -3,7 +3,7 @@
     python benchmarks/accounts.py --model embedded --calls 500
 
 Each call has one short text that no call had before. Prints the median of each and their difference, in ms. With a
-database of its own, on SQLite unless --database names another; a rate card, limits of calls and of tokens are on.
+database of its own, on SQLite unless --database names another; a price list, limits of calls and of tokens are on.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import pytest
 from rerankd.cli.options import add_settings, settings_from
 from rerankd.config import DatabaseSettings, ModelSettings, ServerSettings, read_settings
 from rerankd.errors import SettingsError
-from rerankd.rates import Rate, RateFile
+from rerankd.prices import Price, PriceFile
 
 
 def in_file(folder: Path, text: str) -> Path:
@@ -190,7 +190,7 @@ def test_the_documented_file_is_one(tmp_path: Path) -> None:
     [block] = re.findall(r"```toml\n(.*?)```", document, re.DOTALL)
     path = in_file(tmp_path, block)
     read_settings(ServerSettings, {"config": path}, {}).check_exposure()
-    [rate] = RateFile(path).current().rates
+    [price] = PriceFile(path).current().prices
     named = set(re.findall(r"`(\w+)`", document.partition("| key |")[2].partition("\n\n")[0]))
-    assert named == set(Rate.model_fields) - {"model"}
-    assert rate.cost(1_000_000) == 20_000
+    assert named == set(Price.model_fields) - {"model"}
+    assert price.cost(1_000_000) == 20_000

@@ -1,4 +1,4 @@
-"""The rate card: exact costs, and a file that may change at any time."""
+"""The price list: exact costs, and a file that may change at any time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from rerankd.errors import SettingsError
-from rerankd.rates import MICRO, Rate, RateCard, RateFile
+from rerankd.prices import MICRO, Price, PriceFile, PriceList
 from rerankd.types import CallLimits
 
 PRICES = st.decimals(min_value=0, max_value=MICRO, places=12)
@@ -46,44 +46,44 @@ def card(price: str, model: str = "qwen3-rerank") -> str:
     ],
 )
 def test_a_cost_is_exact_and_rounded_up(price: str, tokens: int, micro: int) -> None:
-    assert Rate(model="m", input_price=Decimal(price)).cost(tokens) == micro
+    assert Price(model="m", input_price=Decimal(price)).cost(tokens) == micro
 
 
 @given(PRICES, TOKENS)
 def test_a_cost_is_the_least_whole_number_that_pays(price: Decimal, tokens: int) -> None:
-    assert Rate(model="m", input_price=price).cost(tokens) == math.ceil(Fraction(price) * tokens)
+    assert Price(model="m", input_price=price).cost(tokens) == math.ceil(Fraction(price) * tokens)
 
 
 @given(PRICES, TOKENS, TOKENS)
 def test_more_tokens_never_cost_less_and_splitting_never_saves(price: Decimal, some: int, more: int) -> None:
-    rate = Rate(model="m", input_price=price)
-    assert rate.cost(some) <= rate.cost(some + more) <= rate.cost(some) + rate.cost(more)
+    priced = Price(model="m", input_price=price)
+    assert priced.cost(some) <= priced.cost(some + more) <= priced.cost(some) + priced.cost(more)
 
 
 @pytest.mark.parametrize("price", ["NaN", "Infinity", "-0.01", "1000001", "1e-13"])
 def test_a_price_that_cannot_be_is_refused(price: str) -> None:
     with pytest.raises(ValidationError):
-        Rate(model="m", input_price=Decimal(price))
+        Price(model="m", input_price=Decimal(price))
 
 
 # The card.
 
 
 def test_the_first_name_on_the_card_counts_and_others_are_free() -> None:
-    rates = [Rate(model="a", input_price=Decimal(1)), Rate(model="b", input_price=Decimal(2), tokens_per_minute=7)]
-    whole = RateCard(rates)
-    assert whole.of(["x", "b", "a"]) is whole.rates[1]
+    prices = [Price(model="a", input_price=Decimal(1)), Price(model="b", input_price=Decimal(2), tokens_per_minute=7)]
+    whole = PriceList(prices)
+    assert whole.of(["x", "b", "a"]) is whole.prices[1]
     assert whole.of(["x", "b"]).limits == CallLimits(tokens_per_minute=7)
-    assert whole.of(["x", "y"]) == Rate(model="x")
+    assert whole.of(["x", "y"]) == Price(model="x")
     assert whole.of(["x"]).cost(10**9) == 0
 
 
 def test_all_rates_have_one_currency() -> None:
-    assert RateCard().currency == "USD"
-    euros = RateCard([Rate(model="a", currency="EUR"), Rate(model="b", currency="EUR")])
+    assert PriceList().currency == "USD"
+    euros = PriceList([Price(model="a", currency="EUR"), Price(model="b", currency="EUR")])
     assert euros.currency == euros.of(["x"]).currency == "EUR"
     with pytest.raises(SettingsError, match="EUR and USD"):
-        RateCard([Rate(model="a", currency="EUR"), Rate(model="b")])
+        PriceList([Price(model="a", currency="EUR"), Price(model="b")])
 
 
 # The file.
@@ -97,7 +97,7 @@ def test_a_card_is_read_with_exact_numbers(tmp_path: Path) -> None:
         '[rates.other]\ninput_price = "0.30000000001"\n',
         encoding="utf-8",
     )
-    first, second = RateFile(path).current().rates
+    first, second = PriceFile(path).current().prices
     assert first.model == "Qwen/Qwen3-Reranker-0.6B" and first.input_price == Decimal("0.1")
     assert (first.free_tokens, first.free_days, first.context, first.languages) == (1_000_000, 90, 32768, "100+")
     assert first.limits == CallLimits(60, 1000, 4)
@@ -105,7 +105,7 @@ def test_a_card_is_read_with_exact_numbers(tmp_path: Path) -> None:
 
 
 def test_without_a_file_everything_is_free() -> None:
-    assert RateFile(None).current().rates == ()
+    assert PriceFile(None).current().prices == ()
 
 
 BROKEN = {
@@ -129,27 +129,27 @@ def test_a_broken_file_at_start_is_named_with_its_key(text: str, told: str, tmp_
     path = tmp_path / "rerankd.toml"
     path.write_text(text)
     with pytest.raises(SettingsError) as raised:
-        RateFile(path)
+        PriceFile(path)
     assert str(path) in str(raised.value) and told in str(raised.value)
 
 
 def test_a_missing_file_or_one_in_another_encoding_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"nowhere\.toml cannot be read"):
-        RateFile(tmp_path / "nowhere.toml")
+        PriceFile(tmp_path / "nowhere.toml")
     path = tmp_path / "latin.toml"
     path.write_bytes("# käse\n".encode("latin-1"))
     with pytest.raises(SettingsError, match="not UTF-8"):
-        RateFile(path)
+        PriceFile(path)
 
 
-def price(file: RateFile) -> Decimal:
+def price(file: PriceFile) -> Decimal:
     return file.current().of(["qwen3-rerank"]).input_price
 
 
 def test_a_changed_file_is_seen_by_the_next_call(tmp_path: Path) -> None:
     path = tmp_path / "rerankd.toml"
     path.write_text(card("1"))
-    file = RateFile(path)
+    file = PriceFile(path)
     before = file.current()
     assert file.current() is before
     path.write_text(card("2"))
@@ -163,7 +163,7 @@ def test_a_change_of_size_or_file_is_seen_when_the_time_is_the_same(tmp_path: Pa
     path.write_text(card("1"))
     time = path.stat().st_mtime_ns
     os.utime(path, ns=(time, time))
-    file = RateFile(path)
+    file = PriceFile(path)
     path.write_text(card("1.5"))
     os.utime(path, ns=(time, time))
     assert price(file) == Decimal("1.5")
@@ -180,7 +180,7 @@ def test_a_file_that_breaks_leaves_the_last_good_card(
 ) -> None:
     path = tmp_path / "rerankd.toml"
     path.write_text(card("1"))
-    file = RateFile(path)
+    file = PriceFile(path)
     path.unlink()
     if text is not None:
         path.write_text(text)
@@ -201,7 +201,7 @@ def test_a_card_without_a_rate_for_the_served_model_is_refused(tmp_path: Path) -
     path = tmp_path / "rerankd.toml"
     path.write_text('[rates."qwen3-rernk"]\ninput_price = 1\n')
     with pytest.raises(SettingsError) as raised:
-        RateFile(path).serve(SERVED)
+        PriceFile(path).serve(SERVED)
     assert str(path) in str(raised.value) and '[rates."qwen3-rernk"]' in str(raised.value)
     assert "embedded-multilingual, qwen3-rerank" in str(raised.value)
 
@@ -219,30 +219,30 @@ def test_a_card_that_loses_the_served_models_rate_stays_as_it_was(
 ) -> None:
     path = tmp_path / "rerankd.toml"
     path.write_text(card("1"))
-    file = RateFile(path)
+    file = PriceFile(path)
     file.serve(SERVED)
     path.write_text(text)
     assert [price(file) for _ in range(3)] == [1, 1, 1]
     [record] = caplog.records
-    assert "stays as it was" in record.getMessage() and "no rate for the served model" in record.getMessage()
+    assert "stays as it was" in record.getMessage() and "no price for the served model" in record.getMessage()
     path.write_text(card("0"))
     os.utime(path, ns=(0, 1))
     assert price(file) == 0, "who wants it free says so"
 
 
 def test_where_there_is_no_card_nothing_costs_anything(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    RateFile(None).serve(SERVED)
+    PriceFile(None).serve(SERVED)
     path = tmp_path / "rerankd.toml"
     path.write_text("requests_per_minute = 60\n")
-    file = RateFile(path)
+    file = PriceFile(path)
     file.serve(SERVED)
     assert price(file) == 0 and not caplog.records
     path.write_text('[rates."qwen3-rernk"]\ninput_price = 2\n')
-    assert price(file) == 0 and "no rate for the served model" in caplog.text
+    assert price(file) == 0 and "no price for the served model" in caplog.text
 
 
 def test_rates_of_other_models_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "rerankd.toml"
     path.write_text(card("1") + '[rates."qwen3-rernk"]\ninput_price = 2\n')
-    RateFile(path).serve(SERVED)
+    PriceFile(path).serve(SERVED)
     assert "not served here: qwen3-rernk" in caplog.text

@@ -39,7 +39,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     config: Path | None = Field(
-        None, description="a TOML file with any of these settings by name, and the rate card (see docs/settings.md)"
+        None, description="a TOML file with any of these settings by name, and the price list (see docs/settings.md)"
     )
 
 
@@ -315,7 +315,7 @@ def read_settings_and_sources(
 
 
 def _settings_in(path: Path) -> dict[str, Any]:
-    """What a settings file says, less its rate card, which is read again while the server runs (rates.py)."""
+    """What a settings file says, less its price list, which is read again while the server runs (prices.py)."""
     values = read_settings_file(path)
     values.pop("rates", None)
     known = ServerSettings.model_fields.keys() - {"config"}

@@ -11,9 +11,9 @@ from rerankd.accounts.keys import Caller
 from rerankd.accounts.ledger import Ledger, Reservation
 from rerankd.accounts.people import Account
 from rerankd.accounts.store import Store
-from rerankd.rates import MICRO, Rate
+from rerankd.prices import MICRO, Price
 
-RATE = Rate(model="qwen3-rerank", input_price=Decimal("0.1"))  # 10 tokens a millionth
+PRICE = Price(model="qwen3-rerank", input_price=Decimal("0.1"))  # 10 tokens a millionth
 NUMBERS = count()
 
 
@@ -53,10 +53,12 @@ class Payer:
         """Balance and reserved."""
         return self.account.balance, self.account.reserved
 
-    def reserve(self, tokens: int, rate: Rate = RATE, request_id: str | None = None, **options: Any) -> Reservation:
+    def reserve(self, tokens: int, price: Price = PRICE, request_id: str | None = None, **options: Any) -> Reservation:
         """A call of its own, unless it has a request_id."""
         name = f"request-{next(NUMBERS)}" if request_id is None else request_id
-        return self.ledger.reserve(self.caller, rate, tokens, **{"request_id": name, "fingerprint": b"call", **options})
+        return self.ledger.reserve(
+            self.caller, price, tokens, **{"request_id": name, "fingerprint": b"call", **options}
+        )
 
 
 def live(ledger: Ledger, clock: Clock, seconds: int) -> None:

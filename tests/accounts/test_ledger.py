@@ -12,17 +12,17 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from paying import RATE, Clock, Payer, live, new_payer
+from paying import PRICE, Clock, Payer, live, new_payer
 from sqlalchemy import Connection, insert, select, text
 
 from rerankd.accounts.ledger import Charge, Ledger
 from rerankd.accounts.schema import EPOCH, accounts, entries, reservations
 from rerankd.accounts.store import Store, open_store
 from rerankd.errors import InvalidRequest, OutOfCredit, RateLimited, Unavailable
-from rerankd.rates import MICRO, Rate
+from rerankd.prices import MICRO, Price
 from stores import free_what_died
 
-FREE = Rate(model="qwen3-rerank", input_price=Decimal("0.1"), free_tokens=1000, free_days=90)
+FREE = Price(model="qwen3-rerank", input_price=Decimal("0.1"), free_tokens=1000, free_days=90)
 DAY = 24 * 3600
 
 
@@ -97,7 +97,7 @@ def test_a_running_call_keeps_its_free_tokens(payer: Payer) -> None:
     assert payer.ledger.settle(first).free_tokens == 700
 
 
-def test_each_model_has_its_own_free_tokens_and_they_follow_the_rate_card(payer: Payer) -> None:
+def test_each_model_has_its_own_free_tokens_and_they_follow_the_price_list(payer: Payer) -> None:
     payer.ledger.settle(payer.reserve(900, FREE))
     other = FREE.model_copy(update={"model": "other"})
     assert payer.ledger.quota(payer.account_id, other).left == 1000
@@ -133,7 +133,7 @@ def test_free_tokens_and_free_models_need_no_credit(store: Store) -> None:
     poor = new_payer(store, credit=0)
     store.ledger.add_credits(poor.account_id, -5)
     assert store.ledger.settle(poor.reserve(1000, FREE)).free_tokens == 1000
-    assert store.ledger.settle(poor.reserve(50, Rate(model="free"))) == Charge(0, 0, 50, 50)
+    assert store.ledger.settle(poor.reserve(50, Price(model="free"))) == Charge(0, 0, 50, 50)
     with pytest.raises(OutOfCredit):
         poor.reserve(1, FREE)
 
@@ -229,9 +229,9 @@ def test_only_so_many_calls_run_at_a_time(payer: Payer) -> None:
     assert raised.value.kind == "concurrency"
     assert raised.value.retry_after_s >= 1
     call = {"request_id": "r", "fingerprint": b"", **limits}
-    running.append(payer.ledger.reserve(second_key, RATE, 10, **call))
+    running.append(payer.ledger.reserve(second_key, PRICE, 10, **call))
     with pytest.raises(RateLimited, match="this account may run 3 calls"):
-        payer.ledger.reserve(second_key, RATE, 10, **call)
+        payer.ledger.reserve(second_key, PRICE, 10, **call)
     payer.ledger.release(running[0])
     running.append(payer.reserve(10, **limits))
     payer.ledger.settle(running[1])
@@ -404,12 +404,12 @@ def test_a_killed_process_leaves_nothing_but_reservations_that_expire(store: Sto
     payer = new_payer(store)
     code = f"""
 from rerankd.accounts.store import open_store
-from rerankd.rates import Rate
+from rerankd.prices import Price
 store = open_store({database_url!r})
 caller = store.keys.find({payer.secret!r})
-rate = Rate(model="m", input_price="0.1", free_tokens=2000)
+price = Price(model="m", input_price="0.1", free_tokens=2000)
 for number in range(10**6):
-    one, two = (store.ledger.reserve(caller, rate, 10, request_id=f"{{number}}-{{n}}", fingerprint=b"") for n in "ab")
+    one, two = (store.ledger.reserve(caller, price, 10, request_id=f"{{number}}-{{n}}", fingerprint=b"") for n in "ab")
     store.ledger.settle(one)
     if number % 2:
         store.ledger.release(two)

@@ -27,13 +27,13 @@ from rerankd.accounts.ledger import Charge, Ledger, Reservation
 from rerankd.accounts.schema import entries
 from rerankd.accounts.store import Store
 from rerankd.errors import OutOfCredit, RateLimited
-from rerankd.rates import Rate
+from rerankd.prices import Price
 from stores import free_what_died
 
-RATES = (
-    Rate(model="paid", input_price=Decimal("0.37")),
-    Rate(model="partly free", input_price=Decimal("0.5"), free_tokens=700, free_days=1),
-    Rate(model="free"),
+PRICES = (
+    Price(model="paid", input_price=Decimal("0.37")),
+    Price(model="partly free", input_price=Decimal("0.5"), free_tokens=700, free_days=1),
+    Price(model="free"),
 )
 DAY = 24 * 3600
 
@@ -65,13 +65,13 @@ class OneAccount(RuleBasedStateMachine):
     @rule(
         target=calls,
         tokens=TOKENS,
-        rate=st.sampled_from(RATES),
+        price=st.sampled_from(PRICES),
         request_id=st.none() | st.sampled_from("ab"),
         limit=st.none() | st.integers(2, 4),
     )
-    def reserve(self, tokens: int, rate: Rate, request_id: str | None, limit: int | None) -> Any:
+    def reserve(self, tokens: int, price: Price, request_id: str | None, limit: int | None) -> Any:
         try:
-            reservation = self.payer.reserve(tokens, rate, request_id, key_concurrency=limit)
+            reservation = self.payer.reserve(tokens, price, request_id, key_concurrency=limit)
         except RateLimited:
             assert limit is not None
             return multiple()
@@ -84,7 +84,7 @@ class OneAccount(RuleBasedStateMachine):
         if reservation.is_repeat:
             self.repeats[reservation.request_id].append(self.clock.now)
         assert reservation.free_tokens + reservation.billed_tokens == (0 if reservation.is_repeat else tokens)
-        assert reservation.cost == rate.cost(reservation.billed_tokens)
+        assert reservation.cost == price.cost(reservation.billed_tokens)
         balance, reserved = self.payer.money
         assert not reservation.cost or balance - reserved >= 0
         return reservation, len(charged)
@@ -140,7 +140,7 @@ def test_it_adds_up_in_any_order(store: Store) -> None:
 PAYERS = st.integers(0, 1)
 OPERATIONS = st.one_of(
     st.tuples(st.just("credit"), PAYERS, CREDIT),
-    st.tuples(st.just("reserve"), PAYERS, TOKENS, st.sampled_from(RATES), st.none() | st.sampled_from("abc")),
+    st.tuples(st.just("reserve"), PAYERS, TOKENS, st.sampled_from(PRICES), st.none() | st.sampled_from("abc")),
     st.tuples(st.just("settle"), st.integers(0, 3)),
     st.tuples(st.just("release"), st.integers(0, 3)),
     st.tuples(st.sampled_from(["renew", "sweep"])),
@@ -172,9 +172,9 @@ class Worker(threading.Thread):
                 case "credit", [payer, micro]:
                     self.ledger.add_credits(self._payers[payer].account_id, micro)
                     self.credit[self._payers[payer].account_id] += micro
-                case "reserve", [payer, tokens, rate, request_id]:
+                case "reserve", [payer, tokens, price, request_id]:
                     try:
-                        calls.append(self._payers[payer].reserve(tokens, rate, request_id))
+                        calls.append(self._payers[payer].reserve(tokens, price, request_id))
                     except OutOfCredit:
                         continue
                 case "settle", [index] if index < len(calls):

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from redis_server import free_port, running_redis
 from rerankd.accounts import windows
-from rerankd.accounts.limits import CallRates, Window
+from rerankd.accounts.limits import RateLimiter, Window
 from rerankd.errors import InvalidRequest, RateLimited, SettingsError, Unavailable
 from rerankd.types import CallLimits
 
@@ -44,15 +44,15 @@ def who(request: pytest.FixtureRequest) -> str:
 
 
 @asynccontextmanager
-async def counting(url: str | None) -> AsyncIterator[CallRates]:
-    rates = CallRates(url)
+async def counting(url: str | None) -> AsyncIterator[RateLimiter]:
+    rates = RateLimiter(url)
     try:
         yield rates
     finally:
         await rates.close()
 
 
-def run(url: str | None, test: Callable[[CallRates], Awaitable[T]]) -> T:
+def run(url: str | None, test: Callable[[RateLimiter], Awaitable[T]]) -> T:
     async def whole() -> T:
         async with counting(url) as rates:
             return await test(rates)
@@ -90,7 +90,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_as_many_calls_as_allowed_and_no_more(url: str | None, who: str) -> None:
     windows = [Window(who, CallLimits(requests_per_minute=3))]
 
-    async def test(rates: CallRates) -> None:
+    async def test(rates: RateLimiter) -> None:
         for _ in range(3):
             await rates.check(windows)
             await rates.take(windows, 10**9)  # tokens have no limit
@@ -108,7 +108,7 @@ def test_as_many_calls_as_allowed_and_no_more(url: str | None, who: str) -> None
 def test_as_many_tokens_as_allowed_and_no_more(url: str | None, who: str) -> None:
     windows = [Window(who, CallLimits(tokens_per_minute=1000))]
 
-    async def test(rates: CallRates) -> None:
+    async def test(rates: RateLimiter) -> None:
         await rates.take(windows, 900)
         error = await refused(rates.take(windows, 101))
         assert error.kind == "tokens" and 1 <= error.retry_after_s <= 120
@@ -124,7 +124,7 @@ def test_checking_counts_nothing_and_a_refused_call_nowhere(url: str | None, who
     key = Window(who, CallLimits(2, 100))
     account = Window(f"account:{who}", CallLimits(1, 100))
 
-    async def test(rates: CallRates) -> None:
+    async def test(rates: RateLimiter) -> None:
         for _ in range(5):
             await rates.check([key, account])
         await rates.take([account], 0)
@@ -140,7 +140,7 @@ def test_checking_counts_nothing_and_a_refused_call_nowhere(url: str | None, who
 def test_a_call_that_can_never_pass_is_told_so(url: str | None, who: str) -> None:
     windows = [Window(who, CallLimits(1, 1000))]
 
-    async def test(rates: CallRates) -> None:
+    async def test(rates: RateLimiter) -> None:
         with pytest.raises(InvalidRequest, match=r"1001 tokens and can never pass: 1000 tokens a minute"):
             await rates.take(windows, 1001)
         await rates.take(windows, 1000)  # the refused one was not counted
@@ -151,7 +151,7 @@ def test_a_call_that_can_never_pass_is_told_so(url: str | None, who: str) -> Non
 def test_what_is_told_of_the_limits(url: str | None, who: str) -> None:
     key, account = Window(who, CallLimits(10, 1000)), Window(f"account:{who}", CallLimits(4, 9000))
 
-    async def test(rates: CallRates) -> None:
+    async def test(rates: RateLimiter) -> None:
         assert await rates.headers([Window(who, CallLimits())]) == {}
         assert await rates.headers([key]) == {
             "x-ratelimit-limit-requests": "10",
@@ -180,7 +180,7 @@ def test_what_is_told_of_the_limits(url: str | None, who: str) -> None:
 
 
 def test_callers_do_not_share_their_minute(url: str | None, who: str) -> None:
-    async def test(rates: CallRates) -> None:
+    async def test(rates: RateLimiter) -> None:
         for number in range(3):
             await rates.take([Window(f"{who}:{number}", CallLimits(1, 10))], 10)
 
@@ -190,14 +190,14 @@ def test_callers_do_not_share_their_minute(url: str | None, who: str) -> None:
 def test_at_once_no_more_than_allowed(url: str | None, who: str) -> None:
     windows = [Window(who, CallLimits(20, 100)), Window(f"account:{who}", CallLimits(30, 95))]
 
-    async def take(rates: CallRates) -> bool:
+    async def take(rates: RateLimiter) -> bool:
         try:
             await rates.take(windows, 10)
         except RateLimited:
             return False
         return True
 
-    async def test(rates: CallRates) -> None:
+    async def test(rates: RateLimiter) -> None:
         async with counting(url) if url else _same(rates) as other:
             taken = await asyncio.gather(*(take(one) for one in [rates, other] * 20))
         assert 1 <= sum(taken) <= 9
@@ -210,7 +210,7 @@ def test_at_once_no_more_than_allowed(url: str | None, who: str) -> None:
 
 
 @asynccontextmanager
-async def _same(rates: CallRates) -> AsyncIterator[CallRates]:
+async def _same(rates: RateLimiter) -> AsyncIterator[RateLimiter]:
     yield rates
 
 
@@ -220,7 +220,7 @@ async def _same(rates: CallRates) -> AsyncIterator[CallRates]:
 def test_each_call_is_forgotten_when_it_is_a_minute_old(url: str | None, who: str, clock: Clock) -> None:
     windows = [Window(who, CallLimits(requests_per_minute=2))]
 
-    async def test(rates: CallRates) -> None:
+    async def test(rates: RateLimiter) -> None:
         await rates.take(windows, 1)
         clock.now += 40
         await rates.take(windows, 1)
@@ -237,7 +237,7 @@ def test_each_call_is_forgotten_when_it_is_a_minute_old(url: str | None, who: st
 def test_tokens_come_back_little_by_little(clock: Clock) -> None:
     windows = [Window("account:1", CallLimits(tokens_per_minute=600))]
 
-    async def test(rates: CallRates) -> None:
+    async def test(rates: RateLimiter) -> None:
         clock.now += 30
         await rates.take(windows, 600)
         clock.now += 30  # the next minute: all of it still counts
@@ -259,14 +259,14 @@ def test_a_refused_call_passes_after_the_time_it_is_told_and_not_before(
 ) -> None:
     windows = [Window("account:1", CallLimits(5, 100))]
 
-    async def passes(rates: CallRates, tokens: int) -> RateLimited | None:
+    async def passes(rates: RateLimiter, tokens: int) -> RateLimited | None:
         try:
             await rates.take(windows, tokens)
         except RateLimited as error:
             return error
         return None
 
-    async def test(rates: CallRates) -> None:
+    async def test(rates: RateLimiter) -> None:
         for cost, seconds in calls:
             await passes(rates, cost)
             clock.now += seconds
@@ -294,7 +294,7 @@ def test_no_minute_holds_more_than_allowed(clock: Clock, calls: list[tuple[int, 
     windows = [Window("account:1", CallLimits(4, 150))]
     counted: list[tuple[float, int]] = []
 
-    async def test(rates: CallRates) -> None:
+    async def test(rates: RateLimiter) -> None:
         for tokens, seconds in calls:
             before = await rates.headers(windows)
             try:
@@ -317,7 +317,7 @@ def test_a_clock_that_is_set_back_changes_nothing(monkeypatch: pytest.MonkeyPatc
     """Nor one that is set forward: the process's own clock counts."""
     windows = [Window("key:1", CallLimits(3, 1000))]
 
-    async def test(rates: CallRates) -> None:
+    async def test(rates: RateLimiter) -> None:
         for _ in range(3):
             await rates.take(windows, 30)
         for jump in (-600, 600):
@@ -330,7 +330,7 @@ def test_a_clock_that_is_set_back_changes_nothing(monkeypatch: pytest.MonkeyPatc
 
 
 def test_callers_who_went_away_are_forgotten(clock: Clock) -> None:
-    async def test(rates: CallRates) -> int:
+    async def test(rates: RateLimiter) -> int:
         tracemalloc.start()
         for number in range(1000):
             clock.now += 10
@@ -349,7 +349,7 @@ def test_callers_who_went_away_are_forgotten(clock: Clock) -> None:
 def test_two_servers_count_together(redis_url: str, who: str) -> None:
     windows = [Window(who, CallLimits(2, 100))]
 
-    async def test(rates: CallRates) -> None:
+    async def test(rates: RateLimiter) -> None:
         async with counting(redis_url) as other:
             await rates.take(windows, 60)
             assert (await refused(other.take(windows, 60))).kind == "tokens"
@@ -363,7 +363,7 @@ def test_without_redis_a_call_is_told_to_come_again(caplog: pytest.LogCaptureFix
     port = free_port()
     windows = [Window("key:1", CallLimits(1, 1))]
 
-    async def test(rates: CallRates) -> None:
+    async def test(rates: RateLimiter) -> None:
         for call in (rates.check(windows), rates.take(windows, 1), rates.headers(windows)):
             with pytest.raises(Unavailable) as raised:
                 await call
@@ -378,7 +378,7 @@ def test_when_redis_comes_back_it_counts_again() -> None:
     port = free_port()
     windows = [Window("key:1", CallLimits(1, 1))]
 
-    async def test(rates: CallRates) -> None:
+    async def test(rates: RateLimiter) -> None:
         for _ in range(2):
             with running_redis(port):  # empty
                 await rates.take(windows, 1)
@@ -392,7 +392,7 @@ def test_a_redis_that_hangs_does_not_hold_up_a_call() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
 
-        async def test(rates: CallRates) -> None:
+        async def test(rates: RateLimiter) -> None:
             with pytest.raises(Unavailable):
                 await rates.check([Window("key:1", CallLimits(1))])
 
@@ -402,12 +402,12 @@ def test_a_redis_that_hangs_does_not_hold_up_a_call() -> None:
 @pytest.mark.parametrize("url", ["redis://h:port/0", "http://localhost", "redis://:hunter2/x@h:1/0"])
 def test_a_malformed_url_is_told_at_start(url: str) -> None:
     with pytest.raises(SettingsError, match="redis: the URL") as raised:
-        CallRates(url)
+        RateLimiter(url)
     assert "hunter2" not in str(raised.value)
 
 
 def test_a_missing_package_is_told_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "redis.asyncio", None)
-    CallRates()
+    RateLimiter()
     with pytest.raises(SettingsError, match=r"pip install 'rerankd\[redis\]'"):
-        CallRates("redis://localhost/0")
+        RateLimiter("redis://localhost/0")

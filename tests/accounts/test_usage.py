@@ -17,7 +17,7 @@ from rerankd.accounts.ledger import Ledger
 from rerankd.accounts.store import Store
 from rerankd.accounts.usage import By, UsageRow, as_csv, usage
 from rerankd.errors import InvalidRequest
-from rerankd.rates import MICRO, Rate
+from rerankd.prices import MICRO, Price
 
 NOON = datetime(2027, 3, 1, 12, tzinfo=UTC)
 BY: tuple[By, ...] = ("day", "account", "key", "model")
@@ -32,21 +32,21 @@ def charges(store: Store) -> list[dict[str, object]]:
     people = [store.people.create(email) for email in ("bob@example.org", "ann@example.org")]
     owners = [people[0], people[1], people[1]]
     keys = [store.keys.create(owner.id, name) for owner, name in zip(owners, ("=1+1", "work", "home"), strict=True)]
-    rates = [Rate(model="b", input_price=Decimal("0.5"), free_tokens=250), Rate(model="a", input_price=Decimal(3))]
+    prices = [Price(model="b", input_price=Decimal("0.5"), free_tokens=250), Price(model="a", input_price=Decimal(3))]
     for person in people:
         ledger.add_credits(person.id, MICRO)
     for number in range(36):
         when = NOON + timedelta(days=number % 3, seconds=number)
         clock.now = when.timestamp()
-        (key, secret), owner, rate = keys[number % 4 % 3], owners[number % 4 % 3], rates[number // 3 % 2]
+        (key, secret), owner, price = keys[number % 4 % 3], owners[number % 4 % 3], prices[number // 3 % 2]
         caller = store.keys.find(secret)
         assert caller is not None
-        call = ledger.reserve(caller, rate, 10 + number, request_id=str(number), fingerprint=b"")
+        call = ledger.reserve(caller, price, 10 + number, request_id=str(number), fingerprint=b"")
         if number % 5 == 4:
             ledger.release(call)
             continue
         charge = ledger.settle(call)
-        groups = {"day": when.date(), "account": owner.email, "key": f"{key.name} ({key.hint})", "model": rate.model}
+        groups = {"day": when.date(), "account": owner.email, "key": f"{key.name} ({key.hint})", "model": price.model}
         sums = {name: getattr(charge, name) for name in ("tokens", "free_tokens", "billed_tokens", "cost")}
         made.append({**groups, "calls": 1, **sums})
     return made

@@ -25,12 +25,12 @@ from sqlalchemy import text
 from rerankd.accounts.store import Store, open_store
 from rerankd.accounts.usage import usage
 from rerankd.cli.main import main
-from rerankd.rates import Rate
+from rerankd.prices import Price
 from rerankd.types import CallLimits
 
 Command = Callable[..., tuple[int, str, str]]
 NUMBERS = count()
-RATE = Rate(model="qwen3-rerank", input_price=Decimal("0.1"), free_tokens=1000)
+PRICE = Price(model="qwen3-rerank", input_price=Decimal("0.1"), free_tokens=1000)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def call(store: Store, secret: str, tokens: int) -> int:
     caller = store.keys.find(secret)
     assert caller is not None
     return store.ledger.settle(
-        store.ledger.reserve(caller, RATE, tokens, request_id=f"{next(NUMBERS)}", fingerprint=b"")
+        store.ledger.reserve(caller, PRICE, tokens, request_id=f"{next(NUMBERS)}", fingerprint=b"")
     ).cost
 
 
@@ -127,7 +127,7 @@ def test_credit_is_exact_and_may_be_taken_back(command: Command, store: Store, a
     assert account is not None and account.balance == 999999998_999999
 
 
-def test_the_currency_is_that_of_the_rate_card(command: Command, ann: str, tmp_path: Path) -> None:
+def test_the_currency_is_that_of_the_price_list(command: Command, ann: str, tmp_path: Path) -> None:
     file = tmp_path / "rerankd.toml"
     file.write_text('[rates."qwen3-rerank"]\ninput_price = 0.1\ncurrency = "EUR"\n')
     assert "25.00 EUR" in command("credits", "add", ann, "25", "--config", str(file))[1]

@@ -1,4 +1,4 @@
-"""What accounts are charged: through a kill in the middle of a thousand calls, by two servers at once, at the rate of
+"""What accounts are charged: through a kill in the middle of a thousand calls, by two servers at once, at the price of
 the day. Each on real databases and servers."""
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from conftest import Server
 from redis_server import free_port, running_redis
 from rerankd.accounts.schema import entries
 from rerankd.accounts.store import Store, open_store
-from rerankd.rates import Rate
+from rerankd.prices import Price
 from rerankd.types import CallLimits
 from stores import free_what_died
 
@@ -171,8 +171,8 @@ def test_killed_in_the_middle_of_a_thousand_calls(start_charging: Callable[..., 
     assert ledger.check() == []
     account = charging.store.people.by_id(charging.account_id)
     assert account is not None and account.reserved == 0, "what the dead server had set aside is free again"
-    rate = Rate(model=MODEL, input_price=Decimal(1000), free_tokens=3000)
-    quota = ledger.quota(account.id, rate)
+    price = Price(model=MODEL, input_price=Decimal(1000), free_tokens=3000)
+    quota = ledger.quota(account.id, price)
     assert (quota.used, quota.left) == (free, 3000 - free)
 
 
@@ -229,8 +229,8 @@ def test_the_next_call_is_charged_at_the_rate_in_the_file(start_charging: Callab
         card.write_text(f'[rates."{MODEL}"]\ninput_price = {price}\n')
         answer = charging.server.post(PATH, Call(7).body)
         tokens = answer.json()["usage"]["total_tokens"]
-        [rate] = httpx.get(f"{charging.server.url}/v1/rates").json()["data"]
-        assert rate["input_price"] == price
+        [shown] = httpx.get(f"{charging.server.url}/v1/rates").json()["data"]
+        assert shown["input_price"] == price
         assert price in httpx.get(f"{charging.server.url}/rates").text
         cost = -int(-tokens * micro // 1)
         assert int(answer.headers["x-rerankd-cost"]) == cost > 0

@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from rerankd.accounts.people import Account
 from rerankd.accounts.store import Store, open_store
 from rerankd.config import ServerSettings
-from rerankd.rates import RateFile
+from rerankd.prices import PriceFile
 from rerankd.types import ModelInfo
 from rerankd.web.context import WebContext
 from rerankd.web.routes import web_routes
@@ -37,7 +37,7 @@ AT_HOME = (
 
 PASSWORD = "correct horse battery"
 
-RATES = """
+PRICES = """
 [rates."qwen3-rerank"]
 input_price = 0.1
 free_tokens = 1_000_000
@@ -146,7 +146,7 @@ class Site:
 
     app: FastAPI
     store: Store
-    rates: RateFile
+    prices: PriceFile
     admin: Account
     user: Account
     settings: ServerSettings
@@ -172,15 +172,15 @@ def make_site(tmp_path: Path) -> Callable[..., Site]:
 
     def make(**changes: Any) -> Site:
         config = tmp_path / "rerankd.toml"
-        config.write_text(RATES)
+        config.write_text(PRICES)
         settings = ServerSettings(accounts=True, config=config, **changes)
         store = open_store(f"sqlite:///{tmp_path / 'accounts.db'}")
-        rates = RateFile(config)
+        prices = PriceFile(config)
         app = FastAPI(openapi_url=None)
-        app.include_router(web_routes(WebContext(settings, rates, Model(), store, Status)))
+        app.include_router(web_routes(WebContext(settings, prices, Model(), store, Status)))
         admin = store.people.create("admin@example.com", "Ada", PASSWORD, "admin")
         user = store.people.create("user@example.com", "", PASSWORD)
-        return Site(app, store, rates, admin, user, settings)
+        return Site(app, store, prices, admin, user, settings)
 
     return make
 

@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 
 from conftest import Server
 from rerankd.accounts.store import Store, open_store
-from web.conftest import PASSWORD, RATES
+from web.conftest import PASSWORD, PRICES
 
 PATH = "/compatible-api/v1/reranks"
 
@@ -39,7 +39,7 @@ def server(
     start_server: Callable[..., Server], database: str, store: Store, tmp_path_factory: pytest.TempPathFactory
 ) -> Server:
     config = tmp_path_factory.mktemp("config") / "rerankd.toml"
-    config.write_text(RATES.replace("input_price = 0.1", "input_price = 5").replace("1_000_000", "100"))
+    config.write_text(PRICES.replace("input_price = 0.1", "input_price = 5").replace("1_000_000", "100"))
     return start_server("--model", "embedded", "--accounts", "--database", database, "--config", str(config))
 
 

@@ -58,9 +58,9 @@ def lived_in(site: Site) -> Site:
             for secret in secrets:
                 caller = site.store.keys.find(secret)
                 assert caller
-                rate = chance.choice(site.rates.current().rates)
+                price = chance.choice(site.prices.current().prices)
                 tokens = chance.randint(10_000, 200_000)
-                ledger.settle(ledger.reserve(caller, rate, tokens, request_id=str(days_ago), fingerprint=rate.model))
+                ledger.settle(ledger.reserve(caller, price, tokens, request_id=str(days_ago), fingerprint=price.model))
     return site
 
 

@@ -18,7 +18,7 @@ from fastapi.testclient import TestClient
 
 from rerankd.accounts.people import Account
 from rerankd.config import ServerSettings
-from rerankd.rates import RateFile
+from rerankd.prices import PriceFile
 from rerankd.types import CallLimits
 from rerankd.web.context import WebContext
 from rerankd.web.routes import web_routes
@@ -32,7 +32,7 @@ ADMINS = tuple(path for path in PRIVATE if path.startswith("/admin"))
 
 def without_accounts(ready: bool = True) -> TestClient:
     app = FastAPI(openapi_url=None)
-    app.include_router(web_routes(WebContext(ServerSettings(), RateFile(None), Model(ready=ready))))
+    app.include_router(web_routes(WebContext(ServerSettings(), PriceFile(None), Model(ready=ready))))
     return TestClient(app, follow_redirects=False)
 
 
@@ -53,8 +53,8 @@ def charge(site: Site, account: Account, tokens: int, key_name: str = "a key") -
     _, secret = site.store.keys.create(account.id, key_name)
     caller = site.store.keys.find(secret)
     assert caller
-    rate = site.rates.current().of(["qwen3-rerank"])
-    reservation = site.store.ledger.reserve(caller, rate, tokens, request_id=secret, fingerprint="x")
+    price = site.prices.current().of(["qwen3-rerank"])
+    reservation = site.store.ledger.reserve(caller, price, tokens, request_id=secret, fingerprint="x")
     return site.store.ledger.settle(reservation).cost
 
 
@@ -104,7 +104,7 @@ def test_while_the_model_loads() -> None:
     assert "reading the weights, 40%" in client.get("/rates").text
 
 
-def test_the_rate_card_is_the_live_one(site: Site, subtests: pytest.Subtests) -> None:
+def test_the_price_list_is_the_live_one(site: Site, subtests: pytest.Subtests) -> None:
     client = site.visitor()
     page = client.get("/rates").text
     for told in ("0.1 USD", "1,000,000", "100+", "For semantic search and RAG.", "another-model", "8,192", "120,000"):

@@ -23,7 +23,7 @@ from rerankd.accounts import schema
 from rerankd.accounts.people import Account, People, Session
 from rerankd.accounts.store import Store, open_store
 from rerankd.config import ServerSettings
-from rerankd.rates import RateFile
+from rerankd.prices import PriceFile
 from rerankd.web.context import WebContext
 from rerankd.web.routes import web_routes
 from web.conftest import INFO, PASSWORD, Model, Site, Status
@@ -326,16 +326,16 @@ def email_of(text: str) -> str:
 
 
 def named_site(folder: Path, text: str) -> tuple[Site, Account, int]:
-    """A site, an account and a key of it; `text` is in their names, in a note and in the rate card."""
+    """A site, an account and a key of it; `text` is in their names, in a note and in the price list."""
     config = folder / "rerankd.toml"
     quoted = text.replace("\\", "\\\\").replace('"', '\\"')
     words = f'description = "{quoted}"\nlanguages = "{quoted}"\ninput_price = 1\nfree_tokens = 5'
     config.write_text(f'[rates."model {quoted}"]\n{words}\n')
     settings = ServerSettings(accounts=True, config=config, sign_up="invite")
-    store, rates = open_store(f"sqlite:///{folder / 'accounts.db'}"), RateFile(config)
+    store, prices = open_store(f"sqlite:///{folder / 'accounts.db'}"), PriceFile(config)
     model = Model(replace(INFO, name=f"model {text}", notice=text, device=text, dtype=text, prompt_id=text))
     app = FastAPI(openapi_url=None)
-    app.include_router(web_routes(WebContext(settings, rates, model, store, Status)))
+    app.include_router(web_routes(WebContext(settings, prices, model, store, Status)))
     admin = store.people.create("admin@example.com", "Ada", PASSWORD, "admin")
     email = email_of(text)
     one = store.people.create(email, text, PASSWORD)
@@ -344,9 +344,9 @@ def named_site(folder: Path, text: str) -> tuple[Site, Account, int]:
     store.ledger.add_credits(one.id, 10**9, text, admin.id)
     caller = store.keys.find(secret)
     assert caller
-    rate = rates.current().of([f"model {text}"])
-    store.ledger.settle(store.ledger.reserve(caller, rate, 100, request_id="1", fingerprint="x"))
-    return Site(app, store, rates, admin, one, settings), one, key.id
+    price = prices.current().of([f"model {text}"])
+    store.ledger.settle(store.ledger.reserve(caller, price, 100, request_id="1", fingerprint="x"))
+    return Site(app, store, prices, admin, one, settings), one, key.id
 
 
 @pytest.fixture(scope="module")
@@ -370,11 +370,11 @@ def named(store: Store) -> Callable[..., Site]:
 
     def make() -> Site:
         settings = ServerSettings(accounts=True, sign_up="open")
-        rates, app = RateFile(None), FastAPI(openapi_url=None)
-        app.include_router(web_routes(WebContext(settings, rates, Model(), store, Status)))
+        prices, app = PriceFile(None), FastAPI(openapi_url=None)
+        app.include_router(web_routes(WebContext(settings, prices, Model(), store, Status)))
         admin = store.people.create("admin@example.com", "Ada", PASSWORD, "admin")
         user = store.people.create("user@example.com", "", PASSWORD)
-        return Site(app, store, rates, admin, user, settings)
+        return Site(app, store, prices, admin, user, settings)
 
     return make
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from decimal import Decimal
 
 from rerankd.errors import InvalidRequest
-from rerankd.rates import MICRO
+from rerankd.prices import MICRO
 from rerankd.types import CallLimits
 
 MAX_AMOUNT = 10**9 * MICRO

@@ -28,7 +28,7 @@ from rerankd.accounts.fields import MAX_AMOUNT, storable
 from rerankd.accounts.keys import VALID, Caller
 from rerankd.accounts.schema import EPOCH, accounts, entries, keys, quotas, repeats, reservations
 from rerankd.errors import InvalidRequest, OutOfCredit, RateLimited, Unauthorized
-from rerankd.rates import Rate
+from rerankd.prices import Price
 
 CHARGED_ONCE_IN = timedelta(hours=24)
 """A call that comes again within this time, with the same id and content, is not charged again."""
@@ -45,7 +45,7 @@ class Reservation:
 
     id: str
     caller: Caller
-    rate: Rate
+    price: Price
     dialect: str | None
     request_id: str
     tokens: int
@@ -109,7 +109,7 @@ class Ledger:
     def reserve(
         self,
         caller: Caller,
-        rate: Rate,
+        price: Price,
         tokens: int,
         *,
         request_id: str,
@@ -124,7 +124,7 @@ class Ledger:
         times.
 
         Args:
-            rate: as it is when the call begins; its `model` names the quota.
+            price: as it is when the call begins; its `model` names the quota.
             fingerprint: of everything that the call asks.
             key_concurrency, account_concurrency: how many calls of the key, of the account may run; None: any number.
 
@@ -134,7 +134,7 @@ class Ledger:
             OutOfCredit: there is not enough left. Nothing is reserved.
         """
         now, request_id = self._now(), storable(request_id)
-        asked = _Asked(caller, rate, tokens, _idempotency_key(caller.account_id, request_id, fingerprint))
+        asked = _Asked(caller, price, tokens, _idempotency_key(caller.account_id, request_id, fingerprint))
         with self._running_call() as call_id, self._database.transaction() as connection:
             account = self._lock(connection, caller.account_id, now)
             state = _state(connection, asked, now)
@@ -144,17 +144,17 @@ class Ledger:
             _check_concurrency("account", state.account_running, account_concurrency)
             is_repeat = state.last_charged is not None and now - state.last_charged < CHARGED_ONCE_IN
             is_repeat = is_repeat and state.repeats < FREE_REPEATS
-            price = _Price(0, 0, 0) if is_repeat else _price(asked, account, state, now)
+            share = _Price(0, 0, 0) if is_repeat else _price(asked, account, state, now)
             reservation = Reservation(
                 id=call_id,
                 caller=caller,
-                rate=rate,
+                price=price,
                 dialect=dialect,
                 request_id=request_id,
                 tokens=tokens,
-                free_tokens=price.free_tokens,
-                billed_tokens=price.billed_tokens,
-                cost=price.cost,
+                free_tokens=share.free_tokens,
+                billed_tokens=share.billed_tokens,
+                cost=share.cost,
                 is_repeat=is_repeat,
                 idempotency_key=asked.idempotency_key,
                 occurrence=state.occurrences,
@@ -180,7 +180,7 @@ class Ledger:
             reservation = reservation if freed else _reserve_anew(connection, reservation, account, now)
             charge = _charge(connection, reservation, account, now)
             _take_back(connection, caller.account_id, freed, balance=-charge.cost)
-            _change_quota(connection, caller.account_id, reservation.rate.model, used=charge.free_tokens)
+            _change_quota(connection, caller.account_id, reservation.price.model, used=charge.free_tokens)
             if caller.key_last_used is None or now - caller.key_last_used >= LAST_USED_STEP:
                 connection.execute(_USE_KEY, {"key": caller.key_id, "now": now})
         self._running.discard(reservation.id)
@@ -250,13 +250,13 @@ class Ledger:
             _change_account(connection, account_id, balance=micro)
         return Credit(entry_id, account_id, micro, account.balance + micro, now, entry["note"], by)
 
-    def quota(self, account_id: int, rate: Rate) -> Quota:
-        """The free tokens of an account under a rate.
+    def quota(self, account_id: int, price: Price) -> Quota:
+        """The free tokens of an account under a price.
 
         Raises:
             InvalidRequest: no such account.
         """
-        of_model = (quotas.c.account_id == accounts.c.id) & (quotas.c.model == rate.model)
+        of_model = (quotas.c.account_id == accounts.c.id) & (quotas.c.model == price.model)
         query = select(accounts.c.created, quotas.c.used, quotas.c.reserved).join_from(
             accounts, quotas, of_model, isouter=True
         )
@@ -264,8 +264,8 @@ class Ledger:
             row = connection.execute(query.where(accounts.c.id == account_id)).first()
         if row is None:
             raise InvalidRequest(f"There is no account {account_id}.")
-        left = _free_left(rate, row.created, row.used, row.reserved, self._now())
-        return Quota(rate.free_tokens, row.used or 0, left, _free_until(rate, row.created))
+        left = _free_left(price, row.created, row.used, row.reserved, self._now())
+        return Quota(price.free_tokens, row.used or 0, left, _free_until(price, row.created))
 
     def check(self) -> list[str]:
         """What does not add up, a sentence each; empty unless something else than this program wrote."""
@@ -321,7 +321,7 @@ class Ledger:
         return is_recent and now - self._steady_since >= self._lease
 
     def _set_aside(self, connection: Connection, reservation: Reservation, now: datetime, *, has_quota: bool) -> None:
-        account_id, model = reservation.caller.account_id, reservation.rate.model
+        account_id, model = reservation.caller.account_id, reservation.price.model
         row = {
             "id": reservation.id,
             "account_id": account_id,
@@ -469,7 +469,7 @@ class _Asked:
     """A call, as far as its price depends on it."""
 
     caller: Caller
-    rate: Rate
+    price: Price
     tokens: int
     idempotency_key: bytes
 
@@ -485,7 +485,7 @@ def _state(connection: Connection, asked: _Asked, now: datetime) -> Row[Any]:
     which = {
         "account": asked.caller.account_id,
         "key": asked.caller.key_id,
-        "model": asked.rate.model,
+        "model": asked.price.model,
         "idempotency_key": asked.idempotency_key,
         "now": now,
         "a_day_ago": now - CHARGED_ONCE_IN,
@@ -495,18 +495,18 @@ def _state(connection: Connection, asked: _Asked, now: datetime) -> Row[Any]:
 
 def _price(asked: _Asked, account: Row[Any], state: Row[Any], now: datetime) -> _Price:
     """Free tokens as long as there are any, then credit. Raises OutOfCredit."""
-    rate = asked.rate
-    free = min(asked.tokens, _free_left(rate, asked.caller.account_created, state.used, state.reserved, now))
-    cost = rate.cost(asked.tokens - free)
+    price = asked.price
+    free = min(asked.tokens, _free_left(price, asked.caller.account_created, state.used, state.reserved, now))
+    cost = price.cost(asked.tokens - free)
     available = account.balance - account.reserved
     if cost and available < cost:
-        raise OutOfCredit(available, cost, rate.currency)
+        raise OutOfCredit(available, cost, price.currency)
     return _Price(cost, free, asked.tokens - free)
 
 
 def _reserve_anew(connection: Connection, reservation: Reservation, account: Row[Any], now: datetime) -> Reservation:
     """A call whose reservation another process freed: what it costs now, unless it was settled. Raises OutOfCredit."""
-    asked = _Asked(reservation.caller, reservation.rate, reservation.tokens, reservation.idempotency_key)
+    asked = _Asked(reservation.caller, reservation.price, reservation.tokens, reservation.idempotency_key)
     state = _state(connection, asked, now)
     if reservation.is_repeat or state.occurrences > reservation.occurrence:
         return replace(reservation, is_repeat=True)
@@ -520,7 +520,7 @@ def _charge(connection: Connection, reservation: Reservation, account: Row[Any],
     if reservation.is_repeat:
         return nothing
     if not _enter(connection, reservation, account, now):  # a twin was quicker
-        asked = _Asked(reservation.caller, reservation.rate, reservation.tokens, reservation.idempotency_key)
+        asked = _Asked(reservation.caller, reservation.price, reservation.tokens, reservation.idempotency_key)
         state = _state(connection, asked, now)
         if state.repeats < FREE_REPEATS:
             connection.execute(_REPEAT, {"idempotency_key": reservation.idempotency_key, "time": now})
@@ -538,14 +538,14 @@ def _enter(connection: Connection, reservation: Reservation, account: Row[Any], 
         "balance_after": account.balance - reservation.cost,
         "time": now,
         "key_id": reservation.caller.key_id,
-        "model": reservation.rate.model,
+        "model": reservation.price.model,
         "dialect": reservation.dialect,
         "request_id": reservation.request_id,
         "tokens": reservation.tokens,
         "free_tokens": reservation.free_tokens,
         "billed_tokens": reservation.billed_tokens,
-        "price": format(reservation.rate.input_price, "f"),
-        "currency": reservation.rate.currency,
+        "price": format(reservation.price.input_price, "f"),
+        "currency": reservation.price.currency,
         "idempotency_key": reservation.idempotency_key,
         "occurrence": reservation.occurrence,
     }
@@ -583,15 +583,15 @@ def _check_concurrency(whose: str, running: int, limit: int | None) -> None:
         )
 
 
-def _free_left(rate: Rate, created: datetime, used: int | None, reserved: int | None, now: datetime) -> int:
-    until = _free_until(rate, created)
+def _free_left(price: Price, created: datetime, used: int | None, reserved: int | None, now: datetime) -> int:
+    until = _free_until(price, created)
     if until is not None and now >= until:
         return 0
-    return max(0, rate.free_tokens - (used or 0) - (reserved or 0))
+    return max(0, price.free_tokens - (used or 0) - (reserved or 0))
 
 
-def _free_until(rate: Rate, created: datetime) -> datetime | None:
-    return None if rate.free_days is None else created + timedelta(days=rate.free_days)
+def _free_until(price: Price, created: datetime) -> datetime | None:
+    return None if price.free_days is None else created + timedelta(days=price.free_days)
 
 
 def _idempotency_key(account_id: int, request_id: str, fingerprint: bytes | str) -> bytes:

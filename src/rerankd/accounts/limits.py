@@ -64,7 +64,7 @@ class _Count:
         return f"{self.item.amount} {self.kind} a minute are allowed for {whose}"
 
 
-class CallRates:
+class RateLimiter:
     """Counts calls and tokens of the last minute.
 
     Args:
@@ -276,7 +276,7 @@ class _TokensUsed:
 
 
 def _counts(windows: Sequence[Window]) -> list[_Count]:
-    """Every limit that is set: tokens first, see `CallRates._add`."""
+    """Every limit that is set: tokens first, see `RateLimiter._add`."""
     tokens = [
         _Count(window.who, "tokens", RateLimitItemPerMinute(amount, namespace="tokens"))
         for window in windows

@@ -1,4 +1,4 @@
-"""The tables. Money is in whole millionths of the rate card's currency, time is UTC."""
+"""The tables. Money is in whole millionths of the price list's currency, time is UTC."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ quotas = Table(  # free tokens
     "quotas",
     metadata,
     _account(primary_key=True),
-    Column("model", String(300), primary_key=True),  # as the rate card names it
+    Column("model", String(300), primary_key=True),  # as the price list names it
     Column("used", BigInteger, nullable=False, default=0),
     Column("reserved", BigInteger, nullable=False, default=0),
     CheckConstraint("reserved >= 0", "reserved"),
@@ -160,7 +160,7 @@ entries = Table(  # triggers refuse to change or delete any
     Column("made_by", ForeignKey("accounts.id")),  # who gave the credit; null: whoever runs the server
     # Of a charge:
     Column("key_id", ForeignKey("keys.id")),
-    Column("model", String(300)),  # as the rate card names it
+    Column("model", String(300)),  # as the price list names it
     Column("dialect", String(50)),
     Column("request_id", Text),
     Column("tokens", BigInteger, nullable=False, default=0),

@@ -25,7 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     adding = add_actions(parser)
     add = adding("add", "add to an account's balance")
     add.add_argument("email", metavar="EMAIL")
-    add.add_argument("amount", metavar="AMOUNT", help="in the currency of the rate card, as 25.00; -5 takes away")
+    add.add_argument("amount", metavar="AMOUNT", help="in the currency of the price list, as 25.00; -5 takes away")
     add.add_argument("--note", default="", help="what for")
     listing = adding("list", "show why an account's balance is what it is: credit, and the charges of each day")
     listing.add_argument("email", metavar="EMAIL")

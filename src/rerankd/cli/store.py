@@ -23,7 +23,7 @@ from rerankd.cli.console import output_console
 from rerankd.cli.options import add_settings, settings_from
 from rerankd.config import DatabaseSettings
 from rerankd.errors import InvalidRequest
-from rerankd.rates import RateFile
+from rerankd.prices import PriceFile
 from rerankd.types import CallLimits
 
 UNFOLDED = 10_000
@@ -77,8 +77,8 @@ def opened(options: argparse.Namespace) -> Iterator[Store]:
 
 
 def currency(options: argparse.Namespace) -> str:
-    """Of the rate card that a parsed command line means."""
-    return RateFile(settings_from(options, DatabaseSettings).config).current().currency
+    """Of the price list that a parsed command line means."""
+    return PriceFile(settings_from(options, DatabaseSettings).config).current().currency
 
 
 def account_of(store: Store, email: str) -> Account:

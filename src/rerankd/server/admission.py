@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
-from rerankd.accounts.limits import CallRates, Window
+from rerankd.accounts.limits import RateLimiter, Window
 from rerankd.config import ServerSettings
 from rerankd.errors import Forbidden, OutOfCredit, RateLimited, Unavailable
-from rerankd.rates import Rate, RateFile
+from rerankd.prices import Price, PriceFile
 from rerankd.server.accounts import Accounts
 from rerankd.server.auth import Auth, Guest
 from rerankd.server.served import ServedModel
@@ -101,11 +101,11 @@ class Admission:
     """
 
     def __init__(
-        self, settings: ServerSettings, auth: Auth, rates: RateFile, served: ServedModel, accounts: Accounts | None
+        self, settings: ServerSettings, auth: Auth, prices: PriceFile, served: ServedModel, accounts: Accounts | None
     ) -> None:
-        self._auth, self._rates, self._served, self._accounts = auth, rates, served, accounts
+        self._auth, self._prices, self._served, self._accounts = auth, prices, served, accounts
         self._defaults = CallLimits(settings.requests_per_minute, settings.tokens_per_minute, settings.concurrency)
-        self._call_rates = CallRates(settings.redis)
+        self._call_rates = RateLimiter(settings.redis)
         self._running: Counter[str] = Counter()  # calls in this process, by whom they are counted
         self.failed_renewals = 0
         self._renewing, self._renew_at = True, 0.0  # renewing: not in vain
@@ -125,10 +125,10 @@ class Admission:
             Unavailable: Redis or the accounts cannot be asked now.
         """
         guest = await self._auth.identify(request, recently=True)
-        rate = self._rate()
-        entered = Pass(guest, self._windows(guest, rate))
+        price = self._price()
+        entered = Pass(guest, self._windows(guest, price))
         await self._call_rates.check(entered.windows)
-        await self._refuse_broke(guest, rate)
+        await self._refuse_broke(guest, price)
         return entered
 
     @contextmanager
@@ -246,27 +246,27 @@ class Admission:
         """Ends the connections to Redis."""
         await self._call_rates.close()
 
-    def _rate(self) -> Rate:
+    def _price(self) -> Price:
         """Of the served model, as it is now; nothing costs anything while it loads, and nothing is answered."""
-        card = self._rates.current()
+        card = self._prices.current()
         if not self._served.ready:
             return card.of(("",))
         return card.of(self._served.names())
 
-    def _windows(self, guest: Guest, rate: Rate) -> tuple[Window, ...]:
+    def _windows(self, guest: Guest, price: Price) -> tuple[Window, ...]:
         caller = guest.caller
         if caller is None:
             return (Window(guest.who, self._defaults),)
-        account = _first_set(caller.account_limits, rate.limits, self._defaults)
+        account = _first_set(caller.account_limits, price.limits, self._defaults)
         return Window(guest.who, caller.key_limits), Window(f"account:{caller.account_id}", account)
 
-    async def _refuse_broke(self, guest: Guest, rate: Rate) -> None:
+    async def _refuse_broke(self, guest: Guest, price: Price) -> None:
         caller = guest.caller
-        if self._accounts is None or caller is None or caller.available > 0 or not rate.input_price:
+        if self._accounts is None or caller is None or caller.available > 0 or not price.input_price:
             return
-        quota = await self._accounts.ask(self._accounts.ledger.quota, caller.account_id, rate)
+        quota = await self._accounts.ask(self._accounts.ledger.quota, caller.account_id, price)
         if not quota.left:
-            raise OutOfCredit(caller.available, None, rate.currency)
+            raise OutOfCredit(caller.available, None, price.currency)
 
     async def _take(self, entered: Pass, asked: Asked) -> Mapping[str, str]:
         windows = _without(entered.windows, requests_per_minute=None) if asked.is_counted else entered.windows
@@ -280,7 +280,7 @@ class Admission:
         return await accounts.ask(
             accounts.ledger.reserve,
             caller,
-            self._rate(),
+            self._price(),
             asked.tokens,
             request_id=asked.request_id,
             fingerprint=asked.fingerprint,

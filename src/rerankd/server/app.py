@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 
 from rerankd.config import ServerSettings
 from rerankd.errors import MethodNotAllowed
-from rerankd.rates import RateFile
+from rerankd.prices import PriceFile
 from rerankd.server.access_log import AccessLog
 from rerankd.server.accounts import Accounts
 from rerankd.server.admission import Admission
@@ -72,20 +72,20 @@ def create_app(
         held: what the server keeps for its callers, where the connections count into it as well.
 
     Raises:
-        SettingsError: the rate card is wrong, or Redis's package is missing.
+        SettingsError: the price list is wrong, or Redis's package is missing.
     """
-    rates = RateFile(settings.config)
+    prices = PriceFile(settings.config)
     routes = dialect_routes(settings)
     metrics = Metrics(served, {dialect.name for dialects in routes.values() for dialect in dialects})
     accounts = Accounts(store) if store else None
     auth = Auth(settings.api_key, accounts)
-    admission = Admission(settings, auth, rates, served, accounts)
+    admission = Admission(settings, auth, prices, served, accounts)
 
     metrics.watch_accounts(lambda: "accounts" not in admission.troubles, lambda: admission.failed_renewals)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        served.load(on_failure, rates.serve) if accounts else served.load(on_failure)
+        served.load(on_failure, prices.serve) if accounts else served.load(on_failure)
         keeping_up = asyncio.create_task(admission.keep_up())
         yield
         keeping_up.cancel()
@@ -117,10 +117,10 @@ def create_app(
     around = Surroundings(settings, served, admission, metrics)
     for (method, path), dialects in routes.items():
         app.add_api_route(path, _endpoint(dialects, around), methods=[method], include_in_schema=False)
-    app.include_router(status_routes(served, settings, auth, rates, lambda: admission.troubles))
+    app.include_router(status_routes(served, settings, auth, prices, lambda: admission.troubles))
     app.include_router(metrics_routes(metrics))
     app.include_router(dialect_status_routes(served, settings, auth))
-    app.include_router(web_routes(WebContext(settings, rates, served, store, metrics.status)))
+    app.include_router(web_routes(WebContext(settings, prices, served, store, metrics.status)))
     describe(app, routes)
 
     @app.exception_handler(HTTPException)

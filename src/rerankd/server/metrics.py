@@ -28,7 +28,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from rerankd.errors import RateLimited
-from rerankd.rates import MICRO
+from rerankd.prices import MICRO
 from rerankd.server.served import ServedModel
 from rerankd.types import CacheStats, EngineStats, Histogram, Ranking
 from rerankd.version import __version__
@@ -50,7 +50,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # a series of each c
 
 
 class Charge(Protocol):
-    """What a call was charged. cost: millionths of the rate card's currency."""
+    """What a call was charged. cost: millionths of the price list's currency."""
 
     @property
     def cost(self) -> int: ...
@@ -116,13 +116,13 @@ class Metrics:
         )
         self._documents = counter("documents", "Documents that were ranked.", "dialect")
         self._usage_tokens = counter(
-            "usage_tokens", "Tokens of queries (once a document) and documents: what a rate card bills.", "dialect"
+            "usage_tokens", "Tokens of queries (once a document) and documents: what a price list bills.", "dialect"
         )
         self._cuts = counter("truncated_texts", "Texts that were cut. part: query or document.", "dialect", "part")
         self._warnings = counter("warnings", "Things that were not done as asked, each told to its caller.", "dialect")
         self._free_tokens = counter("free_tokens", "Usage tokens that a free quota paid for.")
         self._billed_tokens = counter("billed_tokens", "Usage tokens that were charged.")
-        self._charged = counter("charged", "What calls were charged, in the rate card's currency.")
+        self._charged = counter("charged", "What calls were charged, in the price list's currency.")
         self._limited = counter("limited", "Calls that were refused by a caller's limit of this kind.", "limit")
         self._begin(dialects)
 

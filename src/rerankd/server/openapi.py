@@ -36,7 +36,7 @@ FIRST = "/v1/rerank"
 HEADERS = {
     "x-rerankd-model": "What scored.",
     "x-rerankd-warning": "What was not done as asked. Only with warnings.",
-    "x-rerankd-cost": "What was charged, in millionths of the rate card's currency. Only with accounts.",
+    "x-rerankd-cost": "What was charged, in millionths of the price list's currency. Only with accounts.",
     "x-rerankd-tokens": "The billed tokens: of queries and documents, not of the template. Only with accounts.",
 }
 

@@ -22,7 +22,7 @@ from rerankd.errors import (
     Unavailable,
     UnsupportedEncoding,
 )
-from rerankd.rates import Rate, RateFile
+from rerankd.prices import Price, PriceFile
 from rerankd.server.auth import Auth
 from rerankd.server.beside import beside
 from rerankd.server.body import read_as, read_json
@@ -88,7 +88,7 @@ def status_routes(
     served: ServedModel,
     settings: ServerSettings,
     auth: Auth,
-    rates: RateFile,
+    prices: PriceFile,
     troubles: Callable[[], Mapping[str, str]],
 ) -> APIRouter:
     """GET /health, /livez, /ping, /version, /load, /v1/models, /v1/models/{name},
@@ -128,11 +128,11 @@ def status_routes(
             return _refusal(error)
 
     def card(name: str) -> dict[str, Any]:
-        info, rate_card = served.engine.info, rates.current()
+        info, price_list = served.engine.info, prices.current()
         context = min(info.max_tokens, settings.max_context)
         model = _model_card(name, info.name, context, info.notice, created)
-        rate = rate_card.of(served.names())
-        return {**model, "rerankd": _rate(rate, settings)} if rate in rate_card.rates else model
+        price = price_list.of(served.names())
+        return {**model, "rerankd": _price(price, settings)} if price in price_list.prices else model
 
     @router.get(
         "/v1/models/{name:path}",
@@ -151,10 +151,10 @@ def status_routes(
     async def cluster_auth() -> dict[str, bool]:
         return {"auth": auth.needs_key}
 
-    @router.get("/v1/rates", summary="The rate card: what each model costs and allows")
-    async def rate_card() -> Response:
-        card = rates.current()
-        data = [_rate(rate, settings) for rate in card.rates]
+    @router.get("/v1/rates", summary="The price list: what each model costs and allows")
+    async def price_list() -> Response:
+        card = prices.current()
+        data = [_price(price, settings) for price in card.prices]
         return JSONResponse({"object": "list", "currency": card.currency, "data": data})
 
     @router.post(
@@ -252,22 +252,22 @@ def _refusal(error: RerankdError) -> Response:
     return JSONResponse(body, row.status, headers)
 
 
-def _rate(rate: Rate, settings: ServerSettings) -> dict[str, Any]:
-    """One line of the rate card; the price as a string, since a float is not exact."""
+def _price(price: Price, settings: ServerSettings) -> dict[str, Any]:
+    """One line of the price list; the price as a string, since a float is not exact."""
     return {
-        "model": rate.model,
-        "input_price": f"{rate.input_price:f}",
-        "currency": rate.currency,
+        "model": price.model,
+        "input_price": f"{price.input_price:f}",
+        "currency": price.currency,
         "unit": "1M tokens",
-        "free_tokens": rate.free_tokens,
-        "free_days": rate.free_days,
-        "context": rate.context,
-        "languages": rate.languages,
-        "description": rate.description,
+        "free_tokens": price.free_tokens,
+        "free_days": price.free_days,
+        "context": price.context,
+        "languages": price.languages,
+        "description": price.description,
         "limits": {
-            "requests_per_minute": rate.requests_per_minute or settings.requests_per_minute,
-            "tokens_per_minute": rate.tokens_per_minute or settings.tokens_per_minute,
-            "concurrency": rate.concurrency or settings.concurrency,
+            "requests_per_minute": price.requests_per_minute or settings.requests_per_minute,
+            "tokens_per_minute": price.tokens_per_minute or settings.tokens_per_minute,
+            "concurrency": price.concurrency or settings.concurrency,
         },
     }
 

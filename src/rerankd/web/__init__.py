@@ -1,1 +1,1 @@
-"""The pages for people: playground, rates, keys, usage, administration. Plain HTML, one style sheet, no build step."""
+"""The pages for people: playground, prices, keys, usage, administration. Plain HTML, one style sheet, no build step."""

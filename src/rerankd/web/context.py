@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from rerankd.config import ServerSettings
-from rerankd.rates import RateFile
+from rerankd.prices import PriceFile
 from rerankd.types import ModelInfo
 
 if TYPE_CHECKING:  # SQLAlchemy is loaded only where accounts are on
@@ -74,7 +74,7 @@ class WebContext:
     """
 
     settings: ServerSettings
-    rates: RateFile
+    prices: PriceFile
     served: Served
     accounts: Store | None = None
     status: Callable[[], ServerStatus] | None = None
@@ -89,5 +89,5 @@ class WebContext:
         return self.served.names() if self.served.ready else ()
 
     def model_names(self) -> tuple[str, ...]:
-        """These and those of the rate card: what a key may be confined to."""
-        return tuple(dict.fromkeys((*self.names(), *(rate.model for rate in self.rates.current().rates))))
+        """These and those of the price list: what a key may be confined to."""
+        return tuple(dict.fromkeys((*self.names(), *(price.model for price in self.prices.current().prices))))

@@ -88,14 +88,14 @@ class OwnPages:
 
     def credit_of(self, account: Account) -> dict[str, Any]:
         """What is left of an account's money and free tokens."""
-        card = self._context.rates.current()
-        quotas = [(rate, self._store.ledger.quota(account.id, rate)) for rate in card.rates if rate.free_tokens]
+        card = self._context.prices.current()
+        quotas = [(price, self._store.ledger.quota(account.id, price)) for price in card.prices if price.free_tokens]
         return {"account": account, "currency": card.currency, "quotas": quotas, "limits": self._limits_of(account)}
 
     def _limits_of(self, account: Account) -> CallLimits:
         """Those in force: the account's own, else the model's, else the server's."""
         names, settings = self._context.names(), self._context.settings
-        of_model = self._context.rates.current().of(names).limits if names else CallLimits()
+        of_model = self._context.prices.current().of(names).limits if names else CallLimits()
         sources = (account.limits, of_model, settings)
         found = {name: [getattr(source, name) for source in sources] for name in LIMITS}
         return CallLimits(**{name: next(filter(None, values), None) for name, values in found.items()})

@@ -50,8 +50,8 @@ def web_routes(context: WebContext) -> APIRouter:
         return pages.render("playground.html", request, session=who(request), **_playground(context))
 
     @router.get("/rates")
-    def rates(request: Request) -> Response:
-        return pages.render("rates.html", request, session=who(request), **_rates(context))
+    def prices(request: Request) -> Response:
+        return pages.render("rates.html", request, session=who(request), **_prices(context))
 
     @router.get("/docs")
     def docs(request: Request) -> Response:
@@ -81,7 +81,7 @@ def _nobody(_: Request) -> None:
 def _playground(context: WebContext) -> dict[str, Any]:
     """What the playground's template and script are told."""
     names = context.names()
-    card = context.rates.current()
+    card = context.prices.current()
     state = {
         "needsKey": context.needs_key,
         "accounts": context.accounts is not None,
@@ -94,13 +94,13 @@ def _playground(context: WebContext) -> dict[str, Any]:
     return {"names": names, "modes": SORTING_MODES, "state": state, "needs_key": context.needs_key}
 
 
-def _rates(context: WebContext) -> dict[str, Any]:
+def _prices(context: WebContext) -> dict[str, Any]:
     names = context.names()
-    card = context.rates.current()
+    card = context.prices.current()
     return {
         "names": names,
         "info": context.served.engine.info if names else None,
-        "rate": card.of(names) if names else None,
+        "price": card.of(names) if names else None,
         "card": card,
         "settings": context.settings,
         "progress": context.served.progress,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from rerankd.rates import MICRO
+from rerankd.prices import MICRO
 from rerankd.types import CallLimits
 
 

@@ -73,12 +73,12 @@ def test_the_card_is_shown_to_everybody_as_it_is_now(priced_server: Server, card
     assert len(models(priced_server)) > 1
 
     card.write_text(CARD.replace("0.020", "0.03") + '\n[rates.more]\ncurrency = "USD"\n')
-    assert [rate["input_price"] for rate in shown()["data"]] == ["0.03", "1000", "0"]  # type: ignore[attr-defined]
+    assert [price["input_price"] for price in shown()["data"]] == ["0.03", "1000", "0"]  # type: ignore[attr-defined]
     assert all(model["rerankd"]["input_price"] == "0.03" for model in models(priced_server))  # type: ignore[index]
 
     card.write_text("[rates")
-    assert [rate["input_price"] for rate in shown()["data"]] == ["0.03", "1000", "0"]  # type: ignore[attr-defined]
-    priced_server.wait_until(lambda: "The rate card stays as it was" in "".join(priced_server.log))
+    assert [price["input_price"] for price in shown()["data"]] == ["0.03", "1000", "0"]  # type: ignore[attr-defined]
+    priced_server.wait_until(lambda: "The price list stays as it was" in "".join(priced_server.log))
 
 
 def test_without_a_card(embedded_server: Server) -> None:
