@@ -16,7 +16,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rerankd.errors import Closed, InvalidRequest, MadeBeforeFork, RemoteError, RerankdError, SettingsError
+from rerankd.client.errors import (
+    RemoteError,
+    RemoteRateLimited,
+    RemoteRefused,
+    RemoteReplyInvalid,
+    RemoteTimeout,
+    RemoteUnauthorized,
+    RemoteUnavailable,
+    RemoteUnreachable,
+)
+from rerankd.errors import Closed, InvalidRequest, MadeBeforeFork, RerankdError, SettingsError
 from rerankd.results import AnyScore, AsyncRanker, Ranker, Results
 from rerankd.types import Pair, Ranking, Score, Usage
 from rerankd.version import __version__
@@ -39,7 +49,14 @@ __all__ = [
     "Ranking",
     "RemoteError",
     "RemoteRanking",
+    "RemoteRateLimited",
+    "RemoteRefused",
+    "RemoteReplyInvalid",
     "RemoteScore",
+    "RemoteTimeout",
+    "RemoteUnauthorized",
+    "RemoteUnavailable",
+    "RemoteUnreachable",
     "RemoteUsage",
     "RerankdError",
     "Reranker",

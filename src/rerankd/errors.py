@@ -30,17 +30,9 @@
     ├── SettingsError                a setting is unknown, malformed or unsafe
     │   └── MissingExtra             a package that this needs is not installed (an ImportError, too)
     ├── Closed                       used after close()
-    ├── MadeBeforeFork               used in a forked process, whose parent made it
-    └── RemoteError                  another server gave no ranking (client)
-        ├── RemoteUnreachable        it cannot be connected to, or hung up
-        │   └── RemoteTimeout        it did not answer in time
-        ├── RemoteRefused            it found a mistake in the request
-        │   └── RemoteUnauthorized   no key, a wrong one, or one that may not do this
-        ├── RemoteUnavailable        it cannot answer now: carries `retry_after_s`
-        │   └── RemoteRateLimited    this caller sent more than its share
-        └── RemoteReplyInvalid       it answered something else than a ranking
+    └── MadeBeforeFork               used in a forked process, whose parent made it
 
-Knows nothing of HTTP statuses: each dialect has its own table.
+`client/errors.py` adds what another server can do. Knows nothing of HTTP statuses: each dialect has its own table.
 """
 
 from __future__ import annotations
@@ -322,53 +314,6 @@ class MadeBeforeFork(RerankdError):
             "The model was loaded before this process was forked and cannot run here: load it in the child (after the "
             "fork, in the worker's initializer), or use multiprocessing's start method 'spawn'."
         )
-
-
-class RemoteError(RerankdError):
-    """Another server gave no ranking; the message ends in its own words.
-
-    `status` is the HTTP status, None where there was no answer; `request_id` its name for the request, if it gave one.
-    """
-
-    def __init__(self, message: str, status: int | None = None, request_id: str | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.request_id = request_id
-
-
-class RemoteUnreachable(RemoteError):
-    """The server cannot be connected to, or hung up before it answered."""
-
-
-class RemoteTimeout(RemoteUnreachable):
-    """The server did not answer in time."""
-
-
-class RemoteRefused(RemoteError):
-    """The server found a mistake in the request."""
-
-
-class RemoteUnauthorized(RemoteRefused):
-    """No key, a wrong one, or one that may not do this."""
-
-
-class RemoteUnavailable(RemoteError):
-    """The server cannot answer now, and could not when it was asked again.
-
-    `retry_after_s`: seconds after which it wants to be asked, None if it does not say.
-    """
-
-    def __init__(self, message: str, status: int, request_id: str | None, retry_after_s: float | None) -> None:
-        super().__init__(message, status, request_id)
-        self.retry_after_s = retry_after_s
-
-
-class RemoteRateLimited(RemoteUnavailable):
-    """This caller sent more than the server allows it."""
-
-
-class RemoteReplyInvalid(RemoteError):
-    """The server answered something else than a ranking."""
 
 
 def _money(micro: int) -> str:

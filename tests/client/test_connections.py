@@ -17,8 +17,9 @@ from rerankd import AsyncClient, Client
 from rerankd.client import retry
 from rerankd.client.address import read_address
 from rerankd.client.connections import Route
+from rerankd.client.errors import RemoteRefused, RemoteUnreachable
 from rerankd.client.session import RerankSession
-from rerankd.errors import RemoteRefused, RemoteUnreachable, SettingsError
+from rerankd.errors import SettingsError
 
 ELSEWHERE = "http://rerank.corp:8000"
 VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")

@@ -15,7 +15,7 @@ import pytest
 from stand_in import BOTH, DOCUMENTS, Answer, Ask, StandIn, ranking_of, score_of
 
 from rerankd.client import retry
-from rerankd.errors import (
+from rerankd.client.errors import (
     RemoteError,
     RemoteRateLimited,
     RemoteRefused,

@@ -19,7 +19,8 @@ from conftest import Server
 from rerankd import AsyncClient, Client, RemoteUsage
 from rerankd.client.client import CONCURRENT_PARTS
 from rerankd.client.dialects import DialectName
-from rerankd.errors import RemoteRefused, RemoteReplyInvalid, RerankdError
+from rerankd.client.errors import RemoteRefused, RemoteReplyInvalid
+from rerankd.errors import RerankdError
 
 
 @pytest.fixture(scope="module")

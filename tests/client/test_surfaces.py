@@ -10,13 +10,8 @@ from stand_in import BOTH, DOCUMENTS, QUERY, Ask, ask_sync
 from conftest import Server
 from rerankd import RemoteRanking, Reranker
 from rerankd.client.dialects import DIALECTS, DialectName
-from rerankd.errors import (
-    InvalidRequest,
-    RemoteRefused,
-    RemoteUnauthorized,
-    RemoteUnreachable,
-    SettingsError,
-)
+from rerankd.client.errors import RemoteRefused, RemoteUnauthorized, RemoteUnreachable
+from rerankd.errors import InvalidRequest, SettingsError
 
 # (what the client speaks, where): a new surface is a line.
 SURFACES: tuple[tuple[DialectName, str], ...] = (

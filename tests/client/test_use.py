@@ -16,7 +16,8 @@ from stand_in import BOTH, DOCUMENTS, QUERY, Answer, Ask, StandIn, ask_sync, ran
 
 from rerankd import AsyncClient, AsyncRanker, Client, Ranker
 from rerankd.client.dialects import DialectName
-from rerankd.errors import Closed, RemoteReplyInvalid, SettingsError
+from rerankd.client.errors import RemoteReplyInvalid
+from rerankd.errors import Closed, SettingsError
 
 both = pytest.mark.parametrize("ask", BOTH)
 

@@ -18,8 +18,8 @@ from itertools import islice
 from rerankd.bench.memory import Memory, MemoryWatch
 from rerankd.bench.percentile import percentile
 from rerankd.bench.workloads import WORKLOADS, Workload
+from rerankd.client.errors import RemoteError
 from rerankd.client.session import Outcome, RerankSession
-from rerankd.errors import RemoteError
 
 CAPACITY_S = 20.0
 """How long the closed loop runs, at least, that measures the capacity."""

@@ -19,8 +19,9 @@ from rerankd.cli.folders import Selection
 from rerankd.cli.progress import LoadingBar
 from rerankd.cli.records import FIELDS, FORMATS, SourcedDocument
 from rerankd.client.dialects import DIALECTS, endpoint
+from rerankd.client.errors import RemoteRefused
 from rerankd.client.ranking import RemoteScore
-from rerankd.errors import RemoteRefused, SettingsError
+from rerankd.errors import SettingsError
 from rerankd.rerank import explanation
 from rerankd.types import DEFAULT_INSTRUCT, Score
 

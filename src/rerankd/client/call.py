@@ -18,11 +18,7 @@ from rerankd.arguments import Documents, checked
 from rerankd.client.address import read_address
 from rerankd.client.connections import Route
 from rerankd.client.dialects import DIALECTS, endpoint, num_tokens_about
-from rerankd.client.ranking import RemoteRanking, RemoteScore, RemoteUsage
-from rerankd.client.reply import Reply, error_message, read_reply, request_id
-from rerankd.client.retry import LONGEST_WAIT_S, is_broken_connection, is_passing, retry_after_s, wait_s
-from rerankd.client.settings import ClientSettings
-from rerankd.errors import (
+from rerankd.client.errors import (
     RemoteError,
     RemoteRateLimited,
     RemoteRefused,
@@ -32,6 +28,10 @@ from rerankd.errors import (
     RemoteUnavailable,
     RemoteUnreachable,
 )
+from rerankd.client.ranking import RemoteRanking, RemoteScore, RemoteUsage
+from rerankd.client.reply import Reply, error_message, read_reply, request_id
+from rerankd.client.retry import LONGEST_WAIT_S, is_broken_connection, is_passing, retry_after_s, wait_s
+from rerankd.client.settings import ClientSettings
 from rerankd.surrogates import surrogate_warnings, without_surrogates
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ import httpx
 
 from rerankd.client.address import read_address
 from rerankd.client.connections import Route
+from rerankd.client.errors import RemoteError
 from rerankd.client.reply import error_message
-from rerankd.errors import RemoteError
 
 CONNECT_TIMEOUT_S = 5
 LOADING_TIMEOUT_S = 600
