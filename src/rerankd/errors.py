@@ -12,7 +12,9 @@
     │   │   ├── TooManyDocuments
     │   │   ├── TooManyTokens        the call as a whole is over its token limit
     │   │   └── PromptTooLong        one prompt does not fit the served context
-    │   ├── Unauthorized             no key, or a wrong one
+    │   ├── Unauthorized
+    │   │   ├── MissingKey           no key was sent
+    │   │   └── WrongKey             the key is not valid, or no longer
     │   ├── Forbidden                a key that may not use this model
     │   ├── OutOfCredit              the account cannot pay for the call
     │   └── ModelNotFound            a model name that this server does not answer to
@@ -175,15 +177,21 @@ class PromptTooLong(InvalidRequest):
 
 
 class Unauthorized(RequestError):
-    """No key was given (`missing`), or a wrong one."""
+    """The caller is not authenticated."""
 
-    def __init__(self, *, missing: bool) -> None:
-        super().__init__(
-            "No API key was given: send the header 'Authorization: Bearer <key>', or 'X-Api-Key: <key>'."
-            if missing
-            else "The API key is not valid."
-        )
-        self.missing = missing
+
+class MissingKey(Unauthorized):
+    """No key was sent."""
+
+    def __init__(self) -> None:
+        super().__init__("No API key was given: send the header 'Authorization: Bearer <key>', or 'X-Api-Key: <key>'.")
+
+
+class WrongKey(Unauthorized):
+    """The key is not valid, or no longer."""
+
+    def __init__(self) -> None:
+        super().__init__("The API key is not valid.")
 
 
 class Forbidden(RequestError):

@@ -59,7 +59,7 @@ def test_a_refused_call_says_why(server: Server) -> None:
     assert (line["status"], line["error"], line["dialect"]) == ("400", "InvalidRequest", "vllm-rerank")
     server.post("/v1/rerank", BODY, key="wrong", headers={"x-request-id": "req-3"})
     line = line_of(server, "req-3")
-    assert (line["status"], line["error"]) == ("401", "Unauthorized") and "key" not in line
+    assert (line["status"], line["error"]) == ("401", "WrongKey") and "key" not in line
 
 
 def test_nothing_that_a_caller_writes_is_in_the_log(server: Server) -> None:

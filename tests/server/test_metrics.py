@@ -194,7 +194,7 @@ def test_errors_are_counted_by_dialect_status_and_class(surface: Surface, embedd
     wrong_key = embedded_server.post(surface.path, surface.body(), key="wrong")
     after = Scrape(embedded_server.url)
     name = "rerankd_requests_total"
-    for response, error in ((missing, "InvalidRequest"), (wrong_key, "Unauthorized")):
+    for response, error in ((missing, "InvalidRequest"), (wrong_key, "WrongKey")):
         assert response.status_code >= 400
         # Which dialect is spoken on a shared path is told by the body, and the key is checked before it is read.
         labels = {"dialect": NAMES[surface], "status": str(response.status_code), "error": error}

@@ -27,7 +27,7 @@ from rerankd.accounts.database import REPORT_S, Database
 from rerankd.accounts.fields import MAX_AMOUNT, storable
 from rerankd.accounts.keys import VALID, Caller
 from rerankd.accounts.schema import EPOCH, accounts, entries, keys, quotas, repeats, reservations
-from rerankd.errors import InvalidRequest, OutOfCredit, RateLimited, Unauthorized
+from rerankd.errors import InvalidRequest, OutOfCredit, RateLimited, WrongKey
 from rerankd.prices import Price
 
 CHARGED_ONCE_IN = timedelta(hours=24)
@@ -129,7 +129,7 @@ class Ledger:
             key_concurrency, account_concurrency: how many calls of the key, of the account may run; None: any number.
 
         Raises:
-            Unauthorized: the key is not valid any more.
+            WrongKey: the key is no longer valid.
             RateLimited: as many run.
             OutOfCredit: there is not enough left. Nothing is reserved.
         """
@@ -139,7 +139,7 @@ class Ledger:
             account = self._lock(connection, caller.account_id, now)
             state = _state(connection, asked, now)
             if not state.key_is_valid:
-                raise Unauthorized(missing=False)
+                raise WrongKey
             _check_concurrency("API key", state.key_running, key_concurrency)
             _check_concurrency("account", state.account_running, account_concurrency)
             is_repeat = state.last_charged is not None and now - state.last_charged < CHARGED_ONCE_IN

@@ -119,7 +119,7 @@ class Admission:
         """The first gate, which costs nothing: what it refuses is counted nowhere.
 
         Raises:
-            Unauthorized: no key, or not a valid one.
+            Unauthorized: no key was sent, or it is not valid.
             RateLimited: the minute of the key or the account is full.
             OutOfCredit: the account has nothing left.
             Unavailable: Redis or the accounts cannot be asked now.
@@ -190,7 +190,7 @@ class Admission:
         """The third gate. What is not settled when the block ends is not charged.
 
         Raises:
-            Unauthorized: the key is not valid any more.
+            WrongKey: the key is no longer valid.
             InvalidRequest: more tokens than may ever come in a minute.
             RateLimited: too many calls or tokens in this minute, or too many calls at a time on all servers.
             OutOfCredit: the account cannot pay for it.

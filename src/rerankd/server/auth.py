@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from rerankd.errors import Unauthorized, Unavailable
+from rerankd.errors import MissingKey, Unauthorized, Unavailable, WrongKey
 from rerankd.server.accounts import Accounts
 from rerankd.web.throttle import network_of
 
@@ -70,14 +70,15 @@ class Auth:
                 transaction that reserves what they cost.
 
         Raises:
-            Unauthorized: no bearer token, or not a key that is valid now.
+            MissingKey: no key was sent.
+            WrongKey: the key is not valid.
             Unavailable: the accounts cannot be read now.
         """
         if not self.needs_key:
             return Guest(f"address:{network_of(request.client.host) if request.client else ''}")
         token = _token(request)
         if not token:
-            raise Unauthorized(missing=True)
+            raise MissingKey
         if self._accounts is None:
             return self._holder(token)
         caller = self._seen.get(token) if recently else None
@@ -85,7 +86,7 @@ class Auth:
             # By its hash, so the time that it takes tells nothing about the key.
             caller = await self._accounts.ask(self._accounts.keys.find, token)
             if caller is None:
-                raise Unauthorized(missing=False)
+                raise WrongKey
             self._seen.put(token, caller)
         return Guest(f"key:{caller.key_id}", caller)
 
@@ -93,7 +94,7 @@ class Auth:
         assert self._api_key is not None
         # Header bytes arrive as latin-1, whatever they mean. Compared in constant time.
         if not hmac.compare_digest(token.encode("latin-1"), self._api_key.get_secret_value().encode()):
-            raise Unauthorized(missing=False)
+            raise WrongKey
         return Guest("key:static")
 
 

@@ -14,6 +14,7 @@ from rerankd.errors import (
     Forbidden,
     InvalidRequest,
     MethodNotAllowed,
+    MissingKey,
     ModelNotFound,
     NotJSON,
     OutOfCredit,
@@ -67,7 +68,7 @@ def search_units(num_documents: int) -> int:
 def _message(error: RerankdError) -> str:
     """The documented sentence where there is one, then what exactly was wrong."""
     if isinstance(error, Unauthorized):
-        return "no api key supplied" if error.missing else "invalid api token"
+        return "no api key supplied" if isinstance(error, MissingKey) else "invalid api token"
     if isinstance(error, ModelNotFound):
         return (
             f"model '{error.name}' not found, make sure the correct model ID was used and that you have access to the "

@@ -18,6 +18,7 @@ from rerankd.errors import (
     InferenceError,
     InvalidRequest,
     MethodNotAllowed,
+    MissingKey,
     ModelNotFound,
     NotJSON,
     OutOfCredit,
@@ -27,6 +28,7 @@ from rerankd.errors import (
     Unauthorized,
     Unavailable,
     UnsupportedEncoding,
+    WrongKey,
 )
 from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, Document, ErrorTable, ListOf, RequestBody
 from rerankd.types import Limits, Pair, RerankRequest
@@ -79,7 +81,7 @@ def _row(error: RerankdError) -> _Row:
 def _message(error: RerankdError, prefix: str) -> str:
     """The catalogue's sentence where it has one, then what exactly was wrong."""
     if isinstance(error, Unauthorized):
-        return "No API-key provided." if error.missing else "Invalid API-key provided."
+        return "No API-key provided." if isinstance(error, MissingKey) else "Invalid API-key provided."
     if isinstance(error, NotJSON):
         return f"Required body invalid, please check the request body format. {error}"
     if isinstance(error, Forbidden):
@@ -296,8 +298,7 @@ class CompatibleReranks(Dialect[CompatibleRequest]):
 
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
         row = _row(error)
-        wrong_key = isinstance(error, Unauthorized) and not error.missing
-        message = WRONG_KEY if wrong_key else _message(error, "")
+        message = WRONG_KEY if isinstance(error, WrongKey) else _message(error, "")
         if isinstance(error, OutOfCredit):
             message = f"You exceeded your current quota, please check your plan and billing details. {message}"
         problems = error.problems if isinstance(error, InvalidRequest) else ()

@@ -17,6 +17,7 @@ from rerankd.errors import (
     Forbidden,
     InvalidRequest,
     MethodNotAllowed,
+    MissingKey,
     ModelNotFound,
     NotJSON,
     OutOfCredit,
@@ -205,7 +206,7 @@ def _hex(request_id: str) -> str:
 
 
 def _refusal(error: Unauthorized, request_id: str) -> JSON:
-    if error.missing:
+    if isinstance(error, MissingKey):
         detail, code = f"Authentication required. {error}", "AUTH_MISSING_API_KEY"
     else:
         detail, code = "Invalid API key", "AUTH_INVALID_API_KEY"
