@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from rerankd.accounts.store import open_store
 from rerankd.types import CallLimits
@@ -46,7 +46,7 @@ def serving(*options: str) -> Iterator[str]:
             process.terminate()
 
 
-def milliseconds(client: httpx.Client, number: int) -> float:
+def milliseconds(client: httpx2.Client, number: int) -> float:
     """Of one call."""
     body = {"model": "qwen3-rerank", "query": "what is it?", "documents": [f"text {number}"]}
     started = time.perf_counter()
@@ -68,12 +68,12 @@ def main() -> None:
         store.ledger.add_credits(account.id, 10**12)
         _, key = store.keys.create(account.id, "bench", limits=LIMITS)
         model = ("--model", asked.model, "--skip-self-test")
-        plain = httpx.Client(base_url=stack.enter_context(serving(*model)))
+        plain = httpx2.Client(base_url=stack.enter_context(serving(*model)))
         name = plain.get("/v1/models").json()["data"][0]["id"]
         (folder / "rerankd.toml").write_text(CARD.format(name=name))
         options = ("--accounts", "--database", database, "--config", str(folder / "rerankd.toml"))
         url = stack.enter_context(serving(*model, *options))
-        charged = httpx.Client(base_url=url, headers={"authorization": f"Bearer {key}"})
+        charged = httpx2.Client(base_url=url, headers={"authorization": f"Bearer {key}"})
         times: dict[str, list[float]] = {"without accounts": [], "with accounts": []}
         for number in range(WARM_UP + asked.calls):
             for what, client in zip(times, (plain, charged), strict=True):

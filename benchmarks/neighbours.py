@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from rerankd.accounts.store import open_store
 
@@ -53,9 +53,9 @@ class Target:
     def post(self, path: str, body: Any) -> None:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"authorization": f"Bearer {self.key}", "content-type": "application/json"}
-        with suppress(httpx.HTTPError):
+        with suppress(httpx2.HTTPError):
             left = max(1.0, self.until - time.monotonic())
-            httpx.post(f"http://127.0.0.1:{self.port}{path}", content=content, headers=headers, timeout=left)
+            httpx2.post(f"http://127.0.0.1:{self.port}{path}", content=content, headers=headers, timeout=left)
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=5)
@@ -204,8 +204,8 @@ class SmallCalls:
     serial = itertools.count()
 
     def __init__(self, port: int, key: str) -> None:
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=4)
-        self._client = httpx.Client(
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=4)
+        self._client = httpx2.Client(
             base_url=f"http://127.0.0.1:{port}", headers={"authorization": f"Bearer {key}"}, timeout=120, limits=limits
         )
 
@@ -224,7 +224,7 @@ class SmallCalls:
         body = {"query": "which planet is red", "documents": [f"planet number {next(self.serial)} is red"]}
         try:
             self._client.post("/v1/rerank", json=body).raise_for_status()
-        except httpx.HTTPError:
+        except httpx2.HTTPError:
             return float("inf")
         return time.monotonic() - started
 

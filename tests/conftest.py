@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 import torch
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM, Qwen3ForSequenceClassification
@@ -98,10 +98,10 @@ class Server:
     log: list[str] = field(default_factory=list, repr=False)
     kept: bool = False  # until the end of all tests
 
-    def post(self, path: str, body: Any = None, key: str | None = None, **options: Any) -> httpx.Response:
+    def post(self, path: str, body: Any = None, key: str | None = None, **options: Any) -> httpx2.Response:
         """POSTs JSON with the server's key, or with another one."""
         headers = {"authorization": f"Bearer {self.key if key is None else key}", **options.pop("headers", {})}
-        return httpx.post(self.url + path, json=body, headers=headers, timeout=60, **options)
+        return httpx2.post(self.url + path, json=body, headers=headers, timeout=60, **options)
 
     def wait_until(self, condition: Callable[[], bool], seconds: float = 120) -> None:
         """Raises if the process ends or the time is over first."""
@@ -113,7 +113,7 @@ class Server:
 
     def ready(self) -> bool:
         """Whether /health says 200."""
-        return httpx.get(f"{self.url}/health", timeout=5).status_code == 200
+        return httpx2.get(f"{self.url}/health", timeout=5).status_code == 200
 
 
 _running: list[Server] = []

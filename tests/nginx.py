@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from debian_server import free_port, require, running
 
@@ -63,7 +63,7 @@ def nginx(folder: Path, upstream: str, location: str = "/", target: str = "", mo
 
 def _listens(port: int) -> bool:
     try:
-        httpx.get(f"http://127.0.0.1:{port}/", timeout=5)
-    except httpx.TransportError:
+        httpx2.get(f"http://127.0.0.1:{port}/", timeout=5)
+    except httpx2.TransportError:
         return False
     return True

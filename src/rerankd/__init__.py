@@ -8,7 +8,7 @@
 
 Code that takes either is written against `Ranker` (for asyncio: `AsyncRanker`, which `Reranker` and `AsyncClient` are).
 
-Importing the package imports nothing heavy: torch comes with the first `Reranker`, httpx with the first `Client`.
+Importing the package imports nothing heavy: torch comes with the first `Reranker`, httpx2 with the first `Client`.
 """
 
 from __future__ import annotations

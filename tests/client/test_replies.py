@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -36,7 +36,7 @@ rankings = st.fixed_dictionaries(
 @given(bodies | rankings)
 @example({"results": [{"index": 0, "relevance_score": 10**400}]})
 def test_a_reply_is_a_ranking_or_told_to_be_none(body: Any) -> None:
-    response = httpx.Response(200, content=json.dumps(body))
+    response = httpx2.Response(200, content=json.dumps(body))
     try:
         reply = read_reply(response, NUM_DOCUMENTS)
     except ValueError:
@@ -50,7 +50,7 @@ def test_a_reply_is_a_ranking_or_told_to_be_none(body: Any) -> None:
 @given(st.builds(lambda body: json.dumps(body).encode(), bodies) | st.binary(max_size=50))
 @example(b'{"error":' * 400 + b"{}" + b"}" * 400)
 def test_an_error_always_has_a_message(content: bytes) -> None:
-    response = httpx.Response(503, content=content)
+    response = httpx2.Response(503, content=content)
     assert 0 < len(error_message(response)) < 1000
     assert request_id(response) is None or json.loads(content)
 
@@ -60,10 +60,10 @@ def test_an_error_always_has_a_message(content: bytes) -> None:
 @example("Wed, 21 Oct 2015 07:28:00 -9999")
 @example("9" * 400)
 def test_a_pause_is_a_number_of_seconds_or_not_asked_for(text: str) -> None:
-    asked_s = retry_after_s(httpx.Headers({"retry-after": text}))
+    asked_s = retry_after_s(httpx2.Headers({"retry-after": text}))
     assert asked_s is None or 0 <= asked_s < float("inf")
 
 
 @pytest.mark.parametrize("text", ["Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:00", "0", "-3"])
 def test_a_pause_that_is_over_is_none(text: str) -> None:
-    assert retry_after_s(httpx.Headers({"retry-after": text})) == 0
+    assert retry_after_s(httpx2.Headers({"retry-after": text})) == 0

@@ -10,7 +10,7 @@ from email.utils import format_datetime
 from threading import Event
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from stand_in import BOTH, DOCUMENTS, Answer, Ask, StandIn, ranking_of, score_of
 
@@ -139,7 +139,7 @@ def test_a_server_that_always_hangs_up_is_told(ask: Ask) -> None:
             ask(server.url)
         assert len(server.requests) == 3
     assert raised.value.status is None
-    assert isinstance(raised.value.__cause__, httpx.RemoteProtocolError)
+    assert isinstance(raised.value.__cause__, httpx2.RemoteProtocolError)
 
 
 def test_nobody_there_is_told(ask: Ask) -> None:

@@ -25,7 +25,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
 
-import httpx
+import httpx2
 
 from compatibility import DOCUMENT, RESULTS, TITLES, with_tables
 
@@ -156,7 +156,7 @@ def wait_until_ready(log: Path) -> str:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         found = re.search(r"Listening on (http://\S+)", log.read_text())
-        if found and httpx.get(f"{found[1]}/health").status_code == 200:
+        if found and httpx2.get(f"{found[1]}/health").status_code == 200:
             return found[1]
         time.sleep(0.1)
     raise SystemExit(f"The server does not start:\n{log.read_text()}")

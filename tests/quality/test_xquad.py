@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 VARIABLE = "RERANKD_XQUAD"
@@ -58,7 +58,7 @@ def test_the_embedded_model_finds_the_paragraph(
         return 1 / (1 + ranking.index(right))
 
     headers = {"authorization": f"Bearer {server.key}"}
-    with httpx.Client(headers=headers, timeout=300) as client, ThreadPoolExecutor(AT_ONCE) as pool:
+    with httpx2.Client(headers=headers, timeout=300) as client, ThreadPoolExecutor(AT_ONCE) as pool:
         mrr = sum(pool.map(reciprocal_rank, drawn)) / NUM_QUESTIONS
     record_property("mrr", mrr)
     print(f"MRR {mrr:.4f}")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 
-import httpx
+import httpx2
 from surfaces import RERANK
 from test_lifecycle import FakeModel, serving
 
@@ -16,7 +16,7 @@ from rerankd.types import LoadProgress
 
 
 @contextmanager
-def loading() -> Iterator[httpx.Client]:
+def loading() -> Iterator[httpx2.Client]:
     """The model is not there yet."""
     loaded = threading.Event()
 
@@ -33,7 +33,7 @@ def loading() -> Iterator[httpx.Client]:
 
 
 @contextmanager
-def busy() -> Iterator[httpx.Client]:
+def busy() -> Iterator[httpx2.Client]:
     """The queue is full."""
     model = FakeModel()
     model.gate.clear()
@@ -48,7 +48,7 @@ def busy() -> Iterator[httpx.Client]:
 
 
 @contextmanager
-def limited() -> Iterator[httpx.Client]:
+def limited() -> Iterator[httpx2.Client]:
     """The caller's minute is full."""
     with serving(lambda progress: Engine(FakeModel()), requests_per_minute=1) as client:
         client.post(RERANK.path, json=RERANK.body(documents=["1"]))
@@ -56,7 +56,7 @@ def limited() -> Iterator[httpx.Client]:
 
 
 @contextmanager
-def failing() -> Iterator[httpx.Client]:
+def failing() -> Iterator[httpx2.Client]:
     """The model breaks on every document."""
 
     def fault(document: str) -> None:
@@ -67,13 +67,13 @@ def failing() -> Iterator[httpx.Client]:
 
 
 @contextmanager
-def small() -> Iterator[httpx.Client]:
+def small() -> Iterator[httpx2.Client]:
     """Reads at most 1 MB."""
     with serving(lambda progress: Engine(FakeModel()), max_body_mb=1) as client:
         yield client
 
 
-FAULTS: dict[str, Callable[[], AbstractContextManager[httpx.Client]]] = {
+FAULTS: dict[str, Callable[[], AbstractContextManager[httpx2.Client]]] = {
     "loading": loading,
     "busy": busy,
     "rate limit": limited,

@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
+import httpx2
 from surfaces import DOCUMENTS, JSON, QUERY
 
 
@@ -39,12 +39,12 @@ class Folder:
         documents = list(documents) if isinstance(documents, tuple) else documents
         return {"model": "qwen3-rerank", "query": query, self.documents: documents, **named}
 
-    def scores(self, response: httpx.Response) -> list[tuple[int, float]]:
+    def scores(self, response: httpx2.Response) -> list[tuple[int, float]]:
         """(index, score) of each result in the reply's order."""
         assert response.status_code == 200, response.text[:1000]
         return [(row["index"], row[self.score]) for row in response.json()[self.results]]
 
-    def error(self, response: httpx.Response, status: int) -> str:
+    def error(self, response: httpx2.Response, status: int) -> str:
         """The error's text, after checking the body's shape."""
         assert response.status_code == status, f"{response.status_code} instead of {status}: {response.text[:1000]}"
         assert response.headers["content-type"].startswith("application/json")

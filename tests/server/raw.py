@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import httpx
+import httpx2
 
 BODY = b'{"query": "apples", "documents": ["pears", "apples"]}'
 
@@ -15,7 +15,7 @@ BODY = b'{"query": "apples", "documents": ["pears", "apples"]}'
 @contextmanager
 def connected(url: str, timeout: float = 20) -> Iterator[socket.socket]:
     """A connection to a server."""
-    address = httpx.URL(url)
+    address = httpx2.URL(url)
     with socket.create_connection((address.host, address.port or 80), timeout=timeout) as raw:
         yield raw
 

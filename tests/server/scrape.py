@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import httpx
+import httpx2
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -13,7 +13,7 @@ class Scrape:
     """The figures at one moment."""
 
     def __init__(self, url: str) -> None:
-        response = httpx.get(f"{url}/metrics", timeout=30)
+        response = httpx2.get(f"{url}/metrics", timeout=30)
         assert response.status_code == 200
         assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
         self.text = response.text

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import httpx
+import httpx2
 
 JSON = dict[str, Any]
 
@@ -146,7 +146,7 @@ class Surface:
             holder[key] = value[0]
         return body
 
-    def scores(self, response: httpx.Response) -> list[tuple[int, float]]:
+    def scores(self, response: httpx2.Response) -> list[tuple[int, float]]:
         """(index, score) of each result in the reply's order."""
         assert response.status_code == 200, response.text[:1000]
         reply = response.json()
@@ -157,7 +157,7 @@ class Surface:
         results = reply["output"]["results"] if self.dialect == "native" else reply["results"]
         return [(row["index"], row["relevance_score"]) for row in results]
 
-    def tokens(self, response: httpx.Response) -> int:
+    def tokens(self, response: httpx2.Response) -> int:
         """What the reply says was computed; SGLang's says so only where it is to be explained."""
         if self.dialect == "tei":
             return int(response.headers["x-compute-tokens"])
@@ -165,7 +165,7 @@ class Surface:
             return sum(row["explain"]["prompt_tokens"] for row in response.json())
         return int(response.json()["usage"]["total_tokens"])
 
-    def warnings(self, response: httpx.Response) -> str:
+    def warnings(self, response: httpx2.Response) -> str:
         """What the reply warns of, in the header that every surface has; also in the body where there is room."""
         header = response.headers.get("x-rerankd-warning", "")
         if self.dialect in ("compatible", "rerank"):
@@ -173,7 +173,7 @@ class Surface:
             assert "; ".join(listed)[:200] == header[:200]
         return str(header)
 
-    def error(self, response: httpx.Response, status: int) -> str:
+    def error(self, response: httpx2.Response, status: int) -> str:
         """The error's text, after checking that each kind of client finds it where it looks."""
         spoken = STATUSES.get((self.dialect, status), (status,))
         assert response.status_code in spoken, f"{response.status_code} instead of {spoken}: {response.text[:1000]}"

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-import httpx
+import httpx2
 import pytest
 
 from conftest import Server
@@ -73,8 +73,8 @@ def test_nothing_that_a_caller_writes_is_in_the_log(server: Server) -> None:
     for number, body in enumerate(bodies):
         server.post("/v1/rerank", body, headers={"x-request-id": f"told-{number}"})
         line_of(server, f"told-{number}")
-    httpx.get(f"{server.url}/version?{secret}")
-    httpx.get(f"{server.url}/version?last")
+    httpx2.get(f"{server.url}/version?{secret}")
+    httpx2.get(f"{server.url}/version?last")
     server.wait_until(lambda: sum("path=/version" in line for line in server.log) >= 2)
     assert "123-45" not in "".join(server.log)
 
@@ -90,7 +90,7 @@ def test_many_warnings_are_still_one_short_line(server: Server) -> None:
 
 def test_a_long_path_is_cut_and_the_query_string_left_out(server: Server) -> None:
     before = len(server.log)
-    httpx.get(f"{server.url}/nowhere/{'x' * 3_000}?{'y' * 3_000}")
+    httpx2.get(f"{server.url}/nowhere/{'x' * 3_000}?{'y' * 3_000}")
     server.wait_until(lambda: len(server.log) > before)
     [line] = server.log[before:]
     assert len(line) < 500 and "yyy" not in line and "status=404" in line
@@ -98,9 +98,9 @@ def test_a_long_path_is_cut_and_the_query_string_left_out(server: Server) -> Non
 
 def test_health_checks_are_not_logged(server: Server) -> None:
     before = len(server.log)
-    httpx.get(f"{server.url}/health")
-    httpx.get(f"{server.url}/metrics")
-    httpx.get(f"{server.url}/version")
+    httpx2.get(f"{server.url}/health")
+    httpx2.get(f"{server.url}/metrics")
+    httpx2.get(f"{server.url}/version")
     server.wait_until(lambda: any("path=/version" in line for line in server.log[before:]))
     assert len(server.log) == before + 1
 

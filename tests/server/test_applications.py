@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from conftest import Server
@@ -237,6 +237,6 @@ def open_server(start_server: Callable[..., Server]) -> Server:
 def test_dify_without_a_key(authorization: str | None, open_server: Server) -> None:
     """It sends what it has, and a server without keys takes it."""
     headers = {} if authorization is None else {"authorization": authorization}
-    response = httpx.post(f"{open_server.url}/v1/rerank", json={**FLAT, "top_n": 3}, headers=headers, timeout=60)
+    response = httpx2.post(f"{open_server.url}/v1/rerank", json={**FLAT, "top_n": 3}, headers=headers, timeout=60)
     assert response.status_code == 200
     assert by_index(response.json()).keys() == {0, 1, 2}

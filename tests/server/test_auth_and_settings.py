@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from surfaces import ALL, INFINITY, LLAMA_CPP, NATIVE, ONE_EACH, RERANK, SGLANG, TEI, Surface
 
@@ -55,20 +55,20 @@ def test_an_empty_key_is_refused(key: str) -> None:
 
 def test_what_needs_a_key(embedded_server: Server) -> None:
     for path in ("/health", "/version", "/docs", "/openapi.json"):
-        assert httpx.get(embedded_server.url + path).status_code == 200
+        assert httpx2.get(embedded_server.url + path).status_code == 200
     for headers in ({}, {"authorization": "Bearer nope"}):
-        response = httpx.get(embedded_server.url + "/v1/models", headers=headers)
+        response = httpx2.get(embedded_server.url + "/v1/models", headers=headers)
         assert response.status_code == 401
         assert response.json()["error"]["code"] == "invalid_api_key"
         assert response.headers["www-authenticate"] == "Bearer"
     good = {"authorization": f"Bearer {embedded_server.key}"}
-    assert httpx.get(embedded_server.url + "/v1/models", headers=good).status_code == 200
+    assert httpx2.get(embedded_server.url + "/v1/models", headers=good).status_code == 200
 
 
 def test_the_scheme_may_be_written_in_any_case(embedded_server: Server) -> None:
     for scheme in ("bearer", "BEARER", "Bearer"):
         headers = {"authorization": f"{scheme} {embedded_server.key}"}
-        assert httpx.post(embedded_server.url + RERANK.path, json=RERANK.body(), headers=headers).status_code == 200
+        assert httpx2.post(embedded_server.url + RERANK.path, json=RERANK.body(), headers=headers).status_code == 200
 
 
 def test_no_key_is_ever_logged(start_server: Callable[..., Server]) -> None:
@@ -78,7 +78,7 @@ def test_no_key_is_ever_logged(start_server: Callable[..., Server]) -> None:
             server.post(surface.path, surface.body(), key=key)
             server.post(surface.path, {"query": 3}, key=key)
             server.post(surface.path, content=b"{", key=key)
-        httpx.get(f"{server.url}/v1/models", headers={"authorization": f"Bearer {key}"})
+        httpx2.get(f"{server.url}/v1/models", headers={"authorization": f"Bearer {key}"})
     server.wait_until(lambda: "".join(server.log).count("path=/v1/models") == 2)  # what was asked last
     log = "".join(server.log)
     assert RERANK.path in log
@@ -100,19 +100,19 @@ def served_by_environment(start_server: Callable[..., Server]) -> Server:
     return server
 
 
-def _post(server: Server, surface: Surface, key: str, **options: object) -> httpx.Response:
+def _post(server: Server, surface: Surface, key: str, **options: object) -> httpx2.Response:
     headers = {b"authorization": f"Bearer {key}".encode()}
-    return httpx.post(server.url + surface.path, json=surface.body(**options), headers=headers)
+    return httpx2.post(server.url + surface.path, json=surface.body(**options), headers=headers)
 
 
 def test_a_key_from_the_environment(served_by_environment: Server) -> None:
     assert _post(served_by_environment, RERANK, "schlüssel").status_code == 200
     assert _post(served_by_environment, RERANK, "schlussel").status_code == 401
-    RERANK.error(httpx.post(served_by_environment.url + RERANK.path, json=RERANK.body()), 401)
+    RERANK.error(httpx2.post(served_by_environment.url + RERANK.path, json=RERANK.body()), 401)
 
 
 def test_variables_are_read_and_options_win(served_by_environment: Server) -> None:
-    assert httpx.get(f"{served_by_environment.url}/health").json()["model"] == "embedded-multilingual"
+    assert httpx2.get(f"{served_by_environment.url}/health").json()["model"] == "embedded-multilingual"
     for name in ("first-name", "second-name"):
         assert _post(served_by_environment, RERANK, "schlüssel", model=name).json()["model"] == name
     message = NATIVE.error(_post(served_by_environment, NATIVE, "schlüssel"), 400)  # three documents
@@ -233,7 +233,7 @@ def test_without_a_name_the_real_one_is_told(embedded_server: Server) -> None:
 
 def test_the_list_of_models(embedded_server: Server) -> None:
     headers = {"authorization": f"Bearer {embedded_server.key}"}
-    listed = httpx.get(f"{embedded_server.url}/v1/models", headers=headers).json()
+    listed = httpx2.get(f"{embedded_server.url}/v1/models", headers=headers).json()
     assert listed["object"] == "list"
     assert listed["data"][0]["id"] == "embedded-multilingual"
     assert {card["id"] for card in listed["data"]} >= {"qwen3-rerank", "Qwen/Qwen3-Reranker-4B"}
@@ -271,11 +271,11 @@ def fallback_server(start_server: Callable[..., Server], tmp_path_factory: pytes
 
 
 def test_the_fallback_is_said_everywhere(fallback_server: Server) -> None:
-    health = httpx.get(f"{fallback_server.url}/health").json()
+    health = httpx2.get(f"{fallback_server.url}/health").json()
     assert health["model"] == "embedded-multilingual"
     notice = health["warning"]
     assert "Qwen3-Reranker-0.6B" in notice and "16 languages" in notice
-    cards = httpx.get(f"{fallback_server.url}/v1/models").json()["data"]
+    cards = httpx2.get(f"{fallback_server.url}/v1/models").json()["data"]
     assert all(card["warning"] == notice and card["root"] == "embedded-multilingual" for card in cards)
     assert notice in "".join(fallback_server.log)
     for surface in ALL:

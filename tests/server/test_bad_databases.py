@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import psycopg
 import pytest
 import uvicorn
@@ -41,23 +41,23 @@ SOON_S = 12.0
 class Bank:
     """A server in this process, whose model can be held up, and an account that calls it."""
 
-    client: httpx.Client
+    client: httpx2.Client
     store: Store
     model: FakeModel
     account_id: int
     key: str
     log: pytest.LogCaptureFixture
 
-    def call(self, number: int = 1) -> httpx.Response:
+    def call(self, number: int = 1) -> httpx2.Response:
         body = {"model": "fake", "query": "q", "documents": [str(number)]}
         return self.client.post("/v1/reranks", json=body, headers={"authorization": f"Bearer {self.key}"})
 
-    def several(self, number: int) -> list[httpx.Response]:
+    def several(self, number: int) -> list[httpx2.Response]:
         """At once."""
         with ThreadPoolExecutor(number) as pool:
             return list(pool.map(self.call, range(number)))
 
-    def sign_in(self) -> httpx.Response:
+    def sign_in(self) -> httpx2.Response:
         self.client.get("/sign-in")
         form = {"csrf": self.client.cookies["rerankd-form"], "email": "team@example.org", "password": PASSWORD}
         return self.client.post("/sign-in", data=form)
@@ -100,7 +100,7 @@ def bank(
 
 
 @contextmanager
-def served(store: Store, model: FakeModel, card: Path) -> Iterator[httpx.Client]:
+def served(store: Store, model: FakeModel, card: Path) -> Iterator[httpx2.Client]:
     """Leases are short: outages that last longer than them are as short as a test may be."""
     short = Store(store.database, store.people, store.keys, Ledger(store.database, LEASE_S))
     settings = ServerSettings(accounts=True, config=card, score_cache_mb=0)
@@ -112,7 +112,7 @@ def served(store: Store, model: FakeModel, card: Path) -> Iterator[httpx.Client]
         while not server.started:
             time.sleep(0.01)
         host, port = server.servers[0].sockets[0].getsockname()[:2]
-        with httpx.Client(base_url=f"http://{host}:{port}", timeout=120) as client:
+        with httpx2.Client(base_url=f"http://{host}:{port}", timeout=120) as client:
             while client.get("/health").status_code != 200:
                 time.sleep(0.01)
             yield client

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from surfaces import (
     ALL,
@@ -46,20 +46,20 @@ def each(surfaces: Sequence[Surface]) -> pytest.MarkDecorator:
 
 
 @pytest.fixture(scope="module")
-def client(qwen_server: Server) -> Iterator[httpx.Client]:
+def client(qwen_server: Server) -> Iterator[httpx2.Client]:
     """To the Qwen3 server, with its key."""
     headers = {"authorization": f"Bearer {qwen_server.key}"}
-    with httpx.Client(base_url=qwen_server.url, headers=headers, timeout=60) as client:
+    with httpx2.Client(base_url=qwen_server.url, headers=headers, timeout=60) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
-def good_scores(client: httpx.Client) -> list[tuple[int, float]]:
+def good_scores(client: httpx2.Client) -> list[tuple[int, float]]:
     return NATIVE.scores(client.post(NATIVE.path, json=NATIVE.body()))
 
 
 @pytest.fixture(autouse=True)
-def still_answers(client: httpx.Client, good_scores: list[tuple[int, float]], qwen_server: Server) -> Iterator[None]:
+def still_answers(client: httpx2.Client, good_scores: list[tuple[int, float]], qwen_server: Server) -> Iterator[None]:
     """Nothing that a test sends may spoil the next caller's answer."""
     yield
     assert NATIVE.scores(client.post(NATIVE.path, json=NATIVE.body())) == good_scores
@@ -74,7 +74,7 @@ def test_no_key(surface: Surface, qwen_server: Server, subtests: pytest.Subtests
     for header in ("x-api-key: ", "authorization: Basic dGVzdC1rZXk=", "authorization: Bearer"):
         with subtests.test(header):
             name, _, value = header.partition(": ")
-            response = httpx.post(qwen_server.url + surface.path, json=surface.body(), headers={name: value})
+            response = httpx2.post(qwen_server.url + surface.path, json=surface.body(), headers={name: value})
             message = surface.error(response, 401)
             assert "No API" in message or not surface.tells_keys or surface.dialect == "llamacpp"
 
@@ -84,7 +84,7 @@ def test_wrong_key(surface: Surface, qwen_server: Server, subtests: pytest.Subte
     for key in ("wrong-secret", "test-keyy", "test-ke", "TEST-KEY", "test-key,test-key", "schlüssel"):
         with subtests.test(key):
             headers = {b"authorization": f"Bearer {key}".encode()}
-            response = httpx.post(qwen_server.url + surface.path, json=surface.body(), headers=headers)
+            response = httpx2.post(qwen_server.url + surface.path, json=surface.body(), headers=headers)
             message = surface.error(response, 401)
             assert "API" in message or not surface.tells_keys
             assert key not in response.text and "test-key" not in response.text
@@ -115,14 +115,14 @@ NOT_JSON = (
 
 
 @each(ALL)
-def test_not_json(surface: Surface, client: httpx.Client, subtests: pytest.Subtests) -> None:
+def test_not_json(surface: Surface, client: httpx2.Client, subtests: pytest.Subtests) -> None:
     for content, told in NOT_JSON:
         with subtests.test(repr(content[:30])):
             assert told in surface.error(client.post(surface.path, content=content, headers=JSON_TYPE), 400)
 
 
 @each(ALL)
-def test_json_that_is_no_object(surface: Surface, client: httpx.Client, subtests: pytest.Subtests) -> None:
+def test_json_that_is_no_object(surface: Surface, client: httpx2.Client, subtests: pytest.Subtests) -> None:
     for content in (b"[]", b'[{"query": "a"}]', b'"text"', b"3", b"null", b"true"):
         with subtests.test(repr(content)):
             message = surface.error(client.post(surface.path, content=content, headers=JSON_TYPE), 400)
@@ -131,7 +131,7 @@ def test_json_that_is_no_object(surface: Surface, client: httpx.Client, subtests
 
 @each(ALL)
 def test_another_unicode_encoding_is_read_as_what_it_is(
-    surface: Surface, client: httpx.Client, subtests: pytest.Subtests
+    surface: Surface, client: httpx2.Client, subtests: pytest.Subtests
 ) -> None:
     plain = surface.scores(client.post(surface.path, json=surface.body()))
     for encoding in ("utf-16", "utf-16-le", "utf-32", "utf-8-sig"):
@@ -141,7 +141,7 @@ def test_another_unicode_encoding_is_read_as_what_it_is(
 
 
 @each(ALL)
-def test_content_type(surface: Surface, client: httpx.Client, subtests: pytest.Subtests) -> None:
+def test_content_type(surface: Surface, client: httpx2.Client, subtests: pytest.Subtests) -> None:
     content = json.dumps(surface.body()).encode()
     for media in ("text/plain", "application/x-www-form-urlencoded", "", "application/json-patch+json"):
         with subtests.test(media):
@@ -157,7 +157,7 @@ def test_content_type(surface: Surface, client: httpx.Client, subtests: pytest.S
 
 
 @each(ALL)
-def test_another_method(surface: Surface, client: httpx.Client, subtests: pytest.Subtests) -> None:
+def test_another_method(surface: Surface, client: httpx2.Client, subtests: pytest.Subtests) -> None:
     allowed = "POST, PUT" if surface in (RERANK, SGLANG) else "POST"  # PUT is SGLang's
     for method in {"GET", "PUT", "DELETE", "PATCH"} - set(allowed.split(", ")):
         with subtests.test(method):
@@ -168,7 +168,7 @@ def test_another_method(surface: Surface, client: httpx.Client, subtests: pytest
                 assert response.headers["allow"] == allowed  # RFC 9110, 15.5.6
 
 
-def test_another_path_names_the_right_ones(client: httpx.Client) -> None:
+def test_another_path_names_the_right_ones(client: httpx2.Client) -> None:
     for path in ("/v3/rerank", "/compatible-mode/v1/reranks", "/v1"):
         response = client.post(path, json=RERANK.body())
         assert response.status_code == 404
@@ -212,7 +212,7 @@ WRONG_IN_OTHERS: tuple[tuple[str, Any], ...] = (
 
 
 @each(ALL)
-def test_wrong_type(surface: Surface, client: httpx.Client, subtests: pytest.Subtests) -> None:
+def test_wrong_type(surface: Surface, client: httpx2.Client, subtests: pytest.Subtests) -> None:
     own = WRONG_IN_DASHSCOPE if surface.is_dashscope else WRONG_IN_VLLM if surface.is_vllm else WRONG_IN_OTHERS
     for name, value in (*WRONG_TYPES, *own, *(() if surface is TEI else WRONG_MODEL)):
         with subtests.test(f"{name}: {value!r}"):
@@ -220,7 +220,7 @@ def test_wrong_type(surface: Surface, client: httpx.Client, subtests: pytest.Sub
             assert surface.field(name) in message
 
 
-def test_wrong_type_of_a_native_object(client: httpx.Client) -> None:
+def test_wrong_type_of_a_native_object(client: httpx2.Client) -> None:
     values: tuple[Any, ...] = ("text", 3, [])
     for name in ("input", "parameters"):
         for value in values:
@@ -228,19 +228,19 @@ def test_wrong_type_of_a_native_object(client: httpx.Client) -> None:
 
 
 @each(ALL)
-def test_missing_field(surface: Surface, client: httpx.Client, subtests: pytest.Subtests) -> None:
+def test_missing_field(surface: Surface, client: httpx2.Client, subtests: pytest.Subtests) -> None:
     for name in ("query", "documents", *(("model",) if surface.is_dashscope else ())):
         with subtests.test(name):
             message = surface.error(client.post(surface.path, json=surface.with_field(name)), 400)
             assert "required" in message and surface.field(name) in message
 
 
-def test_a_flat_body_on_the_native_path(client: httpx.Client) -> None:
+def test_a_flat_body_on_the_native_path(client: httpx2.Client) -> None:
     assert "input" in NATIVE.error(client.post(NATIVE.path, json=COMPATIBLE.body()), 400)
 
 
 @each(ONE_EACH)
-def test_a_misspelt_field_is_named(surface: Surface, client: httpx.Client) -> None:
+def test_a_misspelt_field_is_named(surface: Surface, client: httpx2.Client) -> None:
     body = surface.with_field("documents")
     (body["input"] if surface is NATIVE else body)["docs"] = ["a"]
     assert "docs" in surface.error(client.post(surface.path, json=body), 400)
@@ -248,7 +248,7 @@ def test_a_misspelt_field_is_named(surface: Surface, client: httpx.Client) -> No
 
 @each(ALL)
 def test_a_document_without_text_is_told_by_its_index(
-    surface: Surface, client: httpx.Client, subtests: pytest.Subtests
+    surface: Surface, client: httpx2.Client, subtests: pytest.Subtests
 ) -> None:
     for bad in (3, None, True, ["a"], {"title": "a"}, {"text": 3}, {"text": None}, {}):
         with subtests.test(repr(bad)):
@@ -259,7 +259,7 @@ def test_a_document_without_text_is_told_by_its_index(
 
 
 @each(ALL)
-def test_no_documents(surface: Surface, client: httpx.Client) -> None:
+def test_no_documents(surface: Surface, client: httpx2.Client) -> None:
     message = surface.error(client.post(surface.path, json=surface.body(documents=[])), 400)
     told = {
         TEI: "`texts` cannot be empty",
@@ -273,7 +273,7 @@ def test_no_documents(surface: Surface, client: httpx.Client) -> None:
         assert told.get(surface, "At least one text_pair element must be given") in message
 
 
-def test_no_queries_and_queries_that_do_not_pair(client: httpx.Client) -> None:
+def test_no_queries_and_queries_that_do_not_pair(client: httpx2.Client) -> None:
     none = client.post(SCORE.path, json=SCORE.body(query=[]))
     assert "At least one text element must be given" in SCORE.error(none, 400)
     two_for_three = client.post(SCORE.path, json=SCORE.body(query=["a", "b"]))
@@ -281,7 +281,7 @@ def test_no_queries_and_queries_that_do_not_pair(client: httpx.Client) -> None:
 
 
 @each(ALL)
-def test_empty_query(surface: Surface, client: httpx.Client) -> None:
+def test_empty_query(surface: Surface, client: httpx2.Client) -> None:
     for query in ("", "   \n"):
         response = client.post(surface.path, json=surface.body(query=query))
         if surface.is_dashscope:
@@ -293,7 +293,7 @@ def test_empty_query(surface: Surface, client: httpx.Client) -> None:
 
 
 @each(ALL)
-def test_empty_document(surface: Surface, client: httpx.Client) -> None:
+def test_empty_document(surface: Surface, client: httpx2.Client) -> None:
     response = client.post(surface.path, json=surface.body(documents=["", "Gravity is a force.", " "]))
     if surface is SGLANG:
         assert "documents.0: Each document must be a non-empty string" in surface.error(response, 400)
@@ -302,7 +302,7 @@ def test_empty_document(surface: Surface, client: httpx.Client) -> None:
 
 
 @each([surface for surface in ALL if surface.tells_names])
-def test_unknown_model(surface: Surface, client: httpx.Client) -> None:
+def test_unknown_model(surface: Surface, client: httpx2.Client) -> None:
     message = surface.error(client.post(surface.path, json=surface.body(model="gpt-\x1b[31m9")), 404)
     assert "gpt-" in message and "qwen3-rerank" in message  # what was wrong, and the way out
     long_name = surface.error(client.post(surface.path, json=surface.body(model="m" * 1_000_000)), 404)
@@ -325,7 +325,7 @@ TOP_N: tuple[tuple[Any, int | None], ...] = (  # value, results (None: refused)
 
 
 @each((*DASHSCOPE, RERANK, RERANK_BARE, RERANK_V2, *OTHERS))
-def test_top_n(surface: Surface, client: httpx.Client, subtests: pytest.Subtests) -> None:
+def test_top_n(surface: Surface, client: httpx2.Client, subtests: pytest.Subtests) -> None:
     none = 3 if surface.is_vllm or surface is TEI else 0 if surface is LLAMA_CPP else None
     for top_n, expected in (*TOP_N, (0, none)):
         with subtests.test(repr(top_n)):
@@ -371,7 +371,7 @@ def test_control_strings_and_characters(
 
 
 @each(ONE_EACH)
-def test_a_control_string_is_plain_text(surface: Surface, client: httpx.Client) -> None:
+def test_a_control_string_is_plain_text(surface: Surface, client: httpx2.Client) -> None:
     """As a control token it would count as one token; as text it has several."""
 
     def tokens(document: str) -> int:
@@ -398,7 +398,7 @@ def test_lone_surrogates_are_replaced_and_told(engine: str, surface: Surface, re
 @each(ONE_EACH)
 @pytest.mark.parametrize("where", ["query", "documents", "model", "unknown field", "unknown field of a bad body"])
 def test_lone_surrogates_in_any_encoding(
-    surface: Surface, where: str, client: httpx.Client, subtests: pytest.Subtests
+    surface: Surface, where: str, client: httpx2.Client, subtests: pytest.Subtests
 ) -> None:
     """Refused or replaced, in a key or a value: but answered."""
     if where == "documents":
@@ -416,7 +416,7 @@ def test_lone_surrogates_in_any_encoding(
 
 
 @each(ALL)
-def test_an_escaped_pair_is_one_character(surface: Surface, client: httpx.Client) -> None:
+def test_an_escaped_pair_is_one_character(surface: Surface, client: httpx2.Client) -> None:
     bodies = [json.dumps(surface.body(documents=["😀"]), ensure_ascii=ascii_only) for ascii_only in (True, False)]
     escaped, plain = (client.post(surface.path, content=body.encode(), headers=JSON_TYPE) for body in bodies)
     assert surface.scores(escaped) == surface.scores(plain)
@@ -424,7 +424,7 @@ def test_an_escaped_pair_is_one_character(surface: Surface, client: httpx.Client
 
 
 @each(ALL)
-def test_deeply_nested_json(surface: Surface, client: httpx.Client) -> None:
+def test_deeply_nested_json(surface: Surface, client: httpx2.Client) -> None:
     deep = "[" * 100_000 + "]" * 100_000
     objects = '{"a":' * 100_000 + "1" + "}" * 100_000
     for name in ("documents", "query", "anything"):
@@ -436,7 +436,7 @@ def test_deeply_nested_json(surface: Surface, client: httpx.Client) -> None:
 
 
 @each(ONE_EACH)
-def test_json_nested_as_deep_as_can_be_read(surface: Surface, client: httpx.Client) -> None:
+def test_json_nested_as_deep_as_can_be_read(surface: Surface, client: httpx2.Client) -> None:
     """Around the depth where reading gives way to refusing, every step is one of the two."""
     statuses = []
     for depth in (*range(50, 1000, 50), *range(960, 1000)):
@@ -451,7 +451,7 @@ def test_json_nested_as_deep_as_can_be_read(surface: Surface, client: httpx.Clie
 
 
 @each(ONE_EACH)
-def test_501_documents(surface: Surface, client: httpx.Client) -> None:
+def test_501_documents(surface: Surface, client: httpx2.Client) -> None:
     documents = [f"Document {number}" for number in range(501)]
     response = client.post(surface.path, json=surface.body(documents=documents))
     if surface.is_dashscope:
@@ -462,12 +462,12 @@ def test_501_documents(surface: Surface, client: httpx.Client) -> None:
 
 
 @each([NATIVE, COMPATIBLE])
-def test_500_documents_are_allowed(surface: Surface, client: httpx.Client) -> None:
+def test_500_documents_are_allowed(surface: Surface, client: httpx2.Client) -> None:
     assert len(surface.scores(client.post(surface.path, json=surface.body(documents=["a"] * 500, top_n=7)))) == 7
 
 
 @each(DASHSCOPE)
-def test_a_request_over_its_token_limit(surface: Surface, client: httpx.Client) -> None:
+def test_a_request_over_its_token_limit(surface: Surface, client: httpx2.Client) -> None:
     query, document = " the" * 1001, " the" * 1999
     response = client.post(surface.path, json=surface.body(query=query, documents=[document] * 41))
     message = surface.error(response, 400)
@@ -475,7 +475,7 @@ def test_a_request_over_its_token_limit(surface: Surface, client: httpx.Client) 
 
 
 @each([NATIVE, COMPATIBLE])
-def test_texts_over_4000_tokens_are_cut_visibly(surface: Surface, client: httpx.Client) -> None:
+def test_texts_over_4000_tokens_are_cut_visibly(surface: Surface, client: httpx2.Client) -> None:
     body = surface.body(query=" the" * 4001, documents=[" the" * 5000, "short"], return_documents=True)
     response = client.post(surface.path, json=body)
     assert len(surface.scores(response)) == 2
@@ -488,14 +488,14 @@ def test_texts_over_4000_tokens_are_cut_visibly(surface: Surface, client: httpx.
 
 
 @each([TEI, INFINITY, SGLANG])
-def test_a_prompt_over_the_served_context_is_cut_visibly(surface: Surface, client: httpx.Client) -> None:
+def test_a_prompt_over_the_served_context_is_cut_visibly(surface: Surface, client: httpx2.Client) -> None:
     response = client.post(surface.path, json=surface.body(documents=["short", "word" + " the" * 9000], explain=True))
     assert len(surface.scores(response)) == 2
     assert "document 1 truncated from 9001 to " in surface.warnings(response)
     assert surface.tokens(response) < 8192 + 200
 
 
-def test_a_prompt_over_the_served_context_of_llama_cpp(client: httpx.Client) -> None:
+def test_a_prompt_over_the_served_context_of_llama_cpp(client: httpx2.Client) -> None:
     response = client.post(LLAMA_CPP.path, json=LLAMA_CPP.body(documents=["short", " the" * 9000]))
     message = LLAMA_CPP.error(response, 400)
     assert "8192" in message and "document 1" in message
@@ -503,7 +503,7 @@ def test_a_prompt_over_the_served_context_of_llama_cpp(client: httpx.Client) -> 
 
 
 @each([RERANK, SCORE])
-def test_a_prompt_over_the_served_context(surface: Surface, client: httpx.Client) -> None:
+def test_a_prompt_over_the_served_context(surface: Surface, client: httpx2.Client) -> None:
     body = surface.body(documents=["short", " the" * 9000])
     message = surface.error(client.post(surface.path, json=body), 400)
     assert "8192" in message and "document 1" in message and "truncate_prompt_tokens" in message
@@ -514,7 +514,7 @@ def test_a_prompt_over_the_served_context(surface: Surface, client: httpx.Client
 
 
 @each([RERANK, SCORE])
-def test_a_query_over_the_served_context(surface: Surface, client: httpx.Client) -> None:
+def test_a_query_over_the_served_context(surface: Surface, client: httpx2.Client) -> None:
     body = surface.body(query=" the" * 9000)
     assert "8192" in surface.error(client.post(surface.path, json=body), 400)
     response = client.post(surface.path, json={**body, "truncate_prompt_tokens": -1})
@@ -523,7 +523,7 @@ def test_a_query_over_the_served_context(surface: Surface, client: httpx.Client)
 
 
 @each(ONE_EACH)
-def test_an_instruct_over_its_limit(surface: Surface, client: httpx.Client) -> None:
+def test_an_instruct_over_its_limit(surface: Surface, client: httpx2.Client) -> None:
     """1,024 tokens on every surface, whatever else is allowed there: it is computed for each call and not billed."""
     for options in ({}, {"truncate_prompt_tokens": -1}) if surface.is_vllm else ({},):
         response = client.post(surface.path, json=surface.body(instruct=" the" * 1025, **options))
@@ -532,7 +532,7 @@ def test_an_instruct_over_its_limit(surface: Surface, client: httpx.Client) -> N
 
 
 @each(ONE_EACH)
-def test_an_instruct_that_leaves_no_room(surface: Surface, client: httpx.Client) -> None:
+def test_an_instruct_that_leaves_no_room(surface: Surface, client: httpx2.Client) -> None:
     if surface.is_vllm:
         response = client.post(surface.path, json=surface.body(instruct=" the" * 1000, truncate_prompt_tokens=200))
         surface.error(response, 400)
@@ -606,7 +606,7 @@ def test_a_promised_body_over_the_limit_is_refused_unread(small_server: Server) 
 
 
 @each(ONE_EACH)
-def test_a_body_that_stops_holds_up_nobody(surface: Surface, qwen_server: Server, client: httpx.Client) -> None:
+def test_a_body_that_stops_holds_up_nobody(surface: Surface, qwen_server: Server, client: httpx2.Client) -> None:
     hanging = [_connect(qwen_server) for _ in range(20)]
     try:
         for raw in hanging:
@@ -668,14 +668,14 @@ def test_two_requests_on_one_connection_at_once(qwen_server: Server) -> None:
     assert [reply["results"][0]["document"]["text"] for reply in replies] == list(DOCUMENTS)
 
 
-def test_a_good_answer_is_sorted(client: httpx.Client) -> None:
+def test_a_good_answer_is_sorted(client: httpx2.Client) -> None:
     for surface in (*DASHSCOPE, RERANK, RERANK_BARE, RERANK_V2):
         scores = [score for _, score in surface.scores(client.post(surface.path, json=surface.body(query=QUERY)))]
         assert all(first >= second for first, second in pairwise(scores))
 
 
 def _connect(server: Server) -> socket.socket:
-    url = httpx.URL(server.url)
+    url = httpx2.URL(server.url)
     assert url.port is not None
     return socket.create_connection((url.host, url.port), timeout=20)
 

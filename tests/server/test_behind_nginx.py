@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from conftest import Server
@@ -38,38 +38,38 @@ def test_the_api_under_a_path(under_a_path: str) -> None:
     for path in ("/rerank", "/v1/rerank", "/v1/rerank/", "/v2/rerank", "/cohere/v2/rerank", "/tei/rerank"):
         documents = {"texts": CALL["documents"]} if "tei" in path else {"documents": CALL["documents"]}
         body = {"model": "qwen3-rerank", "query": "apples", **documents}
-        response = httpx.post(under_a_path + path, json=body, timeout=60)
+        response = httpx2.post(under_a_path + path, json=body, timeout=60)
         assert response.status_code == 200, (path, response.text)
         results = response.json() if "tei" in path else response.json()["results"]
         assert results[0]["index"] == 1
     for path in ("/health", "/health/", "/v1/models", "/metrics", "/favicon.ico", "/robots.txt"):
         for method in ("GET", "HEAD"):
-            response = httpx.request(method, under_a_path + path)
+            response = httpx2.request(method, under_a_path + path)
             assert response.status_code == 200 and bool(response.content) == (method == "GET"), path
-    missing = httpx.post(f"{under_a_path}/v1/nothing", json={})
+    missing = httpx2.post(f"{under_a_path}/v1/nothing", json={})
     assert missing.status_code == 404 and "POST /v1/nothing" in missing.json()["detail"]
-    assert httpx.get(f"{under_a_path}/v1/rerank").status_code == 405
+    assert httpx2.get(f"{under_a_path}/v1/rerank").status_code == 405
 
 
 def test_every_link_of_the_pages_leads_somewhere(under_a_path: str) -> None:
     site = under_a_path.removesuffix("/rerank")
     for page in ("/", "/rates", "/docs"):
-        response = httpx.get(under_a_path + page)
+        response = httpx2.get(under_a_path + page)
         assert response.status_code == 200
         links = set(re.findall(r'(?:href|src|action|data-url)="(/[^"#]*)"', response.text))
         assert len(links) > 3
         for link in links:
-            assert link.startswith("/rerank/") and httpx.get(site + link).status_code == 200, link
+            assert link.startswith("/rerank/") and httpx2.get(site + link).status_code == 200, link
 
 
 def test_the_description_names_the_path(under_a_path: str) -> None:
-    description = httpx.get(f"{under_a_path}/openapi.json").json()
+    description = httpx2.get(f"{under_a_path}/openapi.json").json()
     assert description["servers"][0]["url"] == "/rerank" and "/v1/rerank" in description["paths"]
 
 
 def test_a_thousand_calls_through_a_pool(under_a_path: str) -> None:
-    limits = httpx.Limits(max_connections=16)
-    with httpx.Client(timeout=120, limits=limits) as client, ThreadPoolExecutor(16) as pool:
+    limits = httpx2.Limits(max_connections=16)
+    with httpx2.Client(timeout=120, limits=limits) as client, ThreadPoolExecutor(16) as pool:
         answers = pool.map(lambda _: client.post(f"{under_a_path}/v1/rerank", json=CALL), range(1000))
         statuses = [answer.status_code for answer in answers]
     assert statuses == [200] * 1000
@@ -82,13 +82,13 @@ def test_a_socket_file_behind_nginx(start_server: Callable[..., Server], tmp_pat
     for folder in (tmp_path, *list(tmp_path.parents)[:2]):
         folder.chmod(folder.stat().st_mode | 0o011)
     with nginx(tmp_path, f"unix:{path}") as url:
-        server.wait_until(lambda: httpx.get(f"{url}/health").status_code == 200)
-        assert httpx.post(f"{url}/v1/rerank", json=CALL).json()["results"][0]["index"] == 1
+        server.wait_until(lambda: httpx2.get(f"{url}/health").status_code == 200)
+        assert httpx2.post(f"{url}/v1/rerank", json=CALL).json()["results"][0]["index"] == 1
 
 
 def test_only_a_trusted_proxy_tells_the_path(start_server: Callable[..., Server]) -> None:
     server = start_server("--model", "embedded", env={"FORWARDED_ALLOW_IPS": "192.0.2.1", "PATH": "/usr/bin:/bin"})
-    page = httpx.get(server.url, headers={"x-forwarded-prefix": "/rerank"}).text
+    page = httpx2.get(server.url, headers={"x-forwarded-prefix": "/rerank"}).text
     assert "/rerank/" not in page
 
 
@@ -96,5 +96,5 @@ def test_only_a_trusted_proxy_tells_the_path(start_server: Callable[..., Server]
     "prefix", ["//evil.example", "/a b", 'x" onload="y', "/a/../b?", "https://evil.example", "/" * 9]
 )
 def test_a_prefix_that_is_none_is_passed_over(prefix: str, embedded_server: Server) -> None:
-    page = httpx.get(embedded_server.url, headers={"x-forwarded-prefix": prefix})
+    page = httpx2.get(embedded_server.url, headers={"x-forwarded-prefix": prefix})
     assert page.status_code == 200 and 'href="/static/app.css"' in page.text

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from raw import BODY, call, connected
 from surfaces import ALL, ONE_EACH, Surface
@@ -270,7 +270,7 @@ def test_unfinished_bodies_are_bounded_together(quick_server: Server) -> None:
                 call(body=b" " * 10).replace(b"Content-Length: 10", b"Content-Length: 4000000") + b" " * 1_500_000
             )
             time.sleep(0.1)
-        small = httpx.post(f"{quick_server.url}/v1/rerank", json={"query": "a", "documents": ["b"]}, timeout=20)
+        small = httpx2.post(f"{quick_server.url}/v1/rerank", json={"query": "a", "documents": ["b"]}, timeout=20)
         assert small.status_code == 200
         for raw in first:
             raw.settimeout(10)
@@ -279,7 +279,7 @@ def test_unfinished_bodies_are_bounded_together(quick_server: Server) -> None:
     finally:
         for raw in first:
             raw.close()
-    again = httpx.post(f"{quick_server.url}/v1/rerank", content=BODY.ljust(4_000_000), headers=JSON_TYPE, timeout=20)
+    again = httpx2.post(f"{quick_server.url}/v1/rerank", content=BODY.ljust(4_000_000), headers=JSON_TYPE, timeout=20)
     assert again.status_code == 200
 
 
@@ -301,7 +301,7 @@ def test_replies_that_nobody_reads_do_not_hold_up_the_end(quick_server: Server) 
 
 
 def _address(server: Server) -> tuple[str, int]:
-    url = httpx.URL(server.url)
+    url = httpx2.URL(server.url)
     assert url.port
     return url.host, url.port
 

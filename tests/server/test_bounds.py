@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from folders import COHERE_V1, COHERE_V2, FOLDERS, MIXEDBREAD, NIM, VOYAGE, Folder
 from surfaces import ALL, NATIVE, RERANK, SCORE, VLLM, Surface
@@ -187,7 +187,7 @@ def test_any_model(surface: Surface | Folder, small_server: Server) -> None:
 
 @pytest.mark.parametrize("surface", [RERANK, SCORE, VOYAGE], ids=str)
 def test_one_mistake_is_told_once(surface: Surface | Folder, qwen_server: Server) -> None:
-    response: httpx.Response = qwen_server.post(surface.path, surface.body(documents=["a", 5]))
+    response: httpx2.Response = qwen_server.post(surface.path, surface.body(documents=["a", 5]))
     told = surface.error(response, 400)
     assert told.count("documents.1") == 1 and "Input should be a valid string or a valid dictionary" in told
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from conftest import Server
@@ -264,7 +264,7 @@ class Case:
     def __str__(self) -> str:
         return f"{self.server}: {self.name}"
 
-    def ask(self, server: Server) -> httpx.Response:
+    def ask(self, server: Server) -> httpx2.Response:
         """The same request, of rerankd."""
         paths, folder = FOLDERS[self.server]
         path = self.recorded["path"]
@@ -273,9 +273,9 @@ class Case:
         content = json.dumps(request) if isinstance(request, dict) else request
         kind = {"Content-Type": "application/json"} if content is not None else {}
         headers = {"Authorization": f"Bearer {server.key}", **kind, **self.recorded["request_headers"]}
-        return httpx.request(self.recorded["method"], url, content=content, headers=headers, timeout=60)
+        return httpx2.request(self.recorded["method"], url, content=content, headers=headers, timeout=60)
 
-    def changes(self, response: httpx.Response) -> list[str]:
+    def changes(self, response: httpx2.Response) -> list[str]:
         """What is otherwise in rerankd's reply; a different status says it all."""
         if response.status_code != self.recorded["status"]:
             return [f"status {self.recorded['status']}, here {response.status_code}"]
@@ -284,7 +284,7 @@ class Case:
         changes = [*_changes_of(self.recorded["response"], body, ""), *self._header_changes(response)]
         return list(dict.fromkeys(changes))
 
-    def _header_changes(self, response: httpx.Response) -> Iterator[str]:
+    def _header_changes(self, response: httpx2.Response) -> Iterator[str]:
         for name in HEADERS:
             if (recorded := self.recorded["headers"].get(name)) is None:
                 continue

@@ -15,7 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import select
 
@@ -108,10 +108,10 @@ class Call:
         return {"model": "qwen3-rerank", "query": "what is it?", "documents": documents if self.is_good else []}
 
 
-async def ask(client: httpx.AsyncClient, call: Call, answers: dict[str, httpx.Response]) -> None:
+async def ask(client: httpx2.AsyncClient, call: Call, answers: dict[str, httpx2.Response]) -> None:
     try:
         answers[call.id] = await client.post(PATH, json=call.body, headers={"x-request-id": call.id})
-    except httpx.TransportError:
+    except httpx2.TransportError:
         pass  # nobody knows what became of it
 
 
@@ -122,12 +122,12 @@ def kill_when_charged(charging: Charging, count: int) -> None:
     charging.server.process.send_signal(signal.SIGKILL)
 
 
-async def ask_all(charging: Charging, calls: list[Call]) -> dict[str, httpx.Response]:
+async def ask_all(charging: Charging, calls: list[Call]) -> dict[str, httpx2.Response]:
     """All at once. By their ids, those that were answered."""
-    answers: dict[str, httpx.Response] = {}
-    limits = httpx.Limits(max_connections=len(calls))
+    answers: dict[str, httpx2.Response] = {}
+    limits = httpx2.Limits(max_connections=len(calls))
     headers = {"authorization": f"Bearer {charging.key}"}
-    async with httpx.AsyncClient(base_url=charging.server.url, headers=headers, limits=limits, timeout=120) as client:
+    async with httpx2.AsyncClient(base_url=charging.server.url, headers=headers, limits=limits, timeout=120) as client:
         await asyncio.gather(*(ask(client, call, answers) for call in calls))
     return answers
 
@@ -183,7 +183,7 @@ async def crowd(chargings: list[Charging], num_calls: int) -> Counter[int]:
 
     async def client_of(charging: Charging) -> None:
         headers = {"authorization": f"Bearer {charging.key}"}
-        async with httpx.AsyncClient(base_url=charging.server.url, headers=headers, timeout=120) as client:
+        async with httpx2.AsyncClient(base_url=charging.server.url, headers=headers, timeout=120) as client:
             for _ in turns:
                 answer = await client.post(PATH, json=Call(1).body)
                 statuses[answer.status_code] += 1
@@ -229,9 +229,9 @@ def test_the_next_call_is_charged_at_the_rate_in_the_file(start_charging: Callab
         card.write_text(f'[rates."{MODEL}"]\ninput_price = {price}\n')
         answer = charging.server.post(PATH, Call(7).body)
         tokens = answer.json()["usage"]["total_tokens"]
-        [shown] = httpx.get(f"{charging.server.url}/v1/rates").json()["data"]
+        [shown] = httpx2.get(f"{charging.server.url}/v1/rates").json()["data"]
         assert shown["input_price"] == price
-        assert price in httpx.get(f"{charging.server.url}/rates").text
+        assert price in httpx2.get(f"{charging.server.url}/rates").text
         cost = -int(-tokens * micro // 1)
         assert int(answer.headers["x-rerankd-cost"]) == cost > 0
         assert charging.entries()[-1].amount == -cost and charging.entries()[-1].price == price

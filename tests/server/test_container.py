@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from surfaces import RERANK
 
@@ -83,7 +83,7 @@ def test_nothing_is_there() -> None:
 
 def test_the_embedded_model_is_served() -> None:
     with contained("--model", "embedded") as (url, log):
-        assert len(RERANK.scores(httpx.post(url + RERANK.path, json=RERANK.body(), timeout=60))) > 1
+        assert len(RERANK.scores(httpx2.post(url + RERANK.path, json=RERANK.body(), timeout=60))) > 1
     text = "".join(log)
     assert "Traceback" not in text and "Ignored, since they are links to a service" in text and "Stopped" in text
 
@@ -93,5 +93,5 @@ def test_qwen_is_served(dtype: str, make_checkpoint: Callable[..., Path]) -> Non
     folder = make_checkpoint(head_dim=128, hidden_size=64, intermediate_size=96)  # a shape that the kernels fit
     # Deterministic, so that the kernels are waited for.
     with contained("--model", str(folder), "--dtype", dtype, "--deterministic", "--skip-self-test") as (url, log):
-        assert len(RERANK.scores(httpx.post(url + RERANK.path, json=RERANK.body(), timeout=60))) > 1
+        assert len(RERANK.scores(httpx2.post(url + RERANK.path, json=RERANK.body(), timeout=60))) > 1
     assert "Traceback" not in "".join(log)

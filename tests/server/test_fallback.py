@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from surfaces import RERANK
 from test_lifecycle import FakeModel, _wait_until, serving_model
@@ -79,7 +79,7 @@ def test_the_model_takes_its_place_when_it_can_be_had(
         assert "stand-in" in client.post(RERANK.path, json=body).headers["x-rerankd-warning"]
 
         stand_in.gate.clear()  # a call that runs when the model comes ends where it began
-        last, replies = RERANK.body(documents=["7"]), list[httpx.Response]()
+        last, replies = RERANK.body(documents=["7"]), list[httpx2.Response]()
         running = threading.Thread(target=lambda: replies.append(client.post(RERANK.path, json=last)))
         stand_in.running.clear()
         running.start()
@@ -104,4 +104,4 @@ def test_a_server_that_stops_does_not_wait_for_the_hub() -> None:
 
 
 def test_an_explicit_embedded_model_is_no_fallback(embedded_server: Server) -> None:
-    assert httpx.get(f"{embedded_server.url}/health").json()["fallback"] is False
+    assert httpx2.get(f"{embedded_server.url}/health").json()["fallback"] is False

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from folders import COHERE_V1, COHERE_V2, FOLDERS, JINA, MIXEDBREAD, VOYAGE, XINFERENCE, Folder
 from hypothesis import given, settings
@@ -31,7 +31,7 @@ def each(folders: Sequence[Folder] = FOLDERS) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("folder", folders, ids=str)
 
 
-def post(server: Server, folder: Folder, *texts: Any, **options: Any) -> httpx.Response:
+def post(server: Server, folder: Folder, *texts: Any, **options: Any) -> httpx2.Response:
     """A call with `options` beside query and documents (`texts`, if not the usual ones)."""
     return server.post(folder.path, folder.body(*texts, **options))
 
@@ -245,7 +245,7 @@ def test_a_folder_speaks_its_dialect_whatever_the_body_looks_like(folder: Folder
 
 @each()
 def test_error_missing_or_wrong_key(folder: Folder, qwen_server: Server) -> None:
-    missing = httpx.post(qwen_server.url + folder.path, json=folder.body())
+    missing = httpx2.post(qwen_server.url + folder.path, json=folder.body())
     wrong = qwen_server.post(folder.path, folder.body(), key="wrong")
     for response in (missing, wrong):
         assert folder.error(response, 401)
@@ -321,7 +321,7 @@ def test_error_not_json(folder: Folder, qwen_server: Server) -> None:
 
 @each()
 def test_error_another_method(folder: Folder, qwen_server: Server) -> None:
-    response = httpx.get(qwen_server.url + folder.path)
+    response = httpx2.get(qwen_server.url + folder.path)
     assert "GET" in folder.error(response, 405)
     assert response.headers["allow"] == "POST"
 
@@ -433,7 +433,7 @@ def test_replies_and_errors_are_as_described(folder: Folder, qwen_server: Server
 def test_any_body_is_answered_in_the_dialect(folder: Folder, make: Any, qwen_server: Server) -> None:
     seen: Counter[int] = Counter()
     headers = {"authorization": f"Bearer {qwen_server.key}", **JSON_TYPE}
-    with httpx.Client(base_url=qwen_server.url, headers=headers, timeout=60) as client:
+    with httpx2.Client(base_url=qwen_server.url, headers=headers, timeout=60) as client:
 
         @settings(EXAMPLES, max_examples=300)
         @given(make(folder))

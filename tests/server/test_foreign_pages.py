@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import httpx
+import httpx2
 import pytest
 from surfaces import RERANK
 
@@ -24,9 +24,9 @@ def shared(start_server: Callable[..., Server]) -> Server:
     return start_server("--model", "embedded", "--cors-origin", PAGE, key="sesame")
 
 
-def called(server: Server, **headers: str) -> httpx.Response:
+def called(server: Server, **headers: str) -> httpx2.Response:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return httpx.post(server.url + RERANK.path, json=RERANK.body(), headers=named, timeout=60)
+    return httpx2.post(server.url + RERANK.path, json=RERANK.body(), headers=named, timeout=60)
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,9 @@ def test_programs_and_own_pages_may(headers: dict[str, str], keyless: Server) ->
     assert called(keyless, **headers).status_code == 200
 
 
-def preflight(server: Server, origin: str) -> httpx.Response:
+def preflight(server: Server, origin: str) -> httpx2.Response:
     asked = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,content-type"}
-    return httpx.options(server.url + RERANK.path, headers={"origin": origin, **asked})
+    return httpx2.options(server.url + RERANK.path, headers={"origin": origin, **asked})
 
 
 def test_without_the_option_no_page_is_let_in(keyless: Server) -> None:

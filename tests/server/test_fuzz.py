@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -109,7 +109,7 @@ def test_every_answer_is_a_documented_one(
     paths = [other.path for other in ALL if other.dialect == surface.dialect]
     seen: Counter[int] = Counter()
     headers = {"authorization": f"Bearer {qwen_server.key}", **JSON_TYPE}
-    with httpx.Client(base_url=qwen_server.url, headers=headers, timeout=60) as client:
+    with httpx2.Client(base_url=qwen_server.url, headers=headers, timeout=60) as client:
 
         @EXAMPLES
         @given(st.sampled_from(paths), make(surface))
@@ -134,7 +134,7 @@ def test_any_header(surface: Surface, qwen_server: Server) -> None:
     values = st.one_of(
         st.binary(max_size=20), st.text(max_size=8).map(str.encode), st.just(b"Bearer test-key"), st.just(b"Bearer x")
     ).filter(lambda value: not set(value) & set(b"\0\r\n") and value == value.strip())
-    with httpx.Client(base_url=qwen_server.url, timeout=60) as client:
+    with httpx2.Client(base_url=qwen_server.url, timeout=60) as client:
 
         @settings(EXAMPLES, max_examples=100)
         @given(values, values)
@@ -142,7 +142,7 @@ def test_any_header(surface: Surface, qwen_server: Server) -> None:
             headers = {b"authorization": authorization, b"content-type": media}
             try:
                 response = client.post(surface.path, json=surface.body(documents=["a"]), headers=headers)
-            except httpx.LocalProtocolError:
+            except httpx2.LocalProtocolError:
                 return  # not even the client sends these
             assert response.status_code in (200, 400, 401)
             if response.status_code != 200 and response.headers.get("x-request-id"):
@@ -151,7 +151,7 @@ def test_any_header(surface: Surface, qwen_server: Server) -> None:
         check()
 
 
-def _check_ranking(surface: Surface, response: httpx.Response, body: Any) -> None:
+def _check_ranking(surface: Surface, response: httpx2.Response, body: Any) -> None:
     """`body`: what was sent, as the server read it."""
     inner, chosen = (body["input"], body.get("parameters") or {}) if surface.dialect == "native" else (body, body)
     sent = inner[surface.field("documents").removeprefix("input.")]

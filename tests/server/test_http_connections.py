@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from raw import BODY, call, connected, read_answers, read_to_the_end, send_slowly
 
@@ -150,7 +150,7 @@ def test_silent_connections_give_way(start_server: Callable[..., Server]) -> Non
             for raw in silent[::2]:
                 _try_to_send(raw, b"POST / HTTP/1.1\r\nHo")
             for _ in range(20):
-                assert httpx.get(f"{url}/health", timeout=10).status_code == 200
+                assert httpx2.get(f"{url}/health", timeout=10).status_code == 200
     finally:
         process.terminate()
         assert process.wait(30) in (0, -signal.SIGTERM)
@@ -169,7 +169,7 @@ def test_a_socket_file(start_server: Callable[..., Server], tmp_path: Path) -> N
     server = start_server("--model", "embedded", "--uds", str(path), wait=False)
     assert server.url == f"unix:{path}"
     assert path.stat().st_mode & 0o777 == 0o660
-    with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://x", timeout=60) as client:
+    with httpx2.Client(transport=httpx2.HTTPTransport(uds=str(path)), base_url="http://x", timeout=60) as client:
         server.wait_until(lambda: client.get("/health").status_code == 200)
         response = client.post("/v1/rerank", content=BODY, headers={"content-type": "application/json"})
         assert response.json()["results"][0]["index"] == 1
@@ -181,7 +181,7 @@ def test_a_socket_file(start_server: Callable[..., Server], tmp_path: Path) -> N
 
 
 def test_what_cannot_be_bound_is_one_line(embedded_server: Server, tmp_path: Path) -> None:
-    port = str(httpx.URL(embedded_server.url).port)
+    port = str(httpx2.URL(embedded_server.url).port)
     (tmp_path / "text").write_text("not a socket")
     for options, words in {
         ("--port", port): "--port",
@@ -201,12 +201,12 @@ def test_hosts_of_ip_version_6(host: str, start_server: Callable[..., Server]) -
     if not socket.has_ipv6 or not Path("/proc/net/if_inet6").read_text():
         pytest.skip("this machine has no IPv6")
     server = start_server("--model", "embedded", "--host", host, "--no-auth")
-    port = httpx.URL(server.url).port
+    port = httpx2.URL(server.url).port
     found = {f"[{one[4][0]}]" for one in socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)}
     for address in (
         {"[::1]", "127.0.0.1"} if host == "::" else {one.replace("[127.0.0.1]", "127.0.0.1") for one in found}
     ):
-        assert httpx.get(f"http://{address}:{port}/health").status_code == 200
+        assert httpx2.get(f"http://{address}:{port}/health").status_code == 200
     if host != "localhost":
         assert server.url == f"http://[{host.strip('[]')}]:{port}"
     server.process.terminate()
@@ -224,10 +224,10 @@ def test_tls(start_server: Callable[..., Server], tmp_path: Path) -> None:
     authorities = ("--ssl-ca-certs", str(tmp_path / "caller.pem"))
     server = start_server("--model", "embedded", *own, *authorities, wait=False)
     trust = ssl.create_default_context(cafile=str(tmp_path / "server.pem"))
-    with pytest.raises(httpx.TransportError):
-        httpx.get(f"{server.url}/health", verify=trust)
+    with pytest.raises(httpx2.TransportError):
+        httpx2.get(f"{server.url}/health", verify=trust)
     trust.load_cert_chain(tmp_path / "caller.pem", tmp_path / "caller.key")
-    server.wait_until(lambda: httpx.get(f"{server.url}/health", verify=trust).status_code == 200)
+    server.wait_until(lambda: httpx2.get(f"{server.url}/health", verify=trust).status_code == 200)
     assert server.url.startswith("https://")
 
 
@@ -243,9 +243,9 @@ def _wait_for(url: str) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         try:
-            if httpx.get(f"{url}/health", timeout=5).status_code == 200:
+            if httpx2.get(f"{url}/health", timeout=5).status_code == 200:
                 return
-        except httpx.TransportError:
+        except httpx2.TransportError:
             pass
         time.sleep(0.1)
     raise AssertionError("the server did not get there")

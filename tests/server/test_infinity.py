@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from faults import FAULTS, small
 from surfaces import DOCUMENTS, INFINITY, QUERY, RERANK
@@ -21,12 +21,12 @@ LIMIT = 122_880
 
 
 @pytest.fixture(scope="module")
-def rerank(qwen_server: Server) -> Callable[..., httpx.Response]:
+def rerank(qwen_server: Server) -> Callable[..., httpx2.Response]:
     """Posts to /infinity/rerank."""
     return lambda **fields: qwen_server.post(INFINITY.path, INFINITY.body(**fields))
 
 
-def _detail(response: httpx.Response) -> list[tuple[str, list[Any]]]:
+def _detail(response: httpx2.Response) -> list[tuple[str, list[Any]]]:
     """(type, loc) of each mistake."""
     assert response.status_code == 422
     return [(mistake["type"], mistake["loc"]) for mistake in response.json()["detail"]]
@@ -36,12 +36,12 @@ def _detail(response: httpx.Response) -> list[tuple[str, list[Any]]]:
 
 
 def test_the_same_pairs_have_the_same_scores_as_on_v1_rerank(
-    rerank: Callable[..., httpx.Response], qwen_server: Server
+    rerank: Callable[..., httpx2.Response], qwen_server: Server
 ) -> None:
     assert INFINITY.scores(rerank()) == RERANK.scores(qwen_server.post(RERANK.path, RERANK.body()))
 
 
-def test_the_reply(rerank: Callable[..., httpx.Response], qwen_server: Server) -> None:
+def test_the_reply(rerank: Callable[..., httpx2.Response], qwen_server: Server) -> None:
     response = rerank(explain=True)
     reply = response.json()
     assert set(reply) == {"object", "results", "model", "usage", "id", "created"}
@@ -57,13 +57,13 @@ def test_the_reply(rerank: Callable[..., httpx.Response], qwen_server: Server) -
 
 
 @pytest.mark.parametrize(("asked", "there"), [(None, 0), (False, 0), ("false", 0), (True, 1), ("true", 1)])
-def test_a_document_is_a_bare_string_or_null(asked: Any, there: int, rerank: Callable[..., httpx.Response]) -> None:
+def test_a_document_is_a_bare_string_or_null(asked: Any, there: int, rerank: Callable[..., httpx2.Response]) -> None:
     for result in rerank(return_documents=asked).json()["results"]:
         assert set(result) == {"relevance_score", "index", "document"}
         assert result["document"] == (DOCUMENTS[result["index"]] if there else None)
 
 
-def test_raw_scores(rerank: Callable[..., httpx.Response]) -> None:
+def test_raw_scores(rerank: Callable[..., httpx2.Response]) -> None:
     for (_, score), (_, logit) in zip(
         INFINITY.scores(rerank()), INFINITY.scores(rerank(raw_scores="true")), strict=True
     ):
@@ -71,12 +71,12 @@ def test_raw_scores(rerank: Callable[..., httpx.Response]) -> None:
 
 
 @pytest.mark.parametrize(("top_n", "expected"), [(1, 1), ("2", 2), (99, 3), (None, 3)])
-def test_top_n(top_n: Any, expected: int, rerank: Callable[..., httpx.Response]) -> None:
+def test_top_n(top_n: Any, expected: int, rerank: Callable[..., httpx2.Response]) -> None:
     assert INFINITY.scores(rerank(top_n=top_n)) == INFINITY.scores(rerank())[:expected]
 
 
 @pytest.mark.parametrize("top_n", [0, -1])
-def test_error_top_n_must_be_over_0(top_n: int, rerank: Callable[..., httpx.Response]) -> None:
+def test_error_top_n_must_be_over_0(top_n: int, rerank: Callable[..., httpx2.Response]) -> None:
     response = rerank(top_n=top_n)
     assert response.json() == {
         "detail": [
@@ -90,14 +90,14 @@ def test_error_top_n_must_be_over_0(top_n: int, rerank: Callable[..., httpx.Resp
     }
 
 
-def test_whitespace_around_a_text_is_stripped(rerank: Callable[..., httpx.Response]) -> None:
+def test_whitespace_around_a_text_is_stripped(rerank: Callable[..., httpx2.Response]) -> None:
     padded = rerank(
         query=f"  {QUERY}\n", documents=[f"\t{text} " for text in DOCUMENTS], return_documents=True, explain=True
     )
     assert padded.json()["results"] == rerank(return_documents=True, explain=True).json()["results"]
 
 
-def test_a_text_may_have_122880_characters(rerank: Callable[..., httpx.Response]) -> None:
+def test_a_text_may_have_122880_characters(rerank: Callable[..., httpx2.Response]) -> None:
     fits = ("word " * LIMIT)[: LIMIT - 1] + "."
     response = rerank(documents=[f"  {fits}  "])
     assert len(INFINITY.scores(response)) == 1
@@ -106,17 +106,17 @@ def test_a_text_may_have_122880_characters(rerank: Callable[..., httpx.Response]
     assert _detail(rerank(query=fits + ".")) == [("string_too_long", ["body", "query"])]
 
 
-def test_ties_keep_the_callers_order(rerank: Callable[..., httpx.Response]) -> None:
+def test_ties_keep_the_callers_order(rerank: Callable[..., httpx2.Response]) -> None:
     assert [index for index, _ in INFINITY.scores(rerank(documents=["a", "a", "a"]))] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("name", [None, "", "default/not-specified", "qwen3-rerank"])
-def test_the_model_need_not_be_named(name: str | None, rerank: Callable[..., httpx.Response]) -> None:
+def test_the_model_need_not_be_named(name: str | None, rerank: Callable[..., httpx2.Response]) -> None:
     response = rerank(model=name)
     assert response.status_code == 200 and "x-rerankd-warning" not in response.headers
 
 
-def test_any_name_is_answered_with_a_warning(rerank: Callable[..., httpx.Response]) -> None:
+def test_any_name_is_answered_with_a_warning(rerank: Callable[..., httpx2.Response]) -> None:
     """As recorded of a server with one model."""
     response = rerank(model="BAAI/bge-reranker-base")
     assert response.json()["model"] == response.headers["x-rerankd-model"]
@@ -124,13 +124,13 @@ def test_any_name_is_answered_with_a_warning(rerank: Callable[..., httpx.Respons
 
 
 @pytest.mark.parametrize("name", ["instruct", "instruction"])
-def test_the_instruct_has_two_names(name: str, rerank: Callable[..., httpx.Response]) -> None:
+def test_the_instruct_has_two_names(name: str, rerank: Callable[..., httpx2.Response]) -> None:
     response = rerank(**{name: "Find texts about bread"})
     assert INFINITY.scores(response) != INFINITY.scores(rerank())
     assert "x-rerankd-warning" not in response.headers
 
 
-def test_documents_may_be_objects(rerank: Callable[..., httpx.Response]) -> None:
+def test_documents_may_be_objects(rerank: Callable[..., httpx2.Response]) -> None:
     response = rerank(documents=[{"text": f" {text}"} for text in DOCUMENTS], return_documents=True)
     assert response.json()["results"] == rerank(return_documents=True).json()["results"]
 
@@ -138,7 +138,7 @@ def test_documents_may_be_objects(rerank: Callable[..., httpx.Response]) -> None
 # Errors.
 
 
-def test_error_validation_is_fastapis(rerank: Callable[..., httpx.Response], qwen_server: Server) -> None:
+def test_error_validation_is_fastapis(rerank: Callable[..., httpx2.Response], qwen_server: Server) -> None:
     assert _detail(rerank(documents=[])) == [("too_short", ["body", "documents"])]
     assert _detail(rerank(query=None)) == [("string_type", ["body", "query"])]
     assert _detail(rerank(documents=["a", 3])) == [("string_type", ["body", "documents", 1])]
@@ -151,15 +151,15 @@ def test_error_validation_is_fastapis(rerank: Callable[..., httpx.Response], qwe
 def test_error_missing_or_wrong_key(qwen_server: Server) -> None:
     for headers in ({}, {"authorization": "Bearer wrong"}):
         for response in (
-            httpx.post(qwen_server.url + INFINITY.path, json=INFINITY.body(), headers=headers),
-            httpx.get(f"{qwen_server.url}/infinity/models", headers=headers),
+            httpx2.post(qwen_server.url + INFINITY.path, json=INFINITY.body(), headers=headers),
+            httpx2.get(f"{qwen_server.url}/infinity/models", headers=headers),
         ):
             assert response.status_code == 401 and response.json() == {"detail": "Unauthorized"}
             assert response.headers["www-authenticate"] == "Bearer"
 
 
 def test_error_another_method(qwen_server: Server) -> None:
-    response = httpx.get(qwen_server.url + INFINITY.path)
+    response = httpx2.get(qwen_server.url + INFINITY.path)
     assert response.status_code == 405 and response.json() == {"detail": "Method Not Allowed"}
 
 
@@ -183,7 +183,7 @@ def test_error(fault: str, status: int) -> None:
 
 def test_models(qwen_server: Server) -> None:
     headers = {"authorization": f"Bearer {qwen_server.key}"}
-    listed = httpx.get(f"{qwen_server.url}/infinity/models", headers=headers).json()
+    listed = httpx2.get(f"{qwen_server.url}/infinity/models", headers=headers).json()
     [model] = listed["data"]
     assert listed["object"] == "list"
     assert (model["object"], model["owned_by"], model["capabilities"]) == ("model", "infinity", ["rerank"])
@@ -192,7 +192,7 @@ def test_models(qwen_server: Server) -> None:
 
 
 def test_health(qwen_server: Server) -> None:
-    assert abs(httpx.get(f"{qwen_server.url}/infinity/health").json()["unix"] - time.time()) < 60
+    assert abs(httpx2.get(f"{qwen_server.url}/infinity/health").json()["unix"] - time.time()) < 60
 
 
 def test_health_and_models_while_loading() -> None:

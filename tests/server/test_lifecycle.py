@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 import uvicorn
 from starlette.testclient import TestClient
@@ -68,14 +68,14 @@ class FakeModel:
 
 
 @contextmanager
-def serving(start: Callable[[LoadProgress], Engine], wait: bool = True, **settings: Any) -> Iterator[httpx.Client]:
+def serving(start: Callable[[LoadProgress], Engine], wait: bool = True, **settings: Any) -> Iterator[httpx2.Client]:
     """A server in this process, on a port of its own; `start` makes its engine."""
     with serving_model(ServedModel(start, "fake", ()), wait, **settings) as client:
         yield client
 
 
 @contextmanager
-def serving_model(served: ServedModel, wait: bool = True, **settings: Any) -> Iterator[httpx.Client]:
+def serving_model(served: ServedModel, wait: bool = True, **settings: Any) -> Iterator[httpx2.Client]:
     """Likewise, for a model that is told how to load."""
     app = create_app(ServerSettings(**settings), served)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, ws="none"))
@@ -84,7 +84,7 @@ def serving_model(served: ServedModel, wait: bool = True, **settings: Any) -> It
     try:
         _wait_until(lambda: server.started)
         host, port = server.servers[0].sockets[0].getsockname()[:2]
-        with httpx.Client(base_url=f"http://{host}:{port}", timeout=60) as client:
+        with httpx2.Client(base_url=f"http://{host}:{port}", timeout=60) as client:
             if wait:
                 _wait_until(lambda: client.get("/health").status_code == 200)
             yield client
@@ -186,7 +186,7 @@ def test_a_model_that_cannot_be_served_ends_the_process(fault: str, tiny_checkpo
 
 
 def test_a_port_in_use_is_told(embedded_server: Server) -> None:
-    port = str(httpx.URL(embedded_server.url).port)
+    port = str(httpx2.URL(embedded_server.url).port)
     command = [sys.executable, "-m", "rerankd", "serve", "--port", port, "--model", "embedded"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode not in (0, -6, -11)
@@ -233,8 +233,8 @@ def test_a_caller_that_hangs_up_frees_its_work(caplog: pytest.LogCaptureFixture)
     model = FakeModel()
     model.gate.clear()
     with caplog.at_level(logging.INFO, "rerankd"), serving(lambda progress: Engine(model)) as client:
-        with pytest.raises(httpx.ReadTimeout):
-            client.post(RERANK.path, json=_numbered(RERANK, *range(50)), timeout=httpx.Timeout(20, read=0.5))
+        with pytest.raises(httpx2.ReadTimeout):
+            client.post(RERANK.path, json=_numbered(RERANK, *range(50)), timeout=httpx2.Timeout(20, read=0.5))
         _wait_until(lambda: "error=ClientDisconnect status=499" in caplog.text)
         model.gate.set()
         assert len(RERANK.scores(client.post(RERANK.path, json=_numbered(RERANK, 99)))) == 1
@@ -275,8 +275,8 @@ def test_sigterm_answers_what_has_come_and_then_ends(
         if event == "http11.send_request_body.complete":
             sent.release()
 
-    limits = httpx.Limits(max_connections=None)
-    with httpx.Client(base_url=server.url, timeout=120, limits=limits) as client, ThreadPoolExecutor(len(ALL)) as pool:
+    limits = httpx2.Limits(max_connections=None)
+    with httpx2.Client(base_url=server.url, timeout=120, limits=limits) as client, ThreadPoolExecutor(len(ALL)) as pool:
         answers = {
             surface: pool.submit(
                 client.post, surface.path, json=surface.body(documents=documents), extensions={"trace": trace}
@@ -288,8 +288,8 @@ def test_sigterm_answers_what_has_come_and_then_ends(
         assert not all(answer.done() for answer in answers.values()), "too fast to prove anything"
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
-        with pytest.raises(httpx.ConnectError):
-            httpx.get(f"{server.url}/health")
+        with pytest.raises(httpx2.ConnectError):
+            httpx2.get(f"{server.url}/health")
         for surface, answer in answers.items():
             assert len(surface.scores(answer.result(120))) == 20
     assert server.process.wait(20) in (0, -signal.SIGTERM)
@@ -305,9 +305,9 @@ def test_sigterm_while_loading_ends_at_once(start_server: Callable[..., Server],
 
 def test_idle_connections_do_not_hold_up_the_end(start_server: Callable[..., Server]) -> None:
     server = start_server("--model", "embedded")
-    url = httpx.URL(server.url)
+    url = httpx2.URL(server.url)
     assert url.port is not None
-    with httpx.Client() as client, socket.create_connection((url.host, url.port)):
+    with httpx2.Client() as client, socket.create_connection((url.host, url.port)):
         client.get(f"{server.url}/health")
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(10) in (0, -signal.SIGTERM)
@@ -316,10 +316,10 @@ def test_idle_connections_do_not_hold_up_the_end(start_server: Callable[..., Ser
 def test_a_drain_delay_tells_balancers_first_and_still_answers(start_server: Callable[..., Server]) -> None:
     server = start_server("--model", "embedded", "--drain-delay-s", "20")
     server.process.send_signal(signal.SIGTERM)
-    server.wait_until(lambda: httpx.get(f"{server.url}/health").status_code == 503)
-    assert httpx.get(f"{server.url}/health").json() == {"status": "stopping"}
-    assert httpx.get(f"{server.url}/livez").status_code == 200
-    assert httpx.post(server.url + RERANK.path, json=RERANK.body()).status_code == 200
+    server.wait_until(lambda: httpx2.get(f"{server.url}/health").status_code == 503)
+    assert httpx2.get(f"{server.url}/health").json() == {"status": "stopping"}
+    assert httpx2.get(f"{server.url}/livez").status_code == 200
+    assert httpx2.post(server.url + RERANK.path, json=RERANK.body()).status_code == 200
     server.process.send_signal(signal.SIGINT)  # as Ctrl-C: at once
     assert server.process.wait(20) in (0, -signal.SIGTERM, -signal.SIGINT)
 
@@ -371,7 +371,7 @@ def test_each_of_many_callers_gets_their_own_answer(qwen_server: Server) -> None
         for place, (topic, surface) in enumerate((topic, surface) for topic in topics for surface in ALL)
     ]
     headers = {"authorization": f"Bearer {qwen_server.key}"}
-    with httpx.Client(base_url=qwen_server.url, headers=headers, timeout=60) as client:
+    with httpx2.Client(base_url=qwen_server.url, headers=headers, timeout=60) as client:
         alone = [dict(surface.scores(client.post(surface.path, json=body))) for surface, body in calls]
         with ThreadPoolExecutor(32) as pool:
             answers = [pool.submit(client.post, surface.path, json=body) for surface, body in calls * 3]

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from http import HTTPStatus
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from folders import FOLDERS, Folder
@@ -242,7 +242,7 @@ def test_a_small_call_that_is_refused_is_not_counted() -> None:
 def test_servers_with_one_redis_count_together() -> None:
     port = free_port()
 
-    def server() -> AbstractContextManager[httpx.Client]:
+    def server() -> AbstractContextManager[httpx2.Client]:
         url = f"redis://127.0.0.1:{port}/0"
         return serving(lambda progress: Engine(FakeModel()), requests_per_minute=2, redis=url)
 
@@ -282,7 +282,7 @@ def test_a_large_call_that_is_refused_is_one_of_the_minute(wrong: tuple[bytes, i
 def test_what_is_refused_before_its_body_was_read_is_not_counted() -> None:
     with serving(lambda _: Engine(FakeModel()), requests_per_minute=1, max_body_mb=1) as client:
         for _ in range(3):
-            with contextlib.suppress(httpx.WriteError):
+            with contextlib.suppress(httpx2.WriteError):
                 large = client.post(
                     "/v1/rerank", content=b"x" * 2_000_000, headers={"content-type": "application/json"}
                 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from faults import FAULTS, small
 from surfaces import DOCUMENTS, LLAMA_CPP, QUERY, RERANK
@@ -16,13 +16,13 @@ PATHS = tuple(f"/llamacpp{path}" for path in ("/rerank", "/reranking", "/v1/rera
 
 
 @pytest.fixture(scope="module")
-def rerank(qwen_server: Server) -> Callable[..., httpx.Response]:
+def rerank(qwen_server: Server) -> Callable[..., httpx2.Response]:
     """Posts to /llamacpp/rerank."""
     return lambda **fields: qwen_server.post(LLAMA_CPP.path, LLAMA_CPP.body(**fields))
 
 
 @pytest.fixture(scope="module")
-def texts(qwen_server: Server) -> Callable[..., httpx.Response]:
+def texts(qwen_server: Server) -> Callable[..., httpx2.Response]:
     """Posts `texts` to /llamacpp/rerank."""
     return lambda **fields: qwen_server.post(LLAMA_CPP.path, {"query": QUERY, "texts": list(DOCUMENTS), **fields})
 
@@ -36,7 +36,7 @@ def test_the_same_pairs_have_the_same_scores_as_on_v1_rerank(path: str, qwen_ser
     assert LLAMA_CPP.scores(qwen_server.post(path, LLAMA_CPP.body())) == expected
 
 
-def test_the_reply(rerank: Callable[..., httpx.Response]) -> None:
+def test_the_reply(rerank: Callable[..., httpx2.Response]) -> None:
     reply = rerank(explain=True, return_documents=True).json()
     assert set(reply) == {"model", "object", "usage", "results"} and reply["object"] == "list"
     tokens = sum(result["explain"]["prompt_tokens"] for result in reply["results"])
@@ -45,12 +45,12 @@ def test_the_reply(rerank: Callable[..., httpx.Response]) -> None:
 
 
 @pytest.mark.parametrize(("top_n", "expected"), [(1, 1), (99, 3), (None, 3), (0, 0)])
-def test_top_n_and_0_is_none(top_n: int | None, expected: int, rerank: Callable[..., httpx.Response]) -> None:
+def test_top_n_and_0_is_none(top_n: int | None, expected: int, rerank: Callable[..., httpx2.Response]) -> None:
     assert LLAMA_CPP.scores(rerank(top_n=top_n)) == LLAMA_CPP.scores(rerank())[:expected]
     assert rerank(top_n=top_n).json()["usage"] == rerank().json()["usage"]
 
 
-def test_any_model_is_echoed(rerank: Callable[..., httpx.Response]) -> None:
+def test_any_model_is_echoed(rerank: Callable[..., httpx2.Response]) -> None:
     assert rerank(model="nope").json()["model"] == "nope"
     assert "model substituted: nope was asked for" in rerank(model="nope").headers["x-rerankd-warning"]
     for name in (None, ""):
@@ -59,7 +59,7 @@ def test_any_model_is_echoed(rerank: Callable[..., httpx.Response]) -> None:
 
 
 @pytest.mark.parametrize("name", ["instruct", "instruction"])
-def test_the_instruct_has_two_names(name: str, rerank: Callable[..., httpx.Response]) -> None:
+def test_the_instruct_has_two_names(name: str, rerank: Callable[..., httpx2.Response]) -> None:
     response = rerank(**{name: "Find texts about bread"})
     assert LLAMA_CPP.scores(response) != LLAMA_CPP.scores(rerank())
     assert "x-rerankd-warning" not in response.headers
@@ -69,7 +69,7 @@ def test_the_instruct_has_two_names(name: str, rerank: Callable[..., httpx.Respo
 
 
 def test_the_key_texts_selects_the_bare_list(
-    rerank: Callable[..., httpx.Response], texts: Callable[..., httpx.Response]
+    rerank: Callable[..., httpx2.Response], texts: Callable[..., httpx2.Response]
 ) -> None:
     expected = [{"index": index, "score": score} for index, score in LLAMA_CPP.scores(rerank())]
     assert texts().json() == expected
@@ -78,17 +78,17 @@ def test_the_key_texts_selects_the_bare_list(
 
 
 @pytest.mark.parametrize(("asked", "there"), [(None, 0), (False, 0), (True, 1), ("true", 1)])
-def test_return_text(asked: Any, there: int, texts: Callable[..., httpx.Response]) -> None:
+def test_return_text(asked: Any, there: int, texts: Callable[..., httpx2.Response]) -> None:
     for rank in texts(return_text=asked).json():
         assert rank.get("text", "absent") == (DOCUMENTS[rank["index"]] if there else "absent")
 
 
-def test_ties_keep_the_callers_order(texts: Callable[..., httpx.Response]) -> None:
+def test_ties_keep_the_callers_order(texts: Callable[..., httpx2.Response]) -> None:
     """Not reversed, as in text-embeddings-inference."""
     assert [rank["index"] for rank in texts(texts=["a", "a", "a"]).json()] == [0, 1, 2]
 
 
-def test_top_n_of_texts(texts: Callable[..., httpx.Response]) -> None:
+def test_top_n_of_texts(texts: Callable[..., httpx2.Response]) -> None:
     assert texts(top_n=2).json() == texts().json()[:2]
     assert texts(top_n=0).json() == []
 
@@ -120,12 +120,12 @@ def test_error_invalid_request(body: dict[str, Any], message: str, qwen_server: 
 
 def test_error_missing_or_wrong_key(qwen_server: Server) -> None:
     for headers in ({}, {"authorization": "Bearer wrong"}):
-        response = httpx.post(qwen_server.url + LLAMA_CPP.path, json=LLAMA_CPP.body(), headers=headers)
+        response = httpx2.post(qwen_server.url + LLAMA_CPP.path, json=LLAMA_CPP.body(), headers=headers)
         assert response.status_code == 401
         assert response.json() == {"error": {"code": 401, "message": "Invalid API Key", "type": "authentication_error"}}
 
 
-def test_error_too_long(rerank: Callable[..., httpx.Response]) -> None:
+def test_error_too_long(rerank: Callable[..., httpx2.Response]) -> None:
     response = rerank(documents=["word " * 9000])
     assert response.status_code == 400 and response.json()["error"]["type"] == "exceed_context_size_error"
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from folders import COHERE_V1, COHERE_V2, FOLDERS, JINA, MIXEDBREAD, NIM, VOYAGE, XINFERENCE, Folder
 from surfaces import ALL, RERANK, TEI, Surface
@@ -22,16 +22,16 @@ STATUS_PAGES = ("/metrics", "/tei/metrics", "/load", "/v1/rates", "/openapi.json
 @pytest.mark.parametrize("surface", [*ALL, *FOLDERS, NIM], ids=str)
 def test_a_key_in_another_header(surface: Surface | Folder, header: str, qwen_server: Server) -> None:
     url = qwen_server.url + surface.path
-    assert httpx.post(url, json=surface.body(), headers={header: qwen_server.key}).status_code == 200
-    assert httpx.post(url, json=surface.body(), headers={header: "wrong"}).status_code == 401
+    assert httpx2.post(url, json=surface.body(), headers={header: qwen_server.key}).status_code == 200
+    assert httpx2.post(url, json=surface.body(), headers={header: "wrong"}).status_code == 401
     both = {header: "wrong", "authorization": f"Bearer {qwen_server.key}"}
-    assert httpx.post(url, json=surface.body(), headers=both).status_code == 200
+    assert httpx2.post(url, json=surface.body(), headers=both).status_code == 200
     empty = {header: qwen_server.key, "authorization": "Bearer"}
-    assert httpx.post(url, json=surface.body(), headers=empty).status_code == 200
+    assert httpx2.post(url, json=surface.body(), headers=empty).status_code == 200
 
 
-def get(server: Server, path: str, key: str | None = None) -> httpx.Response:
-    return httpx.get(server.url + path, headers={"authorization": f"Bearer {key or server.key}"}, timeout=60)
+def get(server: Server, path: str, key: str | None = None) -> httpx2.Response:
+    return httpx2.get(server.url + path, headers={"authorization": f"Bearer {key or server.key}"}, timeout=60)
 
 
 @pytest.mark.parametrize("name", ["qwen3-rerank", "Qwen/Qwen3-Reranker-4B"])
@@ -50,7 +50,7 @@ def test_a_model_that_is_not_served(embedded_server: Server) -> None:
 
 
 def test_xinferences_first_question(embedded_server: Server) -> None:
-    assert httpx.get(embedded_server.url + "/v1/cluster/auth").json() == {"auth": True}
+    assert httpx2.get(embedded_server.url + "/v1/cluster/auth").json() == {"auth": True}
 
 
 @pytest.mark.parametrize("surface", ECHOED, ids=str)
@@ -59,7 +59,7 @@ def test_what_cannot_be_written_fails_no_reply(surface: Surface | Folder, value:
     body = json.dumps(surface.body(documents=[{"text": "b", "x": 0.5}], return_documents=True))
     headers = {"authorization": f"Bearer {qwen_server.key}", "content-type": "application/json"}
     body = body.replace("0.5", value)
-    response = httpx.post(qwen_server.url + surface.path, content=body, headers=headers, timeout=60)
+    response = httpx2.post(qwen_server.url + surface.path, content=body, headers=headers, timeout=60)
     assert response.status_code in (200, 400, 422), response.text[:300]
 
 
@@ -122,10 +122,10 @@ def test_togethers_client_reads_completion_tokens(qwen_server: Server) -> None:
 def test_status_pages_for_those_who_have_a_key(start_server: Callable[..., Server], embedded_server: Server) -> None:
     server = start_server("--model", "embedded", "--keyed-status", key="test-key")
     for path in STATUS_PAGES:
-        assert httpx.get(server.url + path).status_code == 401, path
+        assert httpx2.get(server.url + path).status_code == 401, path
         assert get(server, path).status_code != 401
-        assert httpx.get(embedded_server.url + path).status_code != 401
-    assert httpx.get(server.url + "/health").status_code == 200
+        assert httpx2.get(embedded_server.url + path).status_code != 401
+    assert httpx2.get(server.url + "/health").status_code == 200
 
 
 def test_the_description_begins_with_the_readmes_body(embedded_server: Server) -> None:

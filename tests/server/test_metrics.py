@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from faults import failing, loading
 from scrape import Scrape, growth
@@ -47,7 +47,7 @@ def new(count: int) -> list[str]:
     return [f"the planet number {next(serial)} is red" for _ in range(count)]
 
 
-def answered(server: Server, surface: Surface, documents: list[str], **options: Any) -> httpx.Response:
+def answered(server: Server, surface: Surface, documents: list[str], **options: Any) -> httpx2.Response:
     response = server.post(surface.path, surface.body("which planet is red", documents, **options))
     assert response.status_code == 200, response.text
     return response
@@ -217,7 +217,7 @@ def test_what_is_refused_after_it_was_ranked_counts_as_refused(embedded_server: 
 
 def test_another_method_is_counted_under_the_dialect(embedded_server: Server) -> None:
     before = Scrape(embedded_server.url)
-    assert httpx.get(embedded_server.url + TEI.path).status_code == 405
+    assert httpx2.get(embedded_server.url + TEI.path).status_code == 405
     after = Scrape(embedded_server.url)
     [grown] = growth(before, after, ["rerankd_requests_total"], dialect="tei", error="MethodNotAllowed").values()
     assert grown == 1
@@ -283,7 +283,7 @@ def test_requests_that_run_wait_and_are_given_up() -> None:
         url = str(client.base_url).rstrip("/")
 
         def send(number: int, timeout: float = 60) -> int:
-            return httpx.post(url + RERANK.path, json=RERANK.body("q", [str(number)]), timeout=timeout).status_code
+            return httpx2.post(url + RERANK.path, json=RERANK.body("q", [str(number)]), timeout=timeout).status_code
 
         def queue() -> tuple[float, ...]:
             scrape = Scrape(url)
@@ -296,7 +296,7 @@ def test_requests_that_run_wait_and_are_given_up() -> None:
         assert model.running.wait(20)
         sent.append(pool.submit(send, 2))
         _wait_until(lambda: queue() == (1, 1))
-        with pytest.raises(httpx.ReadTimeout):
+        with pytest.raises(httpx2.ReadTimeout):
             send(3, timeout=0.5)
         _wait_until(lambda: Scrape(url).get("rerankd_requests_total", status="499", error="ClientDisconnect") == 1)
         assert queue() == (1, 1)
@@ -364,7 +364,7 @@ def test_nothing_that_a_caller_wrote_is_told(embedded_server: Server) -> None:
         embedded_server.post(surface.path, surface.body(query, [document], model=model), headers=headers)
         embedded_server.post(surface.path, surface.body(query, [document]), key=key)
         embedded_server.post(f"{surface.path}/{path}", surface.body(query, [document]))
-        httpx.request("PATCH", f"{embedded_server.url}{surface.path}?{path}=1", headers=headers)
+        httpx2.request("PATCH", f"{embedded_server.url}{surface.path}?{path}=1", headers=headers)
     after = Scrape(embedded_server.url)
     assert not [mark for mark in (*marks, embedded_server.key) if mark in after.text]
     dialects = after.labels("rerankd_requests_total", "dialect")
@@ -373,7 +373,7 @@ def test_nothing_that_a_caller_wrote_is_told(embedded_server: Server) -> None:
 
 
 def test_the_description_has_it(embedded_server: Server) -> None:
-    operation = httpx.get(f"{embedded_server.url}/openapi.json").json()["paths"]["/metrics"]["get"]
+    operation = httpx2.get(f"{embedded_server.url}/openapi.json").json()["paths"]["/metrics"]["get"]
     assert "security" not in operation
     assert list(operation["responses"]["200"]["content"]) == ["text/plain"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from folders import NIM
 from surfaces import DOCUMENTS, QUERY, RERANK
@@ -37,7 +37,7 @@ def test_the_reply(path: str, qwen_server: Server) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_another_method(path: str, qwen_server: Server) -> None:
-    response = httpx.get(qwen_server.url + path)
+    response = httpx2.get(qwen_server.url + path)
     assert "POST" in NIM.error(response, 405) and response.headers["allow"] == "POST"
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from fastapi.openapi.models import OpenAPI
 from pydantic import TypeAdapter
@@ -28,7 +28,7 @@ SPOKEN = tuple((path, dialect) for path, dialects in ROUTES.items() for dialect 
 
 @pytest.fixture(scope="module")
 def description(qwen_server: Server) -> JSON:
-    response = httpx.get(f"{qwen_server.url}/openapi.json")
+    response = httpx2.get(f"{qwen_server.url}/openapi.json")
     assert response.status_code == 200
     return dict(response.json())
 
@@ -112,7 +112,7 @@ def _example(schema: JSON, description: JSON) -> Any:
     return {name: _example(schema["properties"][name], description) for name in schema["required"]}
 
 
-def _check(kind: Any, response: httpx.Response) -> None:
+def _check(kind: Any, response: httpx2.Response) -> None:
     """The body has the documented shape, and nothing that is not documented."""
     TypeAdapter(kind).validate_json(response.content, strict=True, extra="forbid")
 
@@ -173,12 +173,12 @@ def test_the_range_of_top_n_is_documented(description: JSON) -> None:
 
 
 def test_the_page_needs_no_other_machine(qwen_server: Server) -> None:
-    page = httpx.get(f"{qwen_server.url}/docs")
+    page = httpx2.get(f"{qwen_server.url}/docs")
     assert page.status_code == 200 and page.headers["content-type"].startswith("text/html")
     links = re.findall(r"""(?:src|href)\s*=\s*["']([^"']+)["']""", page.text)
     assert any(link.endswith(".js") for link in links) and any(link.endswith(".css") for link in links)
     assert not re.search(r"""["'(]\s*(?:https?:)?//""", page.text)
     for link in links:
-        response = httpx.get(httpx.URL(f"{qwen_server.url}/docs").join(link))
+        response = httpx2.get(httpx2.URL(f"{qwen_server.url}/docs").join(link))
         assert response.status_code == 200 and len(response.content) > 100, link
     assert "/openapi.json" in page.text

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from conftest import Server
@@ -55,13 +55,13 @@ def priced_server(card: Path, start_server: Callable[..., Server]) -> Server:
 
 
 def models(server: Server) -> list[dict[str, object]]:
-    response = httpx.get(f"{server.url}/v1/models", headers={"authorization": f"Bearer {server.key}"})
+    response = httpx2.get(f"{server.url}/v1/models", headers={"authorization": f"Bearer {server.key}"})
     return list(response.json()["data"])
 
 
 def test_the_card_is_shown_to_everybody_as_it_is_now(priced_server: Server, card: Path) -> None:
     def shown() -> dict[str, object]:
-        return dict(httpx.get(f"{priced_server.url}/v1/rates").json())
+        return dict(httpx2.get(f"{priced_server.url}/v1/rates").json())
 
     reply = shown()
     assert reply["object"] == "list" and reply["currency"] == "USD"
@@ -82,7 +82,7 @@ def test_the_card_is_shown_to_everybody_as_it_is_now(priced_server: Server, card
 
 
 def test_without_a_card(embedded_server: Server) -> None:
-    reply = httpx.get(f"{embedded_server.url}/v1/rates").json()
+    reply = httpx2.get(f"{embedded_server.url}/v1/rates").json()
     assert reply == {"object": "list", "currency": "USD", "data": []}
     assert all("rerankd" not in model for model in models(embedded_server))
 

@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import BaseModel, SecretStr, ValidationError
@@ -113,13 +113,15 @@ class Fort:
     admin_key: int
     keys: dict[str, str]
 
-    def client(self, key: str | None = None, account: Account | None = None, **headers: str) -> httpx.Client:
+    def client(self, key: str | None = None, account: Account | None = None, **headers: str) -> httpx2.Client:
         """Somebody with a key, or a browser that is signed in."""
         cookies = {"rerankd-session": self.store.people.open_session(account.id)} if account else {}
         authorization = {"authorization": f"Bearer {key}"} if key is not None else {}
-        return httpx.Client(base_url=self.server.url, headers={**authorization, **headers}, cookies=cookies, timeout=60)
+        return httpx2.Client(
+            base_url=self.server.url, headers={**authorization, **headers}, cookies=cookies, timeout=60
+        )
 
-    def csrf(self, client: httpx.Client) -> str:
+    def csrf(self, client: httpx2.Client) -> str:
         session = self.store.people.session(client.cookies["rerankd-session"])
         assert session
         return session.csrf
@@ -174,7 +176,7 @@ def test_every_route_has_a_kind_of_door(fort: Fort) -> None:
     kinds = (OPEN, KEYED, RERANK, SIGNED_IN, ADMIN)
     assert found == set().union(*kinds)
     assert len(found) == sum(map(len, kinds)), "a route has two kinds"
-    described = httpx.get(f"{fort.server.url}/openapi.json").json()["paths"]
+    described = httpx2.get(f"{fort.server.url}/openapi.json").json()["paths"]
     told = {(method.upper(), path) for path, methods in described.items() for method in methods}
     assert told == {(method, path.replace(":path}", "}")) for method, path in KEYED | RERANK | OPEN} & told
     assert told >= {route for route in RERANK if "{" not in route[1]}  # the others spell a path that is told
@@ -187,7 +189,7 @@ def test_open_routes_ask_for_nothing(fort: Fort) -> None:
             assert status == (403 if method == "POST" and path.startswith("/sign") else 200), path  # no form of ours
 
 
-def told(response: httpx.Response) -> tuple[Any, ...]:
+def told(response: httpx2.Response) -> tuple[Any, ...]:
     """All that a caller can learn from a reply."""
     request_id = response.headers.get("x-request-id", "no id")
     text = response.text.replace(request_id, "ID").replace(request_id.replace("-", ""), "ID")
@@ -201,7 +203,7 @@ def test_a_bad_key_is_a_bad_key_whatever_is_wrong_with_it(fort: Fort, route: Rou
     good, body = fort.keys["good"], None if method == "GET" else CALL
     with fort.client() as client:
 
-        def ask(key: str | None) -> httpx.Response:
+        def ask(key: str | None) -> httpx2.Response:
             return client.request(method, path, json=body, headers={"authorization": f"Bearer {key}"} if key else {})
 
         assert ask(None).status_code == 401
@@ -268,7 +270,7 @@ def test_pages_are_for_who_is_signed_in_now(fort: Fort, route: Route) -> None:
     before = fort.state()
     for token in (None, "", "a" * 43, closed, expired, people.open_session(gone.id), fort.keys["good"]):
         cookies = {} if token is None else {"rerankd-session": token}
-        with httpx.Client(base_url=fort.server.url, cookies=cookies) as client:
+        with httpx2.Client(base_url=fort.server.url, cookies=cookies) as client:
             response = client.request(method, path, headers=FORM, content=b"csrf=" if method == "POST" else None)
         assert (response.status_code, response.headers["location"].partition("?")[0]) == (303, "/sign-in")
         assert response.content == b""
@@ -358,7 +360,7 @@ def test_every_page_keeps_to_itself(fort: Fort) -> None:
     assert set(pages) >= {"/", "/rates", "/docs", "/sign-in", "/keys", "/usage", "/account", "/admin"}
 
 
-def sign_in(client: httpx.Client) -> httpx.Response:
+def sign_in(client: httpx2.Client) -> httpx2.Response:
     client.get("/sign-in")
     form = {"csrf": client.cookies["rerankd-form"], "email": "user@example.com", "password": PASSWORD}
     return client.post("/sign-in", data=form)
@@ -427,7 +429,7 @@ def bomb(server: Server, head: str, chunk: bytes, seconds: float = 20) -> tuple[
 
     It has to do so within 64 MB; what the kernels hold of a connection are some MB.
     """
-    url = httpx.URL(server.url)
+    url = httpx2.URL(server.url)
     with socket.create_connection((url.host, url.port or 80), timeout=seconds) as raw:
         raw.sendall(head.encode())
         try:
@@ -466,7 +468,7 @@ def test_a_body_without_end_is_not_read(fort: Fort, route: Route, key: str) -> N
 @pytest.mark.parametrize("route", sorted(one for one in KEYED | RERANK if one[0] != "GET"), ids=" ".join)
 @pytest.mark.parametrize("key", ["", "good"])
 def test_a_promised_body_that_is_too_large_is_refused_before_it_comes(fort: Fort, route: Route, key: str) -> None:
-    url = httpx.URL(fort.server.url)
+    url = httpx2.URL(fort.server.url)
     head = f"{route[0]} {route[1]} HTTP/1.1\r\nhost: x\r\ncontent-length: 1000001\r\n"
     head += f"authorization: Bearer {fort.keys[key]}\r\ncontent-type: application/json\r\n" if key else ""
     with socket.create_connection((url.host, url.port or 80), timeout=20) as raw:
@@ -490,7 +492,7 @@ def test_a_promised_body_that_is_too_large_is_refused_before_it_comes(fort: Fort
 def test_a_head_without_end_is_not_read(fort: Fort, head: str, chunk: bytes) -> None:
     _, hung_up = bomb(fort.server, head, chunk)
     assert hung_up
-    assert httpx.get(f"{fort.server.url}/health").status_code == 200
+    assert httpx2.get(f"{fort.server.url}/health").status_code == 200
 
 
 def test_a_head_as_browsers_send_it_is_read(fort: Fort) -> None:
@@ -602,7 +604,7 @@ def test_what_is_hashed_is_compared_as_a_hash(store: Store) -> None:
 def busy_life(fort: Fort) -> tuple[set[str], str]:
     """Everything that goes right and wrong on a server: the secrets in it, and all replies but those that show one."""
     secrets = {*fort.keys.values(), PASSWORD, "not the password", "a wrong-key-0815"}
-    replies: list[httpx.Response] = []
+    replies: list[httpx2.Response] = []
     with fort.client() as stranger, fort.client(account=fort.admin) as admin:
         secrets |= {admin.cookies["rerankd-session"], stranger.cookies.get("rerankd-session", PASSWORD)}
         for key in (*fort.keys.values(), "a wrong-key-0815"):
@@ -691,7 +693,7 @@ def test_the_passwords_of_other_servers_are_told_nobody(
         store = open_store(url)
         server.key = store.keys.create(store.people.create("a@example.com").id, "a key")[1]
         replies = [server.post(CALLED, CALL), server.post(CALLED, CALL, key="wrong")]
-        replies += [httpx.get(server.url + path) for path in ("/metrics", "/openapi.json", "/health", "/", "/rates")]
+        replies += [httpx2.get(server.url + path) for path in ("/metrics", "/openapi.json", "/health", "/", "/rates")]
         assert [reply.status_code for reply in replies[:2]] == [503, 401]
         store.database.close()
         server.process.terminate()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from faults import FAULTS
 from surfaces import DOCUMENTS, QUERY, RERANK, SGLANG
@@ -14,7 +14,7 @@ from conftest import Server
 
 
 @pytest.fixture(scope="module")
-def rerank(qwen_server: Server) -> Callable[..., httpx.Response]:
+def rerank(qwen_server: Server) -> Callable[..., httpx2.Response]:
     """Posts to /sglang/v1/rerank."""
     return lambda **fields: qwen_server.post(SGLANG.path, SGLANG.body(**fields))
 
@@ -23,17 +23,17 @@ def rerank(qwen_server: Server) -> Callable[..., httpx.Response]:
 
 
 def test_the_same_pairs_have_the_same_scores_as_on_v1_rerank(
-    rerank: Callable[..., httpx.Response], qwen_server: Server
+    rerank: Callable[..., httpx2.Response], qwen_server: Server
 ) -> None:
     assert SGLANG.scores(rerank()) == RERANK.scores(qwen_server.post(RERANK.path, RERANK.body()))
 
 
 @pytest.mark.parametrize("path", ["/v1/rerank", "/sglang/v1/rerank"])
-def test_put_is_sglang(path: str, rerank: Callable[..., httpx.Response], qwen_server: Server) -> None:
+def test_put_is_sglang(path: str, rerank: Callable[..., httpx2.Response], qwen_server: Server) -> None:
     headers = {"authorization": f"Bearer {qwen_server.key}"}
-    response = httpx.put(qwen_server.url + path, json=SGLANG.body(), headers=headers)
+    response = httpx2.put(qwen_server.url + path, json=SGLANG.body(), headers=headers)
     assert response.status_code == 200 and response.json() == rerank().json()
-    refused = httpx.put(qwen_server.url + path, json=SGLANG.body(documents=[]), headers=headers)
+    refused = httpx2.put(qwen_server.url + path, json=SGLANG.body(documents=[]), headers=headers)
     assert refused.json()["object"] == "error"
 
 
@@ -43,7 +43,7 @@ def test_post_on_v1_rerank_is_not_sglang(qwen_server: Server) -> None:
 
 @pytest.mark.parametrize(("asked", "there"), [(None, 1), (True, 1), ("true", 1), (False, 0), ("false", 0)])
 def test_documents_are_strings_and_there_by_default(
-    asked: Any, there: int, rerank: Callable[..., httpx.Response]
+    asked: Any, there: int, rerank: Callable[..., httpx2.Response]
 ) -> None:
     for result in rerank(return_documents=asked).json():
         assert result["meta_info"] is None
@@ -52,22 +52,22 @@ def test_documents_are_strings_and_there_by_default(
 
 
 @pytest.mark.parametrize(("top_n", "expected"), [(1, 1), ("2", 2), (99, 3), (None, 3)])
-def test_top_n(top_n: Any, expected: int, rerank: Callable[..., httpx.Response]) -> None:
+def test_top_n(top_n: Any, expected: int, rerank: Callable[..., httpx2.Response]) -> None:
     assert rerank(top_n=top_n).json() == rerank().json()[:expected]
 
 
-def test_ties_keep_the_callers_order(rerank: Callable[..., httpx.Response]) -> None:
+def test_ties_keep_the_callers_order(rerank: Callable[..., httpx2.Response]) -> None:
     assert [index for index, _ in SGLANG.scores(rerank(documents=["a", "a", "a"]))] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("name", ["instruct", "instruction"])
-def test_the_instruct_has_two_names(name: str, rerank: Callable[..., httpx.Response]) -> None:
+def test_the_instruct_has_two_names(name: str, rerank: Callable[..., httpx2.Response]) -> None:
     response = rerank(**{name: "Find texts about bread"})
     assert SGLANG.scores(response) != SGLANG.scores(rerank())
     assert "x-rerankd-warning" not in response.headers
 
 
-def test_query_and_documents_may_be_parts(rerank: Callable[..., httpx.Response]) -> None:
+def test_query_and_documents_may_be_parts(rerank: Callable[..., httpx2.Response]) -> None:
     def parts(text: str) -> list[dict[str, str]]:
         return [{"type": "text", "text": text}]
 
@@ -78,7 +78,7 @@ def test_query_and_documents_may_be_parts(rerank: Callable[..., httpx.Response])
     assert "only parts of the type 'text'" in SGLANG.error(rerank(documents=["a", image]), 400)
 
 
-def test_the_model_is_ignored_with_a_warning(rerank: Callable[..., httpx.Response]) -> None:
+def test_the_model_is_ignored_with_a_warning(rerank: Callable[..., httpx2.Response]) -> None:
     response = rerank(model="any")
     assert response.json() == rerank().json()
     assert "model substituted: any was asked for" in response.headers["x-rerankd-warning"]
@@ -101,7 +101,7 @@ def test_the_model_is_ignored_with_a_warning(rerank: Callable[..., httpx.Respons
     ],
 )
 def test_error_bad_request(
-    fields: dict[str, Any], message: str, param: str | None, rerank: Callable[..., httpx.Response]
+    fields: dict[str, Any], message: str, param: str | None, rerank: Callable[..., httpx2.Response]
 ) -> None:
     response = rerank(**fields)
     assert response.status_code == 400
@@ -112,7 +112,7 @@ def test_error_bad_request(
 
 def test_error_missing_or_wrong_key(qwen_server: Server) -> None:
     for headers in ({}, {"authorization": "Bearer wrong"}):
-        response = httpx.post(qwen_server.url + SGLANG.path, json=SGLANG.body(), headers=headers)
+        response = httpx2.post(qwen_server.url + SGLANG.path, json=SGLANG.body(), headers=headers)
         assert "API" in SGLANG.error(response, 401)
 
 

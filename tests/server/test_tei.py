@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from faults import FAULTS, small
 from surfaces import DOCUMENTS, QUERY, RERANK, TEI
@@ -19,13 +19,13 @@ PAIRS = [[QUERY, DOCUMENTS[0]], ["Explain gravity", DOCUMENTS[1]]]
 
 
 @pytest.fixture(scope="module")
-def rerank(qwen_server: Server) -> Callable[..., httpx.Response]:
+def rerank(qwen_server: Server) -> Callable[..., httpx2.Response]:
     """Posts to /tei/rerank."""
     return lambda documents=DOCUMENTS, **options: qwen_server.post(TEI.path, TEI.body(documents=documents, **options))
 
 
 @pytest.fixture(scope="module")
-def predict(qwen_server: Server) -> Callable[..., httpx.Response]:
+def predict(qwen_server: Server) -> Callable[..., httpx2.Response]:
     """Posts to /tei/predict."""
     return lambda inputs, **options: qwen_server.post("/tei/predict", {"inputs": inputs, **options})
 
@@ -34,14 +34,14 @@ def predict(qwen_server: Server) -> Callable[..., httpx.Response]:
 
 
 def test_the_same_pairs_have_the_same_scores_as_on_v1_rerank(
-    rerank: Callable[..., httpx.Response], qwen_server: Server
+    rerank: Callable[..., httpx2.Response], qwen_server: Server
 ) -> None:
     expected = RERANK.scores(qwen_server.post(RERANK.path, RERANK.body()))
     assert TEI.scores(rerank()) == expected  # no ties among these
     assert len({score for _, score in expected}) == 3
 
 
-def test_the_reply_is_a_bare_sorted_list_without_texts(rerank: Callable[..., httpx.Response]) -> None:
+def test_the_reply_is_a_bare_sorted_list_without_texts(rerank: Callable[..., httpx2.Response]) -> None:
     ranks = rerank().json()
     assert all(list(rank) == ["index", "score"] for rank in ranks)
     assert [rank["score"] for rank in ranks] == sorted((rank["score"] for rank in ranks), reverse=True)
@@ -50,13 +50,13 @@ def test_the_reply_is_a_bare_sorted_list_without_texts(rerank: Callable[..., htt
 @pytest.mark.parametrize(
     ("asked", "there"), [(True, True), ("true", True), (False, False), ("false", False), (None, 0)]
 )
-def test_return_text(asked: Any, there: bool, rerank: Callable[..., httpx.Response]) -> None:
+def test_return_text(asked: Any, there: bool, rerank: Callable[..., httpx2.Response]) -> None:
     for rank in rerank(return_text=asked).json():
         assert rank.get("text", "absent") == (DOCUMENTS[rank["index"]] if there else "absent")
 
 
 @pytest.mark.parametrize("asked", [True, "true"])
-def test_raw_scores(asked: Any, rerank: Callable[..., httpx.Response]) -> None:
+def test_raw_scores(asked: Any, rerank: Callable[..., httpx2.Response]) -> None:
     scores, logits = TEI.scores(rerank(raw_scores=False)), TEI.scores(rerank(raw_scores=asked))
     assert [index for index, _ in logits] == [index for index, _ in scores]
     for (_, score), (_, logit) in zip(scores, logits, strict=True):
@@ -64,14 +64,14 @@ def test_raw_scores(asked: Any, rerank: Callable[..., httpx.Response]) -> None:
 
 
 @pytest.mark.parametrize("asked", [None, True, "true"])
-def test_truncate_is_on_by_default_and_visible(asked: Any, rerank: Callable[..., httpx.Response]) -> None:
+def test_truncate_is_on_by_default_and_visible(asked: Any, rerank: Callable[..., httpx2.Response]) -> None:
     response = rerank(["short", LONG], truncate=asked)
     assert len(TEI.scores(response)) == 2
     assert "document 1 truncated from" in response.headers["x-rerankd-warning"]
 
 
 @pytest.mark.parametrize("asked", [False, "false"])
-def test_error_too_long_with_truncate_false(asked: Any, rerank: Callable[..., httpx.Response]) -> None:
+def test_error_too_long_with_truncate_false(asked: Any, rerank: Callable[..., httpx2.Response]) -> None:
     response = rerank(["short", LONG], truncate=asked)
     assert response.status_code == 422
     assert response.json()["error"].startswith("`inputs` must have less than 8192 tokens: text 1 has more.")
@@ -82,7 +82,7 @@ def test_error_too_long_with_truncate_false(asked: Any, rerank: Callable[..., ht
     ("direction", "kept"),
     [("Left", "END"), ("left", "END"), ("Right", "BEGIN"), ("right", "BEGIN"), ("RIGHT", "BEGIN"), (None, "BEGIN")],
 )
-def test_truncation_direction(direction: str | None, kept: str, rerank: Callable[..., httpx.Response]) -> None:
+def test_truncation_direction(direction: str | None, kept: str, rerank: Callable[..., httpx2.Response]) -> None:
     [rank] = rerank([LONG], truncation_direction=direction, explain={"prompt": 0}).json()
     prompt = rank["explain"]["prompt"]
     assert kept in prompt and ({"BEGIN", "END"} - {kept}).pop() not in prompt
@@ -90,44 +90,44 @@ def test_truncation_direction(direction: str | None, kept: str, rerank: Callable
 
 
 @pytest.mark.parametrize("direction", ["middle", "", 3])
-def test_error_truncation_direction(direction: Any, rerank: Callable[..., httpx.Response]) -> None:
+def test_error_truncation_direction(direction: Any, rerank: Callable[..., httpx2.Response]) -> None:
     assert "truncation_direction" in TEI.error(rerank(truncation_direction=direction), 400)
 
 
-def test_ties_come_out_reversed(rerank: Callable[..., httpx.Response]) -> None:
+def test_ties_come_out_reversed(rerank: Callable[..., httpx2.Response]) -> None:
     one, other = DOCUMENTS[:2]
     indexes = [index for index, _ in TEI.scores(rerank([one, other, one, other, one]))]
     assert [index for index in indexes if index % 2 == 0] == [4, 2, 0]
     assert [index for index in indexes if index % 2] == [3, 1]
 
 
-def test_more_than_32_texts_are_answered(rerank: Callable[..., httpx.Response]) -> None:
+def test_more_than_32_texts_are_answered(rerank: Callable[..., httpx2.Response]) -> None:
     assert len(TEI.scores(rerank([f"Document {number}" for number in range(100)]))) == 100
 
 
 @pytest.mark.parametrize(("top_n", "expected"), [(2, 2), ("2", 2), (99, 3), (0, 3), (None, 3)])
-def test_top_n_is_taken_where_it_is_sent(top_n: Any, expected: int, rerank: Callable[..., httpx.Response]) -> None:
+def test_top_n_is_taken_where_it_is_sent(top_n: Any, expected: int, rerank: Callable[..., httpx2.Response]) -> None:
     assert TEI.scores(rerank(top_n=top_n)) == TEI.scores(rerank())[:expected]
 
 
-def test_no_model_is_named_or_needed(rerank: Callable[..., httpx.Response]) -> None:
+def test_no_model_is_named_or_needed(rerank: Callable[..., httpx2.Response]) -> None:
     assert "x-rerankd-warning" not in rerank().headers
     assert rerank(model="anything").headers["x-rerankd-warning"] == "fields ignored: 'model'"
 
 
 @pytest.mark.parametrize("name", ["instruct", "instruction"])
-def test_the_instruct_has_two_names(name: str, rerank: Callable[..., httpx.Response]) -> None:
+def test_the_instruct_has_two_names(name: str, rerank: Callable[..., httpx2.Response]) -> None:
     response = rerank(**{name: "Find texts about bread"})
     assert TEI.scores(response) != TEI.scores(rerank())
     assert "x-rerankd-warning" not in response.headers
 
 
-def test_texts_may_be_objects(rerank: Callable[..., httpx.Response]) -> None:
+def test_texts_may_be_objects(rerank: Callable[..., httpx2.Response]) -> None:
     objects = [{"text": text, "id": number} for number, text in enumerate(DOCUMENTS)]
     assert TEI.scores(rerank(objects)) == TEI.scores(rerank())
 
 
-def test_usage_is_in_the_headers_only(rerank: Callable[..., httpx.Response], embedded_server: Server) -> None:
+def test_usage_is_in_the_headers_only(rerank: Callable[..., httpx2.Response], embedded_server: Server) -> None:
     response = rerank(explain=True)
     tokens = sum(rank["explain"]["prompt_tokens"] for rank in response.json())
     assert int(response.headers["x-compute-tokens"]) == tokens
@@ -141,40 +141,40 @@ def test_usage_is_in_the_headers_only(rerank: Callable[..., httpx.Response], emb
 
 
 def test_predict_a_two_string_list_is_one_pair(
-    predict: Callable[..., httpx.Response], rerank: Callable[..., httpx.Response]
+    predict: Callable[..., httpx2.Response], rerank: Callable[..., httpx2.Response]
 ) -> None:
     [prediction] = predict([QUERY, DOCUMENTS[0]]).json()
     assert prediction == {"score": TEI.scores(rerank(DOCUMENTS[:1]))[0][1], "label": "LABEL_0"}
 
 
-def test_predict_a_list_of_pairs_keeps_its_order(predict: Callable[..., httpx.Response]) -> None:
+def test_predict_a_list_of_pairs_keeps_its_order(predict: Callable[..., httpx2.Response]) -> None:
     alone = [predict(pair).json() for pair in PAIRS]
     assert predict(PAIRS).json() == alone
     assert predict(PAIRS[::-1]).json() == alone[::-1]
     assert predict(PAIRS[:1]).json() == alone[:1]  # a list of one list
 
 
-def test_predict_raw_scores_and_headers(predict: Callable[..., httpx.Response]) -> None:
+def test_predict_raw_scores_and_headers(predict: Callable[..., httpx2.Response]) -> None:
     response = predict(PAIRS[0], raw_scores=True, explain=True)
     [prediction] = response.json()
     assert prediction["score"] == prediction["explain"]["logit"]
     assert int(response.headers["x-compute-tokens"]) == prediction["explain"]["prompt_tokens"]
 
 
-def test_predict_truncates(predict: Callable[..., httpx.Response]) -> None:
+def test_predict_truncates(predict: Callable[..., httpx2.Response]) -> None:
     cut = predict([QUERY, LONG], truncation_direction="Left", explain={"prompt": 0})
     assert "END" in cut.json()[0]["explain"]["prompt"] and "truncated" in cut.headers["x-rerankd-warning"]
     assert "less than 8192 tokens" in TEI.error(predict([QUERY, LONG], truncate=False), 400)
 
 
 @pytest.mark.parametrize("inputs", ["a text", ["a text"], [["a"], ["b", "c"]], [["a", "b", "c"]]])
-def test_error_predict_needs_pairs(inputs: Any, predict: Callable[..., httpx.Response]) -> None:
+def test_error_predict_needs_pairs(inputs: Any, predict: Callable[..., httpx2.Response]) -> None:
     response = predict(inputs)
     assert response.status_code == 422 and response.json()["error_type"] == "Validation"
     assert "inputs" in response.json()["error"]
 
 
-def test_error_predict_without_inputs(predict: Callable[..., httpx.Response], qwen_server: Server) -> None:
+def test_error_predict_without_inputs(predict: Callable[..., httpx2.Response], qwen_server: Server) -> None:
     assert predict([]).status_code == 400
     assert predict([]).json() == {"error": "`inputs` cannot be empty", "error_type": "Empty"}
     assert qwen_server.post("/tei/predict", {}).json()["error"].startswith("inputs: Field required")
@@ -183,7 +183,7 @@ def test_error_predict_without_inputs(predict: Callable[..., httpx.Response], qw
 # Errors.
 
 
-def test_error_empty_texts(rerank: Callable[..., httpx.Response]) -> None:
+def test_error_empty_texts(rerank: Callable[..., httpx2.Response]) -> None:
     response = rerank([])
     assert response.status_code == 400
     assert response.json() == {"error": "`texts` cannot be empty", "error_type": "Empty"}
@@ -205,13 +205,13 @@ def test_error_not_json(qwen_server: Server) -> None:
 @pytest.mark.parametrize("path", ["/tei/rerank", "/tei/predict", "/tei"])
 def test_error_wrong_key_has_an_empty_body(path: str, qwen_server: Server) -> None:
     for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "wrong"}):
-        response = httpx.post(qwen_server.url + path, json=TEI.body(), headers=headers)
+        response = httpx2.post(qwen_server.url + path, json=TEI.body(), headers=headers)
         assert (response.status_code, response.content) == (401, b"")
 
 
 def test_the_bare_token_is_a_key_too(qwen_server: Server) -> None:
     """As LlamaIndex sends it."""
-    response = httpx.post(qwen_server.url + TEI.path, json=TEI.body(), headers={"authorization": qwen_server.key})
+    response = httpx2.post(qwen_server.url + TEI.path, json=TEI.body(), headers={"authorization": qwen_server.key})
     assert len(TEI.scores(response)) == 3
 
 
@@ -246,7 +246,7 @@ def test_error(fault: str, status: int, error_type: str) -> None:
 
 @pytest.mark.parametrize("path", ["/tei", "/tei/health"])
 def test_health_has_an_empty_body(path: str, qwen_server: Server) -> None:
-    response = httpx.get(qwen_server.url + path)
+    response = httpx2.get(qwen_server.url + path)
     assert (response.status_code, response.content) == (200, b"")
 
 
@@ -259,7 +259,7 @@ def test_health_while_loading() -> None:
 
 @pytest.mark.parametrize("path", ["/info", "/tei/info"])
 def test_info(path: str, qwen_server: Server) -> None:
-    info = httpx.get(qwen_server.url + path, headers={"authorization": f"Bearer {qwen_server.key}"}).json()
+    info = httpx2.get(qwen_server.url + path, headers={"authorization": f"Bearer {qwen_server.key}"}).json()
     assert set(info) == {
         "model_id",
         "model_sha",
@@ -283,7 +283,7 @@ def test_info(path: str, qwen_server: Server) -> None:
 
 
 def test_info_needs_the_key(qwen_server: Server) -> None:
-    response = httpx.get(f"{qwen_server.url}/tei/info")
+    response = httpx2.get(f"{qwen_server.url}/tei/info")
     assert (response.status_code, response.content) == (401, b"")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 import pytest
 
 from conftest import Server
@@ -23,7 +23,7 @@ def small_server(start_server: Callable[..., Server]) -> Server:
     return start_server("--model", "embedded", "--max-body-mb", "1", key="test-key")
 
 
-def told(response: httpx.Response, status: int, code: str) -> str:
+def told(response: httpx2.Response, status: int, code: str) -> str:
     assert response.status_code == status, response.text[:1000]
     error = response.json()["error"]
     assert set(error) == {"message", "type", "code"} and error["code"] == code
@@ -102,14 +102,14 @@ def test_the_key_and_the_size_come_before_the_body(path: str, key: str, status: 
 
 @each
 def test_without_a_key(path: str, small_server: Server) -> None:
-    response = httpx.post(small_server.url + path, json=BODIES[path])
+    response = httpx2.post(small_server.url + path, json=BODIES[path])
     assert "Authorization" in told(response, 401, "invalid_api_key")
     assert response.headers["www-authenticate"] == "Bearer"
 
 
 @each
 def test_the_description_says_what_is_read(path: str, small_server: Server) -> None:
-    operation = httpx.get(f"{small_server.url}/openapi.json").json()["paths"][path]["post"]
+    operation = httpx2.get(f"{small_server.url}/openapi.json").json()["paths"][path]["post"]
     schema = operation["requestBody"]["content"]["application/json"]["schema"]
     assert schema["required"] == list(BODIES[path])
     assert set(operation["responses"]) == {"200", "400", "401", "408", "413", "415", "503"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from folders import VOYAGE
 from surfaces import DOCUMENTS, QUERY
@@ -12,7 +12,7 @@ from surfaces import DOCUMENTS, QUERY
 from conftest import Server
 
 
-def post(server: Server, *texts: Any, **options: Any) -> httpx.Response:
+def post(server: Server, *texts: Any, **options: Any) -> httpx2.Response:
     return server.post(VOYAGE.path, VOYAGE.body(*texts, **options))
 
 

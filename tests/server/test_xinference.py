@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from folders import XINFERENCE
 from surfaces import DOCUMENTS, QUERY, RERANK
@@ -13,7 +13,7 @@ from surfaces import DOCUMENTS, QUERY, RERANK
 from conftest import Server
 
 
-def post(server: Server, *texts: Any, **options: Any) -> httpx.Response:
+def post(server: Server, *texts: Any, **options: Any) -> httpx2.Response:
     return server.post(XINFERENCE.path, XINFERENCE.body(*texts, **options))
 
 
@@ -99,13 +99,13 @@ def test_mistakes_are_named(qwen_server: Server) -> None:
     assert XINFERENCE.error(post(qwen_server, top_n=-1), 400) == "top_n: Input should be greater than or equal to 0"
 
 
-def get(server: Server, path: str, key: str | None = None) -> httpx.Response:
+def get(server: Server, path: str, key: str | None = None) -> httpx2.Response:
     headers = {"authorization": f"Bearer {server.key if key is None else key}"}
-    return httpx.get(f"{server.url}/xinference/v1{path}", headers=headers, timeout=60)
+    return httpx2.get(f"{server.url}/xinference/v1{path}", headers=headers, timeout=60)
 
 
 def test_a_client_learns_that_its_key_is_wanted(qwen_server: Server) -> None:
-    assert httpx.get(f"{qwen_server.url}/xinference/v1/cluster/auth").json() == {"auth": True}
+    assert httpx2.get(f"{qwen_server.url}/xinference/v1/cluster/auth").json() == {"auth": True}
 
 
 @pytest.mark.parametrize("name", ["qwen3-rerank", "gte-rerank"])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 import uvicorn
 from fastapi import FastAPI
@@ -83,7 +83,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     def open_page(url: str, **options: Any) -> Page:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, "locale": "en-GB", **options})
         contexts.append(context)
-        origins.add(str(httpx.URL(url).copy_with(path="/", query=None, fragment=None)))
+        origins.add(str(httpx2.URL(url).copy_with(path="/", query=None, fragment=None)))
         context.on("request", lambda request: asked.append(request.url))
         context.on("console", log)
         context.on("weberror", lambda error: errors.append(str(error.error)))

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -98,7 +98,7 @@ def test_account_key_playground_usage_revocation(
     page.click("role=button[name='Revoke from the browser']")
     expect(page.locator(".empty")).to_contain_text("No keys yet")
     body = {"model": "qwen3-rerank", "query": "q", "documents": ["d"]}
-    response = httpx.post(server.url + PATH, json=body, headers={"authorization": f"Bearer {secret}"})
+    response = httpx2.post(server.url + PATH, json=body, headers={"authorization": f"Bearer {secret}"})
     assert response.status_code == 401
     page.click("nav >> text=Playground")
     expect(page.locator("#playground[data-started]")).to_be_attached()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -381,7 +381,7 @@ def test_no_key_is_asked_for_where_none_is_needed(keyless_server: Server, open_p
     page.click("#rank")
     expect(page.locator(".ranked li")).to_have_count(8)
     assert "RERANKD_API_KEY" not in code(page, "curl") + code(page, "openai")
-    assert httpx.get(f"{keyless_server.url}/sign-in").status_code == 404
+    assert httpx2.get(f"{keyless_server.url}/sign-in").status_code == 404
 
 
 def test_by_keyboard_alone(keyless_server: Server, open_page: Open) -> None:

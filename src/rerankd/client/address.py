@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import httpx
+import httpx2
 
 from rerankd.errors import SettingsError
 
@@ -39,7 +39,7 @@ class Address:
     url: with the host `localhost` where there is a socket.
     """
 
-    url: httpx.URL
+    url: httpx2.URL
     socket: str | None = None
 
 
@@ -54,8 +54,8 @@ def read_address(text: str) -> Address:
     if text.lower().startswith("unix:"):
         return _socket_address(text)
     try:
-        url = httpx.URL(text)
-    except (httpx.InvalidURL, ValueError) as error:
+        url = httpx2.URL(text)
+    except (httpx2.InvalidURL, ValueError) as error:
         raise SettingsError(f"{_shown(text)} is not an address: {error}.") from None
     if url.scheme not in ("http", "https") or not url.host:
         raise SettingsError(
@@ -71,7 +71,7 @@ def _socket_address(text: str) -> Address:
         raise SettingsError(
             f"{text!r} is not an address: the file of the socket is missing, as in unix:/run/rerankd.sock."
         )
-    return Address(httpx.URL(f"http://localhost/{path.lstrip('/')}"), file)
+    return Address(httpx2.URL(f"http://localhost/{path.lstrip('/')}"), file)
 
 
 def _shown(text: str) -> str:
@@ -84,13 +84,13 @@ def is_complete(folders: Sequence[str]) -> bool:
     return bool(folders) and folders[-1].lower() in COMPLETE and not _same(folders[-2:], DASHSCOPE_FOLDER)
 
 
-def folders_of(url: httpx.URL) -> list[str]:
+def folders_of(url: httpx2.URL) -> list[str]:
     """The path's folders as they are written, escapes included."""
     path = url.raw_path.partition(b"?")[0].decode("ascii")
     return [folder for folder in path.split("/") if folder]
 
 
-def with_folders(url: httpx.URL, folders: Sequence[str]) -> httpx.URL:
+def with_folders(url: httpx2.URL, folders: Sequence[str]) -> httpx2.URL:
     """The address with another path, and without a fragment."""
     path = "/" + "/".join(folders)
     query = b"?" + url.query if url.query else b""

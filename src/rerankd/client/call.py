@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import httpx
+import httpx2
 
 from rerankd.arguments import Documents, checked
 from rerankd.client.address import read_address
@@ -144,24 +144,24 @@ class Endpoint:
         """The requests that a call takes."""
         return [self._part(call, call.sent[start:end]) for start, end in pairwise(self._cuts(call))]
 
-    def redirection(self, response: httpx.Response) -> httpx.URL | None:
+    def redirection(self, response: httpx2.Response) -> httpx2.URL | None:
         """Where to send the request again, with all that it holds: to the same server only."""
         if response.status_code not in REDIRECTIONS or not response.has_redirect_location:
             return None
         try:
             url = response.url.join(response.headers["location"])
-        except httpx.InvalidURL:
+        except httpx2.InvalidURL:
             return None
         return url if (url.scheme, url.host, url.port) == (self.url.scheme, self.url.host, self.url.port) else None
 
-    def verdict(self, part: Part, outcome: httpx.Response | httpx.HTTPError, attempt: int) -> Reply | float:
+    def verdict(self, part: Part, outcome: httpx2.Response | httpx2.HTTPError, attempt: int) -> Reply | float:
         """What came of an attempt (the first is 0): its reply, or the seconds after which to try again.
 
         Raises:
             RemoteError: it failed, and another attempt makes no sense or is not allowed any more.
         """
         asked_s: float | None = None
-        if isinstance(outcome, httpx.HTTPError):
+        if isinstance(outcome, httpx2.HTTPError):
             error, is_worth_it = self._without_answer(outcome), is_broken_connection(outcome)
         elif outcome.is_success:
             return self._reply(part, outcome)
@@ -224,7 +224,7 @@ class Endpoint:
         )
         return Part(indices, json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode())
 
-    def _reply(self, part: Part, response: httpx.Response) -> Reply:
+    def _reply(self, part: Part, response: httpx2.Response) -> Reply:
         try:
             return read_reply(response, len(part.indices))
         except ValueError as error:
@@ -234,7 +234,7 @@ class Endpoint:
                 request_id(response),
             ) from error
 
-    def _refusal(self, response: httpx.Response, asked_s: float | None) -> RemoteError:
+    def _refusal(self, response: httpx2.Response, asked_s: float | None) -> RemoteError:
         status = response.status_code
         message = error_message(response)
         if response.has_redirect_location:
@@ -248,13 +248,13 @@ class Endpoint:
             return RemoteUnauthorized(*told)
         return RemoteRefused(*told) if status >= 400 else RemoteReplyInvalid(*told)
 
-    def _without_answer(self, cause: httpx.HTTPError) -> RemoteError:
+    def _without_answer(self, cause: httpx2.HTTPError) -> RemoteError:
         reason = str(cause) or type(cause).__name__
         if "CERTIFICATE_VERIFY_FAILED" in reason:
             reason += ". If its authority is your own, give its file: Client(verify='ca.pem'), or SSL_CERT_FILE"
-        if isinstance(cause, httpx.TimeoutException) and not isinstance(cause, httpx.ConnectTimeout):
+        if isinstance(cause, httpx2.TimeoutException) and not isinstance(cause, httpx2.ConnectTimeout):
             error: RemoteError = RemoteTimeout(f"{self._place} did not answer in time: {reason}")
-        elif isinstance(cause, httpx.DecodingError):
+        elif isinstance(cause, httpx2.DecodingError):
             error = RemoteReplyInvalid(f"{self._place} answered something else than a ranking: {reason}")
         else:
             error = RemoteUnreachable(f"{self._place} cannot be reached: {reason}")
@@ -301,14 +301,14 @@ def _sum(usages: Sequence[RemoteUsage]) -> RemoteUsage:
     return RemoteUsage(total([usage.total_tokens for usage in usages]), total([usage.search_units for usage in usages]))
 
 
-def _target(response: httpx.Response) -> str:
+def _target(response: httpx2.Response) -> str:
     """Where a redirection points, in words."""
     target = response.headers["location"]
     try:
         return _without_secrets(response.url.join(target))
-    except httpx.InvalidURL:
+    except httpx2.InvalidURL:
         return repr(target)
 
 
-def _without_secrets(url: httpx.URL) -> str:
+def _without_secrets(url: httpx2.URL) -> str:
     return str(url.copy_with(userinfo=b"", query=None))

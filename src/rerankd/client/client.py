@@ -12,7 +12,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
-import httpx
+import httpx2
 
 from rerankd.arguments import Documents
 from rerankd.client.call import MAX_REDIRECTS, Endpoint, Part, Progress
@@ -117,7 +117,7 @@ class Client(_Asking):
 
     def __setstate__(self, settings: ClientSettings) -> None:
         super().__setstate__(settings)
-        self._connections: dict[int, httpx.Client] = {}
+        self._connections: dict[int, httpx2.Client] = {}
 
     def rerank(
         self,
@@ -165,7 +165,7 @@ class Client(_Asking):
             attempt += 1
         return verdict
 
-    def _post(self, part: Part) -> httpx.Response | httpx.HTTPError:
+    def _post(self, part: Part) -> httpx2.Response | httpx2.HTTPError:
         url = self._endpoint.url
         try:
             for _ in range(MAX_REDIRECTS + 1):
@@ -173,15 +173,15 @@ class Client(_Asking):
                 if (target := self._endpoint.redirection(response)) is None:
                     break
                 url = target
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             return error
-        except RuntimeError:  # httpx's own, where another thread closed it meanwhile
+        except RuntimeError:  # httpx2's own, where another thread closed it meanwhile
             self._refuse_if_closed()
             raise
         return response
 
     @property
-    def _http(self) -> httpx.Client:
+    def _http(self) -> httpx2.Client:
         """This process's connections: those of a parent that forked are the parent's."""
         self._refuse_if_closed()
         process = os.getpid()
@@ -243,7 +243,7 @@ class AsyncClient(_Asking):
 
     def __setstate__(self, settings: ClientSettings) -> None:
         super().__setstate__(settings)
-        self._connections: dict[asyncio.AbstractEventLoop, httpx.AsyncClient] = {}
+        self._connections: dict[asyncio.AbstractEventLoop, httpx2.AsyncClient] = {}
         self._process = os.getpid()
 
     async def rerank(
@@ -275,7 +275,7 @@ class AsyncClient(_Asking):
                 attempt += 1
             return verdict
 
-    async def _post(self, part: Part) -> httpx.Response | httpx.HTTPError:
+    async def _post(self, part: Part) -> httpx2.Response | httpx2.HTTPError:
         url = self._endpoint.url
         try:
             for _ in range(MAX_REDIRECTS + 1):
@@ -283,15 +283,15 @@ class AsyncClient(_Asking):
                 if (target := self._endpoint.redirection(response)) is None:
                     break
                 url = target
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             return error
-        except RuntimeError:  # httpx's own, where another task closed it meanwhile
+        except RuntimeError:  # httpx2's own, where another task closed it meanwhile
             self._refuse_if_closed()
             raise
         return response
 
     @property
-    def _http(self) -> httpx.AsyncClient:
+    def _http(self) -> httpx2.AsyncClient:
         """The running loop's connections, and this process's: those of a parent that forked are the parent's."""
         self._refuse_if_closed()
         loop, process = asyncio.get_running_loop(), os.getpid()

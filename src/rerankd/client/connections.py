@@ -1,6 +1,6 @@
 """How a server is reached: the proxy that the environment names for it, certificates, a socket file. Knows no dialect.
 
-httpx reads the same variables, but all of them for any address: it fails on one that does not concern it, and does not
+httpx2 reads the same variables, but all of them for any address: it fails on one that does not concern it, and does not
 say which one was wrong.
 """
 
@@ -16,18 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import httpx
+import httpx2
 
 from rerankd.client.address import Address
 from rerankd.errors import SettingsError
 
 Verify = bool | str | os.PathLike[str] | ssl.SSLContext
-"""How a server's certificate is checked: True: by the authorities of SSL_CERT_FILE or SSL_CERT_DIR, else by certifi's;
-a file or folder of authorities; a context of one's own; False: not at all."""
+"""How a server's certificate is checked: True: by the authorities of SSL_CERT_FILE or SSL_CERT_DIR, else by the
+system's; a file or folder of authorities; an SSLContext; False: not at all."""
 
 PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 
-LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)
+LIMITS = httpx2.Limits(max_connections=100, max_keepalive_connections=20)
 
 Transport = TypeVar("Transport")
 
@@ -36,7 +36,7 @@ Transport = TypeVar("Transport")
 class Proxy:
     """A proxy that the environment names. shown: for messages, without its password; variable: that names it."""
 
-    httpx: httpx.Proxy
+    httpx2: httpx2.Proxy
     shown: str
     variable: str
 
@@ -54,11 +54,11 @@ class Route:
         self._verify = _certificates(verify) if address.url.scheme == "https" else False  # http has no certificates
         self.client().close()  # what cannot be opened is told now
 
-    def client(self, headers: Mapping[str, str] | None = None, timeout: httpx.Timeout | None = None) -> httpx.Client:
+    def client(self, headers: Mapping[str, str] | None = None, timeout: httpx2.Timeout | None = None) -> httpx2.Client:
         """New connections, for threads."""
-        return httpx.Client(
+        return httpx2.Client(
             transport=self._opened(
-                lambda proxy: httpx.HTTPTransport(verify=self._verify, proxy=proxy, uds=self._socket, limits=LIMITS)
+                lambda proxy: httpx2.HTTPTransport(verify=self._verify, proxy=proxy, uds=self._socket, limits=LIMITS)
             ),
             headers=headers,
             timeout=timeout,
@@ -68,13 +68,13 @@ class Route:
     def async_client(
         self,
         headers: Mapping[str, str] | None = None,
-        timeout: httpx.Timeout | None = None,
-        limits: httpx.Limits = LIMITS,
-    ) -> httpx.AsyncClient:
+        timeout: httpx2.Timeout | None = None,
+        limits: httpx2.Limits = LIMITS,
+    ) -> httpx2.AsyncClient:
         """New connections, for asyncio."""
-        return httpx.AsyncClient(
+        return httpx2.AsyncClient(
             transport=self._opened(
-                lambda proxy: httpx.AsyncHTTPTransport(
+                lambda proxy: httpx2.AsyncHTTPTransport(
                     verify=self._verify, proxy=proxy, uds=self._socket, limits=limits
                 )
             ),
@@ -83,18 +83,18 @@ class Route:
             trust_env=False,
         )
 
-    def _opened(self, transport: Callable[[httpx.Proxy | None], Transport]) -> Transport:
+    def _opened(self, transport: Callable[[httpx2.Proxy | None], Transport]) -> Transport:
         try:
-            return transport(self.proxy.httpx if self.proxy else None)
+            return transport(self.proxy.httpx2 if self.proxy else None)
         except ImportError:  # of socksio
             assert self.proxy
             raise SettingsError(
                 f"{self.proxy.variable} names the proxy {self.proxy.shown}, and SOCKS needs one more package: "
-                "pip install 'httpx[socks]', or name the server in NO_PROXY."
+                "pip install 'httpx2[socks]', or name the server in NO_PROXY."
             ) from None
 
 
-def _proxy_for(url: httpx.URL) -> Proxy | None:
+def _proxy_for(url: httpx2.URL) -> Proxy | None:
     if _is_on_this_machine(url.host):
         return None
     proxies = urllib.request.getproxies()  # of the environment, else of macOS or Windows
@@ -112,10 +112,10 @@ def _proxy(variable: str, value: str, host: str) -> Proxy:
     if scheme not in PROXY_SCHEMES:
         instead = "write socks5://" if scheme.startswith("socks") else f"known are {', '.join(PROXY_SCHEMES)}"
         raise SettingsError(f"{variable}={shown}: {scheme}:// is no kind of proxy, {instead}. {way_out}")
-    proxy: httpx.Proxy | None
+    proxy: httpx2.Proxy | None
     try:
-        proxy = httpx.Proxy(address)
-    except (httpx.InvalidURL, ValueError):  # its words may hold the password
+        proxy = httpx2.Proxy(address)
+    except (httpx2.InvalidURL, ValueError):  # its words may hold the password
         proxy = None
     if proxy is None or not proxy.url.host:
         raise SettingsError(f"{variable}={shown} is not the address of a proxy. {way_out}")
@@ -141,7 +141,7 @@ def _is_on_this_machine(host: str) -> bool:
     return ip is not None and (ip.is_loopback or ip.is_unspecified)
 
 
-def _is_excluded(url: httpx.URL) -> bool:
+def _is_excluded(url: httpx2.URL) -> bool:
     """Whether NO_PROXY names the server: `*`, a domain with all below it, an address, a network; each with a port or
     without. What cannot be read there excludes nothing."""
     text = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
@@ -190,7 +190,15 @@ def _certificates(verify: object) -> ssl.SSLContext:
     for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR") if verify else ():
         if path := os.environ.get(variable, "").strip():
             return _context_of(variable, path)
-    return _tried(lambda: httpx.create_ssl_context(verify=verify, trust_env=False))
+    return _tried(lambda: _system_context(verify))
+
+
+def _system_context(verify: bool) -> ssl.SSLContext:
+    """Trusts the system's authorities, or anybody. httpx2 does not set the file of SSLKEYLOGFILE, as Python does."""
+    context = httpx2.create_ssl_context(verify=verify, trust_env=False)
+    if log := os.environ.get("SSLKEYLOGFILE"):
+        context.keylog_filename = log
+    return context
 
 
 def _context_of(name: str, path: str) -> ssl.SSLContext:

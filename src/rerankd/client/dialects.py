@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-import httpx
+import httpx2
 
 from rerankd.client.address import completed, folders_of, folders_of_path, is_complete, read_address, with_folders
 from rerankd.errors import SettingsError
@@ -152,7 +152,7 @@ ROOTS = {"openrouter.ai": "/api/v1"}
 """Hosts whose API is not at the root."""
 
 
-def spoken_at(url: httpx.URL) -> str:
+def spoken_at(url: httpx2.URL) -> str:
     """The name of the dialect that an address most likely speaks: by its host, by its path, else vLLM's."""
     folders = [folder.lower() for folder in folders_of(url)]
     last = folders[-1:]
@@ -172,13 +172,13 @@ def spoken_at(url: httpx.URL) -> str:
     return "llamacpp" if last == ["reranking"] else "vllm"
 
 
-def _vendor_dialects(url: httpx.URL) -> tuple[str, ...]:
+def _vendor_dialects(url: httpx2.URL) -> tuple[str, ...]:
     if DASHSCOPE_HOST.fullmatch(url.host):
         return ("dashscope", "dashscope-compatible")
     return VENDORS.get(url.host, ())
 
 
-def endpoint(base_url: str, dialect: DialectName) -> tuple[str, httpx.URL]:
+def endpoint(base_url: str, dialect: DialectName) -> tuple[str, httpx2.URL]:
     """(the dialect's name, where its requests go).
 
     Args:
@@ -194,7 +194,7 @@ def endpoint(base_url: str, dialect: DialectName) -> tuple[str, httpx.URL]:
     return name, with_folders(url, _folders(url, name))
 
 
-def _folders(url: httpx.URL, name: str) -> list[str]:
+def _folders(url: httpx2.URL, name: str) -> list[str]:
     spoken = DIALECTS[name]
     folders = folders_of(url)
     if name in _vendor_dialects(url) and not is_complete(folders):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-import httpx
+import httpx2
 
 from rerankd.client.ranking import RemoteUsage
 from rerankd.types import sigmoid
@@ -41,7 +41,7 @@ class Reply:
     by_rerankd: bool
 
 
-def read_reply(response: httpx.Response, num_documents: int) -> Reply:
+def read_reply(response: httpx2.Response, num_documents: int) -> Reply:
     """Raises ValueError, with what is wrong, for anything but a ranking of so many documents."""
     try:
         body = response.json()
@@ -61,7 +61,7 @@ def read_reply(response: httpx.Response, num_documents: int) -> Reply:
     )
 
 
-def request_id(response: httpx.Response) -> str | None:
+def request_id(response: httpx2.Response) -> str | None:
     """The server's name for the request: its header, else in the body."""
     if found := response.headers.get("x-request-id"):
         return str(found)
@@ -69,7 +69,7 @@ def request_id(response: httpx.Response) -> str | None:
     return _text(body, "request_id") or _text(body, "id")
 
 
-def error_message(response: httpx.Response) -> str:
+def error_message(response: httpx2.Response) -> str:
     """What an error's body says, in whichever shape, else its first characters, else the status in words."""
     message = next(_messages(_json(response)), "") or response.text.strip() or response.reason_phrase
     return message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]} …"
@@ -128,7 +128,7 @@ def _logit(score: float) -> float | None:
     return math.log(score) - math.log1p(-score) if 0 < score < 1 else None
 
 
-def _usage(body: Any, headers: httpx.Headers) -> RemoteUsage:
+def _usage(body: Any, headers: httpx2.Headers) -> RemoteUsage:
     """`usage`; Cohere's `meta`; TEI's header."""
     usage, meta = _object(body, "usage"), _object(body, "meta")
     counted = headers.get("x-compute-tokens", "")
@@ -145,7 +145,7 @@ def _usage(body: Any, headers: httpx.Headers) -> RemoteUsage:
     )
 
 
-def _warnings(body: Any, headers: httpx.Headers) -> tuple[str, ...]:
+def _warnings(body: Any, headers: httpx2.Headers) -> tuple[str, ...]:
     listed = _object(body, "meta").get("warnings")
     if isinstance(listed, list) and listed:
         return tuple(map(str, listed))
@@ -153,7 +153,7 @@ def _warnings(body: Any, headers: httpx.Headers) -> tuple[str, ...]:
     return (header,) if header else ()
 
 
-def _json(response: httpx.Response) -> Any:
+def _json(response: httpx2.Response) -> Any:
     """None if the body is no JSON."""
     try:
         return response.json()

@@ -7,7 +7,7 @@ import random
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-import httpx
+import httpx2
 
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 60.0
@@ -16,7 +16,7 @@ LONGEST_WAIT_S = 60.0
 PASSING = frozenset({408, 409, 429})
 
 
-def is_passing(response: httpx.Response) -> bool:
+def is_passing(response: httpx2.Response) -> bool:
     """Whether the same request may be answered later. (501: the server cannot rerank at all.)
 
     Where credit is lacking, some APIs answer 429, too: then rerankd says `x-should-retry: false`, which the openai SDK
@@ -28,12 +28,12 @@ def is_passing(response: httpx.Response) -> bool:
     return status in PASSING or (status >= 500 and status != 501)
 
 
-def is_broken_connection(error: httpx.HTTPError) -> bool:
+def is_broken_connection(error: httpx2.HTTPError) -> bool:
     """Whether the server was not reached, or hung up. Not when it was too slow: the caller's patience is spent."""
-    return isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError | httpx.ConnectTimeout)
+    return isinstance(error, httpx2.NetworkError | httpx2.RemoteProtocolError | httpx2.ConnectTimeout)
 
 
-def retry_after_s(headers: httpx.Headers) -> float | None:
+def retry_after_s(headers: httpx2.Headers) -> float | None:
     """Seconds until the server wants to be asked again, >= 0: a number, or an HTTP date (RFC 9110, 10.2.3)."""
     text = headers.get("retry-after", "")
     try:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
-import httpx
+import httpx2
 
 from rerankd.client.address import read_address
 from rerankd.client.connections import Route
@@ -51,8 +51,8 @@ class RerankSession:
         self._root = str(address.url).rstrip("/").removesuffix("/v1")
         self._client = Route(address).async_client(
             {"authorization": f"Bearer {api_key}"} if api_key else {},
-            httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S, pool=None),
-            httpx.Limits(max_connections=None, keepalive_expiry=IDLE_S),
+            httpx2.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S, pool=None),
+            httpx2.Limits(max_connections=None, keepalive_expiry=IDLE_S),
         )
 
     async def __aenter__(self) -> RerankSession:
@@ -85,20 +85,20 @@ class RerankSession:
             response = await self._client.post(
                 f"{self._root}/v1/rerank", json={"query": query, "documents": list(documents)}
             )
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             return Outcome(error=type(error).__name__, message=str(error))
         if response.status_code != 200:
             return Outcome(error=str(response.status_code), message=error_message(response))
         return _answer(response, len(documents))
 
-    async def _health(self) -> httpx.Response:
+    async def _health(self) -> httpx2.Response:
         try:
             return await self._client.get(f"{self._root}/health")
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise RemoteError(f"{self._root} cannot be reached: {error or type(error).__name__}") from error
 
 
-def _stage(response: httpx.Response) -> tuple[str, float]:
+def _stage(response: httpx2.Response) -> tuple[str, float]:
     """(what a loading server does, share done); rerankd tells, others do not."""
     try:
         body = response.json()
@@ -107,7 +107,7 @@ def _stage(response: httpx.Response) -> tuple[str, float]:
         return "waiting for the server", 0.0
 
 
-def _answer(response: httpx.Response, num_documents: int) -> Outcome:
+def _answer(response: httpx2.Response, num_documents: int) -> Outcome:
     try:
         reply = response.json()
         if len(reply["results"]) != num_documents:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import httpx
+import httpx2
 
 from rerankd.client.connections import Verify
 from rerankd.client.dialects import DialectName
@@ -68,10 +68,10 @@ class ClientSettings:
         return headers | {name.lower(): _sendable(f"header {name!r}", value) for name, value in self.headers.items()}
 
     @property
-    def waits(self) -> httpx.Timeout:
+    def waits(self) -> httpx2.Timeout:
         """For the server to say something, and to connect to it; there is no limit for one of our own connections."""
         connect = CONNECT_TIMEOUT_S if self.timeout is None else min(self.timeout, CONNECT_TIMEOUT_S)
-        return httpx.Timeout(self.timeout, connect=connect, pool=None)
+        return httpx2.Timeout(self.timeout, connect=connect, pool=None)
 
 
 def from_environment(base_url: str | None, api_key: str | None) -> tuple[str, str | None]:
