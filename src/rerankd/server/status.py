@@ -42,22 +42,22 @@ READING: dict[int | str, dict[str, Any]] = {
 Body = TypeVar("Body", bound=BaseModel)
 
 
-class _Row(NamedTuple):
-    status: int
+class _Words(NamedTuple):
     type: str
     code: str
 
 
 ERRORS = ErrorTable(
+    {BodyTooLarge: 413},
     {
-        Unauthorized: _Row(401, "invalid_request_error", "invalid_api_key"),
-        InvalidRequest: _Row(400, "invalid_request_error", "invalid_parameter"),
-        BodyTimeout: _Row(408, "invalid_request_error", "request_timeout"),
-        UnsupportedEncoding: _Row(415, "invalid_request_error", "unsupported_encoding"),
-        BodyTooLarge: _Row(413, "invalid_request_error", "request_too_large"),
-        ModelNotFound: _Row(404, "invalid_request_error", "model_not_found"),
-        Unavailable: _Row(503, "server_error", "unavailable"),
-    }
+        400: _Words("invalid_request_error", "invalid_parameter"),
+        401: _Words("invalid_request_error", "invalid_api_key"),
+        404: _Words("invalid_request_error", "model_not_found"),
+        408: _Words("invalid_request_error", "request_timeout"),
+        413: _Words("invalid_request_error", "request_too_large"),
+        415: _Words("invalid_request_error", "unsupported_encoding"),
+        503: _Words("server_error", "unavailable"),
+    },
 )
 """In OpenAI's shape."""
 
@@ -235,7 +235,7 @@ def _health(served: ServedModel, troubles: Mapping[str, str]) -> Response:
 
 
 def _refusal(error: RerankdError) -> Response:
-    row = ERRORS[error]
+    words = ERRORS.word(error)
     headers = {}
     if isinstance(error, Unauthorized):
         headers["www-authenticate"] = "Bearer"
@@ -246,10 +246,10 @@ def _refusal(error: RerankdError) -> Response:
     if isinstance(error, UnsupportedEncoding):
         headers["accept-encoding"] = ", ".join(error.read)
     message = error.details if isinstance(error, InvalidRequest) else str(error)
-    body: dict[str, Any] = {"error": {"message": message, "type": row.type, "code": row.code}}
+    body: dict[str, Any] = {"error": {"message": message, **words._asdict()}}
     if isinstance(error, ModelNotFound):
         body["detail"] = message  # what Xinference's client reads
-    return JSONResponse(body, row.status, headers)
+    return JSONResponse(body, ERRORS.status(error), headers)
 
 
 def _price(price: Price, settings: ServerSettings) -> dict[str, Any]:

@@ -10,28 +10,27 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, Field
 
 from rerankd.errors import (
-    BodyTimeout,
-    Forbidden,
     InvalidRequest,
-    MethodNotAllowed,
     MissingKey,
     ModelNotFound,
     NotJSON,
-    OutOfCredit,
-    RateLimited,
     RerankdError,
     Unauthorized,
-    Unavailable,
-    UnsupportedEncoding,
 )
 from rerankd.server.wire.bounds import MAX_PRIORITY, RankFields, heard_priority
-from rerankd.server.wire.dialect import JSON, Answer, Bounded, Call, Dialect, ErrorTable, ListOf
+from rerankd.server.wire.dialect import (
+    DOCUMENTS_A_SEARCH_UNIT,
+    JSON,
+    Answer,
+    Bounded,
+    Call,
+    Dialect,
+    ErrorTable,
+    ListOf,
+)
 from rerankd.server.wire.documents import EchoedDocument, ObjectDocument, echo, texts_of
 from rerankd.server.wire.instruct import InstructBody
 from rerankd.types import Limits, Pair, RerankRequest, Score
-
-DOCUMENTS_A_SEARCH_UNIT = 100
-"""Cohere's unit of billing."""
 
 MAX_QUERY_TOKENS = 2048
 MAX_DOCUMENTS = 10_000
@@ -42,27 +41,6 @@ DEFAULT_CHUNKS_PER_DOC = 10
 DEFAULT_TOKENS_PER_DOC = 4096
 
 NO_TEXT = "document does not have a 'snippet' or a 'text' field that can be used for chunking and reranking"
-
-STATUS = ErrorTable(
-    {
-        RerankdError: 500,
-        InvalidRequest: 400,
-        BodyTimeout: 408,
-        UnsupportedEncoding: 415,
-        MethodNotAllowed: 405,
-        Unauthorized: 401,
-        ModelNotFound: 404,
-        Forbidden: 403,
-        OutOfCredit: 402,
-        RateLimited: 429,
-        Unavailable: 503,
-    }
-)
-
-
-def search_units(num_documents: int) -> int:
-    """What a query with so many documents is billed as."""
-    return -(-num_documents // DOCUMENTS_A_SEARCH_UNIT)
 
 
 def _message(error: RerankdError) -> str:
@@ -189,9 +167,10 @@ class _Cohere(Dialect[CohereBody]):
 
     version: str
     error_body = CohereError
+    errors = ErrorTable()
 
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
-        return STATUS[error], {"id": request_id, "message": _message(error)}
+        return self.errors.status(error), {"id": request_id, "message": _message(error)}
 
     def reply(self, body: CohereBody, answer: Answer) -> JSON:
         return {
@@ -199,7 +178,7 @@ class _Cohere(Dialect[CohereBody]):
             "results": [_result(body, answer, score) for score in answer.ranking.ranked],
             "meta": {
                 "api_version": {"version": self.version, "is_experimental": False},
-                "billed_units": {"search_units": search_units(len(answer.ranking.scores))},
+                "billed_units": {"search_units": answer.search_units},
                 "tokens": {"input_tokens": answer.ranking.usage.prompt_tokens, "output_tokens": 0},
                 "warnings": list(answer.warnings),
             },

@@ -12,25 +12,29 @@ from pydantic import BaseModel, Field
 
 from rerankd.config import ServerSettings
 from rerankd.errors import (
-    BodyTimeout,
     BodyTooLarge,
     Forbidden,
-    InferenceError,
     InvalidRequest,
     MethodNotAllowed,
     MissingKey,
-    ModelNotFound,
     NotJSON,
     OutOfCredit,
-    RateLimited,
     RerankdError,
     TooManyDocuments,
     Unauthorized,
-    Unavailable,
-    UnsupportedEncoding,
     WrongKey,
 )
-from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, Document, ErrorTable, ListOf, RequestBody
+from rerankd.server.wire.dialect import (
+    FLAT_CODES,
+    JSON,
+    Answer,
+    Call,
+    Dialect,
+    Document,
+    ErrorTable,
+    ListOf,
+    RequestBody,
+)
 from rerankd.types import Limits, Pair, RerankRequest
 
 DEFAULT_INSTRUCT = "Given a web search query, retrieve relevant passages that answer the query."
@@ -40,42 +44,31 @@ WRONG_KEY = "Incorrect API key provided."
 """The compatible sentence; LiteLLM tells a wrong key from other mistakes by it."""
 
 
-class _Row(NamedTuple):
-    status: int
-    code: str  # the native name
-    compatible_code: str
-    compatible_type: str = "invalid_request_error"
-    compatible_status: int | None = None  # where it is another one
+class _Compatible(NamedTuple):
+    """What OpenAI's clients read."""
+
+    code: str
+    type: str = "invalid_request_error"
 
 
-ERRORS = ErrorTable(
+NATIVE_ERRORS = ErrorTable({OutOfCredit: 400, MethodNotAllowed: 400}, FLAT_CODES)
+
+COMPATIBLE_ERRORS = ErrorTable(
+    {OutOfCredit: 429, MethodNotAllowed: 400},
     {
-        RerankdError: _Row(500, "InternalError", "internal_error", "server_error"),
-        InferenceError: _Row(500, "InternalError", "internal_error", "server_error"),
-        InvalidRequest: _Row(400, "InvalidParameter", "invalid_parameter_error"),
-        BodyTimeout: _Row(408, "RequestTimeOut", "request_timeout"),
-        UnsupportedEncoding: _Row(415, "InvalidParameter", "invalid_parameter_error"),
-        Unauthorized: _Row(401, "InvalidApiKey", "invalid_api_key"),
-        ModelNotFound: _Row(404, "ModelNotFound", "model_not_found"),
-        Forbidden: _Row(403, "Model.AccessDenied", "access_denied"),
-        OutOfCredit: _Row(400, "Arrearage", "insufficient_quota", "insufficient_quota", compatible_status=429),
-        Unavailable: _Row(503, "ServiceUnavailable", "service_unavailable", "server_error"),
-    }
+        400: _Compatible("invalid_parameter_error"),
+        401: _Compatible("invalid_api_key"),
+        403: _Compatible("access_denied"),
+        404: _Compatible("model_not_found"),
+        408: _Compatible("request_timeout"),
+        500: _Compatible("internal_error", "server_error"),
+        503: _Compatible("service_unavailable", "server_error"),
+        OutOfCredit: _Compatible("insufficient_quota", "insufficient_quota"),
+        "requests": _Compatible("limit_requests", "requests"),
+        "tokens": _Compatible("insufficient_quota", "tokens"),  # the type tells it from an account without credit
+        "concurrency": _Compatible("limit_requests", "requests"),
+    },
 )
-
-# The type tells the second one from an account that cannot pay.
-RATE_LIMITS = {
-    "requests": _Row(429, "Throttling.RateQuota", "limit_requests", "requests"),
-    "tokens": _Row(429, "Throttling.AllocationQuota", "insufficient_quota", "tokens"),
-    "concurrency": _Row(429, "Throttling.Concurrency", "limit_requests", "requests"),
-}
-
-
-STATUSES = (400, 401, 403, 404, 408, 415, 429, 500, 503)
-
-
-def _row(error: RerankdError) -> _Row:
-    return RATE_LIMITS[error.kind] if isinstance(error, RateLimited) else ERRORS[error]
 
 
 def _message(error: RerankdError, prefix: str) -> str:
@@ -194,7 +187,7 @@ class NativeRerank(Dialect[NativeRequest]):
     body = NativeRequest
     reply_body = NativeReply
     error_body = NativeError
-    statuses = STATUSES
+    errors = NATIVE_ERRORS
 
     def parse(self, body: NativeRequest) -> Call:
         parameters = body.parameters or NativeParameters()
@@ -212,11 +205,11 @@ class NativeRerank(Dialect[NativeRequest]):
         }
 
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
-        row = _row(error)
         message = _message(error, "input.")
         if isinstance(error, OutOfCredit):
             message = f"Access denied, please make sure your account is in good standing. {message}"
-        return row.status, {"code": row.code, "message": message, "request_id": request_id}
+        body = {"code": NATIVE_ERRORS.word(error), "message": message, "request_id": request_id}
+        return NATIVE_ERRORS.status(error), body
 
 
 class CompatibleRequest(RequestBody):
@@ -271,7 +264,7 @@ class CompatibleReranks(Dialect[CompatibleRequest]):
     body = CompatibleRequest
     reply_body = CompatibleReply
     error_body = CompatibleError
-    statuses = STATUSES
+    errors = COMPATIBLE_ERRORS
 
     def __init__(self, settings: ServerSettings, *, documents_by_default: bool) -> None:
         super().__init__(settings)
@@ -297,16 +290,15 @@ class CompatibleReranks(Dialect[CompatibleRequest]):
         return reply
 
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
-        row = _row(error)
         message = WRONG_KEY if isinstance(error, WrongKey) else _message(error, "")
         if isinstance(error, OutOfCredit):
             message = f"You exceeded your current quota, please check your plan and billing details. {message}"
         problems = error.problems if isinstance(error, InvalidRequest) else ()
         nested = {
             "message": message,
-            "type": row.compatible_type,
+            "type": COMPATIBLE_ERRORS.word(error).type,
             "param": problems[0][0] or None if problems else None,
-            "code": row.compatible_code,
+            "code": COMPATIBLE_ERRORS.word(error).code,
         }
-        body = {"error": nested, "code": row.code, "message": message, "request_id": request_id}
-        return row.compatible_status or row.status, body
+        body = {"error": nested, "code": NATIVE_ERRORS.word(error), "message": message, "request_id": request_id}
+        return COMPATIBLE_ERRORS.status(error), body

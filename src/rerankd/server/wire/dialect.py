@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
@@ -11,14 +11,27 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchem
 from pydantic_core import core_schema
 
 from rerankd.config import ServerSettings
-from rerankd.errors import Problem, RerankdError
+from rerankd.errors import (
+    BodyTimeout,
+    Forbidden,
+    InvalidRequest,
+    MethodNotAllowed,
+    ModelNotFound,
+    OutOfCredit,
+    Problem,
+    RateLimited,
+    RerankdError,
+    Unauthorized,
+    Unavailable,
+    UnsupportedEncoding,
+)
 from rerankd.rerank import explanation
 from rerankd.types import ModelInfo, Ranking, RerankRequest, Score
 
 JSON = dict[str, Any]
 Reply = JSON | list[JSON] | list[list[JSON]]
 Body = TypeVar("Body", bound="RequestBody")
-Row = TypeVar("Row")
+Word = TypeVar("Word")
 Item = TypeVar("Item")
 
 
@@ -77,6 +90,10 @@ class Call:
     explain: Explain | bool | None = None
 
 
+DOCUMENTS_A_SEARCH_UNIT = 100
+"""Cohere's unit of billing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a reply is made from.
@@ -97,6 +114,11 @@ class Answer:
     encode_seconds: float = 0.0
     engine_seconds: float = 0.0
 
+    @property
+    def search_units(self) -> int:
+        """What Cohere bills for a query with so many documents."""
+        return -(-len(self.ranking.scores) // DOCUMENTS_A_SEARCH_UNIT)
+
     def result(self, of: Score, /, **fields: Any) -> JSON:
         """One entry of a result list: the dialect's fields, and the explanation if it was asked for."""
         if not self.explain:
@@ -105,13 +127,78 @@ class Answer:
         return {**fields, "explain": {**explanation(of, self.info), **prompt}}
 
 
+Statuses = Mapping[type[RerankdError], int]
+
+DEFAULT_STATUSES: Statuses = {
+    RerankdError: 500,
+    InvalidRequest: 400,
+    Unauthorized: 401,
+    OutOfCredit: 402,
+    Forbidden: 403,
+    ModelNotFound: 404,
+    MethodNotAllowed: 405,
+    BodyTimeout: 408,
+    UnsupportedEncoding: 415,
+    RateLimited: 429,
+    Unavailable: 503,
+}
+"""An error that is not listed has the status of the nearest class above it."""
+
+
+class ErrorTable(Generic[Word]):
+    """The status of each error, and the words that an API has for it.
+
+    Args:
+        statuses: those that differ from the default ones.
+        words: by the limit's kind (of RateLimited), by class, or by status; the first that is listed counts, in this
+            order. 400 and 500 stand for the other statuses of their hundred.
+    """
+
+    def __init__(self, statuses: Statuses | None = None, words: Mapping[str | type | int, Word] | None = None) -> None:
+        self._statuses = {**DEFAULT_STATUSES, **(statuses or {})}
+        self._words = words or {}
+
+    def status(self, error: RerankdError) -> int:
+        return next(self._statuses[kind] for kind in type(error).__mro__ if kind in self._statuses)
+
+    def word(self, error: RerankdError) -> Word:
+        return next(self._words[key] for key in self._keys(error) if key in self._words)
+
+    def statuses(self, without: Collection[type[RerankdError]] = ()) -> tuple[int, ...]:
+        """In ascending order. without: errors that do not occur."""
+        return tuple(sorted({status for kind, status in self._statuses.items() if kind not in without}))
+
+    def _keys(self, error: RerankdError) -> Iterator[str | type | int]:
+        if isinstance(error, RateLimited):
+            yield error.kind
+        status = self.status(error)
+        yield from type(error).__mro__
+        yield from (status, status // 100 * 100)
+
+
+FLAT_CODES: Mapping[str | type | int, str] = {
+    400: "InvalidParameter",
+    401: "InvalidApiKey",
+    403: "Model.AccessDenied",
+    404: "ModelNotFound",
+    408: "RequestTimeOut",
+    500: "InternalError",
+    503: "ServiceUnavailable",
+    OutOfCredit: "Arrearage",
+    "requests": "Throttling.RateQuota",
+    "tokens": "Throttling.AllocationQuota",
+    "concurrency": "Throttling.Concurrency",
+}
+"""DashScope's codes; the errors of `/v1/rerank` have them, too, since DashScope's clients ask there."""
+
+
 class Dialect(ABC, Generic[Body]):
     """One surface. Shapes and conversion only.
 
     name: for logs, and of the folder of paths where nothing else is spoken. body: what is read; reply_body,
-    error_body: what is sent, for the API's description (a model, or a list of one); statuses: beside 200. json_only:
-    refuse a body that is not declared as JSON. any_model: every name is answered by the served model, as by a server
-    that has one only; a name that is not its own brings a warning.
+    error_body: what is sent, for the API's description (a model, or a list of one). errors: the status and the words
+    of each error. json_only: refuse a body that is not declared as JSON. any_model: every name is answered by the
+    served model, as by a server that has one only; a name that is not its own brings a warning.
     """
 
     name: ClassVar[str]
@@ -119,12 +206,18 @@ class Dialect(ABC, Generic[Body]):
     body: type[Body]
     reply_body: ClassVar[Any]
     error_body: ClassVar[type[BaseModel]]
-    statuses: ClassVar[tuple[int, ...]] = (400, 401, 402, 403, 404, 408, 415, 429, 500, 503)
+    errors: ClassVar[ErrorTable[Any]]
     json_only: ClassVar[bool] = False
     any_model: ClassVar[bool] = False
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
+
+    @property
+    def statuses(self) -> tuple[int, ...]:
+        """The documented statuses beside 200. A path's description has its methods, so 405 is not among them."""
+        never = (MethodNotAllowed, *((ModelNotFound,) if self.any_model else ()))
+        return self.errors.statuses(without=never)
 
     def claims(self, value: Mapping[str, Any]) -> bool:
         """Whether a body on a path of several dialects is this one's. The last dialect of a path takes the rest."""
@@ -145,16 +238,6 @@ class Dialect(ABC, Generic[Body]):
     @abstractmethod
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON | None]:
         """Status and body, None for an empty one."""
-
-
-class ErrorTable(Generic[Row]):
-    """Our error → what a dialect says, by the nearest class in the tree."""
-
-    def __init__(self, rows: Mapping[type[RerankdError], Row]) -> None:
-        self._rows = rows
-
-    def __getitem__(self, error: RerankdError) -> Row:
-        return next(self._rows[kind] for kind in type(error).__mro__ if kind in self._rows)
 
 
 def text_of(value: Any) -> Any:

@@ -6,26 +6,19 @@ Sources: infinity-emb 0.0.78 `infinity_server.py` and `fastapi_schemas/pymodels.
 from __future__ import annotations
 
 import time
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
 
 from rerankd.errors import (
-    BodyTimeout,
     BodyTooLarge,
     Busy,
-    Forbidden,
-    InferenceError,
     InvalidRequest,
     MethodNotAllowed,
     NotJSON,
-    OutOfCredit,
     Problem,
-    RateLimited,
     RerankdError,
     Unauthorized,
-    Unavailable,
-    UnsupportedEncoding,
 )
 from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf, text_of
 from rerankd.server.wire.instruct import InstructBody
@@ -40,33 +33,17 @@ MAX_CHARACTERS = 122_880
 Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=MAX_CHARACTERS)]
 
 
-class _Row(NamedTuple):
-    status: int
-    type: str
-
-
 ERRORS = ErrorTable(
+    {InvalidRequest: 422, BodyTooLarge: 413, Busy: 429},
     {
-        RerankdError: _Row(500, "internal_server_error"),
-        InferenceError: _Row(500, "internal_server_error"),
-        Unavailable: _Row(503, "service_unavailable"),
-        Forbidden: _Row(403, "forbidden"),
-        OutOfCredit: _Row(402, "payment_required"),
-        Busy: _Row(429, "too_many_requests"),
-        RateLimited: _Row(429, "too_many_requests"),
-    }
+        402: "payment_required",
+        403: "forbidden",
+        429: "too_many_requests",
+        500: "internal_server_error",
+        503: "service_unavailable",
+    },
 )
-
-REQUEST_ERRORS = ErrorTable(
-    {
-        InvalidRequest: 422,
-        Unauthorized: 401,
-        MethodNotAllowed: 405,
-        BodyTimeout: 408,
-        UnsupportedEncoding: 415,
-        BodyTooLarge: 413,
-    }
-)
+"""The words are those of errors that are not in the request itself."""
 
 
 class RerankBody(InstructBody):
@@ -130,7 +107,7 @@ class InfinityRerank(Dialect[RerankBody]):
     body = RerankBody
     reply_body = RerankReply
     error_body = InfinityError
-    statuses = (401, 402, 403, 408, 413, 415, 422, 429, 500, 503)
+    errors = ERRORS
     any_model = True
 
     def parse(self, body: RerankBody) -> Call:
@@ -160,11 +137,10 @@ class InfinityRerank(Dialect[RerankBody]):
         }
 
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
+        status = ERRORS.status(error)
         if isinstance(error, InvalidRequest | Unauthorized):
-            status = REQUEST_ERRORS[error]
             return status, {"detail": _detail(error) if status == 422 else _sentence(error)}
-        row = ERRORS[error]
-        return row.status, {"error": {"message": str(error), "type": row.type, "param": None, "code": row.status}}
+        return status, {"error": {"message": str(error), "type": ERRORS.word(error), "param": None, "code": status}}
 
 
 def _sentence(error: RerankdError) -> str:

@@ -7,27 +7,21 @@ whose tests hold captured replies.
 from __future__ import annotations
 
 import uuid
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import BaseModel, Field, RootModel
 
 from rerankd.errors import (
-    BodyTimeout,
     BodyTooLarge,
-    Forbidden,
     InvalidRequest,
-    MethodNotAllowed,
     MissingKey,
     ModelNotFound,
     NotJSON,
     OutOfCredit,
     Problem,
     PromptTooLong,
-    RateLimited,
     RerankdError,
     Unauthorized,
-    Unavailable,
-    UnsupportedEncoding,
 )
 from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf
 from rerankd.server.wire.documents import EchoedDocument, ObjectDocument, echo, text_of, texts_of
@@ -37,32 +31,25 @@ from rerankd.types import Limits, Pair, RerankRequest, Score
 SCORE_DECIMALS = 8
 
 
-class _Row(NamedTuple):
-    status: int
-    code: str = ""  # of the errors that are no mistake in a field
-
-
 ERRORS = ErrorTable(
+    {InvalidRequest: 422, PromptTooLong: 400, BodyTooLarge: 413, ModelNotFound: 400, OutOfCredit: 403},
     {
-        RerankdError: _Row(500, "INTERNAL_ERROR"),
-        InvalidRequest: _Row(422),
-        PromptTooLong: _Row(400, "INPUT_TOKEN_LIMIT_EXCEEDED"),
-        BodyTooLarge: _Row(413, "PAYLOAD_TOO_LARGE"),
-        BodyTimeout: _Row(408, "REQUEST_TIMEOUT"),
-        UnsupportedEncoding: _Row(415, "UNSUPPORTED_MEDIA_TYPE"),
-        MethodNotAllowed: _Row(405, "METHOD_NOT_ALLOWED"),
-        ModelNotFound: _Row(400, "INPUT_MODEL_NOT_FOUND"),
-        Forbidden: _Row(403, "AUTHZ_MODEL_ACCESS_DENIED"),
-        OutOfCredit: _Row(403, "AUTHZ_INSUFFICIENT_BALANCE"),
-        Unavailable: _Row(503, "SERVICE_UNAVAILABLE"),
-    }
+        PromptTooLong: "INPUT_TOKEN_LIMIT_EXCEEDED",
+        ModelNotFound: "INPUT_MODEL_NOT_FOUND",
+        403: "AUTHZ_MODEL_ACCESS_DENIED",
+        OutOfCredit: "AUTHZ_INSUFFICIENT_BALANCE",
+        405: "METHOD_NOT_ALLOWED",
+        408: "REQUEST_TIMEOUT",
+        413: "PAYLOAD_TOO_LARGE",
+        415: "UNSUPPORTED_MEDIA_TYPE",
+        422: "",  # a list of mistakes instead
+        "requests": "RATE_REQUEST_LIMIT_EXCEEDED",
+        "tokens": "RATE_TOKEN_LIMIT_EXCEEDED",
+        "concurrency": "RATE_CONCURRENCY_LIMIT_EXCEEDED",
+        500: "INTERNAL_ERROR",
+        503: "SERVICE_UNAVAILABLE",
+    },
 )
-
-RATE_LIMITS = {
-    "requests": _Row(429, "RATE_REQUEST_LIMIT_EXCEEDED"),
-    "tokens": _Row(429, "RATE_TOKEN_LIMIT_EXCEEDED"),
-    "concurrency": _Row(429, "RATE_CONCURRENCY_LIMIT_EXCEEDED"),
-}
 
 
 # The bodies, as the API's description shows them.
@@ -146,7 +133,7 @@ class Jina(Dialect[JinaBody]):
     body = JinaBody
     reply_body = JinaReply
     error_body = JinaError
-    statuses = (400, 401, 403, 408, 413, 415, 422, 429, 500, 503)
+    errors = ERRORS
 
     def parse(self, body: JinaBody) -> Call:
         query = text_of(body.query, "query")
@@ -177,14 +164,14 @@ class Jina(Dialect[JinaBody]):
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
         request_id = _hex(request_id)
         if isinstance(error, Unauthorized):
-            return 401, _refusal(error, request_id)
-        row = RATE_LIMITS[error.kind] if isinstance(error, RateLimited) else ERRORS[error]
-        if row.code:
-            return row.status, {"detail": {"message": str(error), "request_id": request_id, "code": row.code}}
+            return ERRORS.status(error), _refusal(error, request_id)
+        status, code = ERRORS.status(error), ERRORS.word(error)
+        if code:
+            return status, {"detail": {"message": str(error), "request_id": request_id, "code": code}}
         assert isinstance(error, InvalidRequest)
         mistakes = [_mistake(problem) for problem in _problems(error)]
         detail = f"Validation error: '{mistakes[0]['field']}' {mistakes[0]['message']}"
-        return row.status, {"detail": detail, "request_id": request_id, "errors": mistakes}
+        return status, {"detail": detail, "request_id": request_id, "errors": mistakes}
 
 
 def _second_names(body: JinaBody) -> tuple[str, ...]:

@@ -5,52 +5,32 @@ Sources: llama.cpp `tools/server`, recorded replies of a llama-server.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from rerankd.errors import (
-    BodyTimeout,
     BodyTooLarge,
-    Forbidden,
-    InferenceError,
     InvalidRequest,
-    MethodNotAllowed,
-    OutOfCredit,
     Problem,
     PromptTooLong,
-    RateLimited,
     RerankdError,
     Unauthorized,
-    Unavailable,
-    UnsupportedEncoding,
 )
 from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, Document, ErrorTable, ListOf
 from rerankd.server.wire.instruct import InstructBody
 from rerankd.types import Limits, Pair, RerankRequest
 
-
-class _Row(NamedTuple):
-    status: int
-    type: str
-
-
 ERRORS = ErrorTable(
+    {BodyTooLarge: 413},
     {
-        RerankdError: _Row(500, "server_error"),
-        InferenceError: _Row(500, "server_error"),
-        InvalidRequest: _Row(400, "invalid_request_error"),
-        PromptTooLong: _Row(400, "exceed_context_size_error"),
-        MethodNotAllowed: _Row(405, "invalid_request_error"),
-        BodyTimeout: _Row(408, "invalid_request_error"),
-        UnsupportedEncoding: _Row(415, "invalid_request_error"),
-        BodyTooLarge: _Row(413, "invalid_request_error"),
-        Unauthorized: _Row(401, "authentication_error"),
-        Forbidden: _Row(403, "permission_error"),
-        OutOfCredit: _Row(402, "permission_error"),
-        RateLimited: _Row(429, "unavailable_error"),
-        Unavailable: _Row(503, "unavailable_error"),
-    }
+        400: "invalid_request_error",
+        PromptTooLong: "exceed_context_size_error",
+        401: "authentication_error",
+        402: "permission_error",
+        403: "permission_error",
+        429: "unavailable_error",
+        500: "server_error",
+        503: "unavailable_error",
+    },
 )
 
 
@@ -123,7 +103,7 @@ class LlamaCppRerank(Dialect[RerankBody]):
     body = RerankBody
     reply_body = Replies
     error_body = LlamaCppError
-    statuses = (400, 401, 402, 403, 408, 413, 415, 429, 500, 503)
+    errors = ERRORS
     any_model = True
 
     def parse(self, body: RerankBody) -> Call:
@@ -161,8 +141,8 @@ class LlamaCppRerank(Dialect[RerankBody]):
         }
 
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
-        row = ERRORS[error]
-        return row.status, {"error": {"code": row.status, "message": _message(error), "type": row.type}}
+        status = ERRORS.status(error)
+        return status, {"error": {"code": status, "message": _message(error), "type": ERRORS.word(error)}}
 
 
 def _message(error: RerankdError) -> str:

@@ -7,23 +7,14 @@ bodies of errors.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
 from rerankd.errors import (
-    BodyTimeout,
-    Forbidden,
     InvalidRequest,
-    MethodNotAllowed,
-    ModelNotFound,
-    OutOfCredit,
     Problem,
-    RateLimited,
     RerankdError,
-    Unauthorized,
-    Unavailable,
-    UnsupportedEncoding,
 )
 from rerankd.server.wire.bounds import RankFields
 from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf
@@ -31,26 +22,18 @@ from rerankd.server.wire.documents import ObjectDocument, text_of, texts_of
 from rerankd.server.wire.instruct import InstructBody
 from rerankd.types import Limits, Pair, RerankRequest
 
-
-class _Row(NamedTuple):
-    status: int
-    type: str
-
-
 ERRORS = ErrorTable(
+    {InvalidRequest: 422},
     {
-        RerankdError: _Row(500, "server_error"),
-        InvalidRequest: _Row(422, "validation_error"),
-        BodyTimeout: _Row(408, "bad_request_error"),
-        UnsupportedEncoding: _Row(415, "bad_request_error"),
-        MethodNotAllowed: _Row(405, "bad_request_error"),
-        Unauthorized: _Row(401, "unauthorized_error"),
-        ModelNotFound: _Row(404, "not_found_error"),
-        Forbidden: _Row(403, "forbidden_error"),
-        OutOfCredit: _Row(402, "payment_required_error"),
-        RateLimited: _Row(429, "too_many_requests_error"),
-        Unavailable: _Row(503, "server_error"),
-    }
+        400: "bad_request_error",
+        401: "unauthorized_error",
+        402: "payment_required_error",
+        403: "forbidden_error",
+        404: "not_found_error",
+        422: "validation_error",
+        429: "too_many_requests_error",
+        500: "server_error",
+    },
 )
 
 
@@ -108,7 +91,7 @@ class Mixedbread(Dialect[MixedbreadBody]):
     body = MixedbreadBody
     reply_body = MixedbreadReply
     error_body = MixedbreadError
-    statuses = (401, 402, 403, 404, 408, 415, 422, 429, 500, 503)
+    errors = ERRORS
 
     def claims(self, value: Mapping[str, Any]) -> bool:
         return "input" in value
@@ -146,11 +129,12 @@ class Mixedbread(Dialect[MixedbreadBody]):
         }
 
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
-        row = ERRORS[error]
-        if not isinstance(error, InvalidRequest):
-            return row.status, {"type": row.type, "url": None, "message": str(error), "details": None}
-        details = [{"field": one.path, "message": one.message, "type": one.kind} for one in error.problems]
-        return row.status, {"type": row.type, "url": None, "message": error.details, "details": details or None}
+        message, details = str(error), None
+        if isinstance(error, InvalidRequest):
+            message = error.details
+            details = [{"field": one.path, "message": one.message, "type": one.kind} for one in error.problems] or None
+        body = {"type": ERRORS.word(error), "url": None, "message": message, "details": details}
+        return ERRORS.status(error), body
 
 
 def _top_n(top_k: int | None) -> int | None:

@@ -7,23 +7,15 @@ Sources: docs.nvidia.com/nim/nemo-retriever (using reranking, API reference), an
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
 from rerankd.errors import (
-    BodyTimeout,
     BodyTooLarge,
-    Forbidden,
     InvalidRequest,
-    MethodNotAllowed,
-    ModelNotFound,
-    OutOfCredit,
     PromptTooLong,
-    RateLimited,
     RerankdError,
-    Unauthorized,
-    Unavailable,
 )
 from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf
 from rerankd.server.wire.documents import ObjectDocument, text_of, texts_of
@@ -33,25 +25,18 @@ from rerankd.types import Limits, Pair, RerankRequest
 MAX_PASSAGES = 512
 
 
-class _Row(NamedTuple):
-    status: int
-    type: str
-
-
 ERRORS = ErrorTable(
+    {BodyTooLarge: 413},
     {
-        RerankdError: _Row(500, "internal_server_error"),
-        InvalidRequest: _Row(400, "invalid_request_error"),
-        BodyTooLarge: _Row(413, "invalid_request_error"),
-        BodyTimeout: _Row(408, "invalid_request_error"),
-        MethodNotAllowed: _Row(405, "invalid_request_error"),
-        Unauthorized: _Row(401, "authentication_error"),
-        OutOfCredit: _Row(402, "insufficient_quota"),
-        Forbidden: _Row(403, "permission_error"),
-        ModelNotFound: _Row(404, "not_found_error"),
-        RateLimited: _Row(429, "rate_limit_error"),
-        Unavailable: _Row(503, "service_unavailable"),
-    }
+        400: "invalid_request_error",
+        401: "authentication_error",
+        402: "insufficient_quota",
+        403: "permission_error",
+        404: "not_found_error",
+        429: "rate_limit_error",
+        500: "internal_server_error",
+        503: "service_unavailable",
+    },
 )
 
 
@@ -107,7 +92,7 @@ class Ranking(Dialect[RankingBody]):
     body = RankingBody
     reply_body = RankingReply
     error_body = NIMError
-    statuses = (400, 401, 402, 403, 404, 408, 413, 429, 500, 503)
+    errors = ERRORS
 
     def parse(self, body: RankingBody) -> Call:
         query = text_of(body.query, "query")
@@ -130,11 +115,16 @@ class Ranking(Dialect[RankingBody]):
         }
 
     def error(self, error: RerankdError, request_id: str) -> tuple[int, dict[str, Any]]:
-        row = ERRORS[error]
+        status = ERRORS.status(error)
         message = _message(error)
-        title = HTTPStatus(row.status).phrase
-        told = {"message": message, "type": row.type, "title": title, "status": row.status, "detail": message}
-        return row.status, {"object": "error", **told}
+        return status, {
+            "object": "error",
+            "message": message,
+            "type": ERRORS.word(error),
+            "title": HTTPStatus(status).phrase,
+            "status": status,
+            "detail": message,
+        }
 
 
 def _message(error: RerankdError) -> str:

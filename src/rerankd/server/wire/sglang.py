@@ -6,22 +6,13 @@ another API and is not served.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import BaseModel, Field
 
 from rerankd.errors import (
-    BodyTimeout,
-    Forbidden,
-    InferenceError,
     InvalidRequest,
-    MethodNotAllowed,
-    OutOfCredit,
-    RateLimited,
     RerankdError,
-    Unauthorized,
-    Unavailable,
-    UnsupportedEncoding,
 )
 from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf
 from rerankd.server.wire.documents import ObjectDocument, texts_of
@@ -32,24 +23,15 @@ Content = str | ListOf[dict[str, Any]] | dict[str, Any]
 """A text, or a list of parts of the type `text`; also an object with the key `text`."""
 
 
-class _Row(NamedTuple):
-    status: int
-    type: str
-
-
 ERRORS = ErrorTable(
-    {
-        RerankdError: _Row(500, "InternalServerError"),
-        InferenceError: _Row(500, "InternalServerError"),
-        InvalidRequest: _Row(400, "BadRequestError"),
-        BodyTimeout: _Row(408, "BadRequestError"),
-        UnsupportedEncoding: _Row(415, "BadRequestError"),
-        MethodNotAllowed: _Row(405, "BadRequestError"),
-        Unauthorized: _Row(401, "Unauthorized"),
-        Forbidden: _Row(403, "ForbiddenError"),
-        OutOfCredit: _Row(402, "PaymentRequiredError"),
-        RateLimited: _Row(429, "TooManyRequestsError"),
-        Unavailable: _Row(503, "ServiceUnavailableError"),
+    words={
+        400: "BadRequestError",
+        401: "Unauthorized",
+        402: "PaymentRequiredError",
+        403: "ForbiddenError",
+        429: "TooManyRequestsError",
+        500: "InternalServerError",
+        503: "ServiceUnavailableError",
     }
 )
 
@@ -86,7 +68,7 @@ class SGLangRerank(Dialect[RerankBody]):
     body = RerankBody
     reply_body = list[Result]
     error_body = SGLangError
-    statuses = (400, 401, 402, 403, 408, 415, 429, 500, 503)
+    errors = ERRORS
     any_model = True
 
     def parse(self, body: RerankBody) -> Call:
@@ -115,18 +97,13 @@ class SGLangRerank(Dialect[RerankBody]):
         ]
 
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
-        row = ERRORS[error]
+        status = ERRORS.status(error)
         message, param = str(error), None
         if isinstance(error, InvalidRequest):
             message = error.details
             param = error.problems[0].path or None if error.problems else None
-        return row.status, {
-            "object": "error",
-            "message": message,
-            "type": row.type,
-            "param": param,
-            "code": row.status,
-        }
+        kind = ERRORS.word(error)
+        return status, {"object": "error", "message": message, "type": kind, "param": param, "code": status}
 
 
 def _texts(contents: list[Content], path: str) -> list[str]:

@@ -7,27 +7,20 @@ Sources: text-embeddings-inference `router/src/http/types.rs` and `server.rs`, i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field, RootModel
 
 from rerankd.config import ServerSettings
 from rerankd.errors import (
-    BodyTimeout,
     BodyTooLarge,
     Busy,
-    Forbidden,
     InvalidRequest,
-    MethodNotAllowed,
     NotJSON,
-    OutOfCredit,
     PromptTooLong,
-    RateLimited,
     RerankdError,
     TooManyDocuments,
     Unauthorized,
-    Unavailable,
-    UnsupportedEncoding,
 )
 from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, Document, ErrorTable, ListOf
 from rerankd.server.wire.instruct import InstructBody
@@ -37,32 +30,13 @@ LABEL = "LABEL_0"
 """The one class of a reranker, as transformers names it."""
 
 
-class _Row(NamedTuple):
-    status: int
-    error_type: str
-
-
 class _Empty(InvalidRequest):
     """A list without an item."""
 
 
 ERRORS = ErrorTable(
-    {
-        RerankdError: _Row(424, "Backend"),
-        InvalidRequest: _Row(422, "Validation"),
-        _Empty: _Row(400, "Empty"),
-        NotJSON: _Row(400, "Validation"),
-        MethodNotAllowed: _Row(405, "Validation"),
-        BodyTimeout: _Row(408, "Validation"),
-        UnsupportedEncoding: _Row(415, "Validation"),
-        BodyTooLarge: _Row(413, "Validation"),
-        Unauthorized: _Row(401, ""),
-        Unavailable: _Row(503, "Unhealthy"),
-        Forbidden: _Row(403, "Validation"),
-        OutOfCredit: _Row(402, "Validation"),
-        Busy: _Row(429, "Overloaded"),
-        RateLimited: _Row(429, "Overloaded"),
-    }
+    {RerankdError: 424, InvalidRequest: 422, _Empty: 400, NotJSON: 400, BodyTooLarge: 413, Busy: 429},
+    {_Empty: "Empty", 400: "Validation", 424: "Backend", 429: "Overloaded", 503: "Unhealthy"},
 )
 
 
@@ -140,7 +114,8 @@ class _TEI(Dialect[TEIBody]):
     """What both routes share: errors, and usage in headers."""
 
     error_body = TEIError
-    statuses = (400, 401, 402, 403, 408, 413, 415, 422, 424, 429, 503)
+    errors = ERRORS
+    any_model = True
 
     def headers(self, answer: Answer) -> Mapping[str, str]:
         pairs = [score.encoded.pair for score in answer.ranking.scores if score.encoded]
@@ -157,9 +132,9 @@ class _TEI(Dialect[TEIBody]):
         }
 
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON | None]:
-        row = ERRORS[error]
+        status = ERRORS.status(error)
         if isinstance(error, Unauthorized):
-            return row.status, None
+            return status, None
         message = error.details if isinstance(error, InvalidRequest) else str(error)
         if isinstance(error, TooManyDocuments):
             message = f"batch size {error.count} > maximum allowed batch size {error.limit}. {error}"
@@ -167,7 +142,7 @@ class _TEI(Dialect[TEIBody]):
             message = (
                 f"`inputs` must have less than {error.limit} tokens: text {error.index} has more. Allow `truncate`."
             )
-        return row.status, {"error": message, "error_type": row.error_type}
+        return status, {"error": message, "error_type": ERRORS.word(error)}
 
     def _call(self, pairs: tuple[Pair, ...], body: TEIBody) -> Call:
         instruct, warnings = body.instruct_asked()

@@ -10,33 +10,22 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from rerankd.config import ServerSettings
 from rerankd.errors import (
-    BodyTimeout,
-    Forbidden,
-    InferenceError,
     InvalidRequest,
-    MethodNotAllowed,
-    ModelNotFound,
     NotJSON,
-    OutOfCredit,
     Problem,
     PromptTooLong,
-    RateLimited,
     RerankdError,
     Unauthorized,
-    Unavailable,
-    UnsupportedEncoding,
     UnsupportedMedia,
 )
 from rerankd.server.wire.bounds import RankFields, heard_priority, ignored_keys
-from rerankd.server.wire.cohere import search_units
-from rerankd.server.wire.dashscope import RATE_LIMITS
-from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf, RequestBody
+from rerankd.server.wire.dialect import FLAT_CODES, JSON, Answer, Call, Dialect, ErrorTable, ListOf, RequestBody
 from rerankd.server.wire.documents import EchoedDocument, ObjectDocument, echo, texts_of
 from rerankd.server.wire.instruct import first_said
 from rerankd.types import DEFAULT_INSTRUCT, Limits, Pair, RerankRequest, Score
@@ -46,34 +35,26 @@ QUERY_LINE = re.compile(r"^[^\S\n]*Query:[ \t]*", re.MULTILINE)
 """The embedding model's way of writing an instruct, which HexGrid's page recommends inside the query."""
 
 
-class _Row(NamedTuple):
-    status: int
-    type: str
-    code: str  # for readers of the flat shape
-
-
 ERRORS = ErrorTable(
-    {
-        RerankdError: _Row(500, "InternalServerError", "InternalError"),
-        InferenceError: _Row(500, "InternalServerError", "InternalError"),
-        InvalidRequest: _Row(400, "BadRequestError", "InvalidParameter"),
-        BodyTimeout: _Row(408, "BadRequestError", "RequestTimeOut"),
-        UnsupportedEncoding: _Row(415, "BadRequestError", "InvalidParameter"),
-        MethodNotAllowed: _Row(405, "BadRequestError", "InvalidParameter"),
-        Unauthorized: _Row(401, "Unauthorized", "InvalidApiKey"),
-        ModelNotFound: _Row(404, "NotFoundError", "ModelNotFound"),
-        Forbidden: _Row(403, "Forbidden", "Model.AccessDenied"),
-        OutOfCredit: _Row(402, "Payment Required", "Arrearage"),  # as Cohere and OpenRouter; no client tries it again
-        RateLimited: _Row(429, "Too Many Requests", "Throttling"),
-        Unavailable: _Row(503, "Service Unavailable", "ServiceUnavailable"),
+    words={
+        400: "BadRequestError",
+        401: "Unauthorized",
+        402: "Payment Required",  # as Cohere and OpenRouter; no client retries it
+        403: "Forbidden",
+        404: "NotFoundError",
+        429: "Too Many Requests",
+        500: "InternalServerError",
+        503: "Service Unavailable",
     }
 )
 
+CODES = ErrorTable(words=FLAT_CODES)
+"""For readers of the flat shape."""
 
-def _error(error: RerankdError) -> tuple[_Row, JSON]:
+
+def _error(error: RerankdError) -> JSON:
     """vLLM's error object."""
-    row = ERRORS[error]
-    nested: JSON = {"message": str(error), "type": row.type, "param": None, "code": row.status}
+    nested: JSON = {"message": str(error), "type": ERRORS.word(error), "param": None, "code": ERRORS.status(error)}
     if isinstance(error, InvalidRequest) and error.problems:
         lines = [f"  {{'loc': 'body.{one.path}', 'msg': '{one.message}'}}" for one in error.problems]
         plural = "s" if len(lines) > 1 else ""
@@ -86,7 +67,7 @@ def _error(error: RerankdError) -> tuple[_Row, JSON]:
             nested["param"] = "body" if error.position is None else f"body.{error.position}"
     elif isinstance(error, PromptTooLong):
         nested["param"] = "input_tokens"
-    return row, nested
+    return nested
 
 
 class _Options(RequestBody):
@@ -294,6 +275,7 @@ class Rerank(Dialect[RerankBody]):
     name = "vllm-rerank"
     summary = "Rerank (vLLM)"
     json_only = True
+    errors = ERRORS
     body = RerankBody
     reply_body = RerankReply
     error_body = UnionError
@@ -318,7 +300,7 @@ class Rerank(Dialect[RerankBody]):
             "results": self._results(body, answer),
             "meta": {
                 "api_version": {"version": "2"},
-                "billed_units": {"search_units": search_units(len(answer.ranking.scores))},
+                "billed_units": {"search_units": answer.search_units},
                 "tokens": {"input_tokens": tokens, "output_tokens": 0},
                 "warnings": list(answer.warnings),
             },
@@ -336,11 +318,10 @@ class Rerank(Dialect[RerankBody]):
         return results
 
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
-        row, nested = _error(error)
-        message = nested["message"]
-        code = RATE_LIMITS[error.kind].code if isinstance(error, RateLimited) else row.code
+        nested = _error(error)
+        message, code = nested["message"], CODES.word(error)
         flat = {"message": message, "detail": message, "code": code, "request_id": request_id, "id": request_id}
-        return row.status, {"error": nested, **flat}
+        return ERRORS.status(error), {"error": nested, **flat}
 
 
 class ScoreBody(_Options):
@@ -415,6 +396,7 @@ class ScorePairs(Dialect[ScoreBody]):
     name = "vllm-score"
     summary = "Score pairs (vLLM)"
     json_only = True
+    errors = ERRORS
     body = ScoreBody
     reply_body = ScoreReply
     error_body = ScoreError
@@ -443,5 +425,5 @@ class ScorePairs(Dialect[ScoreBody]):
         }
 
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
-        row, nested = _error(error)
-        return row.status, {"error": "Unauthorized" if isinstance(error, Unauthorized) else nested}
+        unauthorized = isinstance(error, Unauthorized)
+        return ERRORS.status(error), {"error": "Unauthorized" if unauthorized else _error(error)}

@@ -12,20 +12,12 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from rerankd.errors import (
-    BodyTimeout,
-    Forbidden,
     InvalidRequest,
-    MethodNotAllowed,
     ModelNotFound,
-    OutOfCredit,
     PromptTooLong,
-    RateLimited,
     RerankdError,
     TooManyDocuments,
     TooManyTokens,
-    Unauthorized,
-    Unavailable,
-    UnsupportedEncoding,
 )
 from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf
 from rerankd.server.wire.documents import ObjectDocument, texts_of
@@ -38,22 +30,6 @@ MAX_PAIR_TOKENS = 32_000
 """Query and document; here the template counts, too."""
 
 MAX_TOTAL_TOKENS = 600_000
-
-STATUS = ErrorTable(
-    {
-        RerankdError: 500,
-        InvalidRequest: 400,
-        BodyTimeout: 408,
-        UnsupportedEncoding: 415,
-        MethodNotAllowed: 405,
-        Unauthorized: 401,
-        ModelNotFound: 400,
-        Forbidden: 403,
-        OutOfCredit: 402,
-        RateLimited: 429,
-        Unavailable: 503,
-    }
-)
 
 
 def _message(error: RerankdError) -> str:
@@ -124,7 +100,7 @@ class SharedVoyage(Dialect[SharedVoyageBody]):
     body: type[SharedVoyageBody] = SharedVoyageBody
     reply_body = VoyageReply
     error_body = VoyageError
-    statuses = (400, 401, 402, 403, 408, 415, 429, 500, 503)
+    errors = ErrorTable({ModelNotFound: 400})
 
     def claims(self, value: Mapping[str, Any]) -> bool:
         return ("top_k" in value or "truncation" in value) and "top_n" not in value
@@ -158,7 +134,7 @@ class SharedVoyage(Dialect[SharedVoyageBody]):
         return answer.result(score, relevance_score=score.score, index=score.index, **document)
 
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
-        return STATUS[error], {"detail": _message(error)}
+        return self.errors.status(error), {"detail": _message(error)}
 
 
 class Voyage(SharedVoyage):

@@ -11,40 +11,15 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from rerankd.errors import (
-    BodyTimeout,
-    Forbidden,
     InvalidRequest,
-    MethodNotAllowed,
     ModelNotFound,
-    OutOfCredit,
-    RateLimited,
     RerankdError,
-    Unauthorized,
-    Unavailable,
-    UnsupportedEncoding,
 )
 from rerankd.server.wire.bounds import ignored_keys
 from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf
 from rerankd.server.wire.documents import EchoedDocument, ObjectDocument, echo, text_of, texts_of
 from rerankd.server.wire.instruct import InstructBody, first_said
 from rerankd.types import DEFAULT_INSTRUCT, Limits, Pair, RerankRequest
-
-STATUS = ErrorTable(
-    {
-        RerankdError: 500,
-        InvalidRequest: 400,
-        BodyTimeout: 408,
-        UnsupportedEncoding: 415,
-        MethodNotAllowed: 405,
-        Unauthorized: 401,
-        ModelNotFound: 400,
-        Forbidden: 403,
-        OutOfCredit: 402,
-        RateLimited: 429,
-        Unavailable: 503,
-    }
-)
-
 
 # The bodies, as the API's description shows them.
 
@@ -119,7 +94,7 @@ class Xinference(Dialect[XinferenceBody]):
     body = XinferenceBody
     reply_body = XinferenceReply
     error_body = XinferenceError
-    statuses = (400, 401, 402, 403, 408, 415, 429, 500, 503)
+    errors = ErrorTable({ModelNotFound: 400})
 
     def parse(self, body: XinferenceBody) -> Call:
         query = text_of(body.query, "query")
@@ -154,4 +129,4 @@ class Xinference(Dialect[XinferenceBody]):
         }
 
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
-        return STATUS[error], {"detail": error.details if isinstance(error, InvalidRequest) else str(error)}
+        return self.errors.status(error), {"detail": error.details if isinstance(error, InvalidRequest) else str(error)}
