@@ -77,7 +77,7 @@ CONFINED = {
     "alembic": {"accounts"},
     "argon2": {"accounts"},
     "psycopg": {"accounts"},
-    "httpx2": {"client"},
+    "httpx2": {"bench", "client"},
     "langchain_core": {"integrations"},
     "llama_index": {"integrations"},
     "haystack": {"integrations"},

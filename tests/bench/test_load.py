@@ -18,9 +18,9 @@ import pytest
 from conftest import Server
 from rerankd.bench import load
 from rerankd.bench.load import Load, measure
+from rerankd.bench.load_client import LoadClient
 from rerankd.bench.percentile import percentile
 from rerankd.cli.main import main
-from rerankd.client.session import RerankSession
 
 Bench = Callable[..., dict[str, Any]]
 
@@ -154,8 +154,8 @@ def test_a_server_that_dies_is_counted_not_raised(start_server: Callable[..., Se
 
     async def run() -> load.LoadResult:
         pid = server.process.pid if sys.platform == "linux" else None
-        async with RerankSession(server.url, None, timeout_s=60) as session:
-            return await measure(session, Load({"C": 1}, 0, 2, None, None, 6, 60, 1, pid), kill)
+        async with LoadClient(server.url, None, timeout_s=60) as client:
+            return await measure(client, Load({"C": 1}, 0, 2, None, None, 6, 60, 1, pid), kill)
 
     result = asyncio.run(run())
     [row] = result.workloads
@@ -212,8 +212,8 @@ def test_a_latency_counts_from_the_planned_arrival(recorder: Recorder) -> None:
             time.sleep(next(stalls, 0))  # this client, after the first answer: the next request leaves late
 
     async def run() -> load.LoadResult:
-        async with RerankSession(recorder.url, None, timeout_s=60) as session:
-            return await measure(session, Load({"short": 1}, 0, 1, 20.0, None, 10, 60, 1, None), stall)
+        async with LoadClient(recorder.url, None, timeout_s=60) as client:
+            return await measure(client, Load({"short": 1}, 0, 1, 20.0, None, 10, 60, 1, None), stall)
 
     latest = asyncio.run(run()).workloads[0].loaded.p99_s
     assert latest is not None and latest > 0.5

@@ -66,7 +66,7 @@ async def _cancel_calls(client: AsyncClient, server: Server, num_turns: int) -> 
 
 
 def test_a_client_answers_after_calls_were_cancelled_while_they_waited_for_a_connection() -> None:
-    """httpx2 0.28.1 (httpcore 1.0.9) never frees the place in the pool of a call that is cancelled then."""
+    """httpx 0.28.1 (httpcore 1.0.9) never frees the place in the pool of a call that is cancelled then."""
 
     async def use() -> None:
         size = LIMITS.max_connections

@@ -14,18 +14,18 @@ import pytest
 from stand_in import BOTH, Answer, Ask, StandIn
 
 from rerankd import AsyncClient, Client
+from rerankd.bench.load_client import LoadClient
 from rerankd.client import retry
 from rerankd.client.address import read_address
 from rerankd.client.connections import Route
 from rerankd.client.errors import RemoteRefused, RemoteUnreachable
-from rerankd.client.session import RerankSession
 from rerankd.errors import SettingsError
 
 ELSEWHERE = "http://rerank.corp:8000"
 VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 
 EVERYWHERE = pytest.mark.parametrize(
-    "make", [Client, AsyncClient, lambda url: RerankSession(url, None, 9)], ids=["Client", "AsyncClient", "session"]
+    "make", [Client, AsyncClient, lambda url: LoadClient(url, None, 9)], ids=["Client", "AsyncClient", "LoadClient"]
 )
 """All that opens connections."""
 
@@ -217,10 +217,10 @@ def test_a_socket_without_a_server_is_told(ask: Ask, tmp_path: Path) -> None:
     gc.collect()
 
 
-def test_the_session_for_load_reaches_a_socket_too(tmp_path: Path) -> None:
+def test_the_load_client_reaches_a_socket(tmp_path: Path) -> None:
     async def asked(file: Path) -> str:
-        async with RerankSession(f"unix:{file}", None, 9) as session:
-            return (await session.rerank("q", ["a"])).error
+        async with LoadClient(f"unix:{file}", None, 9) as client:
+            return (await client.rerank("q", ["a"])).error
 
     file = tmp_path / "r.sock"
     with UnixServer(str(file), Handler) as server:

@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from rerankd.bench.load_client import LoadClient, Outcome
 from rerankd.bench.memory import Memory, MemoryWatch
 from rerankd.bench.percentile import percentile
 from rerankd.bench.workloads import WORKLOADS, Workload
 from rerankd.client.errors import RemoteError
-from rerankd.client.session import Outcome, RerankSession
 
 CAPACITY_S = 20.0
 """How long the closed loop runs, at least, that measures the capacity."""
@@ -126,7 +126,7 @@ _Note = Callable[[_Sample], None]
 """Called with each request that has ended, in the order of their ends."""
 
 
-async def measure(session: RerankSession, load: Load, progress: Progress) -> LoadResult:
+async def measure(client: LoadClient, load: Load, progress: Progress) -> LoadResult:
     """Unloaded, then the capacity if the rate is a share of it, then the load.
 
     Raises:
@@ -135,15 +135,15 @@ async def measure(session: RerankSession, load: Load, progress: Progress) -> Loa
         SettingsError: `load.pid` cannot be watched.
     """
     memory = MemoryWatch(load.pid) if load.pid else None
-    await session.wait_until_ready(progress)
-    unloaded = {name: await _unloaded(session, load, name, progress) for name in load.mix}
+    await client.wait_until_ready(progress)
+    unloaded = {name: await _unloaded(client, load, name, progress) for name in load.mix}
     capacity = None
     rate = load.rate
     if load.share_of_capacity is not None:
-        capacity = await _capacity(session, load, progress)
+        capacity = await _capacity(client, load, progress)
         rate = load.share_of_capacity * capacity.requests_per_s
 
-    samples, elapsed_s = await _under_load(session, load, rate, memory, progress)
+    samples, elapsed_s = await _under_load(client, load, rate, memory, progress)
     warnings = [sample.outcome.warning for sample in samples if sample.outcome.warning]
     return LoadResult(
         model=next((sample.outcome.model for sample in samples if sample.outcome.model), ""),
@@ -159,7 +159,7 @@ async def measure(session: RerankSession, load: Load, progress: Progress) -> Loa
 
 
 async def _under_load(
-    session: RerankSession, load: Load, rate: float | None, memory: MemoryWatch | None, progress: Progress
+    client: LoadClient, load: Load, rate: float | None, memory: MemoryWatch | None, progress: Progress
 ) -> tuple[list[_Sample], float]:
     """(requests, seconds until the last one was answered); a rate makes it an open loop."""
     if memory:
@@ -176,15 +176,15 @@ async def _under_load(
 
     seed = f"{load.seed}-load"
     if rate is not None:
-        await _open_loop(session, _requests(load.mix, seed), _arrivals(load, rate), note)
+        await _open_loop(client, _requests(load.mix, seed), _arrivals(load, rate), note)
     elif load.num_requests is not None:
-        await _closed_loop(session, islice(_requests(load.mix, seed), load.num_requests), load.num_clients, note)
+        await _closed_loop(client, islice(_requests(load.mix, seed), load.num_requests), load.num_clients, note)
     else:
-        await _closed_loop(session, _requests(load.mix, seed, load.duration_s), load.num_clients, note)
+        await _closed_loop(client, _requests(load.mix, seed, load.duration_s), load.num_clients, note)
     return samples, time.perf_counter() - started
 
 
-async def _unloaded(session: RerankSession, load: Load, name: str, progress: Progress) -> list[_Sample]:
+async def _unloaded(client: LoadClient, load: Load, name: str, progress: Progress) -> list[_Sample]:
     """One client alone, after a request that warms up."""
     requests = _requests({name: 1}, f"{load.seed}-unloaded-{name}")
     samples: list[_Sample] = []
@@ -193,14 +193,14 @@ async def _unloaded(session: RerankSession, load: Load, name: str, progress: Pro
         samples.append(sample)
         progress(f"{name}, unloaded", len(samples) / (1 + load.num_unloaded))
 
-    await _closed_loop(session, islice(requests, 1), 1, note)
+    await _closed_loop(client, islice(requests, 1), 1, note)
     if error := samples[0].outcome.error:
         raise RemoteError(f"The server does not answer workload {name}: {error}: {samples[0].outcome.message}")
-    await _closed_loop(session, islice(requests, load.num_unloaded), 1, note)
+    await _closed_loop(client, islice(requests, load.num_unloaded), 1, note)
     return samples[1:]
 
 
-async def _capacity(session: RerankSession, load: Load, progress: Progress) -> Capacity:
+async def _capacity(client: LoadClient, load: Load, progress: Progress) -> Capacity:
     """Whole decks only, so that long requests have their share; what is under way at the end is waited for."""
     samples: list[_Sample] = []
     started = time.perf_counter()
@@ -210,7 +210,7 @@ async def _capacity(session: RerankSession, load: Load, progress: Progress) -> C
         progress("capacity", _share_since(started, CAPACITY_S))
 
     requests = _requests(load.mix, f"{load.seed}-capacity", CAPACITY_S)
-    await _closed_loop(session, requests, load.num_clients, note)
+    await _closed_loop(client, requests, load.num_clients, note)
     elapsed_s = time.perf_counter() - started
     errors = _errors(samples)
     if not (answered := _answered(samples)):
@@ -218,27 +218,25 @@ async def _capacity(session: RerankSession, load: Load, progress: Progress) -> C
     return Capacity(len(answered) / elapsed_s, len(samples), elapsed_s, errors)
 
 
-async def _closed_loop(session: RerankSession, requests: Iterator[_Request], num_clients: int, note: _Note) -> None:
-    async def client() -> None:
-        for request in requests:  # one iterator for all: each client takes the next request
-            sample = await _send(session, request, time.perf_counter())
+async def _closed_loop(client: LoadClient, requests: Iterator[_Request], num_clients: int, note: _Note) -> None:
+    async def work() -> None:
+        for request in requests:  # one iterator for all: each worker takes the next request
+            sample = await _send(client, request, time.perf_counter())
             note(sample)
             if sample.outcome.error:
                 await asyncio.sleep(ERROR_PAUSE_S)
 
-    async with asyncio.TaskGroup() as clients:
+    async with asyncio.TaskGroup() as workers:
         for _ in range(num_clients):
-            clients.create_task(client())
+            workers.create_task(work())
 
 
-async def _open_loop(
-    session: RerankSession, requests: Iterator[_Request], arrivals: Iterable[float], note: _Note
-) -> None:
+async def _open_loop(client: LoadClient, requests: Iterator[_Request], arrivals: Iterable[float], note: _Note) -> None:
     """arrivals: seconds from now, ascending."""
     started = time.perf_counter()
 
     async def send(request: _Request, due: float) -> None:
-        note(await _send(session, request, due))
+        note(await _send(client, request, due))
 
     async with asyncio.TaskGroup() as calls:
         for arrival, request in zip(arrivals, requests, strict=False):
@@ -246,8 +244,8 @@ async def _open_loop(
             calls.create_task(send(request, started + arrival))
 
 
-async def _send(session: RerankSession, request: _Request, due: float) -> _Sample:
-    outcome = await session.rerank(request.query, request.documents)
+async def _send(client: LoadClient, request: _Request, due: float) -> _Sample:
+    outcome = await client.rerank(request.query, request.documents)
     return _Sample(request.workload, time.perf_counter() - due, outcome)
 
 

@@ -13,10 +13,10 @@ import textwrap
 from rich.table import Table
 
 from rerankd.bench.load import CAPACITY_S, Latencies, Load, LoadResult, WorkloadResult, measure
+from rerankd.bench.load_client import LoadClient
 from rerankd.bench.workloads import WORKLOADS
 from rerankd.cli.console import output_console
 from rerankd.cli.progress import LoadingBar
-from rerankd.client.session import RerankSession
 from rerankd.errors import SettingsError
 
 OPTIONS = ("mix", "concurrency", "rate", "load", "requests", "duration", "unloaded", "timeout", "pid", "api_key")
@@ -99,8 +99,8 @@ def run(options: argparse.Namespace) -> int:
 
 async def _measure(options: argparse.Namespace, load: Load) -> LoadResult:
     with LoadingBar() as bar:
-        async with RerankSession(options.url, options.api_key, options.timeout) as session:
-            return await measure(session, load, bar)
+        async with LoadClient(options.url, options.api_key, options.timeout) as client:
+            return await measure(client, load, bar)
 
 
 def _share(text: str) -> tuple[str, int]:

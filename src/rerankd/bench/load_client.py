@@ -1,4 +1,7 @@
-"""Many rerank calls to one server at once. A call that fails is an outcome here, not an exception."""
+"""Sends the load of a benchmark: many concurrent rerank calls to one server, each sent once.
+
+A failed call is an `Outcome` here, not an exception. Knows no workload and no clock but that of the server's loading.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,20 @@ CONNECT_TIMEOUT_S = 5
 LOADING_TIMEOUT_S = 600
 POLL_S = 0.5
 IDLE_S = 2.0
-"""Below the 5 s after which uvicorn closes an idle connection: one that it is just closing must not be used."""
+"""Seconds that an idle connection is kept: fewer than uvicorn's 5, so that no call is sent on a closing connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a call. error: the status ("503") or the exception's name ("ReadTimeout"), "" if it was answered;
-    message: the error in words; tokens: of the prompts, as the server's usage counts them; model: what scored;
-    warning: what was not done as asked."""
+    """The outcome of one call.
+
+    Attributes:
+        error: the status ("503") or the exception's name ("ReadTimeout"); "" for an answered call.
+        message: the error in words.
+        tokens: prompt tokens, from the reply's usage.
+        model: the model that scored.
+        warning: the reply's `x-rerankd-warning`.
+    """
 
     error: str = ""
     message: str = ""
@@ -35,12 +44,12 @@ class Outcome:
     warning: str = ""
 
 
-class RerankSession:
-    """Connections to a server, as many as there are calls at a time. To be used in `async with`.
+class LoadClient:
+    """Asks one server, over as many connections as there are concurrent calls. A context manager.
 
     Args:
-        url: of the server, with or without `/v1`.
-        timeout_s: for the answer to a call.
+        url: the server's address, with or without `/v1`.
+        timeout_s: how long a call waits for its answer.
 
     Raises:
         SettingsError: the address, or a proxy or certificate of the environment, cannot be used.
@@ -55,7 +64,7 @@ class RerankSession:
             httpx2.Limits(max_connections=None, keepalive_expiry=IDLE_S),
         )
 
-    async def __aenter__(self) -> RerankSession:
+    async def __aenter__(self) -> LoadClient:
         return self
 
     async def __aexit__(
@@ -64,13 +73,13 @@ class RerankSession:
         await self._client.aclose()
 
     async def wait_until_ready(self, progress: Callable[[str, float], None]) -> None:
-        """Waits while `/health` says 503: the model is loading. A server without `/health` counts as ready.
+        """Waits while `/health` answers 503: the model is loading. A server without `/health` counts as ready.
 
         Args:
-            progress: called with what the server is doing and the share that is done, in [0, 1].
+            progress: called with the stage of loading and the share that is done, in [0, 1].
 
         Raises:
-            RemoteError: it cannot be reached, or loads for longer than LOADING_TIMEOUT_S.
+            RemoteError: the server cannot be reached, or loads for longer than LOADING_TIMEOUT_S.
         """
         deadline = time.monotonic() + LOADING_TIMEOUT_S
         while (response := await self._health()).status_code == 503:
@@ -80,7 +89,7 @@ class RerankSession:
             await asyncio.sleep(POLL_S)
 
     async def rerank(self, query: str, documents: Sequence[str]) -> Outcome:
-        """One call of `POST /v1/rerank`."""
+        """Sends one `POST /v1/rerank`."""
         try:
             response = await self._client.post(
                 f"{self._root}/v1/rerank", json={"query": query, "documents": list(documents)}
@@ -99,7 +108,7 @@ class RerankSession:
 
 
 def _stage(response: httpx2.Response) -> tuple[str, float]:
-    """(what a loading server does, share done); rerankd tells, others do not."""
+    """(stage of loading, share done); the share is 0 for servers other than rerankd."""
     try:
         body = response.json()
         return f"waiting for the server: {body['stage']}", float(body["progress"])
