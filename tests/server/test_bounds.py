@@ -12,8 +12,8 @@ from folders import COHERE_V1, COHERE_V2, FOLDERS, MIXEDBREAD, NIM, VOYAGE, Fold
 from surfaces import ALL, NATIVE, RERANK, SCORE, VLLM, Surface
 
 from conftest import Server
+from rerankd.apis.vllm_rerank import Rerank, RerankBody
 from rerankd.config import ServerSettings
-from rerankd.server.wire.vllm import Rerank, RerankBody
 
 pytestmark = pytest.mark.timeout(120)  # what is not bounded takes hours, or all memory
 

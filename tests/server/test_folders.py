@@ -18,9 +18,9 @@ from test_fuzz import EXAMPLES, bodies, mutations
 from test_lifecycle import FakeModel, serving
 
 from conftest import Server
+from rerankd.apis import dialect_routes
 from rerankd.config import ServerSettings
 from rerankd.engine.engine import Engine
-from rerankd.server.wire import dialect_routes
 from rerankd.types import LoadProgress
 
 JSON_TYPE = {"content-type": "application/json"}

@@ -20,13 +20,13 @@ from test_lifecycle import FakeModel, serving
 
 from conftest import Server
 from redis_server import free_port, running_redis
+from rerankd.apis import dialect_routes
+from rerankd.apis.base import Dialect
 from rerankd.config import ServerSettings
 from rerankd.engine.engine import Engine
 from rerankd.errors import Forbidden, OutOfCredit, RateLimited, RerankdError
 from rerankd.server.app import create_app
 from rerankd.server.served import ServedModel
-from rerankd.server.wire import dialect_routes
-from rerankd.server.wire.dialect import Dialect
 from rerankd.types import EncodedPair, Limits, Pair
 
 DIALECTS = {one.name: one for dialects in dialect_routes(ServerSettings()).values() for one in dialects}

@@ -13,9 +13,9 @@ from pydantic import TypeAdapter
 from surfaces import ALL, INFINITY, JSON, LLAMA_CPP, SGLANG, TEI, Surface
 
 from conftest import Server
+from rerankd.apis import dialect_routes
+from rerankd.apis.base import Dialect
 from rerankd.config import ServerSettings
-from rerankd.server.wire import dialect_routes
-from rerankd.server.wire.dialect import Dialect
 
 ROUTES = {
     path: dialects

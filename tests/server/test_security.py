@@ -32,13 +32,13 @@ from redis_server import free_port, running_redis
 from rerankd.accounts import schema
 from rerankd.accounts.people import Account
 from rerankd.accounts.store import Store, open_store
+from rerankd.apis import dialect_routes
 from rerankd.config import ServerSettings
 from rerankd.engine.engine import Engine
 from rerankd.errors import InvalidRequest
 from rerankd.server.app import create_app
 from rerankd.server.served import ServedModel
 from rerankd.server.status import DetokenizeBody, TokenizeBody
-from rerankd.server.wire import dialect_routes
 
 PASSWORD = "correct horse battery"
 CARD = (

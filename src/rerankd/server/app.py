@@ -15,6 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, PlainTextResponse
 
+from rerankd.apis import dialect_routes
+from rerankd.apis.base import Dialect
 from rerankd.config import ServerSettings
 from rerankd.errors import MethodNotAllowed
 from rerankd.prices import PriceFile
@@ -31,8 +33,6 @@ from rerankd.server.openapi import describe
 from rerankd.server.paths import Paths
 from rerankd.server.served import ServedModel
 from rerankd.server.status import status_routes
-from rerankd.server.wire import dialect_routes
-from rerankd.server.wire.dialect import Dialect
 from rerankd.version import __version__
 from rerankd.web.context import WebContext
 from rerankd.web.routes import web_routes

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
+from rerankd.apis.base import Answer, Call, Dialect, Explain
 from rerankd.config import ServerSettings
 from rerankd.errors import (
     BodyTimeout,
@@ -38,7 +39,6 @@ from rerankd.server.beside import beside
 from rerankd.server.body import read_as, read_json
 from rerankd.server.metrics import Metrics
 from rerankd.server.served import Engine, ServedModel
-from rerankd.server.wire.dialect import Answer, Call, Dialect, Explain
 from rerankd.server.written import WrittenJSON
 from rerankd.types import EncodedPair, Logits, Ranking
 

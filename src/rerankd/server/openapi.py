@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import TypeAdapter
 
-from rerankd.server.wire.dialect import Dialect
+from rerankd.apis.base import Dialect
 
 STATUS_MEANS = {
     200: "The ranking.",

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse
 
+from rerankd.apis.base import ErrorTable, ListOf
 from rerankd.config import ServerSettings
 from rerankd.errors import (
     BodyTimeout,
@@ -29,7 +30,6 @@ from rerankd.server.body import read_as, read_json
 from rerankd.server.call import warning_header
 from rerankd.server.openapi import STATUS_MEANS
 from rerankd.server.served import Engine, ServedModel
-from rerankd.server.wire.dialect import ErrorTable, ListOf
 from rerankd.version import __version__
 
 LOADING: dict[int | str, dict[str, Any]] = {503: {"description": "Loading."}}

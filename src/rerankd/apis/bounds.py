@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated
 
+from rerankd.apis.base import Bounded
 from rerankd.config import ServerSettings
-from rerankd.server.wire.dialect import Bounded
 
 MAX_RANK_FIELDS = 100
 

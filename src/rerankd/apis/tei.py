@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field, RootModel
 
+from rerankd.apis.base import JSON, Answer, Call, Dialect, Document, ErrorTable, ListOf
+from rerankd.apis.instruct import InstructBody
 from rerankd.config import ServerSettings
 from rerankd.errors import (
     BodyTooLarge,
@@ -22,8 +24,6 @@ from rerankd.errors import (
     TooManyDocuments,
     Unauthorized,
 )
-from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, Document, ErrorTable, ListOf
-from rerankd.server.wire.instruct import InstructBody
 from rerankd.types import Limits, Pair, RerankRequest, Score
 
 LABEL = "LABEL_0"

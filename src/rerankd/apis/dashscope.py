@@ -10,6 +10,17 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, Field
 
+from rerankd.apis.base import (
+    FLAT_CODES,
+    JSON,
+    Answer,
+    Call,
+    Dialect,
+    Document,
+    ErrorTable,
+    ListOf,
+    RequestBody,
+)
 from rerankd.config import ServerSettings
 from rerankd.errors import (
     BodyTooLarge,
@@ -23,17 +34,6 @@ from rerankd.errors import (
     TooManyDocuments,
     Unauthorized,
     WrongKey,
-)
-from rerankd.server.wire.dialect import (
-    FLAT_CODES,
-    JSON,
-    Answer,
-    Call,
-    Dialect,
-    Document,
-    ErrorTable,
-    ListOf,
-    RequestBody,
 )
 from rerankd.types import Limits, Pair, RerankRequest
 

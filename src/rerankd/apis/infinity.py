@@ -10,6 +10,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
 
+from rerankd.apis.base import JSON, Answer, Call, Dialect, ErrorTable, ListOf, text_of
+from rerankd.apis.instruct import InstructBody
 from rerankd.errors import (
     BodyTooLarge,
     Busy,
@@ -20,8 +22,6 @@ from rerankd.errors import (
     RerankdError,
     Unauthorized,
 )
-from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf, text_of
-from rerankd.server.wire.instruct import InstructBody
 from rerankd.types import Limits, Pair, RerankRequest
 
 DEFAULT_MODEL = "default/not-specified"

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from rerankd.apis.base import Dialect
+from rerankd.apis.cohere import RerankV1, RerankV2
+from rerankd.apis.dashscope import CompatibleReranks, NativeRerank
+from rerankd.apis.infinity import InfinityRerank
+from rerankd.apis.jina import Jina
+from rerankd.apis.llamacpp import LlamaCppRerank
+from rerankd.apis.mixedbread import Mixedbread
+from rerankd.apis.nim import Ranking
+from rerankd.apis.sglang import SGLangRerank
+from rerankd.apis.tei import TEIPredict, TEIRerank
+from rerankd.apis.vllm_rerank import Rerank, ScorePairs
+from rerankd.apis.voyage import SharedVoyage, Voyage
+from rerankd.apis.xinference import Xinference
 from rerankd.config import ServerSettings
-from rerankd.server.wire.cohere import RerankV1, RerankV2
-from rerankd.server.wire.dashscope import CompatibleReranks, NativeRerank
-from rerankd.server.wire.dialect import Dialect
-from rerankd.server.wire.infinity import InfinityRerank
-from rerankd.server.wire.jina import Jina
-from rerankd.server.wire.llamacpp import LlamaCppRerank
-from rerankd.server.wire.mixedbread import Mixedbread
-from rerankd.server.wire.nim import Ranking
-from rerankd.server.wire.sglang import SGLangRerank
-from rerankd.server.wire.tei import TEIPredict, TEIRerank
-from rerankd.server.wire.vllm import Rerank, ScorePairs
-from rerankd.server.wire.voyage import SharedVoyage, Voyage
-from rerankd.server.wire.xinference import Xinference
 
 Routes = dict[tuple[str, str], tuple[Dialect[Any], ...]]
 

@@ -11,6 +11,9 @@ from typing import Any
 
 from pydantic import BaseModel, Field, RootModel
 
+from rerankd.apis.base import JSON, Answer, Call, Dialect, ErrorTable, ListOf
+from rerankd.apis.fields import EchoedDocument, ObjectDocument, echo, text_of, texts_of
+from rerankd.apis.instruct import InstructBody
 from rerankd.errors import (
     BodyTooLarge,
     InvalidRequest,
@@ -23,9 +26,6 @@ from rerankd.errors import (
     RerankdError,
     Unauthorized,
 )
-from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf
-from rerankd.server.wire.documents import EchoedDocument, ObjectDocument, echo, text_of, texts_of
-from rerankd.server.wire.instruct import InstructBody
 from rerankd.types import Limits, Pair, RerankRequest, Score
 
 SCORE_DECIMALS = 8

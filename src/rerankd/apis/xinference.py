@@ -10,15 +10,15 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from rerankd.apis.base import JSON, Answer, Call, Dialect, ErrorTable, ListOf
+from rerankd.apis.bounds import ignored_keys
+from rerankd.apis.fields import EchoedDocument, ObjectDocument, echo, text_of, texts_of
+from rerankd.apis.instruct import InstructBody, first_said
 from rerankd.errors import (
     InvalidRequest,
     ModelNotFound,
     RerankdError,
 )
-from rerankd.server.wire.bounds import ignored_keys
-from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf
-from rerankd.server.wire.documents import EchoedDocument, ObjectDocument, echo, text_of, texts_of
-from rerankd.server.wire.instruct import InstructBody, first_said
 from rerankd.types import DEFAULT_INSTRUCT, Limits, Pair, RerankRequest
 
 # The bodies, as the API's description shows them.

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from rerankd.server.wire.dialect import RequestBody
+from rerankd.apis.base import RequestBody
 from rerankd.types import DEFAULT_INSTRUCT
 
 

@@ -14,6 +14,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rerankd.apis.base import FLAT_CODES, JSON, Answer, Call, Dialect, ErrorTable, ListOf, RequestBody
+from rerankd.apis.bounds import RankFields, heard_priority, ignored_keys
+from rerankd.apis.fields import EchoedDocument, ObjectDocument, echo, texts_of
+from rerankd.apis.instruct import first_said
 from rerankd.config import ServerSettings
 from rerankd.errors import (
     InvalidRequest,
@@ -24,10 +28,6 @@ from rerankd.errors import (
     Unauthorized,
     UnsupportedMedia,
 )
-from rerankd.server.wire.bounds import RankFields, heard_priority, ignored_keys
-from rerankd.server.wire.dialect import FLAT_CODES, JSON, Answer, Call, Dialect, ErrorTable, ListOf, RequestBody
-from rerankd.server.wire.documents import EchoedDocument, ObjectDocument, echo, texts_of
-from rerankd.server.wire.instruct import first_said
 from rerankd.types import DEFAULT_INSTRUCT, Limits, Pair, RerankRequest, Score
 
 INSTRUCT = "Instruct:"

@@ -7,8 +7,8 @@ from typing import Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict
 
+from rerankd.apis.base import JSON
 from rerankd.errors import InvalidRequest
-from rerankd.server.wire.dialect import JSON
 
 
 class EchoedDocument(BaseModel):

@@ -9,16 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field
 
-from rerankd.errors import (
-    InvalidRequest,
-    MissingKey,
-    ModelNotFound,
-    NotJSON,
-    RerankdError,
-    Unauthorized,
-)
-from rerankd.server.wire.bounds import MAX_PRIORITY, RankFields, heard_priority
-from rerankd.server.wire.dialect import (
+from rerankd.apis.base import (
     DOCUMENTS_A_SEARCH_UNIT,
     JSON,
     Answer,
@@ -28,8 +19,17 @@ from rerankd.server.wire.dialect import (
     ErrorTable,
     ListOf,
 )
-from rerankd.server.wire.documents import EchoedDocument, ObjectDocument, echo, texts_of
-from rerankd.server.wire.instruct import InstructBody
+from rerankd.apis.bounds import MAX_PRIORITY, RankFields, heard_priority
+from rerankd.apis.fields import EchoedDocument, ObjectDocument, echo, texts_of
+from rerankd.apis.instruct import InstructBody
+from rerankd.errors import (
+    InvalidRequest,
+    MissingKey,
+    ModelNotFound,
+    NotJSON,
+    RerankdError,
+    Unauthorized,
+)
 from rerankd.types import Limits, Pair, RerankRequest, Score
 
 MAX_QUERY_TOKENS = 2048

@@ -11,6 +11,9 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from rerankd.apis.base import JSON, Answer, Call, Dialect, ErrorTable, ListOf
+from rerankd.apis.fields import ObjectDocument, texts_of
+from rerankd.apis.instruct import InstructBody
 from rerankd.errors import (
     InvalidRequest,
     ModelNotFound,
@@ -19,9 +22,6 @@ from rerankd.errors import (
     TooManyDocuments,
     TooManyTokens,
 )
-from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf
-from rerankd.server.wire.documents import ObjectDocument, texts_of
-from rerankd.server.wire.instruct import InstructBody
 from rerankd.types import Limits, Pair, RerankRequest, Score
 
 MAX_DOCUMENTS = 1000

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
+from rerankd.apis.base import JSON, Answer, Call, Dialect, Document, ErrorTable, ListOf
+from rerankd.apis.instruct import InstructBody
 from rerankd.errors import (
     BodyTooLarge,
     InvalidRequest,
@@ -15,8 +17,6 @@ from rerankd.errors import (
     RerankdError,
     Unauthorized,
 )
-from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, Document, ErrorTable, ListOf
-from rerankd.server.wire.instruct import InstructBody
 from rerankd.types import Limits, Pair, RerankRequest
 
 ERRORS = ErrorTable(

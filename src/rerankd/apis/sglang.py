@@ -10,13 +10,13 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from rerankd.apis.base import JSON, Answer, Call, Dialect, ErrorTable, ListOf
+from rerankd.apis.fields import ObjectDocument, texts_of
+from rerankd.apis.instruct import InstructBody
 from rerankd.errors import (
     InvalidRequest,
     RerankdError,
 )
-from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf
-from rerankd.server.wire.documents import ObjectDocument, texts_of
-from rerankd.server.wire.instruct import InstructBody
 from rerankd.types import Limits, Pair, RerankRequest
 
 Content = str | ListOf[dict[str, Any]] | dict[str, Any]

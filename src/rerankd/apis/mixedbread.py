@@ -11,15 +11,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from rerankd.apis.base import JSON, Answer, Call, Dialect, ErrorTable, ListOf
+from rerankd.apis.bounds import RankFields
+from rerankd.apis.fields import ObjectDocument, text_of, texts_of
+from rerankd.apis.instruct import InstructBody
 from rerankd.errors import (
     InvalidRequest,
     Problem,
     RerankdError,
 )
-from rerankd.server.wire.bounds import RankFields
-from rerankd.server.wire.dialect import JSON, Answer, Call, Dialect, ErrorTable, ListOf
-from rerankd.server.wire.documents import ObjectDocument, text_of, texts_of
-from rerankd.server.wire.instruct import InstructBody
 from rerankd.types import Limits, Pair, RerankRequest
 
 ERRORS = ErrorTable(
