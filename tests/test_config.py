@@ -14,6 +14,7 @@ from rerankd.cli.options import add_settings, settings_from
 from rerankd.config import DatabaseSettings, ModelSettings, ServerSettings, read_settings
 from rerankd.errors import SettingsError
 from rerankd.prices import Price, PriceFile
+from rerankd.setting import settings_of
 
 
 def in_file(folder: Path, text: str) -> Path:
@@ -73,7 +74,7 @@ def test_every_setting_is_an_option_and_its_help_prints() -> None:
     parser = argparse.ArgumentParser()
     add_settings(parser, ServerSettings)
     text = parser.format_help()
-    for name in ServerSettings.model_fields:
+    for name in settings_of(ServerSettings):
         assert f"--{name.replace('_', '-')}" in text
 
 
@@ -116,7 +117,7 @@ def test_accounts_are_kept_in_the_users_data_folder(monkeypatch: pytest.MonkeyPa
         ("tokens_per_minute = 0", "tokens_per_minute ("),
         ("concurrency = 0.5", "concurrency ("),
         ('redis = "localhost:6379"', "redis ("),
-        ("alias = [1]", "alias.0 ("),
+        ("alias = [1]", "alias ("),
     ],
 )
 def test_a_mistake_in_the_file_is_named_with_the_file(text: str, told: str, tmp_path: Path) -> None:
@@ -130,6 +131,50 @@ def test_a_mistake_is_named_where_it_was_made(tmp_path: Path) -> None:
     assert "max_queue (--max-queue)" in refusal({"config": path, "max_queue": "x"})
     assert "max_queue (RERANKD_MAX_QUEUE)" in refusal({"config": path}, {"RERANKD_MAX_QUEUE": "x"})
     assert f"max_queue ({path})" in refusal({"config": path})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("port", "0", 0),
+        ("drain_delay_s", "1.5", 1.5),
+        ("accounts", "Yes", True),
+        ("lift_instruct", "off", False),
+        ("alias", "a, b", ("a", "b")),
+        ("cors_origin", "https://a.example/,*", ("https://a.example", "*")),
+        ("host", "[::1]", "::1"),
+        ("root_path", "/rerank/", "/rerank"),
+        ("uds", "/run/r.sock", Path("/run/r.sock")),
+        ("dtype", "int8", "int8"),
+    ],
+)
+def test_a_variable_becomes_a_value_of_its_type(name: str, text: str, value: object) -> None:
+    settings = read_settings(ServerSettings, {}, {f"RERANKD_{name.upper()}": text})
+    assert getattr(settings, name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("port", "70000", "must be from 0 to 65,535"),
+        ("port", "1.5", "must be a whole number"),
+        ("max_queue", "0", "must be at least 1"),
+        ("drain_delay_s", "nan", "must be from 0 to 300"),
+        ("accounts", "perhaps", "must be true or false"),
+        ("dtype", "fp16", "must be one of auto, float32, bfloat16, int8"),
+        ("device", "tpu", "must be one of auto, cpu, cuda, cuda:1, mps"),
+        ("root_path", "rerank", "must be a path such as /rerank"),
+        ("cors_origin", "a.example", "must be an origin: scheme, host and port only"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused(name: str, text: str, problem: str) -> None:
+    variable = f"RERANKD_{name.upper()}"
+    assert f"{name} ({variable}): {problem}" in refusal({}, {variable: text})
+
+
+def test_all_mistakes_are_named_at_once() -> None:
+    message = refusal({}, {"RERANKD_PORT": "x", "RERANKD_MAX_QUEUE": "0"})
+    assert "port (RERANKD_PORT)" in message and "max_queue (RERANKD_MAX_QUEUE)" in message
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

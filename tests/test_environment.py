@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from rerankd.config import DatabaseSettings, ServerSettings, read_settings
 from rerankd.errors import SettingsError
+from rerankd.setting import settings_of
 
 SERVICES = ("RERANKD", "RERANKD_WEB", "RERANKD_2", "RERANKD_MAX_QUEUE", "RERANKD_API")
 """Kubernetes makes such names of Services named rerankd, rerankd-web, …"""
@@ -70,7 +71,7 @@ def test_an_own_port_is_still_checked() -> None:
         read_settings(ServerSettings, {}, {"RERANKD_PORT": "http"})
 
 
-@pytest.mark.parametrize("name", ServerSettings.model_fields)
+@pytest.mark.parametrize("name", settings_of(ServerSettings))
 @pytest.mark.parametrize("blank", ["", "  ", "\n"])
 def test_an_empty_variable_is_not_set(name: str, blank: str) -> None:
     settings = read_settings(ServerSettings, {}, {f"RERANKD_{name.upper()}": blank})

@@ -1,9 +1,9 @@
-"""Every setting once: its name, type, default and help.
+"""Every setting once: its name, type, default, bounds and help.
 
-The option is the name with dashes (`--max-documents`), the environment variable the name in capitals after
-`RERANKD_` (`RERANKD_MAX_DOCUMENTS`); in the TOML file that `--config` names, it is the name as it is here. An option
-wins over the environment, the environment over the file, the file over the default. environment.py says which
-variables are ours.
+The option is the name with dashes (`--max-documents`), the environment variable is the name in capitals after
+`RERANKD_` (`RERANKD_MAX_DOCUMENTS`); in the TOML file that `--config` names, the name is as it is here. An option
+overrides the variable, the variable overrides the file, the file overrides the default. environment.py decides which
+variables are settings; setting.py converts and checks values.
 """
 
 from __future__ import annotations
@@ -11,44 +11,48 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
-import re
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
-
 from rerankd.environment import read_environment, variable_of
 from rerankd.errors import SettingsError
+from rerankd.setting import InvalidSettings, Secret, read_all, setting, settings_of
 from rerankd.settings_file import read_settings_file
 
 logger = logging.getLogger(__name__)
 
 CLIENT_KEY = "RERANKD_API_KEY"
-"""Read by clients, too, whose key it is; a server without accounts takes it as the one that it asks for."""
+"""Clients read it as their own key; a server without accounts reads it as the key that callers must send."""
 
 Kind = TypeVar("Kind", bound="Settings")
 
 SECRETS = ("api_key", "database", "redis", "ssl_keyfile_password")
 """Settings that may hold a secret. `RERANKD_API_KEY_FILE` names a file with it: options show in the process list."""
 
+ADDRESS, MODEL, ACCESS, LIMITS, REQUESTS, TLS, OPERATION = GROUPS = (
+    *("Address", "Model", "Access", "Limits", "Requests", "TLS", "Operation"),
+)
+"""The headings of help and documentation, in this order."""
 
-class Settings(BaseModel):
-    """What every command can be told."""
+PATH_PATTERN = r"(/[\w.~-]+)*"
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    config: Path | None = Field(
-        None, description="a TOML file with any of these settings by name, and the price list (see docs/settings.md)"
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings of every command. A new object converts and checks its values."""
+
+    config: Path | None = setting(
+        None, "TOML file with any of these settings, and the price list", OPERATION, metavar="FILE"
     )
 
-
-ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@]+")
-"""As a browser sends it."""
+    def __post_init__(self) -> None:
+        read_all(self)
 
 
 def _default_database() -> str:
-    """A file in the user's data folder; empty for a user without a home, who needs none until accounts are on."""
+    """A file in the user's data folder; empty for a user without a home folder."""
     try:
         folder = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     except RuntimeError:  # no HOME, and no entry in the password file
@@ -56,19 +60,22 @@ def _default_database() -> str:
     return f"sqlite:///{Path(folder) / 'rerankd' / 'rerankd.db'}"
 
 
+@dataclass(frozen=True, kw_only=True)
 class DatabaseSettings(Settings):
-    """Where the accounts are."""
+    """Where the accounts are stored."""
 
-    database: str = Field(
-        default_factory=_default_database,
-        repr=False,  # a URL may hold a password
-        description="where accounts are kept: sqlite:///FILE, or postgresql://USER:PASSWORD@HOST/NAME",
+    database: str = setting(
+        _default_database,
+        "where accounts are stored: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME",
+        ACCESS,
+        secret=True,
+        metavar="URL",
     )
 
     @property
     def has_default_database(self) -> bool:
-        """Whether nobody said where: only that place is made ready."""
-        return "database" not in self.model_fields_set
+        """Whether the database is the one in the user's data folder, whose folder may have to be made."""
+        return self.database == _default_database()
 
     def require_database(self) -> str:
         """The database's URL.
@@ -78,162 +85,196 @@ class DatabaseSettings(Settings):
         """
         if not self.database:
             raise SettingsError(
-                "There is no home folder to keep accounts in: pass --database sqlite:///FILE or postgresql://…"
+                "There is no home folder to store accounts in: pass --database sqlite:///FILE or postgresql://…"
             )
         return self.database
 
 
+@dataclass(frozen=True, kw_only=True)
 class ModelSettings(Settings):
-    """Which model is run, and how."""
+    """Which model runs, and how."""
 
-    model: str = Field(
+    model: str = setting(
         "auto",
-        description="hub id, folder, 'embedded', or 'auto': Qwen/Qwen3-Reranker-0.6B, else the embedded model",
+        "hub id, folder, 'embedded', or 'auto': Qwen/Qwen3-Reranker-0.6B, else the embedded model",
+        MODEL,
+        metavar="MODEL",
     )
-    device: str = Field("auto", description="'auto', 'cpu', 'cuda', 'cuda:1', 'mps'")
-    dtype: Literal["auto", "float32", "bfloat16", "int8"] = Field(
+    device: str = setting(
         "auto",
-        description="'auto': bfloat16 where the hardware multiplies it natively, else float32; "
-        "'int8': faster on CPUs with VNNI, check it with 'rerankd doctor --compare bfloat16,int8'",
+        "auto, cpu, cuda, cuda:1 or mps",
+        MODEL,
+        metavar="DEVICE",
+        pattern=r"auto|cpu|(cuda|mps|xpu)(:\d+)?",
+        expected="one of auto, cpu, cuda, cuda:1, mps",
     )
-    deterministic: bool = Field(
-        False, description="the same bits for a pair whatever else is scored with it; slower (see docs/performance.md)"
+    dtype: Literal["auto", "float32", "bfloat16", "int8"] = setting(
+        "auto",
+        "'auto' uses bfloat16 where the hardware multiplies it natively, else float32; 'int8' is faster on CPUs with "
+        "VNNI, check it with 'rerankd doctor --compare bfloat16,int8'",
+        MODEL,
     )
-    offline: bool = Field(False, description="never ask the model hub: a folder, or what is in the cache, or nothing")
+    deterministic: bool = setting(
+        False, "compute identical bits for a pair in every batch; slower (see docs/performance.md)", MODEL
+    )
+    offline: bool = setting(False, "use local folders and the cache only, never the model hub", MODEL)
 
 
-class ServerSettings(DatabaseSettings, ModelSettings):
-    """What `rerankd serve` can be told."""
+@dataclass(frozen=True, kw_only=True)
+class ScoringSettings(ModelSettings):
+    """The settings of commands that refuse a model whose scores are wrong."""
 
-    fallback: bool = Field(
+    skip_self_test: bool = setting(False, "use the model even if it fails its known-answer check", MODEL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings(DatabaseSettings, ScoringSettings):
+    """The settings of `rerankd serve`."""
+
+    fallback: bool = setting(
         True,
-        description="under 'auto', let the embedded model answer until Qwen3-Reranker can be had; never where others "
-        "can call: on a public address, with a key or with accounts",
+        "with --model auto, answer with the embedded model until Qwen3-Reranker is available; never on a public "
+        "address, with a key or with accounts",
+        MODEL,
     )
-    host: str = Field("127.0.0.1", description="address to listen on; '::' is every IPv4 and IPv6 address")
-    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
-    uds: Path | None = Field(None, description="listen on this socket file, in place of host and port")
-    ssl_certfile: Path | None = Field(None, description="answer https with this certificate (PEM, with its chain)")
-    ssl_keyfile: Path | None = Field(None, description="the certificate's key, where its own file does not hold it")
-    ssl_keyfile_password: SecretStr | None = Field(None, description="of that key, where it is encrypted")
-    ssl_ca_certs: Path | None = Field(
-        None, description="answer only callers with a certificate that one of these authorities (PEM) has signed"
+    alias: tuple[str, ...] = setting(
+        (), "another name that the model answers to; repeatable", MODEL, metavar="NAME", clean=str.strip
     )
-    root_path: str = Field(
+    any_model: bool = setting(
+        False, "accept every model name, with a warning, instead of refusing those that are not served", MODEL
+    )
+    host: str = setting(
+        "127.0.0.1",
+        "address to listen on; '::' is every IPv4 and IPv6 address",
+        ADDRESS,
+        metavar="HOST",
+        clean=lambda host: host.removeprefix("[").removesuffix("]"),
+    )
+    port: int = setting(8000, "port to listen on; 0 takes a free one", ADDRESS, at_least=0, at_most=65535)
+    uds: Path | None = setting(None, "listen on this Unix socket instead of host and port", ADDRESS, metavar="FILE")
+    root_path: str = setting(
         "",
-        pattern=r"^(/[\w.~-]+)*$",
-        description="the path under which a proxy serves everything, '/rerank'; without it, X-Forwarded-Prefix tells",
+        "path under which a proxy serves everything, such as '/rerank'; without it, X-Forwarded-Prefix decides",
+        ADDRESS,
+        metavar="PATH",
+        clean=lambda path: path.rstrip("/"),
+        pattern=PATH_PATTERN,
+        expected="a path such as /rerank",
     )
-    timeout_keep_alive: int = Field(
-        75, ge=1, description="seconds that an idle connection stays open; more than the pool of a proxy in front"
+    timeout_keep_alive: int = setting(
+        75, "seconds that an idle connection stays open; more than the pool of a proxy in front", ADDRESS, at_least=1
     )
-    cors_origin: tuple[str, ...] = Field(
-        (), description="a web page's origin (https://app.example) whose scripts may call; '*' for any; repeatable"
+    api_key: Secret | None = setting(
+        None, "the key that callers must send as a bearer token", ACCESS, metavar="KEY", clean=str.strip
     )
-    api_key: SecretStr | None = Field(None, description="the key that callers must send as a bearer token")
-    no_auth: bool = Field(False, description="serve on a public address without a key")
-    accounts: bool = Field(False, description="callers have accounts, with keys, limits, credit and a web page")
-    sign_up: Literal["off", "invite", "open"] = Field(
-        "off", description="who may make an account on the web page: nobody, the invited, everybody"
+    no_auth: bool = setting(False, "serve on a public address without a key", ACCESS)
+    accounts: bool = setting(False, "give callers accounts, with keys, limits, credit and a web page", ACCESS)
+    sign_up: Literal["off", "invite", "open"] = setting(
+        "off", "who may create an account on the web page: nobody, invited people, or everybody", ACCESS
     )
-    alias: tuple[str, ...] = Field((), description="another name that the model answers to; may be repeated")
-    max_queue: int = Field(256, ge=1, description="requests that may wait; one more is answered 503")
-    score_cache_mb: int = Field(64, ge=0, description="memory for scores computed before, in MB; 0 switches it off")
-    requests_per_minute: int | None = Field(
-        None, ge=1, description="calls that one caller (account, key, or address without keys) may make in a minute"
+    cors_origin: tuple[str, ...] = setting(
+        (),
+        "origin of a web page whose scripts may call, such as https://app.example; '*' for any; repeatable",
+        ACCESS,
+        metavar="ORIGIN",
+        clean=lambda origin: origin.strip().rstrip("/"),
+        pattern=r"\*|[a-z][a-z0-9+.-]*://[^/\s?#@]+",
+        expected="an origin: scheme, host and port only, as in https://app.example",
     )
-    tokens_per_minute: int | None = Field(
-        None, ge=1, description="billed tokens (query tokens × documents + tokens of all documents) likewise"
+    keyed_status: bool = setting(
+        False, "require a key for /metrics, /load, /v1/rates, /openapi.json and /docs too", ACCESS
     )
-    concurrency: int | None = Field(None, ge=1, description="calls that one caller may have running at a time")
-    redis: str | None = Field(
+    trust_priority: bool = setting(
+        False, "let callers overtake others with a negative 'priority'; without it they can only step back", ACCESS
+    )
+    max_queue: int = setting(256, "requests that may wait; the server answers 503 to more", LIMITS, at_least=1)
+    requests_per_minute: int | None = setting(
+        None, "calls per minute of one caller (an account, a key, or an address without keys)", LIMITS, at_least=1
+    )
+    tokens_per_minute: int | None = setting(
         None,
-        repr=False,  # a URL may hold a password
-        pattern="^(rediss?|unix)://",
-        description="redis://HOST:PORT/NUMBER: count the limits there, for several servers together",
+        "billed tokens (query tokens × documents + tokens of all documents) per minute of one caller",
+        LIMITS,
+        at_least=1,
     )
-    strict: bool = Field(False, description="refuse fields that a surface does not have, in place of a warning")
-    max_body_mb: int = Field(64, ge=1, description="largest request body, in MB, also when it is unpacked")
-    max_held_mb: int = Field(
-        512, ge=1, description="all bodies being read and replies not yet read, in MB; one more call is answered 503"
+    concurrency: int | None = setting(None, "calls that one caller may have running at a time", LIMITS, at_least=1)
+    redis: str | None = setting(
+        None,
+        "redis://HOST:PORT/NUMBER: count the limits there, for several servers together",
+        LIMITS,
+        secret=True,
+        metavar="URL",
+        pattern="(rediss?|unix)://.*",
+        expected="a URL such as redis://localhost:6379/0",
     )
-    max_context: int = Field(
-        8192, ge=100, le=32768, description="all but the DashScope surfaces: longest prompt in tokens, with template"
+    max_body_mb: int = setting(64, "largest request body in MB, also after it is unpacked", LIMITS, at_least=1)
+    max_held_mb: int = setting(
+        512,
+        "MB of all bodies being read and replies not yet sent; the server answers 503 to more calls",
+        LIMITS,
+        at_least=1,
     )
-    truncate_overlong: bool = Field(
-        False,
-        description="shared paths, vLLM and llama.cpp: cut a document that does not fit --max-context, with a warning, "
-        "in place of refusing the call",
+    max_context: int = setting(
+        8192,
+        "longest prompt in tokens, template included; all APIs except DashScope's",
+        LIMITS,
+        at_least=100,
+        at_most=32768,
     )
-    trust_priority: bool = Field(
-        False, description="let callers overtake others with a negative 'priority'; without it they can only step back"
-    )
-    keyed_status: bool = Field(
-        False, description="ask for a key on /metrics, /load, /v1/rates, /openapi.json and /docs too"
-    )
-    any_model: bool = Field(
-        False,
-        description="answer every model name, with a warning, in place of an error for those that are not served",
-    )
-    max_instruct_tokens: int = Field(
-        1024, ge=16, description="tokens of an instruct on every surface; a longer one is refused"
-    )
-    max_documents: int = Field(500, ge=1, description="DashScope surfaces: documents a request")
-    max_call_documents: int = Field(
+    max_instruct_tokens: int = setting(1024, "longest instruct in tokens; all APIs", LIMITS, at_least=16)
+    max_documents: int = setting(500, "documents per request; DashScope's APIs", LIMITS, at_least=1)
+    max_call_documents: int = setting(
         10_000,
-        ge=1,
-        le=100_000,
-        description="all other surfaces: documents a request; where an API documents fewer, its own limit holds",
+        "documents per request; all other APIs, unless an API documents a lower limit",
+        LIMITS,
+        at_least=1,
+        at_most=100_000,
     )
-    max_text_tokens: int = Field(
-        4000, ge=1, description="DashScope surfaces: tokens of a query or document; longer ones are cut"
+    max_text_tokens: int = setting(
+        4000, "tokens of a query or document, truncated beyond; DashScope's APIs", LIMITS, at_least=1
     )
-    max_total_tokens: int = Field(
-        120_000, ge=1, description="DashScope surfaces: query tokens × documents + tokens of all documents"
+    max_total_tokens: int = setting(
+        120_000, "query tokens × documents + tokens of all documents; DashScope's APIs", LIMITS, at_least=1
     )
-    lift_instruct: bool = Field(
-        True, description="vLLM surfaces: read 'Instruct: … Query: …' inside the query as its instruct"
+    strict: bool = setting(False, "refuse unknown fields instead of warning about them", REQUESTS)
+    truncate_overlong: bool = setting(
+        False,
+        "truncate documents that do not fit --max-context, with a warning, instead of refusing the call; shared "
+        "paths, vLLM and llama.cpp",
+        REQUESTS,
     )
-    infinity_prefix: str = Field(
+    lift_instruct: bool = setting(
+        True, "read 'Instruct: … Query: …' inside the query as its instruct; vLLM's APIs", REQUESTS
+    )
+    infinity_prefix: str = setting(
         "/infinity",
-        pattern=r"^(/[\w.~-]+)*$",
-        description="also serve Infinity's paths under this prefix, as its --url-prefix; '' for none",
+        "prefix under which Infinity's paths are served too, as with its --url-prefix; '' for none",
+        REQUESTS,
+        metavar="PATH",
+        pattern=PATH_PATTERN,
+        expected="a path such as /infinity",
     )
-    drain_delay_s: float = Field(
-        0, ge=0, le=300, description="seconds after SIGTERM in which calls are still taken, while /health says 503"
+    ssl_certfile: Path | None = setting(
+        None, "serve HTTPS with this certificate (PEM, with its chain)", TLS, metavar="FILE"
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="'info' has a line for each call, 'debug' one for each health check too"
+    ssl_keyfile: Path | None = setting(
+        None, "the certificate's private key, unless the certificate file holds it", TLS, metavar="FILE"
     )
-    skip_self_test: bool = Field(False, description="serve the model even if it fails its known-answer check")
-
-    @field_validator("host", mode="after")
-    @classmethod
-    def _without_brackets(cls, value: str) -> str:
-        return value.removeprefix("[").removesuffix("]")
-
-    @field_validator("root_path", mode="before")
-    @classmethod
-    def _without_slash(cls, value: Any) -> Any:
-        return value.rstrip("/") if isinstance(value, str) else value
-
-    @field_validator("cors_origin", mode="after")
-    @classmethod
-    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        origins = tuple(one.rstrip("/") for one in value)
-        if wrong := [one for one in origins if one != "*" and not ORIGIN.fullmatch(one)]:
-            raise ValueError(f"{wrong[0]!r} is no origin: write scheme, host and port only, https://app.example")
-        return origins
-
-    @field_validator("alias", "cors_origin", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
-
-    @field_validator("api_key", mode="before")
-    @classmethod
-    def _strip(cls, value: Any) -> Any:
-        return value.strip() if isinstance(value, str) else value  # a key from a file ends in a line feed
+    ssl_keyfile_password: Secret | None = setting(None, "password of an encrypted key", TLS, metavar="PASSWORD")
+    ssl_ca_certs: Path | None = setting(
+        None, "accept only clients with a certificate signed by one of these authorities (PEM)", TLS, metavar="FILE"
+    )
+    score_cache_mb: int = setting(64, "memory for cached scores in MB; 0 turns the cache off", OPERATION, at_least=0)
+    drain_delay_s: float = setting(
+        0,
+        "seconds after SIGTERM in which calls are still accepted while /health answers 503",
+        OPERATION,
+        at_least=0,
+        at_most=300,
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = setting(
+        "info", "'info' logs each call, 'debug' each health check too", OPERATION
+    )
 
     @property
     def needs_key(self) -> bool:
@@ -242,15 +283,14 @@ class ServerSettings(DatabaseSettings, ModelSettings):
 
     @property
     def may_fall_back(self) -> bool:
-        """Whether the embedded model may answer where Qwen3-Reranker cannot be had.
+        """Whether the embedded model may answer while Qwen3-Reranker is not available.
 
-        Not where other people's searches depend on it: they would find less, and only the log would say why.
+        Not where others can call: their results would get worse, and only the log would say why.
         """
-        keyed = self.api_key is not None or self.accounts
-        return self.fallback and not keyed and (self.uds is not None or _is_loopback(self.host))
+        return self.fallback and not self.needs_key and (self.uds is not None or _is_loopback(self.host))
 
     def check_exposure(self) -> None:
-        """Nobody in by accident.
+        """Refuses settings that would let in callers by accident.
 
         Raises:
             SettingsError: a public address without keys of any kind and without `no_auth`; an empty key; or settings
@@ -274,11 +314,11 @@ class ServerSettings(DatabaseSettings, ModelSettings):
 
 
 def read_settings(kind: type[Kind], options: Mapping[str, Any], environment: Mapping[str, str]) -> Kind:
-    """Settings from options (those that were given), the environment, and the file that either of them names.
+    """Settings from the options that were given, the environment, and the file that either of them names.
 
     Raises:
         SettingsError: a value is malformed, the file cannot be read, or a `RERANKD_` variable or a name in the file
-            means nothing.
+            is unknown.
     """
     return read_settings_and_sources(kind, options, environment)[0]
 
@@ -286,39 +326,38 @@ def read_settings(kind: type[Kind], options: Mapping[str, Any], environment: Map
 def read_settings_and_sources(
     kind: type[Kind], options: Mapping[str, Any], environment: Mapping[str, str]
 ) -> tuple[Kind, dict[str, str]]:
-    """As `read_settings`; and where each setting that is not the default was set: option, variable or file."""
-    variables, links = read_environment(environment, ServerSettings.model_fields, SECRETS)
+    """As `read_settings`; and the option, variable or file that set each setting that is not the default."""
+    variables, links = read_environment(environment, settings_of(ServerSettings), SECRETS)
     if links:
         logger.info("Ignored, since they are links to a service: %s", ", ".join(sorted(links)))
     path = options.get("config") or variables.get("config")
     in_file = _settings_in(Path(path)) if path else {}
-    values = {name: value for name, value in {**in_file, **variables, **options}.items() if name in kind.model_fields}
+    known = settings_of(kind)
+    values = {name: value for name, value in {**in_file, **variables, **options}.items() if name in known}
     sources = {name: str(path) for name in in_file}
     sources |= {name: variable_of(name, environment) for name in variables}
-    sources |= {name: f"--{name.replace('_', '-')}" for name in options}
+    sources |= {name: known[name].option for name in options}
+    sources = {name: sources[name] for name in values}
     try:
-        settings = kind.model_validate(values)
-        if isinstance(settings, ServerSettings) and settings.accounts and sources.get("api_key") == CLIENT_KEY:
-            logger.warning(
-                "%s is ignored: it is a client's key here, since every caller has one of its own", CLIENT_KEY
-            )
-            return settings.model_copy(update={"api_key": None}), {
-                name: sources[name] for name in values if name != "api_key"
-            }
-        return settings, {name: sources[name] for name in values}
-    except ValidationError as error:
-        problems = (
-            f"{'.'.join(map(str, e['loc']))} ({sources[str(e['loc'][0])]}): {e['msg']}"
-            for e in error.errors(include_input=False)
-        )
+        return _without_client_key(kind(**values), sources)
+    except InvalidSettings as error:
+        problems = (f"{name} ({sources[name]}): {problem}" for name, problem in error.problems)
         raise SettingsError(f"Bad settings. {'; '.join(problems)}.") from None
 
 
+def _without_client_key(settings: Kind, sources: dict[str, str]) -> tuple[Kind, dict[str, str]]:
+    """With accounts, the client's variable sets no key of the server."""
+    if not isinstance(settings, ServerSettings) or not settings.accounts or sources.get("api_key") != CLIENT_KEY:
+        return settings, sources
+    logger.warning("%s is ignored: with accounts it is a client's key, and every caller has a key", CLIENT_KEY)
+    return replace(settings, api_key=None), {name: source for name, source in sources.items() if name != "api_key"}
+
+
 def _settings_in(path: Path) -> dict[str, Any]:
-    """What a settings file says, less its price list, which is read again while the server runs (prices.py)."""
+    """The settings in a file, without its price list, which prices.py reads again while the server runs."""
     values = read_settings_file(path)
     values.pop("rates", None)
-    known = ServerSettings.model_fields.keys() - {"config"}
+    known = settings_of(ServerSettings).keys() - {"config"}
     if unknown := [name for name in values if name not in known]:
         raise SettingsError(f"{path}: unknown setting {unknown[0]}. Known are: {', '.join(sorted(known))}, rates.")
     return values

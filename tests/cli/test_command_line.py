@@ -106,7 +106,7 @@ def test_a_beginner_finds_host_and_port_first(capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit):
         main(["serve", "--help"])
     shown = capsys.readouterr().out
-    order = [shown.index(f"  {option} ") for option in ("--host", "--port", "--model", "--api-key", "--deterministic")]
+    order = [shown.index(f"  {option} ") for option in ("--host", "--port", "--model", "--api-key", "--strict")]
     assert order == sorted(order)
 
 

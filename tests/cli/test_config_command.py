@@ -9,6 +9,7 @@ import pytest
 
 from rerankd.cli.main import main
 from rerankd.config import ServerSettings
+from rerankd.setting import settings_of
 
 SECRET = "hunter2"
 
@@ -22,7 +23,7 @@ def test_each_setting_is_shown_with_its_source(
     monkeypatch.setenv("RERANKD_STRICT", "")
     assert main(["config", "--config", str(path), "--host", "::1", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert set(shown) == set(ServerSettings.model_fields)
+    assert set(shown) == set(settings_of(ServerSettings))
     assert shown["max_queue"] == {"value": 7, "source": str(path)}
     assert shown["alias"] == {"value": ["a", "b"], "source": str(path)}
     assert shown["port"] == {"value": 82, "source": "RERANKD_PORT"}

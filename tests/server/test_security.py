@@ -23,7 +23,7 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi.testclient import TestClient
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, ValidationError
 from sqlalchemy import update
 from test_lifecycle import FakeModel, serving
 
@@ -39,6 +39,7 @@ from rerankd.errors import InvalidRequest
 from rerankd.server.app import create_app
 from rerankd.server.served import ServedModel
 from rerankd.server.status import DetokenizeBody, TokenizeBody
+from rerankd.setting import Secret
 
 PASSWORD = "correct horse battery"
 CARD = (
@@ -577,10 +578,8 @@ class Unequal(str):
 
 
 def test_the_static_key_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SecretStr, "get_secret_value", lambda self: Unequal(self._secret_value))
-    app = create_app(
-        ServerSettings(api_key=SecretStr("sesame")), ServedModel(lambda _: Engine(FakeModel()), "fake", ())
-    )
+    monkeypatch.setattr(Secret, "get_secret_value", lambda self: Unequal(self._secret_value))
+    app = create_app(ServerSettings(api_key=Secret("sesame")), ServedModel(lambda _: Engine(FakeModel()), "fake", ()))
     client = TestClient(app)
     for key, status in (("sesame", 503), ("sesamE", 401), ("s", 401), ("", 401), ("é", 401)):  # it is not loading
         headers = [("authorization", f"Bearer {key}".encode())]
@@ -671,7 +670,7 @@ def test_an_error_within_tells_nothing(caplog: pytest.LogCaptureFixture) -> None
             raise KeyError("it broke")
 
     for model in (FakeModel(fault), Broken()):
-        with serving(lambda _, model=model: Engine(model), api_key=SecretStr("sesame-4711")) as client:  # type: ignore[misc]
+        with serving(lambda _, model=model: Engine(model), api_key=Secret("sesame-4711")) as client:  # type: ignore[misc]
             headers = {"authorization": "Bearer sesame-4711"}
             response = client.post(CALLED, json={"query": "my secret query", "documents": ["1"]}, headers=headers)
             assert response.status_code == 500

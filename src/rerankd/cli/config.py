@@ -11,6 +11,7 @@ from typing import Any
 from rerankd.cli.options import add_settings, given
 from rerankd.cli.store import show_table
 from rerankd.config import ServerSettings, read_settings_and_sources
+from rerankd.setting import settings_of
 
 PASSWORD_IN_URL = re.compile(r"(?<=:)[^/@]*(?=@)")
 
@@ -22,7 +23,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     settings, sources = read_settings_and_sources(ServerSettings, given(options, ServerSettings), os.environ)
-    shown = {name: _shown(getattr(settings, name)) for name in ServerSettings.model_fields}
+    shown = {name: _shown(getattr(settings, name)) for name in settings_of(ServerSettings)}
     if options.json:
         rows = {name: {"value": value, "source": sources.get(name, "default")} for name, value in shown.items()}
         print(json.dumps(rows, indent=2, ensure_ascii=False))

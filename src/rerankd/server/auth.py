@@ -9,13 +9,13 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pydantic import SecretStr
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rerankd.errors import MissingKey, Unauthorized, Unavailable, WrongKey
 from rerankd.server.accounts import Accounts
+from rerankd.setting import Secret
 from rerankd.web.throttle import network_of
 
 if TYPE_CHECKING:  # SQLAlchemy is loaded only where accounts are on
@@ -52,7 +52,7 @@ class Auth:
         accounts: None where there are none.
     """
 
-    def __init__(self, api_key: SecretStr | None, accounts: Accounts | None = None) -> None:
+    def __init__(self, api_key: Secret | None, accounts: Accounts | None = None) -> None:
         self._api_key = api_key
         self._accounts = accounts
         self._seen = _Recent()
