@@ -23,6 +23,7 @@ from rerankd.server.app import create_app
 from rerankd.server.connections import Connections, most_connections
 from rerankd.server.forwarded import Forwarded
 from rerankd.server.held import HeldBytes
+from rerankd.server.interpreter import spare_collector, tune_for_serving
 from rerankd.server.listening import address_of, bind, remove_files
 from rerankd.server.protocol import BoundedHTTP
 from rerankd.server.served import Engine, ServedModel
@@ -58,6 +59,7 @@ def run(options: argparse.Namespace) -> int:
     held = HeldBytes(settings.max_held_mb * 1_000_000)
     app = create_app(settings, served, store, on_failure=lambda: setattr(server, "should_exit", True), held=held)
     server = _Server(served, settings.drain_delay_s, _uvicorn_config(app, settings, held))
+    tune_for_serving()
     logger.info("rerankd %s starts: %s", __version__, _summary(settings))
     try:
         server.run(bind(settings.host, settings.port, settings.uds))
@@ -178,5 +180,6 @@ def _start(settings: ServerSettings, progress: LoadProgress, *, fallback: bool) 
         logger.warning("The known-answer check was skipped: nobody knows whether these scores mean anything.")
     if engine.info.notice:
         logger.warning(engine.info.notice)
+    spare_collector()
     logger.info("Ready: %s answers", engine.info.name)
     return engine
