@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import gzip
 import json
@@ -18,14 +19,16 @@ from typing import Any
 import httpx2
 import pytest
 from raw import BODY, call, connected
+from starlette.requests import Request
 from surfaces import ALL, ONE_EACH, Surface
 
 from conftest import Server
-from rerankd.errors import Busy, NotJSON
+from rerankd.errors import Busy, InvalidRequest, NotJSON
 from rerankd.server import body as body_module
+from rerankd.server import json_bounds
 from rerankd.server.connections import Connections
 from rerankd.server.held import SMALL_BODY, HeldBytes
-from rerankd.server.json_bounds import MAX_DEPTH, MAX_VALUES, check_bounds
+from rerankd.server.json_bounds import MAX_DEPTH, MAX_VALUES, check_bounds, measure
 
 JSON_TYPE = {"content-type": "application/json"}
 
@@ -89,25 +92,31 @@ def nested(depth: int, pair: str = "[]") -> str:
 def test_bounds_of_json() -> None:
     texts = ("[1, [2, {}]]", '"[[[[\\"[[["', json.dumps(["," * 2_000_000, "[" * 2_000_000, '\\"[' * 500_000]))
     for text in (*texts, nested(MAX_DEPTH), json.dumps([0] * (MAX_VALUES - 2))):
-        check_bounds(text)
+        check_bounds(text.encode())
     for text in (nested(MAX_DEPTH + 1), nested(100_000, '{"a":}'), "[[]," * 1000):
         with pytest.raises(NotJSON, match="nested too deeply"):
-            check_bounds(text)
+            check_bounds(text.encode())
     for value in ([0] * (MAX_VALUES + 1), [[]] * (MAX_VALUES + 1), [{"a": ["\\\\", '"']}] * 400_000):
         with pytest.raises(NotJSON, match=str(MAX_VALUES)):
-            check_bounds(json.dumps(value))
+            check_bounds(json.dumps(value).encode())
 
 
-def test_values_and_depth_are_counted_right() -> None:
+@pytest.mark.parametrize("piece", [1, 2, 3, 7, 1 << 18])
+def test_values_and_depth_are_counted_right(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_bounds, "PIECE", piece)
     chance = random.Random(0)
     for _ in range(300):
         value = _any_value(chance, chance.randrange(8))
         text = json.dumps(value, ensure_ascii=chance.random() < 0.5)
-        from rerankd.server.json_bounds import _measure
-
-        values, depth = _measure(text.encode())
+        *_, (values, depth) = measure(text.encode())
         assert depth == _depth(value)
         assert _count(value) <= values <= _count(value) + _containers(value)  # an empty one counts as if it held one
+
+
+def test_counting_stops_at_the_first_bound() -> None:
+    assert len(list(zip(measure(b"[]," * 5_000_000), range(3), strict=False))) == 3  # lazily, piece by piece
+    with pytest.raises(NotJSON, match="more than 1000000 values"):
+        check_bounds(b"[" + b"[]," * 5_000_000)
 
 
 def _any_value(chance: random.Random, depth: int) -> Any:
@@ -131,6 +140,37 @@ def _count(value: Any) -> int:
 def _containers(value: Any) -> int:
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
     return 0 if inner is None else 1 + sum(map(_containers, inner))
+
+
+def test_large_bodies_are_read_one_chunk_a_round_of_the_loop() -> None:
+    """However many arrive at the same time: what a small call waits for is one chunk."""
+    held, rounds, chunks = HeldBytes(10**9), [0], []
+
+    async def read(count: int) -> None:
+        left = iter(range(count))
+
+        async def receive() -> dict[str, Any]:
+            place = next(left)
+            chunks.append(rounds[0])
+            return {"type": "http.request", "body": b" " * 300_000, "more_body": place < count - 1}
+
+        scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "rerankd.held": held.body()}
+        with pytest.raises(InvalidRequest, match="empty"):
+            await body_module.read_json(Request(scope, receive), 64, json_only=False)
+
+    async def count_rounds() -> None:
+        while True:
+            rounds[0] += 1
+            await asyncio.sleep(0)
+
+    async def all_at_once() -> None:
+        counting = asyncio.ensure_future(count_rounds())
+        await asyncio.gather(*(read(20) for _ in range(8)))
+        counting.cancel()
+
+    asyncio.run(all_at_once())
+    after_the_first = chunks[8:]
+    assert max(after_the_first.count(one) for one in set(after_the_first)) <= 2
 
 
 @pytest.mark.parametrize("surface", ONE_EACH, ids=str)

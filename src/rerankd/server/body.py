@@ -26,7 +26,10 @@ WINDOW_S = 30
 MIN_WINDOW_BYTES = 64 * 1024
 
 LARGE = 64 * 1024
-"""Bytes. More is parsed beside the server's loop."""
+"""Bytes. A larger body is read in turns with others and parsed beside the server's loop."""
+
+LOOKED_AT = 1 << 20
+"""Characters that are searched at a time."""
 
 MAX_PROBLEMS = 10
 """As many mistakes are told at once, as vLLM does."""
@@ -56,8 +59,9 @@ async def read_json(request: Request, max_mb: int, json_only: bool) -> tuple[JSO
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if json_only and media != "application/json":
         raise UnsupportedMedia("Unsupported Media Type: Only 'application/json' is allowed")
-    raw = await _read(request, max_mb)
-    return await beside(request.scope, _parse, raw) if len(raw) > LARGE else _parse(raw)
+    pieces = await _read(request, max_mb)
+    is_large = share_of(request.scope).size > LARGE
+    return await beside(request.scope, _parse, pieces) if is_large else _parse(pieces)
 
 
 def read_as(value: JSONObject, kind: type[Body], strict: bool) -> tuple[Body, tuple[str, ...]]:
@@ -81,30 +85,33 @@ def read_as(value: JSONObject, kind: type[Body], strict: bool) -> tuple[Body, tu
     return body, ()
 
 
-async def _read(request: Request, max_mb: int) -> bytes:
+async def _read(request: Request, max_mb: int) -> list[bytes]:
+    """The body, unpacked, in pieces."""
     limit, share = max_mb * 1_000_000, share_of(request.scope)
     packed = unpacker(request.headers.get("content-encoding", ""))
     promised = int(request.headers.get("content-length") or 0)
     if promised > limit:
         raise _too_large(max_mb)
     share.expect(promised)
-    raw, received = bytearray(), 0
+    pieces: list[bytes] = []
+    size = received = 0
     async for chunk in _chunks(request):
         received += len(chunk)
         for piece in packed.feed(chunk) if packed else (chunk,):
-            if max(len(raw) + len(piece), received) > limit:
+            size += len(piece)
+            if max(size, received) > limit:
                 raise _too_large(max_mb)
             share.add(len(piece))
-            raw += piece
-            if packed:
-                await asyncio.sleep(0)  # a small chunk may unpack to a large one
+            pieces.append(piece)
+            if size > LARGE:
+                await share.take_turn()  # a small chunk may unpack to a large one
     if packed:
         packed.finish()
-    return bytes(raw)
+    return pieces
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:
-    """What comes, as long as it comes fast enough."""
+    """The chunks that arrive, while they arrive fast enough."""
     stream = request.stream()
     received, due, window = 0, time.monotonic() + WINDOW_S, 0
     while True:
@@ -128,20 +135,16 @@ def _too_large(max_mb: int) -> BodyTooLarge:
     return BodyTooLarge(f"The body has more than {max_mb} MB. Send the documents in several requests.")
 
 
-def _parse(raw: bytes) -> tuple[JSONObject, tuple[str, ...]]:
-    if not raw.strip():
+def _parse(pieces: list[bytes]) -> tuple[JSONObject, tuple[str, ...]]:
+    """Parses a body. Empties the list: a large body stands in memory once."""
+    raw = b"".join(pieces)  # large pieces are joined without Python's lock
+    pieces.clear()
+    if not raw or raw.isspace():
         raise InvalidRequest("The body is empty.", [Problem("", "Field required", "missing")])
-    warnings: list[str] = []
     try:
-        text = raw.decode(json.detect_encoding(raw))
-        check_bounds(text)
+        text = _bounded_text(raw)
         with collector_off():
             value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
-        if "\\ud" in text.lower():
-            clean = _replace_surrogates(value)
-            if clean != value:
-                warnings.append("lone surrogates were replaced by U+FFFD")
-                value = clean
     except json.JSONDecodeError as error:
         raise NotJSON(f"The body is not JSON: {error}.", error.pos) from None
     except UnicodeDecodeError as error:
@@ -151,7 +154,27 @@ def _parse(raw: bytes) -> tuple[JSONObject, tuple[str, ...]]:
     if not isinstance(value, dict):
         problem = Problem("", "Input should be a JSON object", "model_attributes_type")
         raise InvalidRequest("The body is not a JSON object.", [problem])
-    return value, tuple(warnings)
+    clean = _replace_surrogates(value) if _may_hold_surrogates(text) else value
+    if clean != value:
+        return clean, ("lone surrogates were replaced by U+FFFD",)
+    return value, ()
+
+
+def _bounded_text(raw: bytes) -> str:
+    """The body's text, whose JSON is within bounds."""
+    encoding = json.detect_encoding(raw)
+    if encoding == "utf-8":
+        check_bounds(raw)
+        return raw.decode(encoding)
+    text = raw.decode(encoding)
+    check_bounds(text.encode("utf-8", "surrogatepass"))
+    return text
+
+
+def _may_hold_surrogates(text: str) -> bool:
+    """Whether an escape of a surrogate stands in the text. Looks in pieces, between which other threads run."""
+    starts = range(0, len(text), LOOKED_AT)
+    return any(text.find(escape, at, at + LOOKED_AT + 2) >= 0 for at in starts for escape in ("\\ud", "\\uD"))
 
 
 def _refuse_constant(name: str) -> Any:

@@ -1,7 +1,7 @@
 """How much a JSON text will build, counted before it is parsed. Knows no field.
 
 `json.loads` holds Python's lock from its first byte to its last: 16 MB of `[[],[],…]` are five million lists, and
-nobody else is answered meanwhile. numpy counts in pieces, most of the time without the lock.
+no other call is answered meanwhile. numpy counts in pieces, most of the time without the lock.
 """
 
 from __future__ import annotations
@@ -20,41 +20,44 @@ MAX_VALUES = 1_000_000
 """Numbers, strings, lists and objects of one body: 100,000 documents, each an object of nine fields."""
 
 MAX_DEPTH = 100
-"""Lists and objects within each other. What is read may have to be written again, which takes more of the stack."""
+"""Nested lists and objects. A reply may have to echo them, and writing needs more of the stack than reading."""
 
-PIECE = 1 << 20
-"""Bytes."""
+PIECE = 1 << 18
+"""Bytes that are counted at a time: they fit a processor's cache."""
+
+SMALL = 1 << 16
+"""Bytes of a text that is counted in one go first."""
 
 Bytes = npt.NDArray[np.uint8]
 
 
-def check_bounds(text: str) -> None:
-    """Before it is parsed.
+def check_bounds(text: bytes) -> None:
+    """Checks a text in UTF-8 before it is parsed. Stops reading at the first bound that it exceeds.
 
     Raises:
         NotJSON: too many values, or nested too deeply.
     """
-    opened = text.count("[") + text.count("{")
-    if opened <= MAX_DEPTH and opened + text.count(",") < MAX_VALUES:
-        return  # also if none of them stood in a string
-    values, depth = _measure(text.encode("utf-8", "surrogatepass"))
-    if depth > MAX_DEPTH:
-        raise NotJSON(f"The JSON is nested too deeply: {MAX_DEPTH} lists and objects within each other are read.")
-    if values > MAX_VALUES:
-        raise NotJSON(
-            f"The JSON has {values} values, and at most {MAX_VALUES} are read. Send the documents in several requests."
-        )
+    if len(text) <= SMALL and text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
+        return  # even if none of them stands in a string
+    for values, depth in measure(text):
+        if depth > MAX_DEPTH:
+            raise NotJSON(f"The JSON is nested too deeply: at most {MAX_DEPTH} lists and objects may be nested.")
+        if values > MAX_VALUES:
+            raise NotJSON(
+                f"The JSON has more than {MAX_VALUES} values, the most that are read. Send the documents in several "
+                "requests."
+            )
 
 
 @contextmanager
 def collector_off() -> Iterator[None]:
-    """No garbage collection while large JSON is parsed: it would look at all that is there for every few objects."""
+    """No garbage collection while large JSON is parsed: a collection looks at all objects every few new ones."""
     with _collector:
         yield
 
 
 class _Collector:
-    """Off while somebody parses, in any thread."""
+    """Off while any thread parses."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -75,21 +78,41 @@ class _Collector:
 _collector = _Collector()
 
 
-def _measure(text: bytes) -> tuple[int, int]:
-    """(values, depth): of values, those that come first in a list or object, or after a comma."""
-    # In JSON, backslashes stand in strings only. Without those that are escaped and the quotes that they escape,
-    # every quote that is left begins or ends a string.
-    plain = np.frombuffer(text.replace(rb"\\", b"").replace(rb"\"", b""), np.uint8)
-    values, depth, deepest, inside = 1, 0, 0, False
-    for start in range(0, len(plain), PIECE):
-        piece = plain[start : start + PIECE]
-        structural, inside = _outside_strings(piece, inside)
+def measure(text: bytes) -> Iterator[tuple[int, int]]:
+    """(values, deepest nesting) of the text so far, after each piece.
+
+    A value is counted at the beginning of a list or object, and after a comma.
+    """
+    values, depth, deepest, inside, start = 1, 0, 0, False, 0
+    while start < len(text):
+        end = _end_of_piece(text, start)
+        structural, inside = _outside_strings(_without_escapes(text[start:end]), inside)
         steps = _steps(structural)
         values += int(np.count_nonzero(structural == ord(","))) + int(np.count_nonzero(steps > 0))
         if len(steps):
             levels = depth + np.cumsum(steps, dtype=np.int64)
             depth, deepest = int(levels[-1]), max(deepest, int(levels.max()))
-    return values, deepest
+        yield values, deepest
+        start = end
+
+
+def _end_of_piece(text: bytes, start: int) -> int:
+    """Where the piece ends that begins here: not between a backslash and what it escapes."""
+    end = min(start + PIECE, len(text))
+    backslashes = 0
+    while end - backslashes > start and text[end - backslashes - 1] == ord("\\"):
+        backslashes += 1
+    return end + backslashes % 2
+
+
+def _without_escapes(piece: bytes) -> Bytes:
+    """The piece without escaped backslashes and quotes: every quote that is left begins or ends a string.
+
+    In JSON, backslashes stand in strings only.
+    """
+    if b"\\" in piece:
+        piece = piece.replace(rb"\\", b"").replace(rb"\"", b"")
+    return np.frombuffer(piece, np.uint8)
 
 
 def _outside_strings(piece: Bytes, inside: bool) -> tuple[Bytes, bool]:
