@@ -23,6 +23,7 @@ ARROWS = {
     "arguments": set(),
     "results": {"arguments"},
     "surrogates": set(),
+    "deprecation": set(),
     "version": set(),
     "environment": set(),
     "settings_file": set(),
@@ -39,8 +40,8 @@ ARROWS = {
     "apis": {"config", "rerank"},
     "server": {"accounts", "apis", "config", "prices", "rerank", "setting", "surrogates", "web"},
     "web": {"accounts", "config", "prices"},
-    "client": {"arguments", "results", "surrogates"},
-    "integrations": {"client", "reranker", "results"},
+    "client": {"arguments", "deprecation", "results", "surrogates"},
+    "integrations": {"client", "results"},
     "bench": {"engine", "client"},
     "cli": {
         *(

@@ -48,7 +48,7 @@ def test_the_openai_sample_runs(auto_server: Server) -> None:
 
 
 def test_the_client_prints_the_printed_ranking(auto_server: Server) -> None:
-    sample = block("python", "client.rerank(").replace("http://127.0.0.1:8000", auto_server.url)
+    sample = block("python", "client.rank(").replace("http://127.0.0.1:8000", auto_server.url)
     done = subprocess.run([sys.executable, "-c", sample], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == block("text", "embedded-multilingual, ")
 

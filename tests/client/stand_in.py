@@ -136,7 +136,7 @@ Ask = Callable[..., RemoteRanking]
 def ask_sync(url: str, key: str | None = None, client: JSON | None = None, **call: Any) -> RemoteRanking:
     """One call of a `Client`. client: arguments of its constructor."""
     with Client(url, key, **client or {}) as asking:
-        return asking.rerank(**{"query": QUERY, "documents": DOCUMENTS, **call})
+        return asking.rank(**{"query": QUERY, "documents": DOCUMENTS, **call})
 
 
 def ask_async(url: str, key: str | None = None, client: JSON | None = None, **call: Any) -> RemoteRanking:
@@ -144,7 +144,7 @@ def ask_async(url: str, key: str | None = None, client: JSON | None = None, **ca
 
     async def ask() -> RemoteRanking:
         async with AsyncClient(url, key, **client or {}) as asking:
-            return await asking.rerank(**{"query": QUERY, "documents": DOCUMENTS, **call})
+            return await asking.rank(**{"query": QUERY, "documents": DOCUMENTS, **call})
 
     return asyncio.run(ask())
 

@@ -220,7 +220,7 @@ def test_a_socket_without_a_server_is_told(ask: Ask, tmp_path: Path) -> None:
 def test_the_load_client_reaches_a_socket(tmp_path: Path) -> None:
     async def asked(file: Path) -> str:
         async with LoadClient(f"unix:{file}", None, 9) as client:
-            return (await client.rerank("q", ["a"])).error
+            return (await client.rank("q", ["a"])).error
 
     file = tmp_path / "r.sock"
     with UnixServer(str(file), Handler) as server:

@@ -151,11 +151,11 @@ def test_after_an_error_no_further_part_is_sent() -> None:
 
     with StandIn(answer=answer) as server, Client(server.url, max_documents=1) as client:
         with pytest.raises(RemoteRefused, match="a bad document"):
-            client.rerank(QUERY, ["bad", *"bcdefghijklmnop"])
+            client.rank(QUERY, ["bad", *"bcdefghijklmnop"])
         end.set()  # now the threads of the call go on
         time.sleep(0.2)
         assert len(server.requests) <= CONCURRENT_PARTS + 1
-        assert len(client.rerank(QUERY, ["a", "b"]).ranked) == 2
+        assert len(client.rank(QUERY, ["a", "b"]).ranked) == 2
 
 
 @pytest.mark.parametrize("ask", BOTH)
@@ -228,7 +228,7 @@ def test_an_async_call_that_is_cancelled_ends_its_requests() -> None:
 
     async def call(url: str) -> None:
         async with AsyncClient(url, max_documents=1) as client:
-            task = asyncio.create_task(client.rerank(QUERY, list("abcdefgh")))
+            task = asyncio.create_task(client.rank(QUERY, list("abcdefgh")))
             await asyncio.to_thread(asked.wait)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -243,13 +243,13 @@ def test_an_async_call_that_is_cancelled_ends_its_requests() -> None:
 def test_connections_are_used_again() -> None:
     async def ask_twice(url: str) -> None:
         async with AsyncClient(url) as client:
-            await client.rerank(QUERY, ["a"])
-            await client.rerank(QUERY, ["b"])
+            await client.rank(QUERY, ["a"])
+            await client.rank(QUERY, ["b"])
 
     with StandIn() as server:
         with Client(server.url) as client:
-            client.rerank(QUERY, ["a"])
-            client.rerank(QUERY, ["b"])
+            client.rank(QUERY, ["a"])
+            client.rank(QUERY, ["b"])
         assert server.num_connections == 1
         asyncio.run(ask_twice(server.url))
         assert server.num_connections == 2
@@ -258,7 +258,7 @@ def test_connections_are_used_again() -> None:
 def test_one_client_serves_many_threads(server: StandIn) -> None:
     texts = [[f"text {number} of {caller}" for number in range(7)] for caller in range(12)]
     with Client(server.url, max_documents=3) as client, ThreadPoolExecutor(12) as pool:
-        rankings = list(pool.map(lambda documents: client.rerank(QUERY, documents), texts))
+        rankings = list(pool.map(lambda documents: client.rank(QUERY, documents), texts))
     for documents, ranking in zip(texts, rankings, strict=True):
         assert {result.document for result in ranking.ranked} == set(documents)
 
@@ -294,7 +294,8 @@ def test_sync_and_async_come_to_the_same(case: str) -> None:
 
 def test_the_two_have_the_same_arguments() -> None:
     assert inspect.signature(Client.__init__) == inspect.signature(AsyncClient.__init__)
-    assert inspect.signature(Client.rerank) == inspect.signature(AsyncClient.rerank)
+    for method in (Client.arank, AsyncClient.rank, AsyncClient.arank):
+        assert inspect.signature(Client.rank) == inspect.signature(method)
 
 
 def test_a_reply_to_a_part_may_not_name_documents_of_another(server: StandIn) -> None:

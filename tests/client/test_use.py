@@ -243,7 +243,7 @@ def test_an_async_client_outlives_an_event_loop() -> None:
     with StandIn(answers) as server:
         client = AsyncClient(server.url)
         for _ in range(2):
-            assert len(asyncio.run(client.rerank(QUERY, ["a"]))) == 1
+            assert len(asyncio.run(client.rank(QUERY, ["a"]))) == 1
         assert len(server.requests) == 2
 
 
@@ -283,16 +283,29 @@ async def abest(ranker: AsyncRanker) -> int:
 def test_code_can_switch_between_a_model_and_a_server(embedded_server: Any) -> None:
     from rerankd import Reranker
 
-    async def main(reranker: Reranker) -> list[int]:
+    async def main(*rankers: AsyncRanker) -> list[int]:
         async with AsyncClient(embedded_server.url, embedded_server.key) as client:
-            return [await abest(reranker), await abest(client)]
+            return [await abest(ranker) for ranker in (*rankers, client)]
 
     with Reranker("embedded") as reranker, Client(embedded_server.url, embedded_server.key) as client:
         here, there = best(reranker), best(client)
         assert here[::2] == there[::2] == (1, "Beijing is the capital of China.")
         assert here[1] == pytest.approx(there[1], abs=1e-4)
-        assert asyncio.run(main(reranker)) == [1, 1]
-        assert reranker.rerank("q", ["a"]).ranked[0].index == 0  # the other's name for it
+        assert asyncio.run(main(reranker, client)) == [1, 1, 1]
+
+
+def test_rerank_is_a_deprecated_name_of_rank(server: StandIn) -> None:
+    with Client(server.url) as client, pytest.warns(DeprecationWarning, match=r"Client\.rerank .*: use rank") as warned:
+        assert client.rerank(QUERY, DOCUMENTS, top_n=1) == client.rank(QUERY, DOCUMENTS, top_n=1)
+    assert [warning.filename for warning in warned] == [__file__]
+
+    async def main() -> None:
+        async with AsyncClient(server.url) as client:
+            with pytest.warns(DeprecationWarning, match=r"AsyncClient\.rerank .*: use rank") as warned:
+                assert await client.rerank(QUERY, DOCUMENTS, top_n=1) == await client.rank(QUERY, DOCUMENTS, top_n=1)
+            assert [warning.filename for warning in warned] == [__file__]
+
+    asyncio.run(main())
 
 
 def test_progress_is_told_for_a_call_that_is_not_split(server: StandIn, caplog: pytest.LogCaptureFixture) -> None:

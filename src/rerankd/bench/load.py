@@ -245,7 +245,7 @@ async def _open_loop(client: LoadClient, requests: Iterator[_Request], arrivals:
 
 
 async def _send(client: LoadClient, request: _Request, due: float) -> _Sample:
-    outcome = await client.rerank(request.query, request.documents)
+    outcome = await client.rank(request.query, request.documents)
     return _Sample(request.workload, time.perf_counter() - due, outcome)
 
 

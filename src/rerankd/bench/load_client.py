@@ -88,7 +88,7 @@ class LoadClient:
             progress(*_stage(response))
             await asyncio.sleep(POLL_S)
 
-    async def rerank(self, query: str, documents: Sequence[str]) -> Outcome:
+    async def rank(self, query: str, documents: Sequence[str]) -> Outcome:
         """Sends one `POST /v1/rerank`."""
         try:
             response = await self._client.post(

@@ -210,7 +210,7 @@ def _ask(options: argparse.Namespace, texts: list[str]) -> _Outcome:
     ):
         bar(stage, 0.0)
         try:
-            remote = client.rerank(
+            remote = client.rank(
                 options.query,
                 texts,
                 top_n=options.top_n or None,

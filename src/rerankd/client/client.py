@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import CancelledError
 from queue import SimpleQueue
 from types import TracebackType
@@ -21,14 +21,15 @@ from rerankd.client.dialects import DialectName
 from rerankd.client.ranking import RemoteRanking
 from rerankd.client.reply import Reply
 from rerankd.client.settings import TIMEOUT_S, ClientSettings, from_environment
+from rerankd.deprecation import warn_renamed
 from rerankd.errors import Closed
 
 CONCURRENT_PARTS = 4
 """Requests of one call that are under way at a time."""
 
 
-class _Asking:
-    """What both clients are made of.
+class _BaseClient:
+    """What both clients have in common.
 
     A copy, or what is read from a pickle, has the same settings, the key among them, and connections of its own; so has
     a forked process.
@@ -86,7 +87,7 @@ class _Asking:
             raise Closed(type(self).__name__)
 
 
-class Client(_Asking):
+class Client(_BaseClient):
     """Asks a rerank server: rerankd, or any other that speaks one of the dialects. Safe to use from several threads.
 
         with Client("http://127.0.0.1:8000") as client:
@@ -119,7 +120,7 @@ class Client(_Asking):
         super().__setstate__(settings)
         self._connections: dict[int, httpx2.Client] = {}
 
-    def rerank(
+    def rank(
         self,
         query: str,
         documents: Documents,
@@ -154,8 +155,33 @@ class Client(_Asking):
         done = Progress(call, progress)
         return self._endpoint.ranking(call, parts, self._ask_all(parts, done))
 
-    rank = rerank
-    """The name that `Reranker` has for it."""
+    async def arank(
+        self,
+        query: str,
+        documents: Documents,
+        *,
+        top_n: int | None = None,
+        instruct: str | None = None,
+        return_documents: bool = True,
+        model: str | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> RemoteRanking:
+        """`rank` on another thread, for code that takes any `AsyncRanker`. A cancelled call still ends by itself."""
+        return await asyncio.to_thread(
+            self.rank,
+            query,
+            documents,
+            top_n=top_n,
+            instruct=instruct,
+            return_documents=return_documents,
+            model=model,
+            progress=progress,
+        )
+
+    def rerank(self, query: str, documents: Documents, **options: Any) -> RemoteRanking:
+        """Deprecated: use `rank`."""
+        warn_renamed("Client.rerank", "rank")
+        return self.rank(query, documents, **options)
 
     def _ask(self, part: Part, stop: threading.Event) -> Reply:
         attempt = 0
@@ -234,7 +260,7 @@ class Client(_Asking):
         self.close()
 
 
-class AsyncClient(_Asking):
+class AsyncClient(_BaseClient):
     """The same for asyncio: same arguments, same results, same errors. A cancelled call ends its requests.
 
     Each event loop has connections of its own, so that a client may outlive `asyncio.run`; `close` ends those of the
@@ -246,7 +272,7 @@ class AsyncClient(_Asking):
         self._connections: dict[asyncio.AbstractEventLoop, httpx2.AsyncClient] = {}
         self._process = os.getpid()
 
-    async def rerank(
+    async def rank(
         self,
         query: str,
         documents: Documents,
@@ -257,15 +283,20 @@ class AsyncClient(_Asking):
         model: str | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> RemoteRanking:
-        """See `Client.rerank`. Where a call is split, the first error of a part ends the others."""
+        """See `Client.rank`. Where a call is split, the first error of a part ends the others."""
         self._refuse_if_closed()
         call = self._endpoint.call(query, documents, top_n, instruct, return_documents, model)
         parts = self._endpoint.parts(call)
         done = Progress(call, progress)
         return self._endpoint.ranking(call, parts, await self._ask_all(parts, done))
 
-    rank = arank = rerank
-    """The names that `Reranker` has for it."""
+    arank = rank
+    """The name that `AsyncRanker` has for it."""
+
+    def rerank(self, query: str, documents: Documents, **options: Any) -> Coroutine[Any, Any, RemoteRanking]:
+        """Deprecated: use `rank`."""
+        warn_renamed("AsyncClient.rerank", "rank")
+        return self.rank(query, documents, **options)
 
     async def _ask(self, part: Part, turn: asyncio.Semaphore) -> Reply:
         async with turn:

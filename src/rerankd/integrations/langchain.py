@@ -9,7 +9,7 @@ from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import AfterValidator
 
-from rerankd.integrations.ranked import aranked, checked_client, ranked
+from rerankd.integrations.ranked import aranked, checked_ranker, ranked
 from rerankd.results import AnyScore
 
 
@@ -22,7 +22,7 @@ class RerankdCompressor(BaseDocumentCompressor):
     As `base_compressor` of a `ContextualCompressionRetriever` it reranks what a retriever finds.
     """
 
-    client: Annotated[Any, AfterValidator(checked_client)]
+    client: Annotated[Any, AfterValidator(checked_ranker)]
     """A `rerankd.Client` or `AsyncClient`, or a `rerankd.Reranker` for a model in this process."""
 
     top_n: int | None = 3

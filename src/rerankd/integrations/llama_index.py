@@ -12,7 +12,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from pydantic import AfterValidator
 
-from rerankd.integrations.ranked import aranked, checked_client, ranked
+from rerankd.integrations.ranked import aranked, checked_ranker, ranked
 from rerankd.results import AnyScore
 
 dispatcher = get_dispatcher(__name__)
@@ -25,7 +25,7 @@ class RerankdPostprocessor(BaseNodePostprocessor):
     index.as_query_engine(similarity_top_k=50, node_postprocessors=[reranker])
     """
 
-    client: Annotated[Any, AfterValidator(checked_client)] = Field(
+    client: Annotated[Any, AfterValidator(checked_ranker)] = Field(
         exclude=True, description="A rerankd.Client or AsyncClient, or a rerankd.Reranker for a model in this process."
     )
     top_n: int | None = Field(default=3, description="How many nodes are kept, None for all.")

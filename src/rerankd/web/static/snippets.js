@@ -32,7 +32,7 @@ function python(call, { origin, needsKey }) {
   return `${keyImport(needsKey)}from rerankd import Client
 
 with Client(${literal(origin)}${needsKey ? `, os.environ["${KEY}"]` : ""}) as client:
-    ranking = client.rerank(
+    ranking = client.rank(
         ${literal(query)},
         ${indent(literal(documents), 8)},
 ${options.map((one) => `        ${indent(one, 8)},\n`).join("")}    )
