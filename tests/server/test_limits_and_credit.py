@@ -20,8 +20,8 @@ from test_lifecycle import FakeModel, serving
 
 from conftest import Server
 from redis_server import free_port, running_redis
-from rerankd.apis import dialect_routes
-from rerankd.apis.base import Dialect
+from rerankd.apis import api_routes
+from rerankd.apis.base import Api
 from rerankd.config import ServerSettings
 from rerankd.engine.engine import Engine
 from rerankd.errors import Forbidden, OutOfCredit, RateLimited, RerankdError
@@ -29,7 +29,7 @@ from rerankd.server.app import create_app
 from rerankd.server.served import ServedModel
 from rerankd.types import EncodedPair, Limits, Pair
 
-DIALECTS = {one.name: one for dialects in dialect_routes(ServerSettings()).values() for one in dialects}
+DIALECTS = {one.name: one for dialects in api_routes(ServerSettings()).values() for one in dialects}
 
 BROKE = OutOfCredit(1_500_000, 2_000_000, "USD")
 FORBIDDEN = Forbidden("qwen3-rerank", ("small", "smaller"))
@@ -168,7 +168,7 @@ def test_every_dialect_is_expected_to_say_something() -> None:
 
 @pytest.mark.parametrize("name", DIALECTS)
 def test_each_dialect_tells_it_in_its_own_words(name: str) -> None:
-    dialect: Dialect[Any] = DIALECTS[name]
+    dialect: Api[Any] = DIALECTS[name]
     for error, (status, body) in EXPECTED[name].items():
         assert dialect.error(error, "id") == (status, body)
         assert status in dialect.statuses

@@ -13,13 +13,13 @@ from pydantic import TypeAdapter
 from surfaces import ALL, INFINITY, JSON, LLAMA_CPP, SGLANG, TEI, Surface
 
 from conftest import Server
-from rerankd.apis import dialect_routes
-from rerankd.apis.base import Dialect
+from rerankd.apis import api_routes
+from rerankd.apis.base import Api
 from rerankd.config import ServerSettings
 
 ROUTES = {
     path: dialects
-    for (method, path), dialects in dialect_routes(ServerSettings()).items()
+    for (method, path), dialects in api_routes(ServerSettings()).items()
     if method == "POST" and "{" not in path
 }
 SPOKEN = tuple((path, dialect) for path, dialects in ROUTES.items() for dialect in dialects)
@@ -91,7 +91,7 @@ def test_each_surface_documents_its_statuses_and_its_key(surface: Surface, descr
 
 
 @pytest.mark.parametrize(("path", "dialect"), SPOKEN, ids=_name)
-def test_the_documented_example_works(path: str, dialect: Dialect[Any], description: JSON, qwen_server: Server) -> None:
+def test_the_documented_example_works(path: str, dialect: Api[Any], description: JSON, qwen_server: Server) -> None:
     """On a path of several dialects, each one's example is answered in that dialect."""
     schema = description["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
     example = _example(schema["anyOf"][ROUTES[path][::-1].index(dialect)] if "anyOf" in schema else schema, description)

@@ -1,38 +1,38 @@
-"""The dialects, one file each. Adding one: its file, and its lines in `dialect_routes`."""
+"""The dialects, one file each. Adding one: its file, and its lines in `api_routes`."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from rerankd.apis.base import Dialect
-from rerankd.apis.cohere import RerankV1, RerankV2
-from rerankd.apis.dashscope import CompatibleReranks, NativeRerank
-from rerankd.apis.infinity import InfinityRerank
+from rerankd.apis.base import Api
+from rerankd.apis.cohere import CohereV1, CohereV2
+from rerankd.apis.dashscope import DashScopeCompatible, DashScopeNative
+from rerankd.apis.infinity import Infinity
 from rerankd.apis.jina import Jina
-from rerankd.apis.llamacpp import LlamaCppRerank
+from rerankd.apis.llamacpp import LlamaCpp
 from rerankd.apis.mixedbread import Mixedbread
-from rerankd.apis.nim import Ranking
-from rerankd.apis.sglang import SGLangRerank
+from rerankd.apis.nim import NIM
+from rerankd.apis.sglang import SGLang
 from rerankd.apis.tei import TEIPredict, TEIRerank
-from rerankd.apis.vllm_rerank import Rerank, ScorePairs
-from rerankd.apis.voyage import SharedVoyage, Voyage
+from rerankd.apis.vllm_rerank import VLLMRerank, VLLMScore
+from rerankd.apis.voyage import Voyage, VoyageShared
 from rerankd.apis.xinference import Xinference
 from rerankd.config import ServerSettings
 
-Routes = dict[tuple[str, str], tuple[Dialect[Any], ...]]
+Routes = dict[tuple[str, str], tuple[Api[Any], ...]]
 
 
-def dialect_routes(settings: ServerSettings) -> Routes:
+def api_routes(settings: ServerSettings) -> Routes:
     """(method, path) → the dialects it may be spoken to in. The body tells which; the last takes what none claims."""
-    rerank, score = Rerank(settings), ScorePairs(settings)
-    voyage, mixedbread = SharedVoyage(settings), Mixedbread(settings)
+    rerank, score = VLLMRerank(settings), VLLMScore(settings)
+    voyage, mixedbread = VoyageShared(settings), Mixedbread(settings)
     tei, tei_predict = TEIRerank(settings), TEIPredict(settings)
-    infinity, llamacpp, sglang = InfinityRerank(settings), LlamaCppRerank(settings), SGLangRerank(settings)
-    nim = Ranking(settings)
-    posted: dict[str, tuple[Dialect[Any], ...]] = {
-        "/api/v1/services/rerank/text-rerank/text-rerank": (NativeRerank(settings),),
-        "/compatible-api/v1/reranks": (CompatibleReranks(settings, documents_by_default=True),),
-        "/v1/reranks": (CompatibleReranks(settings, documents_by_default=False),),
+    infinity, llamacpp, sglang = Infinity(settings), LlamaCpp(settings), SGLang(settings)
+    nim = NIM(settings)
+    posted: dict[str, tuple[Api[Any], ...]] = {
+        "/api/v1/services/rerank/text-rerank/text-rerank": (DashScopeNative(settings),),
+        "/compatible-api/v1/reranks": (DashScopeCompatible(settings, documents_by_default=True),),
+        "/v1/reranks": (DashScopeCompatible(settings, documents_by_default=False),),
         "/v1/rerank": (tei, voyage, rerank),
         "/rerank": (tei, voyage, rerank),
         "/v2/rerank": (rerank,),
@@ -46,8 +46,8 @@ def dialect_routes(settings: ServerSettings) -> Routes:
         "/v1/ranking": (nim,),
         "/v1/retrieval/{path:path}/reranking": (nim,),
         "/nim/v1/ranking": (nim,),
-        "/cohere/v1/rerank": (RerankV1(settings),),
-        "/cohere/v2/rerank": (RerankV2(settings),),
+        "/cohere/v1/rerank": (CohereV1(settings),),
+        "/cohere/v2/rerank": (CohereV2(settings),),
         "/jina/v1/rerank": (Jina(settings),),
         "/voyage/v1/rerank": (Voyage(settings),),
         "/mixedbread/v1/reranking": (mixedbread,),

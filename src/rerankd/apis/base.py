@@ -30,7 +30,7 @@ from rerankd.types import ModelInfo, Ranking, RerankRequest, Score
 
 JSON = dict[str, Any]
 Reply = JSON | list[JSON] | list[list[JSON]]
-Body = TypeVar("Body", bound="RequestBody")
+BodyT = TypeVar("BodyT", bound="RequestBody")
 Word = TypeVar("Word")
 Item = TypeVar("Item")
 
@@ -192,7 +192,7 @@ FLAT_CODES: Mapping[str | type | int, str] = {
 """DashScope's codes; the errors of `/v1/rerank` have them, too, since DashScope's clients ask there."""
 
 
-class Dialect(ABC, Generic[Body]):
+class Api(ABC, Generic[BodyT]):
     """One surface. Shapes and conversion only.
 
     name: for logs, and of the folder of paths where nothing else is spoken. body: what is read; reply_body,
@@ -203,7 +203,7 @@ class Dialect(ABC, Generic[Body]):
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    body: type[Body]
+    body: type[BodyT]
     reply_body: ClassVar[Any]
     error_body: ClassVar[type[BaseModel]]
     errors: ClassVar[ErrorTable[Any]]
@@ -224,11 +224,11 @@ class Dialect(ABC, Generic[Body]):
         return True
 
     @abstractmethod
-    def parse(self, body: Body) -> Call:
+    def parse(self, body: BodyT) -> Call:
         """Raises InvalidRequest for what the shape alone does not rule out."""
 
     @abstractmethod
-    def reply(self, body: Body, answer: Answer) -> Reply:
+    def reply(self, body: BodyT, answer: Answer) -> Reply:
         """The 200 body."""
 
     def headers(self, answer: Answer) -> Mapping[str, str]:

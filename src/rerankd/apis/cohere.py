@@ -13,9 +13,9 @@ from rerankd.apis.base import (
     DOCUMENTS_A_SEARCH_UNIT,
     JSON,
     Answer,
+    Api,
     Bounded,
     Call,
-    Dialect,
     ErrorTable,
     ListOf,
 )
@@ -75,7 +75,7 @@ def _pairs(query: str, documents: list[str]) -> tuple[Pair, ...]:
 # The bodies, as the API's description shows them.
 
 
-class RerankV1Body(InstructBody):
+class V1Body(InstructBody):
     model: str | None = Field(None, description="A served name; any, when left out.")
     query: str = Field(examples=["What is the capital of China?"])
     documents: ListOf[ObjectDocument] = Field(
@@ -95,7 +95,7 @@ class RerankV1Body(InstructBody):
     )
 
 
-class RerankV2Body(InstructBody):
+class V2Body(InstructBody):
     model: str = Field(examples=["qwen3-rerank"])
     query: str = Field(examples=["What is the capital of China?"])
     documents: Annotated[list[ObjectDocument], Bounded(MAX_DOCUMENTS)] = Field(
@@ -142,37 +142,37 @@ class Meta(BaseModel):
     warnings: list[str] = Field(description="What was not done as asked.")
 
 
-class RerankV1Reply(BaseModel):
+class V1Reply(BaseModel):
     id: str
     results: list[Result]
     meta: Meta
 
 
-class RerankV2Reply(BaseModel):
+class V2Reply(BaseModel):
     id: str
     results: list[Result]
     meta: Meta
 
 
-class CohereError(BaseModel):
+class Error(BaseModel):
     id: str
     message: str
 
 
-CohereBody = TypeVar("CohereBody", RerankV1Body, RerankV2Body)
+BodyT = TypeVar("BodyT", V1Body, V2Body)
 
 
-class _Cohere(Dialect[CohereBody]):
+class _Cohere(Api[BodyT]):
     """What both versions share."""
 
     version: str
-    error_body = CohereError
+    error_body = Error
     errors = ErrorTable()
 
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
         return self.errors.status(error), {"id": request_id, "message": _message(error)}
 
-    def reply(self, body: CohereBody, answer: Answer) -> JSON:
+    def reply(self, body: BodyT, answer: Answer) -> JSON:
         return {
             "id": answer.id,
             "results": [_result(body, answer, score) for score in answer.ranking.ranked],
@@ -185,21 +185,21 @@ class _Cohere(Dialect[CohereBody]):
         }
 
 
-def _result(body: RerankV1Body | RerankV2Body, answer: Answer, score: Score) -> JSON:
+def _result(body: V1Body | V2Body, answer: Answer, score: Score) -> JSON:
     document = {"document": echo(body.documents[score.index], score.document)} if body.return_documents else {}
     return answer.result(score, **document, index=score.index, relevance_score=score.score)
 
 
-class RerankV1(_Cohere[RerankV1Body]):
+class CohereV1(_Cohere[V1Body]):
     """`POST /v1/rerank`."""
 
     name = "cohere-v1"
     summary = "Rerank (Cohere, version 1)"
     version = "1"
-    body = RerankV1Body
-    reply_body = RerankV1Reply
+    body = V1Body
+    reply_body = V1Reply
 
-    def parse(self, body: RerankV1Body) -> Call:
+    def parse(self, body: V1Body) -> Call:
         if body.rank_fields == []:
             raise InvalidRequest(
                 "invalid request: rank_fields cannot be empty, it must either contain at least one field or be omitted"
@@ -226,7 +226,7 @@ class RerankV1(_Cohere[RerankV1Body]):
             )
 
 
-def _texts(body: RerankV1Body) -> list[str]:
+def _texts(body: V1Body) -> list[str]:
     if body.rank_fields in (None, ["text"]):
         return [_text(document, index) for index, document in enumerate(body.documents)]
     return texts_of(body.documents, "documents", body.rank_fields)
@@ -239,16 +239,16 @@ def _text(document: ObjectDocument, index: int) -> str:
     return text
 
 
-class RerankV2(_Cohere[RerankV2Body]):
+class CohereV2(_Cohere[V2Body]):
     """`POST /v2/rerank`."""
 
     name = "cohere-v2"
     summary = "Rerank (Cohere, version 2)"
     version = "2"
-    body = RerankV2Body
-    reply_body = RerankV2Reply
+    body = V2Body
+    reply_body = V2Reply
 
-    def parse(self, body: RerankV2Body) -> Call:
+    def parse(self, body: V2Body) -> Call:
         instruct, warnings = body.instruct_asked()
         if body.relevant_spans and body.relevant_spans.get("mode") != "disabled":
             warnings += ("relevant_spans ignored: no spans are found",)

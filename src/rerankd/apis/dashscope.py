@@ -14,8 +14,8 @@ from rerankd.apis.base import (
     FLAT_CODES,
     JSON,
     Answer,
+    Api,
     Call,
-    Dialect,
     Document,
     ErrorTable,
     ListOf,
@@ -150,7 +150,7 @@ class NativeParameters(RequestBody):
     instruct: str | None = Field(None, description=f"Sorting task. Default: {DEFAULT_INSTRUCT}")
 
 
-class NativeRequest(RequestBody):
+class NativeBody(RequestBody):
     model: str = Field(examples=["qwen3-rerank"])
     input: NativeInput = Field(
         examples=[{"query": "What is a rerank model?", "documents": ["A rerank model sorts texts.", "Bread is baked."]}]
@@ -179,23 +179,23 @@ class NativeError(BaseModel):
     request_id: str
 
 
-class NativeRerank(Dialect[NativeRequest]):
+class DashScopeNative(Api[NativeBody]):
     """`POST /api/v1/services/rerank/text-rerank/text-rerank`."""
 
     name = "dashscope-native"
     summary = "DashScope text rerank, native"
-    body = NativeRequest
+    body = NativeBody
     reply_body = NativeReply
     error_body = NativeError
     errors = NATIVE_ERRORS
 
-    def parse(self, body: NativeRequest) -> Call:
+    def parse(self, body: NativeBody) -> Call:
         parameters = body.parameters or NativeParameters()
         request = _request(body.input.query, body.input.documents, parameters.instruct, parameters.top_n, self.settings)
         explain = parameters.explain if body.explain is None else body.explain
         return Call(request, body.model, explain=explain)
 
-    def reply(self, body: NativeRequest, answer: Answer) -> JSON:
+    def reply(self, body: NativeBody, answer: Answer) -> JSON:
         with_documents = bool(body.parameters and body.parameters.return_documents)
         tokens = answer.ranking.usage.text_tokens
         return {
@@ -212,7 +212,7 @@ class NativeRerank(Dialect[NativeRequest]):
         return NATIVE_ERRORS.status(error), body
 
 
-class CompatibleRequest(RequestBody):
+class CompatibleBody(RequestBody):
     model: str = Field(examples=["qwen3-rerank"])
     query: str = Field(examples=["What is a rerank model?"])
     documents: ListOf[Document] = Field(examples=[["A rerank model sorts texts by relevance.", "Bread is baked."]])
@@ -251,7 +251,7 @@ class CompatibleError(BaseModel):
     request_id: str
 
 
-class CompatibleReranks(Dialect[CompatibleRequest]):
+class DashScopeCompatible(Api[CompatibleBody]):
     """`POST /compatible-api/v1/reranks`, and `/v1/reranks` as resellers have it.
 
     Args:
@@ -261,7 +261,7 @@ class CompatibleReranks(Dialect[CompatibleRequest]):
 
     name = "dashscope-compatible"
     summary = "DashScope rerank, OpenAI-compatible"
-    body = CompatibleRequest
+    body = CompatibleBody
     reply_body = CompatibleReply
     error_body = CompatibleError
     errors = COMPATIBLE_ERRORS
@@ -270,11 +270,11 @@ class CompatibleReranks(Dialect[CompatibleRequest]):
         super().__init__(settings)
         self._documents_by_default = documents_by_default
 
-    def parse(self, body: CompatibleRequest) -> Call:
+    def parse(self, body: CompatibleBody) -> Call:
         request = _request(body.query, body.documents, body.instruct, body.top_n, self.settings)
         return Call(request, body.model, explain=body.explain)
 
-    def reply(self, body: CompatibleRequest, answer: Answer) -> JSON:
+    def reply(self, body: CompatibleBody, answer: Answer) -> JSON:
         asked = body.return_documents
         with_documents = self._documents_by_default if asked is None else asked
         tokens = answer.ranking.usage.text_tokens

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
 
-from rerankd.apis.base import JSON, Answer, Call, Dialect, ErrorTable, ListOf, text_of
+from rerankd.apis.base import JSON, Answer, Api, Call, ErrorTable, ListOf, text_of
 from rerankd.apis.instruct import InstructBody
 from rerankd.errors import (
     BodyTooLarge,
@@ -46,7 +46,7 @@ ERRORS = ErrorTable(
 """The words are those of errors that are not in the request itself."""
 
 
-class RerankBody(InstructBody):
+class Body(InstructBody):
     query: Text = Field(examples=["Where is Munich?"])
     documents: ListOf[Annotated[Text, BeforeValidator(text_of)]] = Field(
         min_length=1, examples=[["Munich is in Germany.", "The sky is blue."]]
@@ -69,7 +69,7 @@ class Usage(BaseModel):
     total_tokens: int
 
 
-class RerankReply(BaseModel):
+class Reply(BaseModel):
     object: str = "rerank"
     results: list[Result]
     model: str
@@ -92,32 +92,32 @@ class ServerError(BaseModel):
     code: int
 
 
-class InfinityError(BaseModel):
+class Error(BaseModel):
     """`detail`: the caller's mistakes, or one sentence; `error`: the server's."""
 
     detail: list[ErrorDetail] | str | None = None
     error: ServerError | None = None
 
 
-class InfinityRerank(Dialect[RerankBody]):
+class Infinity(Api[Body]):
     """`POST {prefix}/rerank`."""
 
     name = "infinity"
     summary = "Rerank (Infinity)"
-    body = RerankBody
-    reply_body = RerankReply
-    error_body = InfinityError
+    body = Body
+    reply_body = Reply
+    error_body = Error
     errors = ERRORS
     any_model = True
 
-    def parse(self, body: RerankBody) -> Call:
+    def parse(self, body: Body) -> Call:
         instruct, warnings = body.instruct_asked()
         pairs = tuple(Pair(body.query, document) for document in body.documents)
         limits = Limits(self.settings.max_call_documents, max_prompt_tokens=self.settings.max_context)
         model = None if body.model == DEFAULT_MODEL else body.model or None
         return Call(RerankRequest(pairs, instruct, body.top_n, limits), model, warnings, explain=body.explain)
 
-    def reply(self, body: RerankBody, answer: Answer) -> JSON:
+    def reply(self, body: Body, answer: Answer) -> JSON:
         tokens = answer.ranking.usage.prompt_tokens
         return {
             "object": "rerank",

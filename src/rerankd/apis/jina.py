@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, RootModel
 
-from rerankd.apis.base import JSON, Answer, Call, Dialect, ErrorTable, ListOf
+from rerankd.apis.base import JSON, Answer, Api, Call, ErrorTable, ListOf
 from rerankd.apis.fields import EchoedDocument, ObjectDocument, echo, text_of, texts_of
 from rerankd.apis.instruct import InstructBody
 from rerankd.errors import (
@@ -55,7 +55,7 @@ ERRORS = ErrorTable(
 # The bodies, as the API's description shows them.
 
 
-class JinaBody(InstructBody):
+class Body(InstructBody):
     model: str | None = Field(None, description="A served name; any, when left out.")
     query: ObjectDocument = Field(examples=["What is the capital of China?"])
     documents: ListOf[ObjectDocument] = Field(
@@ -79,7 +79,7 @@ class Usage(BaseModel):
     total_tokens: int
 
 
-class JinaReply(BaseModel):
+class Reply(BaseModel):
     model: str
     object: str = "list"
     usage: Usage
@@ -121,21 +121,21 @@ class Failed(BaseModel):
     detail: Detail
 
 
-class JinaError(RootModel[ValidationFailed | Refused | Failed]):
+class Error(RootModel[ValidationFailed | Refused | Failed]):
     pass
 
 
-class Jina(Dialect[JinaBody]):
+class Jina(Api[Body]):
     """`POST /v1/rerank`."""
 
     name = "jina"
     summary = "Rerank (Jina)"
-    body = JinaBody
-    reply_body = JinaReply
-    error_body = JinaError
+    body = Body
+    reply_body = Reply
+    error_body = Error
     errors = ERRORS
 
-    def parse(self, body: JinaBody) -> Call:
+    def parse(self, body: Body) -> Call:
         query = text_of(body.query, "query")
         pairs = tuple(Pair(query, document) for document in texts_of(body.documents, "documents"))
         instruct, warnings = body.instruct_asked()
@@ -147,7 +147,7 @@ class Jina(Dialect[JinaBody]):
         request = RerankRequest(pairs, instruct, body.top_n or body.top_k, limits)
         return Call(request, body.model or None, warnings + _second_names(body), explain=body.explain)
 
-    def reply(self, body: JinaBody, answer: Answer) -> JSON:
+    def reply(self, body: Body, answer: Answer) -> JSON:
         return {
             "model": answer.model,
             "object": "list",
@@ -155,7 +155,7 @@ class Jina(Dialect[JinaBody]):
             "results": [self._result(body, answer, score) for score in answer.ranking.ranked],
         }
 
-    def _result(self, body: JinaBody, answer: Answer, score: Score) -> JSON:
+    def _result(self, body: Body, answer: Answer, score: Score) -> JSON:
         result: JSON = {"index": score.index, "relevance_score": round(score.score, SCORE_DECIMALS)}
         if body.return_documents is not False:
             result["document"] = echo(body.documents[score.index], score.document)
@@ -174,7 +174,7 @@ class Jina(Dialect[JinaBody]):
         return status, {"detail": detail, "request_id": request_id, "errors": mistakes}
 
 
-def _second_names(body: JinaBody) -> tuple[str, ...]:
+def _second_names(body: Body) -> tuple[str, ...]:
     """A warning for each alias that says something else than the field's own name."""
     pairs = (("top_n", "top_k"), ("max_doc_length", "max_tokens_per_doc"))
     return tuple(

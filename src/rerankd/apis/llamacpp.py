@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
-from rerankd.apis.base import JSON, Answer, Call, Dialect, Document, ErrorTable, ListOf
+from rerankd.apis.base import JSON, Answer, Api, Call, Document, ErrorTable, ListOf
 from rerankd.apis.instruct import InstructBody
 from rerankd.errors import (
     BodyTooLarge,
@@ -34,7 +34,7 @@ ERRORS = ErrorTable(
 )
 
 
-class RerankBody(InstructBody):
+class Body(InstructBody):
     """`documents`, or `texts`: the key `texts` selects the bare list, whatever is scored."""
 
     model_config = ConfigDict(
@@ -67,7 +67,7 @@ class Usage(BaseModel):
     total_tokens: int
 
 
-class RerankReply(BaseModel):
+class Reply(BaseModel):
     model: str
     object: str = "list"
     usage: Usage
@@ -81,7 +81,7 @@ class Rank(BaseModel):
     explain: JSON | None = None
 
 
-class Replies(RootModel[RerankReply | list[Rank]]):
+class Replies(RootModel[Reply | list[Rank]]):
     """The bare list answers `texts`."""
 
 
@@ -91,22 +91,22 @@ class ErrorObject(BaseModel):
     type: str
 
 
-class LlamaCppError(BaseModel):
+class Error(BaseModel):
     error: ErrorObject
 
 
-class LlamaCppRerank(Dialect[RerankBody]):
+class LlamaCpp(Api[Body]):
     """`POST /rerank`, `/reranking`, `/v1/rerank`, `/v1/reranking`."""
 
     name = "llamacpp"
     summary = "Rerank (llama.cpp)"
-    body = RerankBody
+    body = Body
     reply_body = Replies
-    error_body = LlamaCppError
+    error_body = Error
     errors = ERRORS
     any_model = True
 
-    def parse(self, body: RerankBody) -> Call:
+    def parse(self, body: Body) -> Call:
         documents = body.texts if body.documents is None else body.documents
         if not documents:
             missing = Problem("documents", "Field required", "missing")
@@ -120,7 +120,7 @@ class LlamaCppRerank(Dialect[RerankBody]):
         )
         return Call(RerankRequest(pairs, instruct, limits=limits), body.model or None, warnings, explain=body.explain)
 
-    def reply(self, body: RerankBody, answer: Answer) -> JSON | list[JSON]:
+    def reply(self, body: Body, answer: Answer) -> JSON | list[JSON]:
         ranked = answer.ranking.ranked[: body.top_n]
         if body.is_tei:
             return [

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from rerankd.apis.base import JSON, Answer, Call, Dialect, ErrorTable, ListOf
+from rerankd.apis.base import JSON, Answer, Api, Call, ErrorTable, ListOf
 from rerankd.apis.bounds import RankFields
 from rerankd.apis.fields import ObjectDocument, text_of, texts_of
 from rerankd.apis.instruct import InstructBody
@@ -40,7 +40,7 @@ ERRORS = ErrorTable(
 # The bodies, as the API's description shows them.
 
 
-class MixedbreadBody(InstructBody):
+class Body(InstructBody):
     model: str | None = Field(None, description="A served name; any, when left out.")
     query: ObjectDocument = Field(examples=["What is the capital of China?"])
     input: ListOf[ObjectDocument] = Field(
@@ -67,7 +67,7 @@ class Usage(BaseModel):
     total_tokens: int
 
 
-class MixedbreadReply(BaseModel):
+class Reply(BaseModel):
     model: str
     object: Literal["list"] = "list"
     data: list[Result]
@@ -76,27 +76,27 @@ class MixedbreadReply(BaseModel):
     return_input: bool
 
 
-class MixedbreadError(BaseModel):
+class Error(BaseModel):
     type: str
     url: str | None
     message: str
     details: list[dict[str, Any]] | None = Field(description="The fields that are wrong.")
 
 
-class Mixedbread(Dialect[MixedbreadBody]):
+class Mixedbread(Api[Body]):
     """`POST /v1/reranking`."""
 
     name = "mixedbread"
     summary = "Rerank (Mixedbread)"
-    body = MixedbreadBody
-    reply_body = MixedbreadReply
-    error_body = MixedbreadError
+    body = Body
+    reply_body = Reply
+    error_body = Error
     errors = ERRORS
 
     def claims(self, value: Mapping[str, Any]) -> bool:
         return "input" in value
 
-    def parse(self, body: MixedbreadBody) -> Call:
+    def parse(self, body: Body) -> Call:
         query = text_of(body.query, "query")
         documents = texts_of(body.input, "input", body.rank_fields)
         instruct, warnings = body.instruct_asked()
@@ -107,7 +107,7 @@ class Mixedbread(Dialect[MixedbreadBody]):
         request = RerankRequest(pairs, instruct, _top_n(body.top_k), limits)
         return Call(request, body.model or None, warnings, explain=body.explain)
 
-    def reply(self, body: MixedbreadBody, answer: Answer) -> JSON:
+    def reply(self, body: Body, answer: Answer) -> JSON:
         tokens = answer.ranking.usage.prompt_tokens
         ranked = answer.ranking.ranked
         return {

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from rerankd.apis.base import JSON, Answer, Call, Dialect, ErrorTable, ListOf
+from rerankd.apis.base import JSON, Answer, Api, Call, ErrorTable, ListOf
 from rerankd.apis.fields import ObjectDocument, text_of, texts_of
 from rerankd.apis.instruct import InstructBody
 from rerankd.errors import (
@@ -43,7 +43,7 @@ ERRORS = ErrorTable(
 # The bodies, as the API's description shows them.
 
 
-class RankingBody(InstructBody):
+class Body(InstructBody):
     model: str | None = Field(None, description="A served name; any, when left out.")
     query: ObjectDocument = Field(examples=[{"text": "What is the capital of China?"}])
     passages: ListOf[ObjectDocument] = Field(
@@ -68,12 +68,12 @@ class Usage(BaseModel):
     total_tokens: int
 
 
-class RankingReply(BaseModel):
+class Reply(BaseModel):
     rankings: list[Rank]
     usage: Usage
 
 
-class NIMError(BaseModel):
+class Error(BaseModel):
     """A NIM's keys, and those of the hosted API, which LangChain's client prints."""
 
     object: str = "error"
@@ -84,17 +84,17 @@ class NIMError(BaseModel):
     detail: str
 
 
-class Ranking(Dialect[RankingBody]):
+class NIM(Api[Body]):
     """`POST /v1/ranking`, and `/v1/retrieval/…/reranking` of the hosted API, whatever model the path names."""
 
     name = "nim"
     summary = "Ranking (NVIDIA NIM)"
-    body = RankingBody
-    reply_body = RankingReply
-    error_body = NIMError
+    body = Body
+    reply_body = Reply
+    error_body = Error
     errors = ERRORS
 
-    def parse(self, body: RankingBody) -> Call:
+    def parse(self, body: Body) -> Call:
         query = text_of(body.query, "query")
         passages = texts_of(body.passages, "passages")
         instruct, warnings = body.instruct_asked()
@@ -107,7 +107,7 @@ class Ranking(Dialect[RankingBody]):
         request = RerankRequest(pairs, instruct, body.top_k, limits)
         return Call(request, body.model or None, warnings, explain=body.explain)
 
-    def reply(self, body: RankingBody, answer: Answer) -> JSON:
+    def reply(self, body: Body, answer: Answer) -> JSON:
         tokens = answer.ranking.usage.prompt_tokens
         return {
             "rankings": [answer.result(score, index=score.index, logit=score.logit) for score in answer.ranking.ranked],

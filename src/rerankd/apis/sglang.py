@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from rerankd.apis.base import JSON, Answer, Call, Dialect, ErrorTable, ListOf
+from rerankd.apis.base import JSON, Answer, Api, Call, ErrorTable, ListOf
 from rerankd.apis.fields import ObjectDocument, texts_of
 from rerankd.apis.instruct import InstructBody
 from rerankd.errors import (
@@ -36,7 +36,7 @@ ERRORS = ErrorTable(
 )
 
 
-class RerankBody(InstructBody):
+class Body(InstructBody):
     query: Content = Field(examples=["What is the capital of China?"])
     documents: ListOf[Content] = Field(examples=[["The capital of China is Beijing.", "Gravity is a force."]])
     top_n: int | None = Field(None, description="How many results to return, at least 1; all by default.")
@@ -52,7 +52,7 @@ class Result(BaseModel):
     explain: JSON | None = None
 
 
-class SGLangError(BaseModel):
+class Error(BaseModel):
     object: str = "error"
     message: str
     type: str
@@ -60,18 +60,18 @@ class SGLangError(BaseModel):
     code: int
 
 
-class SGLangRerank(Dialect[RerankBody]):
+class SGLang(Api[Body]):
     """`POST` or `PUT /v1/rerank`."""
 
     name = "sglang"
     summary = "Rerank (SGLang)"
-    body = RerankBody
+    body = Body
     reply_body = list[Result]
-    error_body = SGLangError
+    error_body = Error
     errors = ERRORS
     any_model = True
 
-    def parse(self, body: RerankBody) -> Call:
+    def parse(self, body: Body) -> Call:
         query = _texts([body.query], "query")[0]
         documents = _texts(body.documents, "documents")
         _refuse_empty(query, documents)
@@ -84,7 +84,7 @@ class SGLangRerank(Dialect[RerankBody]):
         request = RerankRequest(pairs, instruct, body.top_n, limits)
         return Call(request, body.model or None, warnings, explain=body.explain)
 
-    def reply(self, body: RerankBody, answer: Answer) -> list[JSON]:
+    def reply(self, body: Body, answer: Answer) -> list[JSON]:
         return [
             answer.result(
                 score,

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field, RootModel
 
-from rerankd.apis.base import JSON, Answer, Call, Dialect, Document, ErrorTable, ListOf
+from rerankd.apis.base import JSON, Answer, Api, Call, Document, ErrorTable, ListOf
 from rerankd.apis.instruct import InstructBody
 from rerankd.config import ServerSettings
 from rerankd.errors import (
@@ -100,20 +100,20 @@ class Predictions(RootModel[list[Prediction] | list[list[Prediction]]]):
     """One for the one pair; a list of one for each of a list of pairs."""
 
 
-class TEIError(BaseModel):
+class Error(BaseModel):
     """A missing or wrong key has an empty body."""
 
     error: str
     error_type: str
 
 
-TEIBody = TypeVar("TEIBody", bound=_Options)
+BodyT = TypeVar("BodyT", bound=_Options)
 
 
-class _TEI(Dialect[TEIBody]):
+class _TEI(Api[BodyT]):
     """What both routes share: errors, and usage in headers."""
 
-    error_body = TEIError
+    error_body = Error
     errors = ERRORS
     any_model = True
 
@@ -144,7 +144,7 @@ class _TEI(Dialect[TEIBody]):
             )
         return status, {"error": message, "error_type": ERRORS.word(error)}
 
-    def _call(self, pairs: tuple[Pair, ...], body: TEIBody) -> Call:
+    def _call(self, pairs: tuple[Pair, ...], body: BodyT) -> Call:
         instruct, warnings = body.instruct_asked()
         request = RerankRequest(pairs, instruct, limits=body.limits(self.settings))
         return Call(request, None, warnings, explain=body.explain)

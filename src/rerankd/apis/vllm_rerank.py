@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from rerankd.apis.base import FLAT_CODES, JSON, Answer, Call, Dialect, ErrorTable, ListOf, RequestBody
+from rerankd.apis.base import FLAT_CODES, JSON, Answer, Api, Call, ErrorTable, ListOf, RequestBody
 from rerankd.apis.bounds import RankFields, heard_priority, ignored_keys
 from rerankd.apis.fields import EchoedDocument, ObjectDocument, echo, texts_of
 from rerankd.apis.instruct import first_said
@@ -269,7 +269,7 @@ class UnionError(BaseModel):
     id: str
 
 
-class Rerank(Dialect[RerankBody]):
+class VLLMRerank(Api[RerankBody]):
     """`POST /v1/rerank`, `/rerank`, `/v2/rerank`."""
 
     name = "vllm-rerank"
@@ -390,7 +390,7 @@ class ScoreError(BaseModel):
     error: ErrorObject | str
 
 
-class ScorePairs(Dialect[ScoreBody]):
+class VLLMScore(Api[ScoreBody]):
     """`POST /v1/score`, `/score`: one score a pair, in the call's order."""
 
     name = "vllm-score"

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from rerankd.apis.base import JSON, Answer, Call, Dialect, ErrorTable, ListOf
+from rerankd.apis.base import JSON, Answer, Api, Call, ErrorTable, ListOf
 from rerankd.apis.fields import ObjectDocument, texts_of
 from rerankd.apis.instruct import InstructBody
 from rerankd.errors import (
@@ -52,7 +52,7 @@ def _message(error: RerankdError) -> str:
 # The bodies, as the API's description shows them.
 
 
-class SharedVoyageBody(InstructBody):
+class SharedBody(InstructBody):
     model: str | None = Field(None, description="A served name; any, when left out.")
     query: str = Field(examples=["What is the capital of China?"])
     documents: ListOf[ObjectDocument] = Field(
@@ -66,7 +66,7 @@ class SharedVoyageBody(InstructBody):
     )
 
 
-class VoyageBody(SharedVoyageBody):
+class Body(SharedBody):
     model: str = Field(examples=["qwen3-rerank"])
 
 
@@ -81,31 +81,31 @@ class Usage(BaseModel):
     total_tokens: int = Field(description="query tokens × documents + tokens of all documents")
 
 
-class VoyageReply(BaseModel):
+class Reply(BaseModel):
     object: str = "list"
     data: list[Result]
     model: str
     usage: Usage
 
 
-class VoyageError(BaseModel):
+class Error(BaseModel):
     detail: str
 
 
-class SharedVoyage(Dialect[SharedVoyageBody]):
+class VoyageShared(Api[SharedBody]):
     """The same on the paths of several dialects, where `model` may be left out."""
 
     name = "voyage-shared"
     summary = "Rerank (Voyage)"
-    body: type[SharedVoyageBody] = SharedVoyageBody
-    reply_body = VoyageReply
-    error_body = VoyageError
+    body: type[SharedBody] = SharedBody
+    reply_body = Reply
+    error_body = Error
     errors = ErrorTable({ModelNotFound: 400})
 
     def claims(self, value: Mapping[str, Any]) -> bool:
         return ("top_k" in value or "truncation" in value) and "top_n" not in value
 
-    def parse(self, body: SharedVoyageBody) -> Call:
+    def parse(self, body: SharedBody) -> Call:
         documents = texts_of(body.documents, "documents")
         if not documents:
             raise TooManyDocuments(0, MAX_DOCUMENTS)
@@ -121,7 +121,7 @@ class SharedVoyage(Dialect[SharedVoyageBody]):
         request = RerankRequest(pairs, instruct, body.top_k, limits)
         return Call(request, body.model or None, warnings, explain=body.explain)
 
-    def reply(self, body: SharedVoyageBody, answer: Answer) -> JSON:
+    def reply(self, body: SharedBody, answer: Answer) -> JSON:
         return {
             "object": "list",
             "data": [self._result(body, answer, score) for score in answer.ranking.ranked],
@@ -129,7 +129,7 @@ class SharedVoyage(Dialect[SharedVoyageBody]):
             "usage": {"total_tokens": answer.ranking.usage.text_tokens},
         }
 
-    def _result(self, body: SharedVoyageBody, answer: Answer, score: Score) -> JSON:
+    def _result(self, body: SharedBody, answer: Answer, score: Score) -> JSON:
         document = {"document": score.document} if body.return_documents else {}
         return answer.result(score, relevance_score=score.score, index=score.index, **document)
 
@@ -137,13 +137,13 @@ class SharedVoyage(Dialect[SharedVoyageBody]):
         return self.errors.status(error), {"detail": _message(error)}
 
 
-class Voyage(SharedVoyage):
+class Voyage(VoyageShared):
     """`POST /v1/rerank`."""
 
     name = "voyage"
-    body = VoyageBody
+    body = Body
 
-    def parse(self, body: SharedVoyageBody) -> Call:
+    def parse(self, body: SharedBody) -> Call:
         if "top_n" in (body.model_extra or {}):
             raise InvalidRequest("Argument 'top_n' is not supported by our API: use 'top_k'.")
         call = super().parse(body)

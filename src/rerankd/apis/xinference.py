@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from rerankd.apis.base import JSON, Answer, Call, Dialect, ErrorTable, ListOf
+from rerankd.apis.base import JSON, Answer, Api, Call, ErrorTable, ListOf
 from rerankd.apis.bounds import ignored_keys
 from rerankd.apis.fields import EchoedDocument, ObjectDocument, echo, text_of, texts_of
 from rerankd.apis.instruct import InstructBody, first_said
@@ -24,7 +24,7 @@ from rerankd.types import DEFAULT_INSTRUCT, Limits, Pair, RerankRequest
 # The bodies, as the API's description shows them.
 
 
-class XinferenceBody(InstructBody):  # type: ignore[no-redef]  # pydantic's plugin has a `kwargs` of its own
+class Body(InstructBody):  # type: ignore[no-redef]  # pydantic's plugin has a `kwargs` of its own
     model: str = Field(examples=["qwen3-rerank"])
     query: ObjectDocument = Field(examples=["What is the capital of China?"])
     documents: ListOf[ObjectDocument] = Field(
@@ -76,27 +76,27 @@ class Meta(BaseModel):
     warnings: list[str] | None = Field(description="What was not done as asked.")
 
 
-class XinferenceReply(BaseModel):
+class Reply(BaseModel):
     id: str
     results: list[Result]
     meta: Meta
 
 
-class XinferenceError(BaseModel):
+class Error(BaseModel):
     detail: str
 
 
-class Xinference(Dialect[XinferenceBody]):
+class Xinference(Api[Body]):
     """`POST /v1/rerank`."""
 
     name = "xinference"
     summary = "Rerank (Xinference)"
-    body = XinferenceBody
-    reply_body = XinferenceReply
-    error_body = XinferenceError
+    body = Body
+    reply_body = Reply
+    error_body = Error
     errors = ErrorTable({ModelNotFound: 400})
 
-    def parse(self, body: XinferenceBody) -> Call:
+    def parse(self, body: Body) -> Call:
         query = text_of(body.query, "query")
         pairs = tuple(Pair(query, document) for document in texts_of(body.documents, "documents"))
         instruct, warnings = body.all_said()
@@ -106,7 +106,7 @@ class Xinference(Dialect[XinferenceBody]):
         request = RerankRequest(pairs, instruct, body.top_n or None, limits)
         return Call(request, body.model, warnings, explain=body.explain)
 
-    def reply(self, body: XinferenceBody, answer: Answer) -> JSON:
+    def reply(self, body: Body, answer: Answer) -> JSON:
         num_tokens = answer.ranking.usage.prompt_tokens
         tokens = {"input_tokens": num_tokens, "output_tokens": num_tokens}  # as its own engines count them
         return {

@@ -15,8 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, PlainTextResponse
 
-from rerankd.apis import dialect_routes
-from rerankd.apis.base import Dialect
+from rerankd.apis import api_routes
+from rerankd.apis.base import Api
 from rerankd.config import ServerSettings
 from rerankd.errors import MethodNotAllowed
 from rerankd.prices import PriceFile
@@ -75,7 +75,7 @@ def create_app(
         SettingsError: the price list is wrong, or Redis's package is missing.
     """
     prices = PriceFile(settings.config)
-    routes = dialect_routes(settings)
+    routes = api_routes(settings)
     metrics = Metrics(served, {dialect.name for dialects in routes.values() for dialect in dialects})
     accounts = Accounts(store) if store else None
     auth = Auth(settings.api_key, accounts)
@@ -149,7 +149,7 @@ def _template(request: Request, asked: str) -> str:
     return str(getattr(route, "path", asked))
 
 
-def _endpoint(dialects: Sequence[Dialect[Any]], around: Surroundings) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(dialects: Sequence[Api[Any]], around: Surroundings) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         return await answer_call(request, dialects, around)
 

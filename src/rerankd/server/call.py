@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from rerankd.apis.base import Answer, Call, Dialect, Explain
+from rerankd.apis.base import Answer, Api, Call, Explain
 from rerankd.config import ServerSettings
 from rerankd.errors import (
     BodyTimeout,
@@ -71,7 +71,7 @@ class _Exchange:
     """What is known of one call so far."""
 
     request: Request
-    dialect: Dialect[Any]
+    dialect: Api[Any]
     request_id: str
     started: float = field(default_factory=time.monotonic)
     warnings: tuple[str, ...] = ()
@@ -83,7 +83,7 @@ class _Exchange:
     charge: Charge | None = None
 
 
-async def answer_call(request: Request, dialects: Sequence[Dialect[Any]], around: Surroundings) -> Response:
+async def answer_call(request: Request, dialects: Sequence[Api[Any]], around: Surroundings) -> Response:
     """Never raises: what goes wrong is told in the dialect.
 
     Args:
@@ -129,7 +129,7 @@ async def answer_call(request: Request, dialects: Sequence[Dialect[Any]], around
     return response
 
 
-async def _answer(exchange: _Exchange, dialects: Sequence[Dialect[Any]], around: Surroundings) -> Response:
+async def _answer(exchange: _Exchange, dialects: Sequence[Api[Any]], around: Surroundings) -> Response:
     entered = await around.admission.enter(exchange.request)
     exchange.key = entered.guest.key_name
     with around.admission.at_once(entered):
@@ -137,7 +137,7 @@ async def _answer(exchange: _Exchange, dialects: Sequence[Dialect[Any]], around:
 
 
 async def _answer_entered(
-    exchange: _Exchange, dialects: Sequence[Dialect[Any]], around: Surroundings, entered: Pass
+    exchange: _Exchange, dialects: Sequence[Api[Any]], around: Surroundings, entered: Pass
 ) -> Response:
     request, settings, served, admission = exchange.request, around.settings, around.served, around.admission
     try:
@@ -190,7 +190,7 @@ def _owner(entered: Pass) -> str:
     return str(entered.guest.caller.account_id) if entered.guest.caller else ""
 
 
-def _reply(dialect: Dialect[Any], body: Any, answer: Answer) -> Response:
+def _reply(dialect: Api[Any], body: Any, answer: Answer) -> Response:
     headers = {
         "x-request-id": answer.id,
         "x-rerankd-model": _header_text(answer.info.name),
@@ -258,7 +258,7 @@ def _prompts(explain: Explain | bool | None, ranking: Ranking, engine: Engine) -
     return {explain.prompt: engine.text_of(encoded.token_ids)}
 
 
-def error_response(dialect: Dialect[Any], error: RerankdError, request_id: str) -> Response:
+def error_response(dialect: Api[Any], error: RerankdError, request_id: str) -> Response:
     """The error in the dialect's own words."""
     status, body = dialect.error(error, request_id)
     headers = {"x-request-id": request_id}

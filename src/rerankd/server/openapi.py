@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import TypeAdapter
 
-from rerankd.apis.base import Dialect
+from rerankd.apis.base import Api
 
 STATUS_MEANS = {
     200: "The ranking.",
@@ -41,7 +41,7 @@ HEADERS = {
 }
 
 
-def describe(app: FastAPI, routes: Mapping[tuple[str, str], Sequence[Dialect[Any]]]) -> None:
+def describe(app: FastAPI, routes: Mapping[tuple[str, str], Sequence[Api[Any]]]) -> None:
     """Adds every dialect's bodies to the description that FastAPI makes of the other routes."""
     original = app.openapi
 
@@ -70,7 +70,7 @@ class _Bodies:
     error: dict[str, Any]
 
 
-def _bodies(schema: dict[str, Any], dialect: Dialect[Any]) -> _Bodies:
+def _bodies(schema: dict[str, Any], dialect: Api[Any]) -> _Bodies:
     # Two dialects have different models of one name, so each has its own name space.
     template = f"#/components/schemas/{dialect.name}.{{model}}"
     components = schema.setdefault("components", {}).setdefault("schemas", {})
@@ -83,7 +83,7 @@ def _bodies(schema: dict[str, Any], dialect: Dialect[Any]) -> _Bodies:
     return _Bodies(*schemas)
 
 
-def _operation(method: str, path: str, dialects: Sequence[tuple[Dialect[Any], _Bodies]]) -> dict[str, Any]:
+def _operation(method: str, path: str, dialects: Sequence[tuple[Api[Any], _Bodies]]) -> dict[str, Any]:
     dialects = dialects[::-1]  # first what a body is read as that no other dialect claims
     statuses = sorted({status for dialect, _ in dialects for status in dialect.statuses})
     error = _any_of([bodies.error for _, bodies in dialects])
