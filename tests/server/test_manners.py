@@ -9,10 +9,11 @@ from typing import Any
 import httpx2
 import pytest
 from folders import COHERE_V1, COHERE_V2, FOLDERS, JINA, MIXEDBREAD, NIM, VOYAGE, XINFERENCE, Folder
+from starlette.responses import JSONResponse
 from surfaces import ALL, RERANK, TEI, Surface
 
 from conftest import Server
-from rerankd.server.written import WrittenJSON
+from rerankd.server.written import WrittenJSON, pieces
 
 ECHOED = (RERANK, COHERE_V1, COHERE_V2, JINA, XINFERENCE, MIXEDBREAD)
 STATUS_PAGES = ("/metrics", "/tei/metrics", "/load", "/v1/rates", "/openapi.json", "/docs", "/docs/")
@@ -71,6 +72,15 @@ def test_a_reply_is_written_whatever_is_in_it() -> None:
     reply = json.loads(WrittenJSON(content).body)
     assert (reply["a"], reply["b"]) == (None, [None, 1, None, True])
     assert reply["\ufffd"] == "c\ufffd" and json.dumps(reply["deep"]).count("a") == 50
+
+
+def test_a_large_reply_is_written_in_pieces() -> None:
+    """Between two pieces other threads run; the bytes are those of one piece."""
+    results = [{"index": n, "document": {"text": "é" * 10, "n": [n] * 3}} for n in range(10_000)]
+    for content in (results, {"output": {"results": results, "none": [], "deep": {"ü": 1.5}}, "tokens": [1] * 10_000}):
+        written = list(pieces(content))
+        assert b"".join(written) == JSONResponse(content).body
+        assert max(map(len, written)) < 20_000 < len(b"".join(written)) // 10
 
 
 def test_the_shared_path_takes_its_clients_fields(start_server: Callable[..., Server]) -> None:

@@ -1,7 +1,7 @@
-"""Work beside the server's loop. Knows no work.
+"""Runs work outside the server's event loop. Knows nothing about the work.
 
-Python runs one thread at a time. Many large calls at once would leave a small one a turn among all of theirs at every
-step, so the work of large calls is done in one line.
+Python runs one thread at a time. Many large calls at once would leave a small call one turn among all of theirs at
+every step, so one thread does the work of all large calls, one call after the other.
 """
 
 from __future__ import annotations
@@ -14,15 +14,18 @@ from typing import ParamSpec, TypeVar
 
 from starlette.types import Scope
 
-from rerankd.server.held import share_of
+from rerankd.server.held import HeldBody, share_of
 
 LARGE_BODY = 256 * 1024
-"""Bytes of a body; those of usual calls are a few hundred KB at most."""
+"""Bytes of a body; usual calls have a few hundred KB at most."""
+
+MANY_DOCUMENTS = 1000
+"""Documents of a call: as much work as a large body, however short they are."""
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-_line = ThreadPoolExecutor(1, thread_name_prefix="rerankd-large")
+_large_calls = ThreadPoolExecutor(1, thread_name_prefix="rerankd-large")
 
 
 async def beside(
@@ -31,8 +34,12 @@ async def beside(
     """Does the work of a request on another thread.
 
     Args:
-        scope: the request's; the size of its body tells which thread.
+        scope: the request's; the size of its body and its number of documents choose the thread.
     """
-    if share_of(scope).size <= LARGE_BODY:
+    if not _is_large(share_of(scope)):
         return await asyncio.to_thread(work, *args, **options)
-    return await asyncio.get_running_loop().run_in_executor(_line, partial(work, *args, **options))
+    return await asyncio.get_running_loop().run_in_executor(_large_calls, partial(work, *args, **options))
+
+
+def _is_large(share: HeldBody) -> bool:
+    return share.size > LARGE_BODY or share.num_documents > MANY_DOCUMENTS

@@ -19,6 +19,9 @@ SMALL_BODY = 64 * 1024
 LARGE_BODY = 4_000_000
 """Bytes. The C library keeps what such a call has freed, unless it is told to give it back."""
 
+TRIM_S = 1.0
+"""Seconds between the end of such a call and giving back: others that end meanwhile are given back with it."""
+
 _SHARE = "rerankd.held"
 """Key of a request's scope."""
 
@@ -63,6 +66,7 @@ class HeldBody:
     def __init__(self, held: HeldBytes) -> None:
         self._held = held
         self._size = 0
+        self.num_documents = 0  # known once the body is parsed
 
     def expect(self, size: int) -> None:
         """Raises Busy if a body of this size has no room now."""
@@ -108,20 +112,22 @@ class Holding:
 
     def __init__(self, app: ASGIApp, held: HeldBytes) -> None:
         self._app, self._held = app, held
-        self._trimming: asyncio.Future[None] | None = None
+        self._trimming: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         share = scope[_SHARE] = self._held.body()
         try:
             await self._app(scope, receive, send)
         finally:
-            if share.size > LARGE_BODY:
-                self._trim()
+            if share.size > LARGE_BODY and (self._trimming is None or self._trimming.done()):
+                self._trimming = asyncio.create_task(_give_back_soon())
             share.free()
 
-    def _trim(self) -> None:
-        if self._trimming is None or self._trimming.done():
-            self._trimming = asyncio.get_running_loop().run_in_executor(None, _give_back)
+
+async def _give_back_soon() -> None:
+    """Allocating memory waits while memory is given back, in every thread: so not after each call."""
+    await asyncio.sleep(TRIM_S)
+    await asyncio.to_thread(_give_back)
 
 
 def share_of(scope: Scope) -> HeldBody:

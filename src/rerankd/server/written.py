@@ -1,8 +1,10 @@
-"""JSON replies that can always be written, whatever a caller's own object in them holds. Knows no dialect."""
+"""JSON replies that can always be written, whatever a caller's own object in them holds. Knows no API."""
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -11,18 +13,42 @@ from rerankd.surrogates import without_surrogates
 
 MAX_DEPTH = 100
 
+PIECE_ITEMS = 64
+"""Items of a list that are written at a time: Python's encoder lets no other thread run before it is done."""
+
 
 class WrittenJSON(JSONResponse):
-    """A JSON reply. What JSON cannot say becomes null: numbers that are not finite, and what is nested too deeply.
+    """A JSON reply. What JSON cannot express becomes null: numbers that are not finite, and values nested too deeply.
 
-    Documents are echoed with all their keys, so such values come from callers; their ranking must not be lost by it.
+    A reply echoes documents with all their keys, so such values come from callers; they must not cost the ranking.
     """
 
     def render(self, content: Any) -> bytes:
         try:
-            return super().render(content)
+            return b"".join(pieces(content))
         except (ValueError, RecursionError):
-            return super().render(_writable(content, MAX_DEPTH))
+            return b"".join(pieces(_writable(content, MAX_DEPTH)))
+
+
+def pieces(value: Any) -> Iterator[bytes]:
+    """The JSON of a value, which is compact and in UTF-8, in pieces between which other threads run."""
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        yield b"{"
+        for place, (key, item) in enumerate(value.items()):
+            yield b"," + _encode(key) + b":" if place else _encode(key) + b":"
+            yield from pieces(item)
+        yield b"}"
+    elif isinstance(value, list) and len(value) > PIECE_ITEMS:
+        for start in range(0, len(value), PIECE_ITEMS):
+            yield b"," if start else b"["
+            yield _encode(value[start : start + PIECE_ITEMS])[1:-1]
+        yield b"]"
+    else:
+        yield _encode(value)
+
+
+def _encode(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def _writable(value: Any, depth: int) -> Any:
