@@ -3,12 +3,6 @@
     RerankdError
     ├── RequestError                 the caller's mistake: what was wrong, the limit, the way out
     │   ├── InvalidRequest           a field is missing, empty, of the wrong type or out of range
-    │   │   ├── NotJSON              the body cannot be read as JSON
-    │   │   ├── UnsupportedMedia     the body is not declared as JSON where the protocol demands it
-    │   │   ├── UnsupportedEncoding  the body is packed in a way that is not read
-    │   │   ├── BodyTooLarge         more bytes than the server reads
-    │   │   ├── BodyTimeout          the body did not arrive in time
-    │   │   ├── MethodNotAllowed
     │   │   ├── TooManyDocuments
     │   │   ├── TooManyTokens        the call as a whole is over its token limit
     │   │   └── PromptTooLong        one prompt does not fit the served context
@@ -34,7 +28,8 @@
     ├── Closed                       used after close()
     └── MadeBeforeFork               used in a forked process, whose parent made it
 
-`client/errors.py` adds what another server can do. Knows nothing of HTTP statuses: each dialect has its own table.
+`apis/errors.py` adds the errors of HTTP requests, `client/errors.py` those of other servers. Knows no HTTP: each API
+has a table of statuses.
 """
 
 from __future__ import annotations
@@ -75,44 +70,6 @@ class InvalidRequest(RequestError):
     def details(self) -> str:
         """Every mistake with its path, in one line; the message where none is listed."""
         return "; ".join(f"{one.path}: {one.message}".removeprefix(": ") for one in self.problems) or str(self)
-
-
-class NotJSON(InvalidRequest):
-    """The body cannot be read as JSON. `position`: of the byte or character where reading ended, if it is known."""
-
-    def __init__(self, message: str, position: int | None = None) -> None:
-        super().__init__(message)
-        self.position = position
-
-
-class UnsupportedMedia(InvalidRequest):
-    """The body is not declared as JSON where the protocol demands it."""
-
-
-class UnsupportedEncoding(InvalidRequest):
-    """The body is packed in a way that is not read. `read`: the ways that are."""
-
-    def __init__(self, name: str, read: tuple[str, ...]) -> None:
-        way_out = f"send the body as it is, or packed with {' or '.join(read)}"
-        super().__init__(f"Content-Encoding '{name[:40]}' is not read here: {way_out}.")
-        self.read = read
-
-
-class BodyTooLarge(InvalidRequest):
-    """The body has more bytes than the server reads."""
-
-
-class BodyTimeout(InvalidRequest):
-    """The body did not arrive in time."""
-
-
-class MethodNotAllowed(InvalidRequest):
-    """A rerank path was asked with another method than those that it answers (`allowed`)."""
-
-    def __init__(self, method: str, allowed: tuple[str, ...]) -> None:
-        super().__init__(f"{method} is not answered here: send the request with {' or '.join(allowed)}.")
-        self.method = method
-        self.allowed = allowed
 
 
 class TooManyDocuments(InvalidRequest):

@@ -23,7 +23,8 @@ from starlette.requests import Request
 from surfaces import ALL, ONE_EACH, Surface
 
 from conftest import Server
-from rerankd.errors import Busy, InvalidRequest, NotJSON
+from rerankd.apis.errors import NotJSON
+from rerankd.errors import Busy, InvalidRequest
 from rerankd.server import body as body_module
 from rerankd.server import json_bounds
 from rerankd.server.connections import Connections

@@ -10,12 +10,11 @@ from typing import Annotated, Any, ClassVar, Generic, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, WithJsonSchema
 from pydantic_core import core_schema
 
+from rerankd.apis.errors import BodyTimeout, MethodNotAllowed, UnsupportedEncoding
 from rerankd.config import ServerSettings
 from rerankd.errors import (
-    BodyTimeout,
     Forbidden,
     InvalidRequest,
-    MethodNotAllowed,
     ModelNotFound,
     OutOfCredit,
     Problem,
@@ -23,7 +22,6 @@ from rerankd.errors import (
     RerankdError,
     Unauthorized,
     Unavailable,
-    UnsupportedEncoding,
 )
 from rerankd.rerank import explanation
 from rerankd.types import ModelInfo, Ranking, RerankRequest, Score

@@ -20,16 +20,10 @@ from rerankd.apis.base import (
     ListOf,
 )
 from rerankd.apis.bounds import MAX_PRIORITY, RankFields, heard_priority
+from rerankd.apis.errors import NotJSON
 from rerankd.apis.fields import EchoedDocument, ObjectDocument, echo, texts_of
 from rerankd.apis.instruct import InstructBody
-from rerankd.errors import (
-    InvalidRequest,
-    MissingKey,
-    ModelNotFound,
-    NotJSON,
-    RerankdError,
-    Unauthorized,
-)
+from rerankd.errors import InvalidRequest, MissingKey, ModelNotFound, RerankdError, Unauthorized
 from rerankd.types import Limits, Pair, RerankRequest, Score
 
 MAX_QUERY_TOKENS = 2048

@@ -21,14 +21,12 @@ from rerankd.apis.base import (
     ListOf,
     RequestBody,
 )
+from rerankd.apis.errors import BodyTooLarge, MethodNotAllowed, NotJSON
 from rerankd.config import ServerSettings
 from rerankd.errors import (
-    BodyTooLarge,
     Forbidden,
     InvalidRequest,
-    MethodNotAllowed,
     MissingKey,
-    NotJSON,
     OutOfCredit,
     RerankdError,
     TooManyDocuments,

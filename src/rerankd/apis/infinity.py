@@ -11,17 +11,9 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
 
 from rerankd.apis.base import JSON, Answer, Api, Call, ErrorTable, ListOf, text_of
+from rerankd.apis.errors import BodyTooLarge, MethodNotAllowed, NotJSON
 from rerankd.apis.instruct import InstructBody
-from rerankd.errors import (
-    BodyTooLarge,
-    Busy,
-    InvalidRequest,
-    MethodNotAllowed,
-    NotJSON,
-    Problem,
-    RerankdError,
-    Unauthorized,
-)
+from rerankd.errors import Busy, InvalidRequest, Problem, RerankdError, Unauthorized
 from rerankd.types import Limits, Pair, RerankRequest
 
 DEFAULT_MODEL = "default/not-specified"

@@ -12,14 +12,13 @@ from typing import Any
 from pydantic import BaseModel, Field, RootModel
 
 from rerankd.apis.base import JSON, Answer, Api, Call, ErrorTable, ListOf
+from rerankd.apis.errors import BodyTooLarge, NotJSON
 from rerankd.apis.fields import EchoedDocument, ObjectDocument, echo, text_of, texts_of
 from rerankd.apis.instruct import InstructBody
 from rerankd.errors import (
-    BodyTooLarge,
     InvalidRequest,
     MissingKey,
     ModelNotFound,
-    NotJSON,
     OutOfCredit,
     Problem,
     PromptTooLong,

@@ -8,15 +8,9 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from rerankd.apis.base import JSON, Answer, Api, Call, Document, ErrorTable, ListOf
+from rerankd.apis.errors import BodyTooLarge
 from rerankd.apis.instruct import InstructBody
-from rerankd.errors import (
-    BodyTooLarge,
-    InvalidRequest,
-    Problem,
-    PromptTooLong,
-    RerankdError,
-    Unauthorized,
-)
+from rerankd.errors import InvalidRequest, Problem, PromptTooLong, RerankdError, Unauthorized
 from rerankd.types import Limits, Pair, RerankRequest
 
 ERRORS = ErrorTable(

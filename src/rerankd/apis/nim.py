@@ -12,14 +12,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from rerankd.apis.base import JSON, Answer, Api, Call, ErrorTable, ListOf
+from rerankd.apis.errors import BodyTooLarge
 from rerankd.apis.fields import ObjectDocument, text_of, texts_of
 from rerankd.apis.instruct import InstructBody
-from rerankd.errors import (
-    BodyTooLarge,
-    InvalidRequest,
-    PromptTooLong,
-    RerankdError,
-)
+from rerankd.errors import InvalidRequest, PromptTooLong, RerankdError
 from rerankd.types import Limits, Pair, RerankRequest
 
 MAX_PASSAGES = 512

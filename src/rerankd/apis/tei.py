@@ -12,18 +12,10 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, Field, RootModel
 
 from rerankd.apis.base import JSON, Answer, Api, Call, Document, ErrorTable, ListOf
+from rerankd.apis.errors import BodyTooLarge, NotJSON
 from rerankd.apis.instruct import InstructBody
 from rerankd.config import ServerSettings
-from rerankd.errors import (
-    BodyTooLarge,
-    Busy,
-    InvalidRequest,
-    NotJSON,
-    PromptTooLong,
-    RerankdError,
-    TooManyDocuments,
-    Unauthorized,
-)
+from rerankd.errors import Busy, InvalidRequest, PromptTooLong, RerankdError, TooManyDocuments, Unauthorized
 from rerankd.types import Limits, Pair, RerankRequest, Score
 
 LABEL = "LABEL_0"

@@ -16,18 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rerankd.apis.base import FLAT_CODES, JSON, Answer, Api, Call, ErrorTable, ListOf, RequestBody
 from rerankd.apis.bounds import RankFields, heard_priority, ignored_keys
+from rerankd.apis.errors import NotJSON, UnsupportedMedia
 from rerankd.apis.fields import EchoedDocument, ObjectDocument, echo, texts_of
 from rerankd.apis.instruct import first_said
 from rerankd.config import ServerSettings
-from rerankd.errors import (
-    InvalidRequest,
-    NotJSON,
-    Problem,
-    PromptTooLong,
-    RerankdError,
-    Unauthorized,
-    UnsupportedMedia,
-)
+from rerankd.errors import InvalidRequest, Problem, PromptTooLong, RerankdError, Unauthorized
 from rerankd.types import DEFAULT_INSTRUCT, Limits, Pair, RerankRequest, Score
 
 INSTRUCT = "Instruct:"

@@ -17,8 +17,8 @@ from starlette.responses import JSONResponse, PlainTextResponse
 
 from rerankd.apis import api_routes
 from rerankd.apis.base import Api
+from rerankd.apis.errors import MethodNotAllowed
 from rerankd.config import ServerSettings
-from rerankd.errors import MethodNotAllowed
 from rerankd.prices import PriceFile
 from rerankd.server.access_log import AccessLog
 from rerankd.server.accounts import Accounts

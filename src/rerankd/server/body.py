@@ -12,7 +12,8 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
-from rerankd.errors import BodyTimeout, BodyTooLarge, InvalidRequest, NotJSON, Problem, UnsupportedMedia
+from rerankd.apis.errors import BodyTimeout, BodyTooLarge, NotJSON, UnsupportedMedia
+from rerankd.errors import InvalidRequest, Problem
 from rerankd.server.beside import beside
 from rerankd.server.encodings import unpacker
 from rerankd.server.held import share_of

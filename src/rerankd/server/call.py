@@ -19,19 +19,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from rerankd.apis.base import Answer, Api, Call, Explain
+from rerankd.apis.errors import BodyTimeout, BodyTooLarge, MethodNotAllowed, NotJSON, UnsupportedEncoding
 from rerankd.config import ServerSettings
-from rerankd.errors import (
-    BodyTimeout,
-    BodyTooLarge,
-    InvalidRequest,
-    MethodNotAllowed,
-    NotJSON,
-    OutOfCredit,
-    RateLimited,
-    RerankdError,
-    Unavailable,
-    UnsupportedEncoding,
-)
+from rerankd.errors import InvalidRequest, OutOfCredit, RateLimited, RerankdError, Unavailable
 from rerankd.rerank import finish, prepare, usage_of
 from rerankd.server.access_log import describe
 from rerankd.server.admission import Admission, Asked, Pass

@@ -5,7 +5,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 
-from rerankd.errors import InvalidRequest, UnsupportedEncoding
+from rerankd.apis.errors import UnsupportedEncoding
+from rerankd.errors import InvalidRequest
 
 PIECE = 256 * 1024
 """Bytes that are unpacked at a time: others are answered in between."""

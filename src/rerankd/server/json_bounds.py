@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import numpy as np
 import numpy.typing as npt
 
-from rerankd.errors import NotJSON
+from rerankd.apis.errors import NotJSON
 
 MAX_VALUES = 1_000_000
 """Numbers, strings, lists and objects of one body: 100,000 documents, each an object of nine fields."""

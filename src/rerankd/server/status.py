@@ -12,17 +12,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse
 
 from rerankd.apis.base import ErrorTable, ListOf
+from rerankd.apis.errors import BodyTimeout, BodyTooLarge, UnsupportedEncoding
 from rerankd.config import ServerSettings
-from rerankd.errors import (
-    BodyTimeout,
-    BodyTooLarge,
-    InvalidRequest,
-    ModelNotFound,
-    RerankdError,
-    Unauthorized,
-    Unavailable,
-    UnsupportedEncoding,
-)
+from rerankd.errors import InvalidRequest, ModelNotFound, RerankdError, Unauthorized, Unavailable
 from rerankd.prices import Price, PriceFile
 from rerankd.server.auth import Auth
 from rerankd.server.beside import beside
