@@ -170,10 +170,10 @@ def test_what_is_cut_fits(text: str, width: int) -> None:
             ["2 of 3 documents were truncated (longest: c, 7,810 tokens, of which 254 were read)"],
         ),
         (
-            ["part from document 1 on: document 1 truncated from more than 7810 to 254 tokens", "instruct ignored: m"],
+            ["documents from 1 on: document 1 truncated from more than 7810 to 254 tokens", "instruct ignored: m"],
             ["instruct ignored: m", "c was truncated: more than 7,810 tokens, of which 254 were read"],
         ),
-        (["part from document 1 on: document 0 is odd"], ["b is odd"]),
+        (["documents from 1 on: document 0 is odd"], ["b is odd"]),
         (["document 9 is odd"], ["document 9 is odd"]),
     ],
 )

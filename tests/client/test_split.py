@@ -17,7 +17,7 @@ from stand_in import BOTH, QUERY, Answer, Ask, StandIn, ask_async, ask_sync, ran
 
 from conftest import Server
 from rerankd import AsyncClient, Client, RemoteUsage
-from rerankd.client.client import CONCURRENT_PARTS
+from rerankd.client.client import CONCURRENT_CHUNKS
 from rerankd.client.dialects import DialectName
 from rerankd.client.errors import RemoteRefused, RemoteReplyInvalid
 from rerankd.errors import RerankdError
@@ -115,7 +115,7 @@ def test_only_some_requests_are_under_way_at_a_time(ask: Ask) -> None:
     with StandIn(answer=answer) as server:
         ask(server.url, client={"max_documents": 1}, documents=list("abcdefghijklmnop"))
         assert len(server.requests) == 16
-        assert 1 < server.most_at_once <= CONCURRENT_PARTS
+        assert 1 < server.most_at_once <= CONCURRENT_CHUNKS
 
 
 @pytest.mark.parametrize("ask", BOTH)
@@ -124,7 +124,7 @@ def test_the_first_error_ends_the_call(ask: Ask) -> None:
 
     def answer(body: dict[str, Any]) -> Answer:
         if body["documents"] == ["bad"]:
-            while len(server.requests) < CONCURRENT_PARTS:
+            while len(server.requests) < CONCURRENT_CHUNKS:
                 time.sleep(0.001)
             return Answer(400, {"message": "a bad document"})
         end.wait(60)
@@ -134,7 +134,7 @@ def test_the_first_error_ends_the_call(ask: Ask) -> None:
         with pytest.raises(RemoteRefused, match="a bad document"):
             ask(server.url, client={"max_documents": 1}, documents=["a", "bad", *"cdefghijklmnop"])
         assert not end.is_set()  # the others were not waited for
-        assert len(server.requests) <= CONCURRENT_PARTS + 1  # and no more were sent
+        assert len(server.requests) <= CONCURRENT_CHUNKS + 1  # and no more were sent
         end.set()
 
 
@@ -143,7 +143,7 @@ def test_after_an_error_no_further_part_is_sent() -> None:
 
     def answer(body: dict[str, Any]) -> Answer:
         if body["documents"] == ["bad"]:
-            while len(server.requests) < CONCURRENT_PARTS:
+            while len(server.requests) < CONCURRENT_CHUNKS:
                 time.sleep(0.001)
             return Answer(400, {"message": "a bad document"})
         end.wait(60)
@@ -154,7 +154,7 @@ def test_after_an_error_no_further_part_is_sent() -> None:
             client.rank(QUERY, ["bad", *"bcdefghijklmnop"])
         end.set()  # now the threads of the call go on
         time.sleep(0.2)
-        assert len(server.requests) <= CONCURRENT_PARTS + 1
+        assert len(server.requests) <= CONCURRENT_CHUNKS + 1
         assert len(client.rank(QUERY, ["a", "b"]).ranked) == 2
 
 
@@ -162,7 +162,7 @@ def test_after_an_error_no_further_part_is_sent() -> None:
 def test_an_error_wins_over_parts_that_wait_to_be_asked_again(ask: Ask) -> None:
     def answer(body: dict[str, Any]) -> Answer:
         if body["documents"] == ["bad"]:
-            while len(server.requests) < CONCURRENT_PARTS:
+            while len(server.requests) < CONCURRENT_CHUNKS:
                 time.sleep(0.001)
             return Answer(400, {"message": "a bad document"})
         return Answer(503, headers={"retry-after": "30"})
@@ -203,7 +203,7 @@ def test_warnings_name_their_part_and_common_ones_come_once(ask: Ask) -> None:
 
     with StandIn(answer=answer) as server:
         ranking = ask(server.url, client={"max_documents": 2}, documents=["a", "b", "c", "long", "e"])
-    assert ranking.warnings == ("small model", "part from document 2 on: document 1 truncated")
+    assert ranking.warnings == ("small model", "documents from 2 on: document 1 truncated")
 
 
 @pytest.mark.parametrize("ask", BOTH)
@@ -236,7 +236,7 @@ def test_an_async_call_that_is_cancelled_ends_its_requests() -> None:
 
     with StandIn(answer=answer) as server:
         asyncio.run(call(server.url))
-        assert len(server.requests) <= CONCURRENT_PARTS
+        assert len(server.requests) <= CONCURRENT_CHUNKS
         end.set()
 
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-PART = r"(?:part from document (?P<start>\d+) on: )?"
+CHUNK = r"(?:documents from (?P<start>\d+) on: )?"
 TRUNCATED = re.compile(
-    rf"{PART}(?:(?P<count>\d+) of \d+ documents were truncated \(longest: )?"
+    rf"{CHUNK}(?:(?P<count>\d+) of \d+ documents were truncated \(longest: )?"
     r"document (?P<index>\d+),? (?:truncated )?from (?P<more>more than )?(?P<before>\d+) to (?P<kept>\d+) tokens\)?"
 )
 NAMED = re.compile(r"\bdocument (\d+)\b")
@@ -50,7 +50,7 @@ def _summary(truncated: Sequence[_Truncated], sources: Sequence[str]) -> str:
 
 def _named(warning: str, sources: Sequence[str]) -> str:
     """With sources in place of indices, which in a part of a call count from its start."""
-    found = re.match(PART, warning)
+    found = re.match(CHUNK, warning)
     start = int(found["start"]) if found and found["start"] else 0
     rest = warning[found.end() :] if found else warning
     return NAMED.sub(lambda match: _source(start + int(match[1]), sources), rest)

@@ -1,4 +1,4 @@
-"""`Client` and `AsyncClient`: they send and wait. What is sent, and what an answer means, is `call.py`'s."""
+"""`Client` and `AsyncClient`: they send and wait. `call.py` decides what is sent and what a response means."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, Self
 import httpx2
 
 from rerankd.arguments import Documents
-from rerankd.client.call import MAX_REDIRECTS, Endpoint, Part, Progress
+from rerankd.client.call import MAX_REDIRECTS, Chunk, Endpoint, Progress
 from rerankd.client.connections import Verify
 from rerankd.client.dialects import DialectName
 from rerankd.client.ranking import RemoteRanking
@@ -24,15 +24,15 @@ from rerankd.client.settings import TIMEOUT_S, ClientSettings, from_environment
 from rerankd.deprecation import warn_renamed
 from rerankd.errors import Closed
 
-CONCURRENT_PARTS = 4
-"""Requests of one call that are under way at a time."""
+CONCURRENT_CHUNKS = 4
+"""Concurrent requests of one call."""
 
 
 class _BaseClient:
-    """What both clients have in common.
+    """What both clients have in common: settings, copies and pickles.
 
-    A copy, or what is read from a pickle, has the same settings, the key among them, and connections of its own; so has
-    a forked process.
+    A copy, an unpickled client and a forked process have the same settings, including the key, and their own
+    connections.
     """
 
     def __init__(
@@ -88,32 +88,32 @@ class _BaseClient:
 
 
 class Client(_BaseClient):
-    """Asks a rerank server: rerankd, or any other that speaks one of the dialects. Safe to use from several threads.
+    """Asks a rerank server: rerankd, or any other that speaks one of the dialects. Thread-safe.
 
         with Client("http://127.0.0.1:8000") as client:
             for result in client.rank("capital of China?", documents, top_n=3):
                 print(result.index, result.score, result.document)
 
-    Proxies and certificates are those of the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE,
-    SSL_CERT_DIR); a server on this machine is asked without a proxy.
+    The environment sets proxies and certificates (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE,
+    SSL_CERT_DIR). A server on this machine is asked without a proxy.
 
     Args:
-        base_url: the server's root, the API's root (`https://api.jina.ai/v1`), or the full address of its rerank; of a
-            server on a socket `unix:/run/rerankd.sock`. None: that of the variable RERANKD_URL, with the key of
-            RERANKD_API_KEY.
-        dialect: what it speaks; `auto` tells by the address, and takes what it does not know for vLLM's `/v1/rerank`.
-        model: the name that calls without one ask for.
-        timeout: seconds that the server may be silent, None for no limit; 5 while it is being connected to.
-        max_retries: how often a request is sent again after a 408, 409, 429 or 5xx, or a broken connection.
-            `Retry-After` is kept to; if it asks for more than 60 s, the error is raised at once.
-        max_documents: of one request; a longer call is split, and its replies are merged. None: what the dialect
-            documents. Right for models that score each document by itself, as nearly all do.
-        headers: sent with every request, in place of ours where they have the same name.
+        base_url: the server's root, the API's root (`https://api.jina.ai/v1`), or the full address of its rerank
+            endpoint; `unix:/run/rerankd.sock` for a server on a socket. None: the variable RERANKD_URL, with the key
+            in RERANKD_API_KEY.
+        dialect: the API that the server speaks. `auto` reads it from the address; the default is vLLM's `/v1/rerank`.
+        model: the model of calls that name none.
+        timeout: seconds the server may be silent, None for no limit. Connecting has 5 s.
+        max_retries: how often a request is retried after a 408, 409, 429 or 5xx, or a broken connection. The client
+            waits as `Retry-After` says; if that is more than 60 s, it raises the error at once.
+        max_documents: per request. A longer call is split, and its replies are merged. None: the dialect's documented
+            limit. Correct for models that score each document by itself, as nearly all do.
+        headers: sent with every request; they replace ours of the same name.
         verify: True, False, an `ssl.SSLContext`, or the file or folder of the authorities that may sign the server's
             certificate.
 
     Raises:
-        SettingsError: one of these, or a variable of the environment, makes no sense.
+        SettingsError: an argument or an environment variable is invalid.
     """
 
     def __setstate__(self, settings: ClientSettings) -> None:
@@ -133,27 +133,27 @@ class Client(_BaseClient):
     ) -> RemoteRanking:
         """Scores every document for the query, best first.
 
-        Where a call is split, the first error of a part is raised at once, and no further part is sent. Nothing is sent
-        where there are no documents.
+        If a call is split, its first error is raised at once, and no further request is sent. A call without documents
+        sends nothing.
 
         Args:
-            documents: strings, or objects with their text as `text`, in a list, an array, a column of a table, a
-                generator. An empty text is not sent where the API refuses it, and comes last.
+            documents: strings, or objects with their text as `text`, in a list, an array, a table's column, or a
+                generator. An empty text is not sent if the API refuses it; it comes last.
             top_n: how many results, None for all.
             instruct: the sorting task; None: the server's default.
-            return_documents: whether the results carry the texts (of `documents`; they are not sent back).
-            progress: called with the number of documents scored so far, after each request that the call takes.
+            return_documents: whether the results have the texts. The client keeps them; the server does not send them.
+            progress: called with the number of documents scored so far, after each request of the call.
 
         Raises:
-            InvalidRequest: an argument is of the wrong kind or out of range.
-            RemoteError: the server cannot be reached, refuses, or answers something else than a ranking.
+            InvalidRequest: an argument has the wrong type or is out of range.
+            RemoteError: the server cannot be reached, refuses the call, or sends something else than a ranking.
             Closed: `close` was called.
         """
         self._refuse_if_closed()
         call = self._endpoint.call(query, documents, top_n, instruct, return_documents, model)
-        parts = self._endpoint.parts(call)
+        chunks = self._endpoint.chunks(call)
         done = Progress(call, progress)
-        return self._endpoint.ranking(call, parts, self._ask_all(parts, done))
+        return self._endpoint.ranking(call, chunks, self._ask_all(chunks, done))
 
     async def arank(
         self,
@@ -166,7 +166,7 @@ class Client(_BaseClient):
         model: str | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> RemoteRanking:
-        """`rank` on another thread, for code that takes any `AsyncRanker`. A cancelled call still ends by itself."""
+        """`rank` on another thread, for code that takes any `AsyncRanker`. A cancelled call still runs to its end."""
         return await asyncio.to_thread(
             self.rank,
             query,
@@ -183,32 +183,32 @@ class Client(_BaseClient):
         warn_renamed("Client.rerank", "rank")
         return self.rank(query, documents, **options)
 
-    def _ask(self, part: Part, stop: threading.Event) -> Reply:
+    def _ask(self, chunk: Chunk, stop: threading.Event) -> Reply:
         attempt = 0
-        while not isinstance(verdict := self._endpoint.verdict(part, self._post(part), attempt), Reply):
+        while not isinstance(verdict := self._endpoint.verdict(chunk, self._post(chunk), attempt), Reply):
             if stop.wait(verdict):
                 raise CancelledError
             attempt += 1
         return verdict
 
-    def _post(self, part: Part) -> httpx2.Response | httpx2.HTTPError:
+    def _post(self, chunk: Chunk) -> httpx2.Response | httpx2.HTTPError:
         url = self._endpoint.url
         try:
             for _ in range(MAX_REDIRECTS + 1):
-                response = self._http.post(url, content=part.content)
+                response = self._http.post(url, content=chunk.content)
                 if (target := self._endpoint.redirection(response)) is None:
                     break
                 url = target
         except httpx2.HTTPError as error:
             return error
-        except RuntimeError:  # httpx2's own, where another thread closed it meanwhile
+        except RuntimeError:  # raised by httpx2 after another thread has closed it
             self._refuse_if_closed()
             raise
         return response
 
     @property
     def _http(self) -> httpx2.Client:
-        """This process's connections: those of a parent that forked are the parent's."""
+        """The connections of this process. A forked process does not use its parent's."""
         self._refuse_if_closed()
         process = os.getpid()
         if process not in self._connections:
@@ -216,37 +216,37 @@ class Client(_BaseClient):
             self._connections = {process: self._connections.get(process, made)}
         return self._connections[process]
 
-    def _ask_all(self, parts: Sequence[Part], progress: Progress) -> list[Reply]:
-        """On daemon threads: a request under way cannot be called back, but holds up neither an error nor an exit."""
+    def _ask_all(self, chunks: Sequence[Chunk], progress: Progress) -> list[Reply]:
+        """Uses daemon threads: a running request cannot be cancelled, but it delays neither an error nor the exit."""
         stop = threading.Event()
-        if len(parts) == 1:
-            replies = [self._ask(parts[0], stop)]
-            progress.add(parts[0])
+        if len(chunks) == 1:
+            replies = [self._ask(chunks[0], stop)]
+            progress.add(chunks[0])
             return replies
-        waiting = deque(enumerate(parts))
+        waiting = deque(enumerate(chunks))
         outcomes: SimpleQueue[tuple[int, Reply | Exception]] = SimpleQueue()
 
         def work() -> None:
             while waiting and not stop.is_set():
                 try:
-                    index, part = waiting.popleft()
+                    index, chunk = waiting.popleft()
                 except IndexError:  # another thread took the last one
                     return
                 try:
-                    outcomes.put((index, self._ask(part, stop)))
+                    outcomes.put((index, self._ask(chunk, stop)))
                 except Exception as error:
-                    outcomes.put((index, error))  # before the others break off, so that it is told
+                    outcomes.put((index, error))  # before `stop` ends the others: this is the first error
                     stop.set()
 
-        for _ in range(min(CONCURRENT_PARTS, len(parts))):
+        for _ in range(min(CONCURRENT_CHUNKS, len(chunks))):
             threading.Thread(target=work, daemon=True).start()
         try:
-            return _collected(outcomes, parts, progress)
+            return _collected(outcomes, chunks, progress)
         finally:
             stop.set()
 
     def close(self) -> None:
-        """Ends the connections."""
+        """Closes the connections."""
         self._is_closed = True
         if http := self._connections.pop(os.getpid(), None):
             http.close()
@@ -261,10 +261,10 @@ class Client(_BaseClient):
 
 
 class AsyncClient(_BaseClient):
-    """The same for asyncio: same arguments, same results, same errors. A cancelled call ends its requests.
+    """A `Client` for asyncio: same arguments, same results, same errors. A cancelled call cancels its requests.
 
-    Each event loop has connections of its own, so that a client may outlive `asyncio.run`; `close` ends those of the
-    loop that runs.
+    Each event loop has its own connections, so a client may outlive `asyncio.run`. `close` closes those of the running
+    loop.
     """
 
     def __setstate__(self, settings: ClientSettings) -> None:
@@ -283,12 +283,12 @@ class AsyncClient(_BaseClient):
         model: str | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> RemoteRanking:
-        """See `Client.rank`. Where a call is split, the first error of a part ends the others."""
+        """See `Client.rank`. If a call is split, its first error cancels the other requests."""
         self._refuse_if_closed()
         call = self._endpoint.call(query, documents, top_n, instruct, return_documents, model)
-        parts = self._endpoint.parts(call)
+        chunks = self._endpoint.chunks(call)
         done = Progress(call, progress)
-        return self._endpoint.ranking(call, parts, await self._ask_all(parts, done))
+        return self._endpoint.ranking(call, chunks, await self._ask_all(chunks, done))
 
     arank = rank
     """The name that `AsyncRanker` has for it."""
@@ -298,32 +298,32 @@ class AsyncClient(_BaseClient):
         warn_renamed("AsyncClient.rerank", "rank")
         return self.rank(query, documents, **options)
 
-    async def _ask(self, part: Part, turn: asyncio.Semaphore) -> Reply:
-        async with turn:
+    async def _ask(self, chunk: Chunk, slots: asyncio.Semaphore) -> Reply:
+        async with slots:
             attempt = 0
-            while not isinstance(verdict := self._endpoint.verdict(part, await self._post(part), attempt), Reply):
+            while not isinstance(verdict := self._endpoint.verdict(chunk, await self._post(chunk), attempt), Reply):
                 await asyncio.sleep(verdict)
                 attempt += 1
             return verdict
 
-    async def _post(self, part: Part) -> httpx2.Response | httpx2.HTTPError:
+    async def _post(self, chunk: Chunk) -> httpx2.Response | httpx2.HTTPError:
         url = self._endpoint.url
         try:
             for _ in range(MAX_REDIRECTS + 1):
-                response = await self._http.post(url, content=part.content)
+                response = await self._http.post(url, content=chunk.content)
                 if (target := self._endpoint.redirection(response)) is None:
                     break
                 url = target
         except httpx2.HTTPError as error:
             return error
-        except RuntimeError:  # httpx2's own, where another task closed it meanwhile
+        except RuntimeError:  # raised by httpx2 after another task has closed it
             self._refuse_if_closed()
             raise
         return response
 
     @property
     def _http(self) -> httpx2.AsyncClient:
-        """The running loop's connections, and this process's: those of a parent that forked are the parent's."""
+        """The connections of the running loop and of this process. A forked process does not use its parent's."""
         self._refuse_if_closed()
         loop, process = asyncio.get_running_loop(), os.getpid()
         if self._process != process:
@@ -334,24 +334,24 @@ class AsyncClient(_BaseClient):
             self._connections = alive | {loop: made}
         return self._connections[loop]
 
-    async def _ask_all(self, parts: Sequence[Part], progress: Progress) -> list[Reply]:
-        turn = asyncio.Semaphore(CONCURRENT_PARTS)
+    async def _ask_all(self, chunks: Sequence[Chunk], progress: Progress) -> list[Reply]:
+        slots = asyncio.Semaphore(CONCURRENT_CHUNKS)
 
-        async def ask(part: Part) -> Reply:
-            reply = await self._ask(part, turn)
-            progress.add(part)
+        async def ask(chunk: Chunk) -> Reply:
+            reply = await self._ask(chunk, slots)
+            progress.add(chunk)
             return reply
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(ask(part)) for part in parts]
+                tasks = [group.create_task(ask(chunk)) for chunk in chunks]
         except ExceptionGroup as errors:
             first = errors.exceptions[0]
             raise first from first.__cause__
         return [task.result() for task in tasks]
 
     async def close(self) -> None:
-        """Ends the connections."""
+        """Closes the connections."""
         self._is_closed = True
         if http := self._connections.pop(asyncio.get_running_loop(), None):
             await http.aclose()
@@ -366,14 +366,14 @@ class AsyncClient(_BaseClient):
 
 
 def _collected(
-    outcomes: SimpleQueue[tuple[int, Reply | Exception]], parts: Sequence[Part], progress: Progress
+    outcomes: SimpleQueue[tuple[int, Reply | Exception]], chunks: Sequence[Chunk], progress: Progress
 ) -> list[Reply]:
-    """The replies in the parts' order, as soon as all are there; the first error is raised at once."""
+    """The replies in the chunks' order, once all have arrived. Raises the first error at once."""
     replies: dict[int, Reply] = {}
-    while len(replies) < len(parts):
+    while len(replies) < len(chunks):
         index, outcome = outcomes.get()
         if isinstance(outcome, Exception):
             raise outcome
         replies[index] = outcome
-        progress.add(parts[index])
-    return [replies[index] for index in range(len(parts))]
+        progress.add(chunks[index])
+    return [replies[index] for index in range(len(chunks))]

@@ -1,4 +1,4 @@
-"""Whether a request that failed is sent again, and when."""
+"""The retry policy: which failures are retried, and after how long. Knows no API."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ import httpx2
 
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 60.0
-"""A server that asks for a longer pause is not asked again in the same call."""
+"""A server that asks for a longer wait is not retried in the same call."""
 
-PASSING = frozenset({408, 409, 429})
+RETRYABLE = frozenset({408, 409, 429})
 
 
-def is_passing(response: httpx2.Response) -> bool:
-    """Whether the same request may be answered later. (501: the server cannot rerank at all.)
+def is_retryable(response: httpx2.Response) -> bool:
+    """Whether the same request may succeed later. 501 is not: the server cannot rerank at all.
 
-    Where credit is lacking, some APIs answer 429, too: then rerankd says `x-should-retry: false`, which the openai SDK
-    keeps to as well.
+    Some APIs answer 429 to a caller out of credit, too. rerankd then sends `x-should-retry: false`, which the openai
+    SDK honours as well.
     """
     if response.headers.get("x-should-retry") == "false":
         return False
     status = response.status_code
-    return status in PASSING or (status >= 500 and status != 501)
+    return status in RETRYABLE or (status >= 500 and status != 501)
 
 
-def is_broken_connection(error: httpx2.HTTPError) -> bool:
-    """Whether the server was not reached, or hung up. Not when it was too slow: the caller's patience is spent."""
+def is_connection_failure(error: httpx2.HTTPError) -> bool:
+    """Whether the connection failed or broke. False for a timeout of the reply: the caller's time is used up."""
     return isinstance(error, httpx2.NetworkError | httpx2.RemoteProtocolError | httpx2.ConnectTimeout)
 
 
 def retry_after_s(headers: httpx2.Headers) -> float | None:
-    """Seconds until the server wants to be asked again, >= 0: a number, or an HTTP date (RFC 9110, 10.2.3)."""
+    """Seconds of `Retry-After`, >= 0: a number, or an HTTP date (RFC 9110, 10.2.3). None if there is none."""
     text = headers.get("retry-after", "")
     try:
         seconds = float(text)
@@ -47,9 +47,12 @@ def retry_after_s(headers: httpx2.Headers) -> float | None:
     return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
-def wait_s(attempt: int, asked_s: float | None) -> float:
-    """Seconds to wait after an attempt, the first being 0. What the server asks for is never undercut; otherwise twice
-    as long each time. A random share keeps clients that failed together apart."""
-    if asked_s is not None:
-        return asked_s * random.uniform(1.0, 1.1)
+def wait_s(attempt: int, wanted_s: float | None) -> float:
+    """Seconds to wait after an attempt; the first attempt is 0.
+
+    At least `wanted_s`, the server's `Retry-After`, if there is one; otherwise exponential backoff. Random jitter keeps
+    clients that failed together apart.
+    """
+    if wanted_s is not None:
+        return wanted_s * random.uniform(1.0, 1.1)
     return min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0**attempt) * random.uniform(0.5, 1.0)
