@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import count
-from typing import Any
 
+from rerankd.accounts.decision import UNLIMITED, CallCost, Concurrency
 from rerankd.accounts.keys import Caller
 from rerankd.accounts.ledger import Ledger, Reservation
 from rerankd.accounts.people import Account
@@ -53,12 +53,18 @@ class Payer:
         """Balance and reserved."""
         return self.account.balance, self.account.reserved
 
-    def reserve(self, tokens: int, price: Price = PRICE, request_id: str | None = None, **options: Any) -> Reservation:
-        """A call of its own, unless it has a request_id."""
+    def reserve(
+        self,
+        tokens: int,
+        price: Price = PRICE,
+        request_id: str | None = None,
+        fingerprint: bytes = b"call",
+        dialect: str | None = None,
+        concurrency: Concurrency = UNLIMITED,
+    ) -> Reservation:
+        """Reserves a new call, or the same call again where it has a request_id."""
         name = f"request-{next(NUMBERS)}" if request_id is None else request_id
-        return self.ledger.reserve(
-            self.caller, price, tokens, **{"request_id": name, "fingerprint": b"call", **options}
-        )
+        return self.ledger.reserve(self.caller, price, CallCost(tokens, name, fingerprint, dialect), concurrency)
 
 
 def live(ledger: Ledger, clock: Clock, seconds: int) -> None:

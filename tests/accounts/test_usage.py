@@ -13,6 +13,7 @@ from itertools import chain, combinations
 import pytest
 from paying import Clock
 
+from rerankd.accounts.decision import CallCost
 from rerankd.accounts.ledger import Ledger
 from rerankd.accounts.store import Store
 from rerankd.accounts.usage import By, UsageRow, as_csv, usage
@@ -41,7 +42,7 @@ def charges(store: Store) -> list[dict[str, object]]:
         (key, secret), owner, price = keys[number % 4 % 3], owners[number % 4 % 3], prices[number // 3 % 2]
         caller = store.keys.find(secret)
         assert caller is not None
-        call = ledger.reserve(caller, price, 10 + number, request_id=str(number), fingerprint=b"")
+        call = ledger.reserve(caller, price, CallCost(10 + number, str(number), b""))
         if number % 5 == 4:
             ledger.release(call)
             continue

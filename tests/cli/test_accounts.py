@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from rerankd.accounts.decision import CallCost
 from rerankd.accounts.store import Store, open_store
 from rerankd.accounts.usage import usage
 from rerankd.cli.main import main
@@ -60,9 +61,7 @@ def call(store: Store, secret: str, tokens: int) -> int:
     """What a call with the key costs."""
     caller = store.keys.find(secret)
     assert caller is not None
-    return store.ledger.settle(
-        store.ledger.reserve(caller, PRICE, tokens, request_id=f"{next(NUMBERS)}", fingerprint=b"")
-    ).cost
+    return store.ledger.settle(store.ledger.reserve(caller, PRICE, CallCost(tokens, f"{next(NUMBERS)}", b""))).cost
 
 
 def test_from_an_empty_database_to_a_bill(command: Command, store: Store) -> None:

@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from conftest import Server
+from rerankd.accounts.decision import CallCost
 from rerankd.accounts.ledger import Ledger
 from rerankd.types import CallLimits
 from web.conftest import PASSWORD, Site
@@ -60,7 +61,7 @@ def lived_in(site: Site) -> Site:
                 assert caller
                 price = chance.choice(site.prices.current().prices)
                 tokens = chance.randint(10_000, 200_000)
-                ledger.settle(ledger.reserve(caller, price, tokens, request_id=str(days_ago), fingerprint=price.model))
+                ledger.settle(ledger.reserve(caller, price, CallCost(tokens, str(days_ago), price.model.encode())))
     return site
 
 

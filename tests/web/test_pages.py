@@ -16,6 +16,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from rerankd.accounts.decision import CallCost
 from rerankd.accounts.people import Account
 from rerankd.config import ServerSettings
 from rerankd.prices import PriceFile
@@ -54,7 +55,7 @@ def charge(site: Site, account: Account, tokens: int, key_name: str = "a key") -
     caller = site.store.keys.find(secret)
     assert caller
     price = site.prices.current().of(["qwen3-rerank"])
-    reservation = site.store.ledger.reserve(caller, price, tokens, request_id=secret, fingerprint="x")
+    reservation = site.store.ledger.reserve(caller, price, CallCost(tokens, secret, b"x"))
     return site.store.ledger.settle(reservation).cost
 
 

@@ -20,6 +20,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from rerankd.accounts import schema
+from rerankd.accounts.decision import CallCost
 from rerankd.accounts.people import Account, People, Session
 from rerankd.accounts.store import Store, open_store
 from rerankd.config import ServerSettings
@@ -345,7 +346,7 @@ def named_site(folder: Path, text: str) -> tuple[Site, Account, int]:
     caller = store.keys.find(secret)
     assert caller
     price = prices.current().of([f"model {text}"])
-    store.ledger.settle(store.ledger.reserve(caller, price, 100, request_id="1", fingerprint="x"))
+    store.ledger.settle(store.ledger.reserve(caller, price, CallCost(100, "1", b"x")))
     return Site(app, store, prices, admin, one, settings), one, key.id
 
 

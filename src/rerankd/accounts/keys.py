@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, RowMapping, bindparam, func, insert, or_, select, update
 
 from rerankd.accounts.database import Database
-from rerankd.accounts.fields import check_limits, read_name
 from rerankd.accounts.schema import LIMITS, NO_LIMITS, accounts, keys, limits_of
+from rerankd.accounts.validation import check_limits, read_name
 from rerankd.errors import InvalidRequest
 from rerankd.types import CallLimits
 

@@ -16,8 +16,8 @@ from sqlalchemy import Connection, Row, RowMapping, Select, delete, insert, sele
 from sqlalchemy.exc import IntegrityError
 
 from rerankd.accounts.database import Database
-from rerankd.accounts.fields import check_limits, read_email, read_name, storable
 from rerankd.accounts.schema import NO_LIMITS, accounts, invites, limits_of, sessions
+from rerankd.accounts.validation import check_limits, read_email, read_name, storable
 from rerankd.errors import InvalidRequest
 from rerankd.types import CallLimits
 

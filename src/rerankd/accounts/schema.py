@@ -140,7 +140,7 @@ reservations = Table(  # calls that run: few, and written by each call, so an in
     Column("id", String(32), primary_key=True),  # random: one that expired must not be taken for a later one
     _account(),
     Column("key_id", ForeignKey("keys.id"), nullable=False),
-    Column("holder", String(32), nullable=False),  # the process that runs the call
+    Column("holder", String(32), key="process_id", nullable=False),  # random id of the process that runs the call
     Column("model", String(300), nullable=False),
     Column("cost", BigInteger, nullable=False),
     Column("free_tokens", BigInteger, nullable=False),

@@ -12,8 +12,8 @@ from typing import Any, Literal, get_args
 from sqlalchemy import BigInteger, ColumnElement, RowMapping, func, literal_column, select, type_coerce
 
 from rerankd.accounts.database import REPORT_S, Database
-from rerankd.accounts.fields import show_amount
 from rerankd.accounts.schema import EPOCH, accounts, entries, keys
+from rerankd.accounts.validation import show_amount
 from rerankd.errors import InvalidRequest
 
 By = Literal["day", "key", "model", "account"]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rerankd.accounts.fields import read_email
 from rerankd.accounts.people import PASSWORD_LENGTH, Account, Role, check_password_length
 from rerankd.accounts.store import Store
+from rerankd.accounts.validation import read_email
 from rerankd.cli.store import (
     account_of,
     add_actions,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from datetime import timedelta
 
-from rerankd.accounts.fields import read_amount
 from rerankd.accounts.statement import StatementLine, statement
 from rerankd.accounts.store import Store
+from rerankd.accounts.validation import read_amount
 from rerankd.cli.store import (
     account_of,
     add_actions,

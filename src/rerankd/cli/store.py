@@ -14,11 +14,11 @@ from datetime import UTC, date, datetime, time
 from rich.table import Table
 from rich.text import Text
 
-from rerankd.accounts.fields import show_amount
 from rerankd.accounts.people import Account
 from rerankd.accounts.schema import LIMITS, NO_LIMITS
 from rerankd.accounts.store import Store, open_store
 from rerankd.accounts.usage import csv_cell
+from rerankd.accounts.validation import show_amount
 from rerankd.cli.console import output_console
 from rerankd.cli.options import add_settings, settings_from
 from rerankd.config import DatabaseSettings

@@ -6,8 +6,8 @@ import argparse
 import sys
 from datetime import timedelta
 
-from rerankd.accounts.fields import show_amount
 from rerankd.accounts.usage import UsageRow, as_csv, usage
+from rerankd.accounts.validation import show_amount
 from rerankd.cli.options import add_settings
 from rerankd.cli.store import account_of, currency, day, opened, show_table
 from rerankd.config import DatabaseSettings

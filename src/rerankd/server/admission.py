@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
+from rerankd.accounts.decision import CallCost, Charge, Concurrency
 from rerankd.accounts.limits import RateLimiter, Window
 from rerankd.config import ServerSettings
 from rerankd.errors import Forbidden, OutOfCredit, RateLimited, Unavailable
@@ -30,7 +31,7 @@ from rerankd.types import CallLimits
 
 if TYPE_CHECKING:  # SQLAlchemy is loaded only where accounts are on
     from rerankd.accounts.keys import Caller
-    from rerankd.accounts.ledger import Charge, Reservation
+    from rerankd.accounts.ledger import Reservation
 
 logger = logging.getLogger(__name__)
 
@@ -47,21 +48,6 @@ class Pass:
 
     guest: Guest
     windows: tuple[Window, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a call asks, as far as it is counted.
-
-    tokens: query_tokens × documents + Σ document_tokens. fingerprint: of everything that was asked, so that the same
-    request_id for other work is charged; empty where nothing is. is_counted: as one of the minute's calls.
-    """
-
-    tokens: int
-    request_id: str
-    fingerprint: bytes
-    dialect: str
-    is_counted: bool
 
 
 class Bill:
@@ -186,8 +172,11 @@ class Admission:
             raise Forbidden(model or own, caller.models)
 
     @asynccontextmanager
-    async def running(self, entered: Pass, asked: Asked) -> AsyncIterator[Bill]:
+    async def running(self, entered: Pass, cost: CallCost, *, is_counted: bool) -> AsyncIterator[Bill]:
         """The third gate. What is not settled when the block ends is not charged.
+
+        Args:
+            is_counted: `count` has counted the call already.
 
         Raises:
             WrongKey: the key is no longer valid.
@@ -197,12 +186,12 @@ class Admission:
             Unavailable: Redis or the accounts cannot be asked now.
         """
         if self._accounts is None or entered.guest.caller is None:
-            yield Bill(await self._take(entered, asked))
+            yield Bill(await self._take(entered, cost.tokens, is_counted))
             return
-        reservation = await self._reserve(self._accounts, entered.guest.caller, entered.windows, asked)
+        reservation = await self._reserve(self._accounts, entered.guest.caller, entered.windows, cost)
         bill: Bill | None = None
         try:
-            bill = _AccountBill(await self._take(entered, asked), self._accounts, reservation)
+            bill = _AccountBill(await self._take(entered, cost.tokens, is_counted), self._accounts, reservation)
             yield bill
         finally:
             if bill is None or bill.charge is None:
@@ -268,26 +257,16 @@ class Admission:
         if not quota.left:
             raise OutOfCredit(caller.available, None, price.currency)
 
-    async def _take(self, entered: Pass, asked: Asked) -> Mapping[str, str]:
-        windows = _without(entered.windows, requests_per_minute=None) if asked.is_counted else entered.windows
-        await self._call_rates.take(windows, asked.tokens)
+    async def _take(self, entered: Pass, tokens: int, is_counted: bool) -> Mapping[str, str]:
+        windows = _without(entered.windows, requests_per_minute=None) if is_counted else entered.windows
+        await self._call_rates.take(windows, tokens)
         return await self._call_rates.headers(entered.windows)
 
     async def _reserve(
-        self, accounts: Accounts, caller: Caller, windows: tuple[Window, ...], asked: Asked
+        self, accounts: Accounts, caller: Caller, windows: tuple[Window, ...], cost: CallCost
     ) -> Reservation:
-        key, account = windows
-        return await accounts.ask(
-            accounts.ledger.reserve,
-            caller,
-            self._price(),
-            asked.tokens,
-            request_id=asked.request_id,
-            fingerprint=asked.fingerprint,
-            key_concurrency=key.limits.concurrency,
-            account_concurrency=account.limits.concurrency,
-            dialect=asked.dialect,
-        )
+        concurrency = Concurrency(*(window.limits.concurrency for window in windows))
+        return await accounts.ask(accounts.ledger.reserve, caller, self._price(), cost, concurrency)
 
     async def _release(self, accounts: Accounts, reservation: Reservation) -> None:
         try:

@@ -13,27 +13,25 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
+from rerankd.accounts.decision import CallCost, Charge
 from rerankd.apis.base import Answer, Api, Call, Explain
 from rerankd.apis.errors import BodyTimeout, BodyTooLarge, MethodNotAllowed, NotJSON, UnsupportedEncoding
 from rerankd.config import ServerSettings
 from rerankd.errors import InvalidRequest, OutOfCredit, RateLimited, RerankdError, Unavailable
 from rerankd.rerank import finish, prepare, usage_of
 from rerankd.server.access_log import describe
-from rerankd.server.admission import Admission, Asked, Pass
+from rerankd.server.admission import Admission, Pass
 from rerankd.server.beside import beside
 from rerankd.server.body import read_as, read_json
 from rerankd.server.metrics import Metrics
 from rerankd.server.served import Engine, ServedModel
 from rerankd.server.written import WrittenJSON
 from rerankd.types import EncodedPair, Logits, Ranking
-
-if TYPE_CHECKING:  # SQLAlchemy is loaded only where accounts are on
-    from rerankd.accounts.ledger import Charge
 
 logger = logging.getLogger(__name__)
 
@@ -154,8 +152,8 @@ async def _answer_entered(
     fingerprint = b""
     if admission.charges:
         fingerprint = await beside(request.scope, _fingerprint, (dialect.name, engine.info.name), call, pairs)
-    asked = Asked(usage_of(pairs).text_tokens, exchange.request_id, fingerprint, dialect.name, is_counted)
-    async with admission.running(entered, asked) as bill:
+    cost = CallCost(usage_of(pairs).text_tokens, exchange.request_id, fingerprint, dialect.name)
+    async with admission.running(entered, cost, is_counted=is_counted) as bill:
         started = time.monotonic()
         submit = partial(engine.submit, priority=call.request.priority, owner=_owner(entered))
         logits = await _unless_gone(await beside(request.scope, submit, pairs), request)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Protocol
+from typing import Any
 
 from fastapi import APIRouter, Response
 from prometheus_client import (
@@ -27,6 +27,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from rerankd.accounts.decision import Charge
 from rerankd.errors import RateLimited
 from rerankd.prices import MICRO
 from rerankd.server.served import ServedModel
@@ -47,19 +48,6 @@ LIMIT_KINDS = ("requests", "tokens", "concurrency")
 """Of `errors.RateLimited`."""
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series of each counter's birth, which nobody reads
-
-
-class Charge(Protocol):
-    """What a call was charged. cost: millionths of the price list's currency."""
-
-    @property
-    def cost(self) -> int: ...
-
-    @property
-    def free_tokens(self) -> int: ...
-
-    @property
-    def billed_tokens(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from rerankd.accounts.fields import read_amount
 from rerankd.accounts.people import Account, Role, Session
 from rerankd.accounts.store import Store
+from rerankd.accounts.validation import read_amount
 from rerankd.errors import InvalidRequest
 from rerankd.web import words
 from rerankd.web.context import WebContext
