@@ -1,6 +1,7 @@
-"""HTTP/1 as uvicorn speaks it, with what it lacks: bounds and time limits, `Upgrade` ignored, half-closed callers.
+"""HTTP/1 by uvicorn, with what uvicorn lacks: bounds, time limits, `Upgrade` ignored, callers that half-close.
 
-Knows bytes, connections and heads; no path and no body's meaning.
+Knows bytes, connections and heads; no path and no body. uvicorn's other implementation (`h11`) bounds the head, and
+has none of the rest. tests/server/test_uvicorn.py holds what is used of uvicorn's class.
 """
 
 from __future__ import annotations
@@ -22,24 +23,24 @@ from rerankd.server.connections import Connections
 from rerankd.server.held import HeldBytes
 
 MAX_HEAD_BYTES = 64 * 1024
-"""Of a request line and headers that are not complete; as much as is read at once may come on top."""
+"""Bytes of a request line and headers that are not complete; one read of the socket may come on top."""
 
 MAX_TARGET_BYTES = 8 * 1024
-"""Of the address in a request line, as nginx has it."""
+"""Bytes of the address in a request line; nginx has the same limit."""
 
 MAX_UNREAD_BYTES = 1_000_000
-"""Of a body that comes although its request is answered. Less is read and dropped, so that the connection can stay."""
+"""Bytes of a body that arrives after its request was answered. Less is read and dropped, and the connection is kept."""
 
 HEAD_S = 30
-"""Seconds that a connection has for its first head, and every further head from its first byte on."""
+"""Seconds for a connection's first head, and for every further head from its first byte on."""
 
 WRITE_S = 20
-"""Seconds in which a caller has to read MIN_READ_BYTES of a reply that waits for it, or be hung up on."""
+"""Seconds in which a caller has to read MIN_READ_BYTES of its reply; otherwise the connection is closed."""
 
 MIN_READ_BYTES = 64 * 1024
 
 LOOK_S = 0.25
-"""Seconds between two looks at whether a caller who sent the end of its stream is still there."""
+"""Seconds between two checks whether a caller that half-closed its connection is still there."""
 
 TCP_CLOSE = 7
 """A state of Linux's TCP."""
@@ -64,12 +65,12 @@ class BoundedHTTP(HttpToolsProtocol):
         self._head_bytes = 0
         self._unread_bytes = 0
         self._advanced = False
-        self._broken = ""  # why nothing that follows can be read
+        self._broken = ""  # why no further request can be read
         self._half_closed = False
         self._head_timer: TimerHandle | None = None
         self._write_timer: TimerHandle | None = None
 
-    # What the transport tells.
+    # Called by the transport.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
@@ -94,9 +95,9 @@ class BoundedHTTP(HttpToolsProtocol):
             self.transport.close()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # uvicorn's never keeps it open
-        """A caller that has sent all it will may still read its answer; one that is gone is told apart by a probe.
+        """Keeps a half-closed connection open for its answer. A probe detects a caller that is gone.
 
-        Not over TLS, where asyncio does not allow it, nor in HTTP/1.0, which has no interim answers to probe with.
+        Not over TLS, where asyncio does not allow it, nor in HTTP/1.0, which has no interim answer to probe with.
         """
         if not self._is_answering or self.cycle.more_body or self.scheme == "https":
             return None
@@ -121,15 +122,16 @@ class BoundedHTTP(HttpToolsProtocol):
         self._await_reader()
 
     def give_way(self) -> None:
-        """To another connection: this one is idle."""
+        """Closes this idle connection to make room for another."""
         if not self.transport.is_closing():
             self.transport.close()
 
-    # What the parser tells.
+    # Called by the parser.
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._unset_keepalive_if_required()
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
         self._await_head()
 
     def on_headers_complete(self) -> None:
@@ -169,14 +171,14 @@ class BoundedHTTP(HttpToolsProtocol):
         else:
             self._all.idle(self)
 
-    # How both go together.
+    # Heads.
 
     @property
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
     def _is_foreign_upgrade(self) -> bool:
-        """Whether the head asks for another protocol. There is none here, and RFC 9110 lets a server ignore it."""
+        """Whether the head asks for another protocol. RFC 9110 lets a server ignore it."""
         return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
 
     def _feed(self, data: bytes) -> None:
@@ -190,7 +192,7 @@ class BoundedHTTP(HttpToolsProtocol):
             self._refuse(431, "The request line and the headers are too large: at most 64 KB.")
 
     def _parse(self, data: bytes) -> None:
-        """Where the parser stops for an upgrade, another one goes on behind the same head without it."""
+        """Feeds the parser. Where it stops for an upgrade, a new parser reads the same head without the upgrade."""
         while True:
             try:
                 self.parser.feed_data(data)
@@ -213,7 +215,7 @@ class BoundedHTTP(HttpToolsProtocol):
         return b"\r\n".join((*lines, b"", b""))
 
     def _fault_of_head(self) -> Callable[..., Any] | None:
-        """What answers a head that is not in order."""
+        """The application that refuses a faulty head; None for a correct head."""
         if len(self.url) > MAX_TARGET_BYTES:
             self.url = self.url[:200]  # as much as a log can bear
             return _Refusal(414, f"The address is too long: at most {MAX_TARGET_BYTES} bytes.")
@@ -224,13 +226,13 @@ class BoundedHTTP(HttpToolsProtocol):
         return None
 
     def _give_up(self, why: str) -> None:
-        """Nothing that follows can be read; what came before, and came whole, is answered first."""
+        """Reads nothing more. Complete requests that came before are answered first."""
         self._broken = why
         if not self._is_answering or (self.cycle.more_body and not self.cycle.response_started):
             self._refuse(400, why)
 
     def _refuse(self, status: int, text: str, headers: str = "") -> None:
-        """Answers what has no request that could be answered, and hangs up."""
+        """Sends an error where there is no request to answer, and closes the connection."""
         if self.transport.is_closing():
             return
         body = f"{text}\n".encode()
@@ -299,7 +301,7 @@ class _Refusal:
 
 
 def _is_gone(transport: asyncio.Transport) -> bool:
-    """Whether the other side has reset the connection, which nobody tells while nothing is read or written."""
+    """Whether the caller has reset the connection. asyncio does not report it while nothing is read or written."""
     fd = transport.get_extra_info("socket").fileno()
     with contextlib.suppress(OSError, AttributeError), socket.socket(fileno=os.dup(fd)) as view:
         if view.family in (socket.AF_INET, socket.AF_INET6):
