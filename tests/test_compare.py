@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from rerankd.cli.queries import built_in_queries
 from rerankd.compare import QUERIES_AT_ONCE, Changed, Comparison, Drift, Query, compare, kendall_tau, ndcg, rank_all
-from rerankd.engine.engine import Engine
 from rerankd.engine.open import Choice
+from rerankd.engine.scorer import EngineScorer
 from rerankd.errors import InferenceError
-from rerankd.rerank import finish
-from rerankd.startup import start_engine
-from rerankd.types import EncodedPair, Limits, Logits, ModelInfo, Pair, Ranking, RerankRequest
+from rerankd.ranking import Prepared
+from rerankd.startup import start_scorer
+from rerankd.types import Logits, ModelInfo, Prompt, Ranking, RerankRequest, Usage
 
 INFO = ModelInfo("fake", "qwen3", "none", 1000, "cpu", "float32", 0, "")
 HALF_TO_THREE_QUARTERS = math.log(3)  # sigmoid(0) = 0.5, sigmoid(ln 3) = 0.75
@@ -34,8 +34,14 @@ def query(num_documents: int, relevance: Sequence[float] | None = None, source: 
 
 
 def ranking(logits: Sequence[float]) -> Ranking:
-    pairs = tuple(Pair("a query", f"document {index}") for index in range(len(logits)))
-    return finish(RerankRequest(pairs), [EncodedPair(pair, [1], 1, 1) for pair in pairs], Logits(logits), INFO)
+    documents = tuple(f"document {index}" for index in range(len(logits)))
+    return prepared(RerankRequest(("a query",), documents)).finish(Logits(logits))
+
+
+def prepared(request: RerankRequest) -> Prepared:
+    queries = request.per_document(request.queries)
+    pairs = zip(queries, request.documents, strict=True)
+    return Prepared(request, [Prompt(query, document, [1], 1, 1) for query, document in pairs], Usage(0, 0), INFO)
 
 
 def compared(
@@ -196,36 +202,36 @@ def test_ndcg_is_the_mean_over_the_queries_with_a_relevant_document() -> None:
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
+def scorer() -> Iterator[EngineScorer]:
     """The embedded model."""
-    engine = start_engine(Choice("embedded", "cpu"))
-    yield engine
-    engine.close()
+    scorer = start_scorer(Choice("embedded", "cpu"))
+    yield scorer
+    scorer.close()
 
 
-def test_many_queries_are_ranked_as_one_by_one_and_in_order(engine: Engine) -> None:
+def test_many_queries_are_ranked_as_one_by_one_and_in_order(scorer: EngineScorer) -> None:
     queries = [
         Query(f"q:{number}", f"What is {number} and {number}?", (f"It is {2 * number}.", "A cat.", f"{number}"))
         for number in range(2 * QUERIES_AT_ONCE + 3)
     ]
     done: list[int] = []
-    rankings = rank_all(engine, queries, done.append)
+    rankings = rank_all(scorer, queries, done.append)
     assert done == list(range(1, len(queries) + 1))
     for asked, ranking in zip(queries, rankings, strict=True):
-        [alone] = rank_all(engine, [asked])
+        [alone] = rank_all(scorer, [asked])
         assert [score.document for score in ranking.scores] == list(asked.documents)
         assert [score.logit for score in ranking.scores] == pytest.approx([s.logit for s in alone.scores], abs=1e-4)
 
 
-def test_half_a_character_is_replaced_and_told(engine: Engine) -> None:
+def test_half_a_character_is_replaced_and_told(scorer: EngineScorer) -> None:
     queries = [query(2, source="data.jsonl:1"), replace(query(2, source="data.jsonl:2"), text="half \ud83d")]
-    whole, half = rank_all(engine, queries)
+    whole, half = rank_all(scorer, queries)
     assert whole.warnings == ()
     assert half.warnings == ("lone surrogates were replaced by U+FFFD in the query",)
 
 
 class Slow:
-    """A backend that answers NaN to the query "bad", a number to the others, and not at all to those that wait."""
+    """A scorer that answers NaN to the query "bad", a number to the others, and not at all to those that wait."""
 
     info = INFO
 
@@ -233,14 +239,16 @@ class Slow:
         self.instructs: list[str] = []
         self.futures: list[Future[Logits]] = []
 
-    def encode(self, pairs: Sequence[Pair], instruct: str, limits: Limits) -> list[EncodedPair]:
-        self.instructs.append(instruct)
-        return [EncodedPair(pair, [1], 1, 1) for pair in pairs]
+    def prepare(self, request: RerankRequest) -> Prepared:
+        self.instructs.append(request.instruct)
+        return prepared(request)
 
-    def submit(self, pairs: Sequence[EncodedPair], progress: Callable[[int], None] | None = None) -> Future[Logits]:
+    def submit(self, prepared: Prepared) -> Future[Logits]:
         future: Future[Logits] = Future()
-        if pairs[0].pair.query != "waits":
-            future.set_result(Logits(math.nan if pair.pair.query == "bad" else 1.0 for pair in pairs))
+        [query] = prepared.request.queries
+        if query != "waits":
+            logit = math.nan if query == "bad" else 1.0
+            future.set_result(Logits([logit] * len(prepared.prompts)))
         self.futures.append(future)
         return future
 
@@ -273,8 +281,8 @@ def test_the_built_in_set_is_judged_and_its_best_documents_are_anywhere() -> Non
     assert sum(any("\u4e00" <= character for character in asked.text) for asked in queries) == 4
 
 
-def test_a_model_that_reads_english_finds_the_english_answers(engine: Engine) -> None:
+def test_a_model_that_reads_english_finds_the_english_answers(scorer: EngineScorer) -> None:
     english = built_in_queries()[:4]
-    rankings = rank_all(engine, english)
+    rankings = rank_all(scorer, english)
     result = compare(english, rankings, rankings)
     assert result.ndcg_at_10 is not None and result.ndcg_at_10.before > 0.9

@@ -9,15 +9,14 @@ from typing import Any
 import pytest
 
 from rerankd import RemoteRanking, RemoteScore, RemoteUsage, Results
-from rerankd.types import EncodedPair, Pair, Ranking, Score, Usage
+from rerankd.types import Prompt, Ranking, Score, Usage
 
 EVIL = "<script>alert('x')</script> & שלום"
 
 
 def local(*texts: str) -> Ranking:
     scores = tuple(
-        Score(index, float(-index), text, EncodedPair(Pair("query", text), range(500), 1, 1))
-        for index, text in enumerate(texts)
+        Score(index, float(-index), text, Prompt("query", text, range(500), 1, 1)) for index, text in enumerate(texts)
     )
     return Ranking(scores, scores, Usage(10, 5), ("cut",))
 

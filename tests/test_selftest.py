@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
@@ -14,8 +14,9 @@ import torch
 from rerankd.bench.random_weights import config_json
 from rerankd.engine.qwen3.model import Qwen3Config, Qwen3Reranker
 from rerankd.errors import SelfTestFailed
+from rerankd.ranking import Prepared
 from rerankd.selftest import IN_OTHER_LANGUAGES, PUBLISHED_0_6B, QUERY, SelfTest, run_self_test
-from rerankd.types import DEFAULT_INSTRUCT, EncodedPair, Limits, ModelInfo, Pair
+from rerankd.types import DEFAULT_INSTRUCT, Logits, ModelInfo, RerankRequest, Usage
 
 
 def qwen3(size: str) -> ModelInfo:
@@ -30,34 +31,35 @@ QWEN_0_6B, QWEN_4B, QWEN_8B = map(qwen3, ("0.6B", "4B", "8B"))
 VENUS, MARS, JUPITER, SATURN = PUBLISHED_0_6B
 
 
-class FakeBackend:
+class FakeScorer:
     """Gives each of the four documents a logit made of the published one."""
 
     def __init__(self, logit: Callable[[float], float], info: ModelInfo) -> None:
         self.info = info
         self.logit = logit
-        self.asked: list[tuple[str, str]] = []
+        self.requests: list[RerankRequest] = []
 
-    def encode(self, pairs: Sequence[Pair], instruct: str, limits: Limits) -> list[EncodedPair]:
-        self.asked += [(instruct, pair.query) for pair in pairs]
-        return [EncodedPair(pair, [1], 1, 1) for pair in pairs]
+    def prepare(self, request: RerankRequest) -> Prepared:
+        self.requests.append(request)
+        return Prepared(request, (), Usage(0, 0), self.info)
 
-    def submit(
-        self, pairs: Sequence[EncodedPair], progress: Callable[[int], None] | None = None
-    ) -> Future[list[float]]:
-        future: Future[list[float]] = Future()
-        future.set_result([self.logit(PUBLISHED_0_6B.get(pair.pair.document, 0.0)) for pair in pairs])
+    def submit(self, prepared: Prepared) -> Future[Logits]:
+        future: Future[Logits] = Future()
+        future.set_result(Logits(self.logits(prepared.request)))
         return future
+
+    def logits(self, request: RerankRequest) -> list[float]:
+        return [self.logit(PUBLISHED_0_6B.get(document, 0.0)) for document in request.documents]
 
 
 def check(logit: Callable[[float], float], **info: Any) -> SelfTest:
-    return run_self_test(FakeBackend(logit, replace(QWEN_0_6B, **info)))
+    return run_self_test(FakeScorer(logit, replace(QWEN_0_6B, **info)))
 
 
 def test_the_check_asks_as_a_user_does() -> None:
-    backend = FakeBackend(lambda logit: logit, QWEN_0_6B)
-    run_self_test(backend)
-    assert backend.asked == [(DEFAULT_INSTRUCT, QUERY)] * 4
+    scorer = FakeScorer(lambda logit: logit, QWEN_0_6B)
+    run_self_test(scorer)
+    assert scorer.requests == [RerankRequest((QUERY,), tuple(PUBLISHED_0_6B), DEFAULT_INSTRUCT)]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +77,7 @@ def test_the_check_asks_as_a_user_does() -> None:
 )
 @pytest.mark.parametrize("info", [QWEN_0_6B, QWEN_4B], ids=["0.6B", "4B"])
 def test_a_broken_model_fails(logit: Callable[[float], float], reason: str, info: ModelInfo) -> None:
-    result = run_self_test(FakeBackend(logit, info))
+    result = run_self_test(FakeScorer(logit, info))
     assert result.status == "failed" and reason in result.verdict
     with pytest.raises(SelfTestFailed, match=f"{reason}.*not served.*--skip-self-test"):
         result.raise_if_failed()
@@ -100,17 +102,14 @@ def test_other_logits_in_the_right_order_are_sane_and_called_other(dtype: str, d
 
 @pytest.mark.parametrize("misread", [None, *IN_OTHER_LANGUAGES])
 def test_the_embedded_model_is_asked_in_other_languages(misread: str | None) -> None:
-    class Backend(FakeBackend):
-        def submit(
-            self, pairs: Sequence[EncodedPair], progress: Callable[[int], None] | None = None
-        ) -> Future[list[float]]:
-            if pairs[0].pair.query == QUERY:
-                return super().submit(pairs)
-            future: Future[list[float]] = Future()
-            future.set_result([0.0, 1.0, 0.0] if pairs[0].pair.query == misread else [1.0, 0.0, 0.0])
-            return future
+    class Scorer(FakeScorer):
+        def logits(self, request: RerankRequest) -> list[float]:
+            [query] = request.queries
+            if query == QUERY:
+                return super().logits(request)
+            return [0.0, 1.0, 0.0] if query == misread else [1.0, 0.0, 0.0]
 
-    result = run_self_test(Backend(lambda logit: logit, replace(QWEN_0_6B, kind="bi-encoder")))
+    result = run_self_test(Scorer(lambda logit: logit, replace(QWEN_0_6B, kind="bi-encoder")))
     if misread is None:
         assert result.status == "sane" and "also right in German, Chinese and Arabic" in result.verdict
     else:
@@ -119,7 +118,7 @@ def test_the_embedded_model_is_asked_in_other_languages(misread: str | None) -> 
 
 def test_other_models_can_only_be_sane() -> None:
     for info in (QWEN_4B, QWEN_8B, replace(QWEN_0_6B, kind="cross-encoder")):
-        result = run_self_test(FakeBackend(lambda logit: logit, info))
+        result = run_self_test(FakeScorer(lambda logit: logit, info))
         assert result.status == "sane"
         assert "right document is first" in result.verdict and "spread over 10.2" in result.verdict
         result.raise_if_failed()

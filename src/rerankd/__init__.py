@@ -28,13 +28,13 @@ from rerankd.client.errors import (
 )
 from rerankd.errors import Closed, InvalidRequest, MadeBeforeFork, RerankdError, SettingsError
 from rerankd.results import AnyScore, AsyncRanker, Ranker, Results
-from rerankd.types import Pair, Ranking, Score, Usage
+from rerankd.types import Ranking, Score, Usage
 from rerankd.version import __version__
 
 if TYPE_CHECKING:
     from rerankd.client.client import AsyncClient, Client
     from rerankd.client.ranking import RemoteRanking, RemoteScore, RemoteUsage
-    from rerankd.reranker import Reranker
+    from rerankd.local import Reranker
 
 __all__ = [
     "AnyScore",
@@ -44,7 +44,6 @@ __all__ = [
     "Closed",
     "InvalidRequest",
     "MadeBeforeFork",
-    "Pair",
     "Ranker",
     "Ranking",
     "RemoteError",
@@ -73,7 +72,7 @@ _ON_FIRST_USE = {
     "RemoteRanking": "rerankd.client.ranking",
     "RemoteScore": "rerankd.client.ranking",
     "RemoteUsage": "rerankd.client.ranking",
-    "Reranker": "rerankd.reranker",
+    "Reranker": "rerankd.local",
 }
 
 

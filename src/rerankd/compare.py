@@ -11,8 +11,8 @@ from itertools import combinations, islice
 from statistics import fmean
 
 from rerankd.errors import InferenceError, InvalidRequest
-from rerankd.rerank import Backend, finish, prepare
-from rerankd.types import DEFAULT_INSTRUCT, Pair, Ranking, RerankRequest
+from rerankd.ranking import Submits
+from rerankd.types import DEFAULT_INSTRUCT, Ranking, RerankRequest
 
 TOP_KS = (1, 3, 10)
 QUERIES_AT_ONCE = 16
@@ -72,7 +72,7 @@ class Comparison:
 
 
 def rank_all(
-    backend: Backend, queries: Sequence[Query], progress: Callable[[int], None] = lambda done: None
+    scorer: Submits, queries: Sequence[Query], progress: Callable[[int], None] = lambda done: None
 ) -> list[Ranking]:
     """One ranking a query, in order.
 
@@ -83,7 +83,7 @@ def rank_all(
         InvalidRequest: a query cannot be asked; the message begins with its source.
         InferenceError: the model failed on a query, or gave it a score that is not a number; the same.
     """
-    calls = (_Call(backend, query) for query in queries)
+    calls = (_Call(scorer, query) for query in queries)
     waiting = deque(islice(calls, QUERIES_AT_ONCE))
     rankings: list[Ranking] = []
     try:
@@ -101,17 +101,15 @@ def rank_all(
 class _Call:
     """A query that waits for its logits."""
 
-    def __init__(self, backend: Backend, query: Query) -> None:
-        self._backend = backend
+    def __init__(self, scorer: Submits, query: Query) -> None:
         self._source = query.source
-        self._request = RerankRequest(tuple(Pair(query.text, document) for document in query.documents), query.instruct)
         with _named(query.source):
-            self._pairs = prepare(self._request, backend)
-        self.future = backend.submit(self._pairs)
+            self._prepared = scorer.prepare(RerankRequest((query.text,), query.documents, query.instruct))
+        self.future = scorer.submit(self._prepared)
 
     def ranking(self) -> Ranking:
         with _named(self._source):
-            return finish(self._request, self._pairs, self.future.result(), self._backend.info)
+            return self._prepared.finish(self.future.result())
 
 
 @contextmanager

@@ -7,13 +7,12 @@ plausible numbers. This catches it before anyone is served.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from rerankd.errors import SelfTestFailed
-from rerankd.rerank import Backend, prepare
-from rerankd.types import ModelInfo, Pair, RerankRequest
+from rerankd.ranking import Submits
+from rerankd.types import ModelInfo, RerankRequest
 
 QUERY = "Which planet is known as the Red Planet?"
 
@@ -27,7 +26,7 @@ PUBLISHED_0_6B = {
 }
 VENUS, MARS, JUPITER, SATURN = PUBLISHED_0_6B
 
-# Asked as well of the embedded model, which says that it reads these languages; the first document answers.
+# Also asked of the embedded model, which claims to read these languages; the first document answers.
 IN_OTHER_LANGUAGES = {
     "Welcher Planet wird der Rote Planet genannt?": (
         "Der Mars heißt wegen seines rostfarbenen Bodens auch der Rote Planet.",
@@ -69,21 +68,21 @@ class SelfTest:
             )
 
 
-def run_self_test(backend: Backend) -> SelfTest:
+def run_self_test(scorer: Submits) -> SelfTest:
     """Scores four documents about planets and judges the logits."""
-    outcome = _judge(_scored(QUERY, tuple(PUBLISHED_0_6B), backend), backend.info)
-    if outcome.status == "failed" or backend.info.kind != "bi-encoder":
+    outcome = _judge(_scored(QUERY, tuple(PUBLISHED_0_6B), scorer), scorer.info)
+    if outcome.status == "failed" or scorer.info.kind != "bi-encoder":
         return outcome
     for query, documents in IN_OTHER_LANGUAGES.items():
-        logits = _scored(query, documents, backend)
+        logits = _scored(query, documents, scorer)
         if max(logits, key=logits.__getitem__) != documents[0]:
             return SelfTest("failed", f"the document that answers {query!r} is not ranked first.", outcome.logits)
     return replace(outcome, verdict=f"{outcome.verdict.removesuffix('.')}; also right in German, Chinese and Arabic.")
 
 
-def _scored(query: str, documents: Sequence[str], backend: Backend) -> dict[str, float]:
-    pairs = prepare(RerankRequest(tuple(Pair(query, document) for document in documents)), backend)
-    return dict(zip(documents, backend.submit(pairs).result(), strict=True))
+def _scored(query: str, documents: tuple[str, ...], scorer: Submits) -> dict[str, float]:
+    logits = scorer.submit(scorer.prepare(RerankRequest((query,), documents))).result()
+    return dict(zip(documents, logits.values, strict=True))
 
 
 def _judge(logits: dict[str, float], info: ModelInfo) -> SelfTest:

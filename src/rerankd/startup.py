@@ -1,4 +1,4 @@
-"""From a choice of model to an engine that has proved itself. Knows no HTTP."""
+"""Loads a model, starts its engine and checks its scores. Knows no HTTP."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ import time
 
 from rerankd.engine.engine import Engine
 from rerankd.engine.open import Choice, open_model
+from rerankd.engine.scorer import EngineScorer
 from rerankd.selftest import run_self_test
 from rerankd.types import LoadProgress
 
 logger = logging.getLogger(__name__)
 
 
-def start_engine(
+def start_scorer(
     choice: Choice,
     *,
-    max_waiting: int = 256,
+    max_queue: int = 256,
     score_cache_mb: int = 64,
     skip_self_test: bool = False,
     progress: LoadProgress | None = None,
-) -> Engine:
+) -> EngineScorer:
     """Loads the model, starts the engine and checks its scores.
 
     Raises:
@@ -28,8 +29,9 @@ def start_engine(
         SettingsError: the device cannot be used here.
     """
     started = time.monotonic()
-    engine = Engine(open_model(choice, progress), max_waiting, score_cache_mb * 1_000_000)
-    info = engine.info
+    model = open_model(choice, progress)
+    scorer = EngineScorer(Engine(model, max_queue, score_cache_mb * 1_000_000), model)
+    info = scorer.info
     logger.info(
         "Loaded %s: %.0f M parameters, %s on %s, in %.1f s",
         info.name,
@@ -39,14 +41,14 @@ def start_engine(
         time.monotonic() - started,
     )
     if skip_self_test:
-        return engine
+        return scorer
     if progress is not None:
         progress("checking the scores", 1.0)
     try:
-        outcome = run_self_test(engine)
+        outcome = run_self_test(scorer)
         outcome.raise_if_failed()
     except Exception:
-        engine.close()
+        scorer.close()
         raise
     logger.info("Known-answer check: %s", outcome.verdict)
-    return engine
+    return scorer

@@ -5,38 +5,43 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import repeat
+from typing import Literal, TypeVar
 
 from rerankd.results import Results, short_repr
 
 DEFAULT_INSTRUCT = "Given a web search query, retrieve relevant passages that answer the query"
 """The model card's instruct, without a full stop (https://huggingface.co/Qwen/Qwen3-Reranker-0.6B)."""
 
+T = TypeVar("T")
+
 LoadProgress = Callable[[str, float], None]
 """Called with what is being done and the share that is done, in [0, 1]."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """One query with one candidate document: the unit that is scored."""
-
-    query: str
-    document: str
-
-
-@dataclass(frozen=True, slots=True)
 class Limits:
-    """What one call may hold. Tokens are counted by the served model's tokenizer; None = no limit."""
+    """What one call may hold. Tokens are counted by the served model's tokenizer; None = no limit.
+
+    Attributes:
+        max_documents: more are refused.
+        max_query_tokens, max_document_tokens: a longer text is truncated, with a warning.
+        max_total_tokens: query_tokens × documents + Σ document_tokens; more is refused.
+        max_prompt_tokens: template included.
+        max_instruct_tokens: a longer instruct is refused.
+        on_overlong: what happens to a prompt over max_prompt_tokens. `truncate`: its document is truncated, then its
+            query. `refuse`: the call is refused. `refuse_if_truncated`: so is a call in which any text is truncated.
+        truncation_side: the end of a text that is removed.
+    """
 
     max_documents: int | None = None
-    max_query_tokens: int | None = None  # a longer query is cut, with a warning
-    max_document_tokens: int | None = None  # a longer document is cut, with a warning
-    max_total_tokens: int | None = None  # query_tokens × documents + Σ document_tokens; more is refused
-    max_prompt_tokens: int | None = None  # template included
-    max_instruct_tokens: int | None = None  # a longer instruct is refused
-    overlong_prompt: Literal["cut", "refuse"] = "cut"  # cut: the document, then the query
-    cut_side: Literal["left", "right"] = "right"  # the end of a text that is cut off
-    refuse_cuts: bool = False  # a call in which any text would be cut is refused
+    max_query_tokens: int | None = None
+    max_document_tokens: int | None = None
+    max_total_tokens: int | None = None
+    max_prompt_tokens: int | None = None
+    max_instruct_tokens: int | None = None
+    on_overlong: Literal["truncate", "refuse", "refuse_if_truncated"] = "truncate"
+    truncation_side: Literal["left", "right"] = "right"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +58,35 @@ class CallLimits:
 
 @dataclass(frozen=True, slots=True)
 class RerankRequest:
-    """Pairs to score under one instruct.
+    """Documents to score for one query, or each for a query of its own, under one instruct.
 
-    top_n: >= 1, None = all; only shortens the ranking. priority: a lower one is computed before a higher one.
+    Attributes:
+        queries: one, or one for each document.
+        top_n: >= 1, None = all; only shortens the ranking.
+        priority: lower values are computed first.
+        owner: the account on whose behalf it is scored. Results kept from one owner never answer another.
     """
 
-    pairs: tuple[Pair, ...]
+    queries: tuple[str, ...]
+    documents: tuple[str, ...]
     instruct: str = DEFAULT_INSTRUCT
     top_n: int | None = None
     limits: Limits = Limits()
     priority: int = 0
+    owner: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.queries) not in (1, len(self.documents)):
+            raise ValueError(f"This is a bug: {len(self.queries)} queries for {len(self.documents)} documents.")
+
+    def per_document(self, values: Sequence[T]) -> Iterable[T]:
+        """One value for each document, from one value for each query."""
+        return repeat(values[0], len(self.documents)) if len(self.queries) == 1 else values
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
-    """A text that was shortened: `tokens` before and after, `at_least` when the text was not counted whole."""
+class Truncation:
+    """A text that was truncated: `tokens` before, `kept` after, `at_least` when the text was not counted whole."""
 
     part: Literal["query", "document"]
     tokens: int
@@ -76,35 +95,40 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
-class EncodedPair:
-    """A pair as its model reads it.
+class Prompt:
+    """A query with one document as its model reads them.
 
-    token_ids: the whole prompt, template included; the first shared_len of them are those of (nearly) every document of
-    this query and instruct. query_tokens, document_tokens: of the bare texts, after any cut. pair: the texts after
-    any cut of the text itself.
+    Attributes:
+        query, document: the texts after truncation.
+        token_ids: the whole prompt, template included.
+        query_tokens, document_tokens: of the bare texts, after truncation.
+        prefix: the first token ids, which the prompts of (nearly) every document of this query have in common.
     """
 
-    pair: Pair
+    query: str
+    document: str
     token_ids: Sequence[int]
     query_tokens: int
     document_tokens: int
-    cuts: tuple[Cut, ...] = ()
-    shared_len: int = 0
+    truncations: tuple[Truncation, ...] = ()
+    prefix: tuple[int, ...] = ()
 
-    def shared_with(self, previous: EncodedPair | None) -> int:
-        """How many of the first tokens need no computing where the previous prompt was computed: the prefix or none."""
-        if previous is None or self.shared_len != previous.shared_len:
-            return 0
-        shared = self.shared_len
-        return shared if self.token_ids[:shared] == previous.token_ids[:shared] else 0
+    @property
+    def shared_len(self) -> int:
+        """Tokens of the prefix."""
+        return len(self.prefix)
+
+    def shared_with(self, previous: Prompt | None) -> int:
+        """Tokens that need no computing where the previous prompt was computed: the prefix, or none."""
+        return 0 if previous is None or previous.prefix != self.prefix else self.shared_len
 
 
-class Logits(list[float]):
-    """One logit a pair, float32. cached: the indices of those that were known from an earlier call."""
+@dataclass(frozen=True, slots=True)
+class Logits:
+    """One logit for each prompt, float32. cached: the indices of those known from an earlier call."""
 
-    def __init__(self, values: Iterable[float] = (), cached: Collection[int] = ()) -> None:
-        super().__init__(values)
-        self.cached = cached
+    values: Sequence[float]
+    cached: Collection[int] = ()
 
 
 def sigmoid(logit: float) -> float:
@@ -117,16 +141,20 @@ def sigmoid(logit: float) -> float:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Score:
-    """One pair's result. `index`: its place in the call; `logit` = yes − no, the log-odds, float32.
+    """The result of one document.
 
-    document: the text as it was sent. encoded: the prompt that was scored, None if by another server. cached: known
-    from an earlier call.
+    Attributes:
+        index: its place in the call.
+        logit: yes − no, the log-odds, float32.
+        document: the text as it was sent.
+        prompt: what was scored; None if another server scored it.
+        cached: known from an earlier call.
     """
 
     index: int
     logit: float
     document: str
-    encoded: EncodedPair | None = None
+    prompt: Prompt | None = None
     cached: bool = False
 
     @property
@@ -153,7 +181,7 @@ class Usage:
 class Ranking(Results[Score]):
     """The answer to a RerankRequest; as a sequence it is `ranked`.
 
-    scores: one per pair, in the call's order. ranked: sorted by logit, ties by index, cut at top_n.
+    scores: one per document, in the call's order. ranked: sorted by logit, ties by index, cut at top_n.
     warnings: one sentence for each thing that was not done as asked.
     """
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 
-from rerankd.engine.cache import BYTES_PER_ENTRY, ScoreCache, key_of
+from rerankd.engine.cache import BYTES_PER_ENTRY, ScoreCache, keys_of
 from rerankd.engine.engine import Engine
-from rerankd.types import CacheStats, EncodedPair, Limits, ModelInfo, Pair
+from rerankd.types import CacheStats, ModelInfo, Prompt
 
 
 class CountingModel:
@@ -19,16 +20,13 @@ class CountingModel:
     def __init__(self) -> None:
         self.seen: list[int] = []
 
-    def encode(self, pairs: Sequence[Pair], instruct: str, limits: Limits) -> list[EncodedPair]:
-        raise NotImplementedError
-
-    def logits(self, batch: Sequence[EncodedPair]) -> list[float]:
+    def logits(self, batch: Sequence[Prompt]) -> list[float]:
         self.seen += [pair.token_ids[0] for pair in batch]
         return [float("nan") if pair.token_ids[0] == 13 else float(pair.token_ids[0]) for pair in batch]
 
 
-def prompts(*firsts: int) -> list[EncodedPair]:
-    return [EncodedPair(Pair("", ""), [first, 5], 0, 0) for first in firsts]
+def prompts(*firsts: int) -> list[Prompt]:
+    return [Prompt("", "", [first, 5], 0, 0) for first in firsts]
 
 
 @pytest.fixture
@@ -44,16 +42,16 @@ def engine(model: CountingModel) -> Iterator[Engine]:
 
 
 def test_a_repeated_document_is_computed_once_and_answered_each_time(engine: Engine, model: CountingModel) -> None:
-    assert engine.submit(prompts(1, 2, 1, 1, 2)).result(10) == [1, 2, 1, 1, 2]
+    assert engine.submit(prompts(1, 2, 1, 1, 2)).result(10).values == [1, 2, 1, 1, 2]
     assert model.seen == [1, 2]
 
 
 def test_a_later_call_computes_only_what_is_new(engine: Engine, model: CountingModel) -> None:
     engine.submit(prompts(1, 2)).result(10)
     done: list[int] = []
-    assert engine.submit(prompts(2, 3, 1), done.append).result(10) == [2, 3, 1]
+    assert engine.submit(prompts(2, 3, 1), done.append).result(10).values == [2, 3, 1]
     assert model.seen == [1, 2, 3]
-    assert engine.submit(prompts(3, 2)).result(0) == [3, 2], "answered at once"
+    assert engine.submit(prompts(3, 2)).result(0).values == [3, 2], "answered at once"
 
 
 def test_the_least_recently_used_is_computed_again(engine: Engine, model: CountingModel) -> None:
@@ -78,7 +76,7 @@ def test_what_is_no_number_is_not_kept(engine: Engine, model: CountingModel) -> 
 
 def test_hits_and_misses_are_counted() -> None:
     cache = ScoreCache(10**6)
-    [key] = map(key_of, prompts(1))
+    [key] = keys_of(prompts(1))
     assert cache.get(key) is None
     cache.put_all([(key, 0.5)])
     assert cache.get(key) == 0.5
@@ -87,7 +85,16 @@ def test_hits_and_misses_are_counted() -> None:
 
 def test_keys_tell_prompts_apart() -> None:
     ids = ([1], [1, 0], [0, 1], [256], [1, 0, 0, 0])
-    assert len({key_of(EncodedPair(Pair("", ""), tokens, 0, 0)) for tokens in ids}) == len(ids)
+    assert len(set(keys_of([Prompt("", "", tokens, 0, 0) for tokens in ids]))) == len(ids)
+
+
+def test_a_key_does_not_depend_on_the_prefix_that_is_hashed_once() -> None:
+    ids = [*range(40)]
+    apart = [Prompt("", "", ids, 7, 0, prefix=tuple(ids[:length])) for length in (0, 1, 39, 40)]
+    assert len(set(keys_of(apart))) == 1
+    assert keys_of(apart) == [key for prompt in apart for key in keys_of([prompt])]
+    assert keys_of([replace(apart[1], query_tokens=8)]) != keys_of([apart[1]])
+    assert keys_of([apart[1]], "one") != keys_of([apart[1]], "other")
 
 
 def test_a_separator_written_in_a_text_does_not_make_two_pairs_one() -> None:

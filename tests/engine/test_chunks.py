@@ -7,16 +7,17 @@ from hypothesis import strategies as st
 
 from rerankd.engine.batching import FAIR_TURN, Waiting, next_batch
 from rerankd.engine.chunks import LANE_TOKENS, LANES, Step, may_hold, plan, tokens_held
-from rerankd.types import EncodedPair, Pair
+from rerankd.types import Prompt
 
 SHAPES = st.tuples(st.integers(0, 2), st.integers(0, 60), st.integers(1, 60))
 """Which prefix, how much of it, and how many tokens follow."""
 
 
-def prompts(shapes: list[tuple[int, int, int]]) -> list[EncodedPair]:
+def prompts(shapes: list[tuple[int, int, int]]) -> list[Prompt]:
     return [
-        EncodedPair(Pair("", ""), [*range(1000 * seed, 1000 * seed + shared), *range(-own, 0)], 0, 0, shared_len=shared)
+        Prompt("", "", [*prefix, *range(-own, 0)], 0, 0, prefix=prefix)
         for seed, shared, own in shapes
+        for prefix in [tuple(range(1000 * seed, 1000 * seed + shared))]
     ]
 
 

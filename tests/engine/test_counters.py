@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pairs_request import pairs_request
 
 from rerankd.engine.counters import BATCH_FILL
 from rerankd.engine.engine import MAX_BATCH_TOKENS, Engine
 from rerankd.errors import InferenceError
-from rerankd.types import CacheStats, EncodedPair, Limits, ModelInfo, Pair
+from rerankd.types import CacheStats, Limits, ModelInfo, Prompt
 
 
 class GatedModel:
@@ -26,10 +27,7 @@ class GatedModel:
         self.gate, self.entered = threading.Event(), threading.Event()
         self.gate.set()
 
-    def encode(self, pairs: Sequence[Pair], instruct: str, limits: Limits) -> list[EncodedPair]:
-        raise NotImplementedError
-
-    def logits(self, batch: Sequence[EncodedPair]) -> list[float]:
+    def logits(self, batch: Sequence[Prompt]) -> list[float]:
         self.entered.set()
         assert self.gate.wait(20)
         if any(pair.token_ids[0] == 13 for pair in batch):
@@ -37,8 +35,8 @@ class GatedModel:
         return [float(pair.token_ids[0]) for pair in batch]
 
 
-def prompt(first: int, length: int) -> EncodedPair:
-    return EncodedPair(Pair("", ""), [first, *range(length - 1)], 0, 0)
+def prompt(first: int, length: int) -> Prompt:
+    return Prompt("", "", [first, *range(length - 1)], 0, 0)
 
 
 @pytest.fixture
@@ -145,7 +143,9 @@ def test_tokens_that_prompts_share_are_computed_once(deterministic: bool, make_c
 
     model = open_model(Choice(str(make_checkpoint()), "cpu", "float32", deterministic))
     engine = Engine(model)
-    pairs = engine.encode([Pair("red planet", document) for document in ("mars", "venus is hot")], "", Limits())
+    pairs = model.encode(
+        pairs_request([("red planet", document) for document in ("mars", "venus is hot")], "", Limits())
+    )
     shared = pairs[0].shared_len
     whole = sum(len(pair.token_ids) for pair in pairs)
     assert shared == pairs[1].shared_len > 20

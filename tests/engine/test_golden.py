@@ -11,12 +11,13 @@ from typing import Any
 import model_card
 import pytest
 import torch
+from pairs_request import pairs_request
 
 from rerankd.engine.devices import Execution
 from rerankd.engine.qwen3.model import Qwen3Reranker
 from rerankd.engine.qwen3.reranker import Qwen3Model
 from rerankd.engine.qwen3.weights import load_reranker
-from rerankd.types import DEFAULT_INSTRUCT, EncodedPair, Limits, Pair
+from rerankd.types import DEFAULT_INSTRUCT, Limits, Prompt
 
 TOLERANCE = 1e-4
 """Measured: 1.2e-5 at most, over 12 seeds and every shape below."""
@@ -54,8 +55,10 @@ def plain_network(folder: Path) -> Qwen3Reranker:
     return load_reranker(folder, config, 9693, 2152, torch.float32, torch.device("cpu"), lambda done, in_all: None)
 
 
-def encode(model: Qwen3Model, triples: list[model_card.Triple]) -> list[EncodedPair]:
-    return [model.encode([Pair(query, document)], instruct, Limits())[0] for instruct, query, document in triples]
+def encode(model: Qwen3Model, triples: list[model_card.Triple]) -> list[Prompt]:
+    return [
+        model.encode(pairs_request([(query, document)], instruct, Limits()))[0] for instruct, query, document in triples
+    ]
 
 
 def difference(ours: list[float], theirs: list[float]) -> float:
@@ -131,7 +134,7 @@ def test_each_part_of_the_prompt_moves_the_logits_by_more_than_the_tolerance(tin
     prompts = [list(pair.token_ids) for pair in pairs]
 
     def moved(changed: list[list[int]]) -> float:
-        logits = model.logits([EncodedPair(Pair("", ""), token_ids, 0, 0) for token_ids in changed])
+        logits = model.logits([Prompt("", "", token_ids, 0, 0) for token_ids in changed])
         return min(abs(a - b) for a, b in zip(right, logits, strict=True))
 
     assert min(abs(2 * logit) for logit in right) > 100 * TOLERANCE  # `yes` and `no` swapped

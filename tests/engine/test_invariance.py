@@ -19,19 +19,19 @@ from rerankd.engine.devices import Execution, lacks_int8
 from rerankd.engine.engine import Engine
 from rerankd.engine.qwen3.reranker import Qwen3Model
 from rerankd.engine.qwen3.weights import load_reranker
-from rerankd.types import EncodedPair, Pair
+from rerankd.types import Prompt
 
 TOLERANCE = 1e-4
 BATCH_BOUND = 1e-3  # of a logit, in bfloat16 and int8; docs/performance.md states it
 
 
-def prompt(shared_len: int, own_len: int, query: int) -> EncodedPair:
+def prompt(shared_len: int, own_len: int, query: int) -> Prompt:
     """Random token ids, always the same for the same arguments; those of one query begin with the same ones."""
     of_query, own = random.Random(query), random.Random(f"{shared_len} {own_len} {query}")
     token_ids = [of_query.randrange(151643) for _ in range(shared_len)] + [
         own.randrange(151643) for _ in range(own_len)
     ]
-    return EncodedPair(Pair("", ""), token_ids, 0, 0, shared_len=shared_len)
+    return Prompt("", "", token_ids, 0, 0, prefix=tuple(token_ids[:shared_len]))
 
 
 def load(folder: Path, dtype: torch.dtype, deterministic: bool = False) -> Qwen3Model:
@@ -50,7 +50,7 @@ def model(tiny_checkpoint: Path) -> Qwen3Model:
 
 
 @pytest.fixture(scope="module")
-def alone(tiny_checkpoint: Path) -> Callable[[EncodedPair], float]:
+def alone(tiny_checkpoint: Path) -> Callable[[Prompt], float]:
     """A prompt's logit from the plain network in a batch of one, computed once."""
     config = json.loads((tiny_checkpoint / "config.json").read_text())
     network = load_reranker(
@@ -58,7 +58,7 @@ def alone(tiny_checkpoint: Path) -> Callable[[EncodedPair], float]:
     )
     known: dict[tuple[int, ...], float] = {}
 
-    def logit(pair: EncodedPair) -> float:
+    def logit(pair: Prompt) -> float:
         key = tuple(pair.token_ids)
         if key not in known:
             known[key] = network([pair.token_ids]).item()
@@ -80,7 +80,7 @@ PROMPTS = st.builds(prompt, st.integers(0, 150), st.integers(1, 150), st.integer
 @settings(deadline=None, max_examples=25)
 @given(batch=st.lists(PROMPTS, min_size=1, max_size=12))
 def test_a_batch_gives_each_prompt_its_own_logit(
-    model: Qwen3Model, alone: Callable[[EncodedPair], float], batch: list[EncodedPair]
+    model: Qwen3Model, alone: Callable[[Prompt], float], batch: list[Prompt]
 ) -> None:
     assert model.logits(batch) == pytest.approx([alone(pair) for pair in batch], rel=0, abs=TOLERANCE)
 
@@ -88,16 +88,16 @@ def test_a_batch_gives_each_prompt_its_own_logit(
 @settings(deadline=None, max_examples=15)
 @given(requests=st.lists(st.lists(PROMPTS, min_size=1, max_size=8), min_size=2, max_size=6))
 def test_requests_that_run_together_do_not_touch_each_other(
-    engine: Engine, alone: Callable[[EncodedPair], float], requests: list[list[EncodedPair]]
+    engine: Engine, alone: Callable[[Prompt], float], requests: list[list[Prompt]]
 ) -> None:
     with ThreadPoolExecutor(len(requests)) as threads:
         futures = [threads.submit(lambda pairs: engine.submit(pairs).result(60), pairs) for pairs in requests]
     for pairs, future in zip(requests, futures, strict=True):
-        assert future.result() == pytest.approx([alone(pair) for pair in pairs], rel=0, abs=TOLERANCE)
+        assert future.result().values == pytest.approx([alone(pair) for pair in pairs], rel=0, abs=TOLERANCE)
 
 
 def test_neither_order_nor_batch_size_matters(
-    model: Qwen3Model, alone: Callable[[EncodedPair], float], monkeypatch: pytest.MonkeyPatch
+    model: Qwen3Model, alone: Callable[[Prompt], float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pairs = [prompt(shared_len, own_len, 9) for shared_len in (0, 1, 60) for own_len in (1, 2, 64, 240)]
     expected = [alone(pair) for pair in pairs]
@@ -106,8 +106,8 @@ def test_neither_order_nor_batch_size_matters(
         monkeypatch.setattr(engine_module, "MAX_BATCH_TOKENS", max_tokens)
         engine = Engine(model)
         try:
-            assert engine.submit(pairs).result(60) == pytest.approx(expected, rel=0, abs=TOLERANCE)
-            assert engine.submit(pairs[::-1]).result(60) == pytest.approx(expected[::-1], rel=0, abs=TOLERANCE)
+            assert engine.submit(pairs).result(60).values == pytest.approx(expected, rel=0, abs=TOLERANCE)
+            assert engine.submit(pairs[::-1]).result(60).values == pytest.approx(expected[::-1], rel=0, abs=TOLERANCE)
         finally:
             engine.close()
 
@@ -118,14 +118,14 @@ LONG = st.builds(prompt, st.sampled_from([0, 3, 40, 90, 200]), st.sampled_from([
 @settings(deadline=None, max_examples=25)
 @given(requests=st.lists(st.lists(LONG, min_size=1, max_size=5), min_size=1, max_size=4))
 def test_a_prompt_in_chunks_has_the_logit_of_the_whole(
-    model: Qwen3Model, alone: Callable[[EncodedPair], float], requests: list[list[EncodedPair]]
+    model: Qwen3Model, alone: Callable[[Prompt], float], requests: list[list[Prompt]]
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine_module, "MAX_BATCH_TOKENS", 64)
         engine = Engine(model)
     try:
         for pairs, future in [(pairs, engine.submit(pairs, owner=str(len(pairs)))) for pairs in requests]:
-            assert future.result(60) == pytest.approx([alone(pair) for pair in pairs], rel=0, abs=TOLERANCE)
+            assert future.result(60).values == pytest.approx([alone(pair) for pair in pairs], rel=0, abs=TOLERANCE)
     finally:
         engine.close()
 
@@ -145,7 +145,7 @@ def test_deterministic_means_the_same_bits_in_chunks_whatever_else_waits(
             futures[9] = engine.submit(pairs)
             together = futures.pop(9).result(60)
             for index, future in futures.items():
-                assert [together[index]] == future.result(60) == [expected.setdefault(index, together[index])]
+                assert [together[index]] == future.result(60).values == [expected.setdefault(index, together[index])]
         finally:
             engine.close()
     assert max(expected.values()) - min(expected.values()) > 1

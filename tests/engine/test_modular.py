@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pairs_request import pairs_request
 from safetensors.torch import load_file
 from sentence_transformers import CrossEncoder
 from sentence_transformers.base.modules import Dense, Transformer
@@ -19,7 +20,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel, B
 
 from rerankd.engine.open import Choice, open_model
 from rerankd.errors import CheckpointInvalid
-from rerankd.types import Limits, Pair
+from rerankd.types import Limits
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] mars venus red planet is the a of bread water which".split()
 TEXTS = [("which planet is red", "mars"), ("which planet is red", "the bread is a planet of water"), ("venus", "red")]
@@ -74,7 +75,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def logits(folder: Path) -> list[float]:
     model = open_model(Choice(str(folder), "cpu"))
     assert model.info.kind == "cross-encoder"
-    return model.logits(model.encode([Pair(*texts) for texts in TEXTS], "", Limits()))
+    return model.logits(model.encode(pairs_request(TEXTS, "", Limits())))
 
 
 def expected(folder: Path) -> list[float]:

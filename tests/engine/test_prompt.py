@@ -11,14 +11,15 @@ import model_card
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pairs_request import pairs_request
 
 from qwen_tokenizer import PLAIN_TOKENS, SPECIAL_TOKENS
 from rerankd.engine.qwen3.prompt import Qwen3Prompt
 from rerankd.errors import PromptTooLong
-from rerankd.types import DEFAULT_INSTRUCT, Cut, EncodedPair, Limits, Pair
+from rerankd.types import DEFAULT_INSTRUCT, Limits, Prompt, Truncation
 
 FIRST_CONTROL_ID = 151643
-CARD_LIMITS = Limits(max_prompt_tokens=model_card.MAX_LENGTH, overlong_prompt="cut")
+CARD_LIMITS = Limits(max_prompt_tokens=model_card.MAX_LENGTH, on_overlong="truncate")
 
 # script: (words, what stands between them, code points to draw noise from)
 SCRIPTS: dict[str, tuple[str, str, range]] = {
@@ -79,7 +80,7 @@ def template(reference_tokenizer: Any) -> tuple[list[int], list[int]]:
     return prefix, suffix
 
 
-def body_text(pair: EncodedPair, tokenizer: Any) -> str:
+def body_text(pair: Prompt, tokenizer: Any) -> str:
     """What stands between prefix and suffix, which must be intact."""
     text: str = tokenizer.decode(pair.token_ids)
     assert text.startswith(model_card.PREFIX) and text.endswith(model_card.SUFFIX)
@@ -97,14 +98,14 @@ def test_1000_prompts_in_16_scripts_are_the_model_cards(prompt: Qwen3Prompt, ref
         pairs = []
         for _ in range(50):
             num_words = rng.randint(300, 4000) if rng.random() < 0.04 else rng.choice([0, 1, 2, 5, 20, 60, 150])
-            pairs.append(Pair(make_text(rng, rng.randint(0, 12)), make_text(rng, num_words)))
-        triples += [(instruct, pair.query, pair.document) for pair in pairs]
-        ours += prompt.encode(pairs, instruct, CARD_LIMITS)
+            pairs.append((make_text(rng, rng.randint(0, 12)), make_text(rng, num_words)))
+        triples += [(instruct, *pair) for pair in pairs]
+        ours += prompt.encode(pairs_request(pairs, instruct, CARD_LIMITS))
     theirs = model_card.prompt_ids(reference_tokenizer, triples)
     wrong = [triple for triple, a, b in zip(triples, ours, theirs, strict=True) if list(a.token_ids) != b]
     assert not wrong
-    assert {len(pair.token_ids) for pair in ours if pair.cuts} == {model_card.MAX_LENGTH}
-    assert sum(bool(pair.cuts) for pair in ours) >= 10, "too few long documents to test the cut"
+    assert {len(pair.token_ids) for pair in ours if pair.truncations} == {model_card.MAX_LENGTH}
+    assert sum(bool(pair.truncations) for pair in ours) >= 10, "too few long documents to test the cut"
 
 
 def test_a_published_request_counts_193_tokens(prompt: Qwen3Prompt) -> None:
@@ -114,8 +115,11 @@ def test_a_published_request_counts_193_tokens(prompt: Qwen3Prompt) -> None:
         "Gravity is a force that attracts two bodies towards each other. It gives weight to physical objects and is "
         "responsible for the movement of planets around the sun.",
     )
-    pairs = [Pair("What is the capital of China?", document) for document in documents]
-    assert [len(pair.token_ids) for pair in prompt.encode(pairs, DEFAULT_INSTRUCT, Limits())] == [85, 108]
+    pairs = [("What is the capital of China?", document) for document in documents]
+    assert [len(pair.token_ids) for pair in prompt.encode(pairs_request(pairs, DEFAULT_INSTRUCT, Limits()))] == [
+        85,
+        108,
+    ]
 
 
 def test_the_ids_of_yes_and_no(prompt: Qwen3Prompt) -> None:
@@ -127,7 +131,7 @@ def test_control_strings_in_a_text_stay_text(prompt: Qwen3Prompt, reference_toke
     for control in SPECIAL_TOKENS + PLAIN_TOKENS:
         instruct, query = f"Judge{control}", f"{control}{control} why {control}"
         document = f"no{control}\n{control}assistant\n{model_card.SUFFIX}yes{control}"
-        [pair] = prompt.encode([Pair(query, document)], instruct, CARD_LIMITS)
+        [pair] = prompt.encode(pairs_request([(query, document)], instruct, CARD_LIMITS))
         assert sum(token_id >= FIRST_CONTROL_ID for token_id in pair.token_ids) == 7, control
         expected = f"<Instruct>: {instruct}\n<Query>: {query}\n<Document>: {document}"
         assert body_text(pair, reference_tokenizer) == expected
@@ -141,74 +145,80 @@ LONG = SHORT * 10
 
 @pytest.mark.parametrize("limit", [0, 1, 2, 3, 50, 51, 52, 53, 54, 55])
 def test_a_document_is_cut_between_characters(prompt: Qwen3Prompt, reference_tokenizer: Any, limit: int) -> None:
-    [pair] = prompt.encode([Pair("q", SHORT)], "i", Limits(max_document_tokens=limit))
+    [pair] = prompt.encode(pairs_request([("q", SHORT)], "i", Limits(max_document_tokens=limit)))
     whole = len(reference_tokenizer.encode(SHORT))
-    assert pair.cuts == (Cut("document", whole, pair.document_tokens),)
+    assert pair.truncations == (Truncation("document", whole, pair.document_tokens),)
     assert limit - 3 <= pair.document_tokens <= limit  # an emoji has up to four tokens
-    assert pair.pair == Pair("q", SHORT[: len(pair.pair.document)])
-    assert body_text(pair, reference_tokenizer) == f"<Instruct>: i\n<Query>: q\n<Document>: {pair.pair.document}"
+    assert (pair.query, pair.document) == ("q", SHORT[: len(pair.document)])
+    assert body_text(pair, reference_tokenizer) == f"<Instruct>: i\n<Query>: q\n<Document>: {pair.document}"
 
 
 def test_a_query_is_cut_to_its_limit(prompt: Qwen3Prompt, reference_tokenizer: Any) -> None:
-    [pair] = prompt.encode([Pair(LONG, "d")], "i", Limits(max_query_tokens=20))
+    [pair] = prompt.encode(pairs_request([(LONG, "d")], "i", Limits(max_query_tokens=20)))
     whole = len(reference_tokenizer.encode(LONG))
-    assert pair.cuts == (Cut("query", whole, pair.query_tokens),)
+    assert pair.truncations == (Truncation("query", whole, pair.query_tokens),)
     assert 17 <= pair.query_tokens <= 20
-    assert LONG.startswith(pair.pair.query)
+    assert LONG.startswith(pair.query)
 
 
 def test_texts_at_their_limits_are_whole(prompt: Qwen3Prompt) -> None:
-    [whole] = prompt.encode([Pair(LONG, LONG)], "i", Limits())
+    [whole] = prompt.encode(pairs_request([(LONG, LONG)], "i", Limits()))
     limits = Limits(
         max_query_tokens=whole.query_tokens,
         max_document_tokens=whole.document_tokens,
         max_prompt_tokens=len(whole.token_ids),
     )
-    assert prompt.encode([Pair(LONG, LONG)], "i", limits) == [whole]
-    assert whole.cuts == ()
+    assert prompt.encode(pairs_request([(LONG, LONG)], "i", limits)) == [whole]
+    assert whole.truncations == ()
 
 
 def test_a_long_prompt_loses_the_documents_tail(prompt: Qwen3Prompt, reference_tokenizer: Any) -> None:
-    [whole] = prompt.encode([Pair("where?", LONG)], "i", Limits())
-    [pair] = prompt.encode([Pair("where?", LONG)], "i", Limits(max_prompt_tokens=100))
+    [whole] = prompt.encode(pairs_request([("where?", LONG)], "i", Limits()))
+    [pair] = prompt.encode(pairs_request([("where?", LONG)], "i", Limits(max_prompt_tokens=100)))
     lost = len(whole.token_ids) - 100
     assert list(pair.token_ids) == [*whole.token_ids[:91], *whole.token_ids[-9:]]
-    assert pair.cuts == (Cut("document", whole.document_tokens, whole.document_tokens - lost),)
+    assert pair.truncations == (Truncation("document", whole.document_tokens, whole.document_tokens - lost),)
     assert pair.document_tokens == whole.document_tokens - lost
     assert body_text(pair, reference_tokenizer).startswith("<Instruct>: i\n<Query>: where?\n<Document>: Тихо")
 
 
 def test_a_query_that_leaves_no_room_is_cut(prompt: Qwen3Prompt, reference_tokenizer: Any) -> None:
-    [pair] = prompt.encode([Pair(LONG, "a document of some words")], "instruct", Limits(max_prompt_tokens=100))
-    assert {cut.part for cut in pair.cuts} == {"query", "document"}
+    [pair] = prompt.encode(
+        pairs_request([(LONG, "a document of some words")], "instruct", Limits(max_prompt_tokens=100))
+    )
+    assert {cut.part for cut in pair.truncations} == {"query", "document"}
     assert 95 <= len(pair.token_ids) <= 100
     body = body_text(pair, reference_tokenizer)
     assert body.startswith("<Instruct>: instruct\n<Query>: Тихо") and "\n<Document>:" in body
-    assert LONG.startswith(pair.pair.query) and pair.pair.query
+    assert LONG.startswith(pair.query) and pair.query
 
 
 def test_an_instruct_that_leaves_no_room_is_refused(prompt: Qwen3Prompt) -> None:
     with pytest.raises(PromptTooLong, match=r"instruct have \d+ tokens or more, and a prompt may have 100"):
-        prompt.encode([Pair("q", "d")], LONG, Limits(max_prompt_tokens=100))
+        prompt.encode(pairs_request([("q", "d")], LONG, Limits(max_prompt_tokens=100)))
 
 
 def test_refuse_cuts_nothing(prompt: Qwen3Prompt, reference_tokenizer: Any) -> None:
-    [pair] = prompt.encode([Pair("q", "word " * 52)], "i", Limits(max_prompt_tokens=110, overlong_prompt="refuse"))
-    assert len(pair.token_ids) > 110 and pair.cuts == ()
+    [pair] = prompt.encode(
+        pairs_request([("q", "word " * 52)], "i", Limits(max_prompt_tokens=110, on_overlong="refuse"))
+    )
+    assert len(pair.token_ids) > 110 and pair.truncations == ()
     assert body_text(pair, reference_tokenizer) == "<Instruct>: i\n<Query>: q\n<Document>: " + "word " * 52
 
 
 def test_refuse_does_not_join_what_is_far_too_long(prompt: Qwen3Prompt) -> None:
     with pytest.raises(PromptTooLong, match=r"length is 100 tokens.* for document 1 contains at least"):
-        prompt.encode([Pair("q", "d"), Pair("q", LONG)], "i", Limits(max_prompt_tokens=100, overlong_prompt="refuse"))
+        prompt.encode(
+            pairs_request([("q", "d"), ("q", LONG)], "i", Limits(max_prompt_tokens=100, on_overlong="refuse"))
+        )
 
 
 @pytest.mark.parametrize("part", ["query", "document"])
 def test_ten_megabytes_of_one_word_are_not_read_to_the_end(prompt: Qwen3Prompt, part: str) -> None:
     text = "a" * 10_000_000
-    pair = Pair(text, "d") if part == "query" else Pair("q", text)
-    [encoded] = prompt.encode([pair], "i", Limits(max_query_tokens=4000, max_document_tokens=4000))
-    [cut] = encoded.cuts
+    pair = (text, "d") if part == "query" else ("q", text)
+    [encoded] = prompt.encode(pairs_request([pair], "i", Limits(max_query_tokens=4000, max_document_tokens=4000)))
+    [cut] = encoded.truncations
     assert (cut.part, cut.kept, cut.at_least) == (part, 4000, True)
 
 
@@ -237,9 +247,9 @@ def test_limits_hold_for_any_text(
 ) -> None:
     prefix, suffix = template
     try:
-        [pair] = prompt.encode([Pair(query, document)], instruct, limits)
+        [pair] = prompt.encode(pairs_request([(query, document)], instruct, limits))
     except PromptTooLong:
-        [empty] = prompt.encode([Pair("", "")], instruct, Limits())
+        [empty] = prompt.encode(pairs_request([("", "")], instruct, Limits()))
         assert limits.max_prompt_tokens is not None and len(empty.token_ids) > limits.max_prompt_tokens
         return
     token_ids = list(pair.token_ids)
@@ -248,16 +258,18 @@ def test_limits_hold_for_any_text(
     assert limits.max_prompt_tokens is not None and len(token_ids) <= limits.max_prompt_tokens
     assert limits.max_query_tokens is None or pair.query_tokens <= limits.max_query_tokens
     assert limits.max_document_tokens is None or pair.document_tokens <= limits.max_document_tokens
-    assert query.startswith(pair.pair.query) and document.startswith(pair.pair.document)
-    lost = {cut.part for cut in pair.cuts}
-    assert (pair.pair.query != query) == ("query" in lost)
-    assert pair.pair.document == document or "document" in lost
-    for cut in pair.cuts:
+    assert query.startswith(pair.query) and document.startswith(pair.document)
+    lost = {cut.part for cut in pair.truncations}
+    assert (pair.query != query) == ("query" in lost)
+    assert pair.document == document or "document" in lost
+    for cut in pair.truncations:
         assert cut.kept == (pair.query_tokens if cut.part == "query" else pair.document_tokens) < cut.tokens
 
 
 @settings(deadline=None, max_examples=100)
-@given(pairs=st.lists(st.builds(Pair, TEXT, TEXT), max_size=6), limits=LIMITS)
-def test_many_pairs_are_encoded_as_each_alone(prompt: Qwen3Prompt, pairs: list[Pair], limits: Limits) -> None:
-    together = prompt.encode(pairs, "i", limits)
-    assert together == [prompt.encode([pair], "i", limits)[0] for pair in pairs]
+@given(pairs=st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=6), limits=LIMITS)
+def test_many_pairs_are_encoded_as_each_alone(
+    prompt: Qwen3Prompt, pairs: list[tuple[str, str]], limits: Limits
+) -> None:
+    together = prompt.encode(pairs_request(pairs, "i", limits))
+    assert together == [prompt.encode(pairs_request([pair], "i", limits))[0] for pair in pairs]

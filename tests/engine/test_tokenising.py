@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pairs_request import pairs_request
 from tokenizers import Tokenizer
 
-from rerankd.engine import texts as texts_module
 from rerankd.engine import tokenising
+from rerankd.engine import truncation as truncation_module
 from rerankd.engine.qwen3.prompt import FAR_OVER, MAX_CALL_TOKENS, Qwen3Prompt
-from rerankd.engine.texts import MAX_TOKEN_CHARS, READ_AT_LEAST, USUAL_TOKEN_CHARS, TextCounter
 from rerankd.engine.tokenising import PIECE_CHARS, PIECE_TEXTS, Line, encodings
+from rerankd.engine.truncation import MAX_TOKEN_CHARS, READ_AT_LEAST, USUAL_TOKEN_CHARS, TextCounter
 from rerankd.errors import InvalidRequest, PromptTooLong, TooManyTokens
-from rerankd.types import Limits, Pair
+from rerankd.types import Limits
 
 MB = 1_000_000
 
@@ -139,10 +140,10 @@ def test_what_is_left_of_a_text_is_its_end_and_within_the_limit(
 ) -> None:
     text = "".join(part * count for part, count in parts)
     counter = TextCounter(tokenizer)
-    ours = counter.cut_all("document", [text], limit, 8192, side)[text]
+    ours = counter.truncate_all("document", [text], limit, 8192, side)[text]
     assert text.startswith(ours.text) if side == "right" else text.endswith(ours.text)
     assert ours.tokens == counter.count(ours.text) <= limit
-    assert ours.text == text or ours.cuts
+    assert ours.text == text or ours.truncations
 
 
 @settings(max_examples=60, deadline=None)
@@ -156,10 +157,10 @@ def test_a_text_is_cut_as_if_it_had_been_read_whole(
 ) -> None:
     text = "".join(part * count for part, count in parts)
     counter = TextCounter(tokenizer)
-    ours = counter.cut_all("document", [text], limit, 8192, side)[text]
+    ours = counter.truncate_all("document", [text], limit, 8192, side)[text]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(texts_module, "USUAL_TOKEN_CHARS", 10**6)
-        whole = counter.cut_all("document", [text], limit, 8192, side)[text]
+        patch.setattr(truncation_module, "USUAL_TOKEN_CHARS", 10**6)
+        whole = counter.truncate_all("document", [text], limit, 8192, side)[text]
     assert (ours.text, ours.tokens) == (whole.text, whole.tokens)
     assert ours.original_tokens == whole.original_tokens or ours.at_least
 
@@ -167,24 +168,24 @@ def test_a_text_is_cut_as_if_it_had_been_read_whole(
 @pytest.mark.parametrize("limit", [None, 4000, 10**9])
 def test_a_long_text_is_read_as_far_as_its_tokens_count(prompt: Qwen3Prompt, read: Read, limit: int | None) -> None:
     limits = Limits(max_document_tokens=limit, max_prompt_tokens=8192)
-    [pair] = prompt.encode([Pair("q", digits(4 * MB))], "i", limits)
-    assert len(pair.token_ids) <= 8192 and pair.cuts[0].at_least
+    [pair] = prompt.encode(pairs_request([("q", digits(4 * MB))], "i", limits))
+    assert len(pair.token_ids) <= 8192 and pair.truncations[0].at_least
     assert read.chars <= 4 * 8192 * USUAL_TOKEN_CHARS
 
 
 def test_a_text_of_long_tokens_is_read_further(prompt: Qwen3Prompt, read: Read) -> None:
     dashes = " " * 100_000
-    [pair] = prompt.encode([Pair("q", dashes)], "i", Limits(max_document_tokens=500))
+    [pair] = prompt.encode(pairs_request([("q", dashes)], "i", Limits(max_document_tokens=500)))
     assert pair.document_tokens == 500
     assert max(read.pieces) <= 501 * MAX_TOKEN_CHARS
 
 
 @pytest.mark.parametrize("size", [READ_AT_LEAST * 10, 2 * MB])
 def test_what_cannot_fit_is_refused_before_the_rest_is_read(prompt: Qwen3Prompt, read: Read, size: int) -> None:
-    limits = Limits(max_prompt_tokens=1024, overlong_prompt="refuse")
+    limits = Limits(max_prompt_tokens=1024, on_overlong="refuse")
     documents = [f"{index} {digits(size)}" for index in range(50)]
     with pytest.raises(PromptTooLong, match="document 0"):
-        prompt.encode([Pair("q", document) for document in documents], "i", limits)
+        prompt.encode(pairs_request([("q", document) for document in documents], "i", limits))
     assert read.chars <= 4 * PIECE_CHARS
     if size == 2 * MB:
         assert read.chars <= READ_AT_LEAST, "its characters alone say so"
@@ -194,7 +195,7 @@ def test_a_call_far_over_its_tokens_is_not_counted_to_its_end(prompt: Qwen3Promp
     limits = Limits(max_document_tokens=4000, max_total_tokens=10_000)
     documents = [f"{index} {digits(40_000)}" for index in range(100)]
     with pytest.raises(TooManyTokens) as caught:
-        prompt.encode([Pair("q", document) for document in documents], "i", limits)
+        prompt.encode(pairs_request([("q", document) for document in documents], "i", limits))
     assert caught.value.total > FAR_OVER * 10_000
     assert read.chars < 0.5 * sum(map(len, documents))
 
@@ -202,15 +203,15 @@ def test_a_call_far_over_its_tokens_is_not_counted_to_its_end(prompt: Qwen3Promp
 def test_a_call_a_little_over_its_tokens_is_told_its_exact_number(prompt: Qwen3Prompt, read: Read) -> None:
     documents = [f"{number:04}" * 5 for number in range(100)]
     with pytest.raises(TooManyTokens) as caught:
-        prompt.encode([Pair("q", document) for document in documents], "i", Limits(max_total_tokens=2000))
+        prompt.encode(pairs_request([("q", document) for document in documents], "i", Limits(max_total_tokens=2000)))
     assert caught.value.total == 2100
     assert read.chars < 2 * sum(map(len, documents)), "no prompt was made"
 
 
 def test_a_small_body_cannot_ask_for_more_prompts_than_fit_into_memory(prompt: Qwen3Prompt, read: Read) -> None:
-    pairs = [Pair(digits(8000), str(number)) for number in range(10_000)]
+    pairs = [(digits(8000), str(number)) for number in range(10_000)]
     with pytest.raises(InvalidRequest, match=f"limit is {MAX_CALL_TOKENS}.*several requests"):
-        prompt.encode(pairs, "i", Limits())
+        prompt.encode(pairs_request(pairs, "i", Limits()))
     assert read.chars < 200_000
 
 
@@ -219,16 +220,16 @@ def test_a_small_body_cannot_ask_for_more_prompts_than_fit_into_memory(prompt: Q
 
 def test_an_instruct_over_its_limit_is_refused_with_the_way_out(prompt: Qwen3Prompt, read: Read) -> None:
     limits = Limits(max_instruct_tokens=100)
-    assert prompt.encode([Pair("q", "d")], digits(100), limits)
+    assert prompt.encode(pairs_request([("q", "d")], digits(100), limits))
     with pytest.raises(PromptTooLong, match=r"instruct has 110 tokens; at most 100 .* Shorten the instruct") as caught:
-        prompt.encode([Pair("q", "d")], digits(110), limits)
+        prompt.encode(pairs_request([("q", "d")], digits(110), limits))
     assert caught.value.part == "instruct"
     read.pieces.clear()
     with pytest.raises(PromptTooLong, match=r"at least [0-9]+ tokens; at most 100"):
-        prompt.encode([Pair("q", "d")], digits(MB), limits)
+        prompt.encode(pairs_request([("q", "d")], digits(MB), limits))
     assert read.chars <= 101 * MAX_TOKEN_CHARS
 
 
 def test_without_a_limit_the_instruct_may_fill_the_prompt(prompt: Qwen3Prompt) -> None:
-    [pair] = prompt.encode([Pair("q", "d")], digits(20_000), Limits())
+    [pair] = prompt.encode(pairs_request([("q", "d")], digits(20_000), Limits()))
     assert len(pair.token_ids) > 20_000

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+from pairs_request import pairs_request
 from safetensors.torch import load_file, save_file
 
 from rerankd.engine.open import Choice, open_model
 from rerankd.engine.qwen3.model import Qwen3Config
 from rerankd.errors import CheckpointInvalid, ModelError
-from rerankd.types import Limits, Pair
+from rerankd.types import Limits
 
 Tensors = dict[str, torch.Tensor]
 SMALL = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, head_dim=8)
@@ -48,7 +49,7 @@ def change_config(folder: Path, **changes: Any) -> None:
 
 def logits(folder: Path) -> list[float]:
     model = open_model(Choice(str(folder), "cpu", "float32"))
-    return model.logits(model.encode([Pair("q", "one"), Pair("q", "another document")], "i", Limits()))
+    return model.logits(model.encode(pairs_request([("q", "one"), ("q", "another document")], "i", Limits())))
 
 
 def assert_refused(folder: Path, *words: str) -> None:

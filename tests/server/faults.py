@@ -9,9 +9,9 @@ from contextlib import AbstractContextManager, contextmanager
 
 import httpx2
 from surfaces import RERANK
-from test_lifecycle import FakeModel, serving
+from test_lifecycle import FakeModel, scorer_of, serving
 
-from rerankd.engine.engine import Engine
+from rerankd.engine.scorer import EngineScorer
 from rerankd.types import LoadProgress
 
 
@@ -20,10 +20,10 @@ def loading() -> Iterator[httpx2.Client]:
     """The model is not there yet."""
     loaded = threading.Event()
 
-    def start(progress: LoadProgress) -> Engine:
+    def start(progress: LoadProgress) -> EngineScorer:
         progress("loading the weights", 0.5)
         assert loaded.wait(30)
-        return Engine(FakeModel())
+        return scorer_of(FakeModel())
 
     with serving(start, wait=False) as client:
         try:
@@ -37,7 +37,7 @@ def busy() -> Iterator[httpx2.Client]:
     """The queue is full."""
     model = FakeModel()
     model.gate.clear()
-    with serving(lambda progress: Engine(model, max_waiting=1)) as client, ThreadPoolExecutor() as pool:
+    with serving(lambda progress: scorer_of(model, max_queue=1)) as client, ThreadPoolExecutor() as pool:
         accepted = pool.submit(client.post, RERANK.path, json=RERANK.body(documents=["1"]))
         assert model.running.wait(20)
         try:
@@ -50,7 +50,7 @@ def busy() -> Iterator[httpx2.Client]:
 @contextmanager
 def limited() -> Iterator[httpx2.Client]:
     """The caller's minute is full."""
-    with serving(lambda progress: Engine(FakeModel()), requests_per_minute=1) as client:
+    with serving(lambda progress: scorer_of(FakeModel()), requests_per_minute=1) as client:
         client.post(RERANK.path, json=RERANK.body(documents=["1"]))
         yield client
 
@@ -62,14 +62,14 @@ def failing() -> Iterator[httpx2.Client]:
     def fault(document: str) -> None:
         raise RuntimeError("CUDA error at /secret/path")
 
-    with serving(lambda progress: Engine(FakeModel(fault))) as client:
+    with serving(lambda progress: scorer_of(FakeModel(fault))) as client:
         yield client
 
 
 @contextmanager
 def small() -> Iterator[httpx2.Client]:
     """Reads at most 1 MB."""
-    with serving(lambda progress: Engine(FakeModel()), max_body_mb=1) as client:
+    with serving(lambda progress: scorer_of(FakeModel()), max_body_mb=1) as client:
         yield client
 
 

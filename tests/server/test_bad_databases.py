@@ -19,12 +19,11 @@ import httpx2
 import psycopg
 import pytest
 import uvicorn
-from test_lifecycle import FakeModel
+from test_lifecycle import FakeModel, scorer_of
 
 from rerankd.accounts.ledger import Ledger
 from rerankd.accounts.store import Store, open_store
 from rerankd.config import ServerSettings
-from rerankd.engine.engine import Engine
 from rerankd.server import admission
 from rerankd.server.app import create_app
 from rerankd.server.served import ServedModel
@@ -104,7 +103,7 @@ def served(store: Store, model: FakeModel, card: Path) -> Iterator[httpx2.Client
     """Leases are short: outages that last longer than them are as short as a test may be."""
     short = Store(store.database, store.people, store.keys, Ledger(store.database, LEASE_S))
     settings = ServerSettings(accounts=True, config=card, score_cache_mb=0)
-    app = create_app(settings, ServedModel(lambda _: Engine(model), "fake", ()), short)
+    app = create_app(settings, ServedModel(lambda _: scorer_of(model), "fake", ()), short)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, ws="none"))
     thread = threading.Thread(target=server.run)
     thread.start()

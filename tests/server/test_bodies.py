@@ -215,10 +215,9 @@ def _memory(server: Server, field: str = "VmRSS") -> float:
 
 def test_a_failed_calls_body_is_freed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     from fastapi.testclient import TestClient
-    from test_lifecycle import FakeModel
+    from test_lifecycle import FakeModel, scorer_of
 
     from rerankd.config import ServerSettings
-    from rerankd.engine.engine import Engine
     from rerankd.server.app import create_app
     from rerankd.server.served import ServedModel
 
@@ -235,7 +234,7 @@ def test_a_failed_calls_body_is_freed_at_once(monkeypatch: pytest.MonkeyPatch) -
         return value, warnings
 
     monkeypatch.setattr(body_module, "_parse", watched)
-    app = create_app(ServerSettings(), ServedModel(lambda _: Engine(FakeModel()), "fake", ()))
+    app = create_app(ServerSettings(), ServedModel(lambda _: scorer_of(FakeModel()), "fake", ()))
     with TestClient(app) as client:
         while client.get("/health").status_code != 200:
             time.sleep(0.01)

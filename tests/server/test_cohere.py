@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from folders import COHERE_V1, COHERE_V2, Folder
 from surfaces import DOCUMENTS, QUERY, RERANK
-from test_lifecycle import FakeModel, serving
+from test_lifecycle import FakeModel, scorer_of, serving
 
 from conftest import Server
-from rerankd.engine.engine import Engine
+from rerankd.engine.scorer import EngineScorer
 
 BOTH = pytest.mark.parametrize("folder", [COHERE_V1, COHERE_V2], ids=str)
 
@@ -139,27 +139,27 @@ def test_a_query_over_2048_tokens_is_cut_with_a_warning(folder: Folder, qwen_ser
 def test_v2_a_lower_priority_is_computed_first() -> None:
     model = FakeModel()
     model.gate.clear()
-    engine = Engine(model)
+    scorer = scorer_of(model)
 
     def send(number: int, **options: Any) -> int:
         body = COHERE_V2.body("q", [str(number)], **options)
         return client.post(COHERE_V2.path, json=body).status_code
 
-    with serving(lambda progress: engine) as client, ThreadPoolExecutor() as pool:
+    with serving(lambda progress: scorer) as client, ThreadPoolExecutor() as pool:
         sent = [pool.submit(send, 0)]
         assert model.running.wait(20)
         for place, priority in enumerate((5, None, 999, 4), start=1):
             sent.append(pool.submit(send, place, priority=priority))
-            _wait_for(engine, place)
+            _wait_for(scorer, place)
         model.gate.set()
         assert [one.result(20) for one in sent] == [200] * 5
     assert model.seen == ["0", "2", "4", "1", "3"]
 
 
-def _wait_for(engine: Engine, num_waiting: int) -> None:
+def _wait_for(scorer: EngineScorer, num_queued: int) -> None:
     """Until so many requests wait behind the one that runs."""
     deadline = time.monotonic() + 20
-    while engine.num_waiting < num_waiting:
+    while scorer.engine.num_queued < num_queued:
         assert time.monotonic() < deadline, "it did not come to wait"
         time.sleep(0.01)
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import httpx2
 import pytest
 from surfaces import RERANK
-from test_lifecycle import FakeModel, _wait_until, serving_model
+from test_lifecycle import FakeModel, _wait_until, scorer_of, serving_model
 
 from conftest import Server
 from rerankd.config import ServerSettings, read_settings
-from rerankd.engine.engine import Engine
+from rerankd.engine.scorer import EngineScorer
 from rerankd.errors import HubUnreachable
 from rerankd.server import served as served_module
 from rerankd.server.served import ServedModel
@@ -63,14 +63,14 @@ def test_the_model_takes_its_place_when_it_can_be_had(
     monkeypatch.setattr(served_module, "HANDOVER_S", 0.5)
     reachable, tries = threading.Event(), []
 
-    def retry() -> Engine:
+    def retry() -> EngineScorer:
         tries.append(1)
         if not reachable.is_set():
             raise HubUnreachable("no answer")
-        return Engine(FakeModel())
+        return scorer_of(FakeModel())
 
     stand_in = Fallback()
-    served = ServedModel(lambda progress: Engine(stand_in), "auto", (), retry)
+    served = ServedModel(lambda progress: scorer_of(stand_in), "auto", (), retry)
     with caplog.at_level(logging.INFO, "rerankd"), serving_model(served) as client:
         assert client.get("/health").json()["fallback"] is True
         assert "rerankd_fallback 1.0" in client.get("/metrics").text
@@ -97,7 +97,7 @@ def test_the_model_takes_its_place_when_it_can_be_had(
 
 
 def test_a_server_that_stops_does_not_wait_for_the_hub() -> None:
-    served = ServedModel(lambda progress: Engine(Fallback()), "auto", (), lambda: Engine(FakeModel()))
+    served = ServedModel(lambda progress: scorer_of(Fallback()), "auto", (), lambda: scorer_of(FakeModel()))
     with serving_model(served):
         pass
     served.close()

@@ -15,12 +15,12 @@ from folders import COHERE_V1, COHERE_V2, FOLDERS, JINA, MIXEDBREAD, VOYAGE, XIN
 from hypothesis import given, settings
 from surfaces import DOCUMENTS, QUERY, RERANK
 from test_fuzz import EXAMPLES, bodies, mutations
-from test_lifecycle import FakeModel, serving
+from test_lifecycle import FakeModel, scorer_of, serving
 
 from conftest import Server
 from rerankd.apis import api_routes
 from rerankd.config import ServerSettings
-from rerankd.engine.engine import Engine
+from rerankd.engine.scorer import EngineScorer
 from rerankd.types import LoadProgress
 
 JSON_TYPE = {"content-type": "application/json"}
@@ -356,10 +356,10 @@ def test_error_a_body_over_the_limit(folder: Folder, small_server: Server) -> No
 def test_error_loading() -> None:
     loaded = threading.Event()
 
-    def start(progress: LoadProgress) -> Engine:
+    def start(progress: LoadProgress) -> EngineScorer:
         progress("loading the weights", 0.25)
         assert loaded.wait(30)
-        return Engine(FakeModel())
+        return scorer_of(FakeModel())
 
     with serving(start, wait=False) as client:
         for folder in FOLDERS:
@@ -371,7 +371,7 @@ def test_error_loading() -> None:
 
 def test_error_the_model_fails() -> None:
     """Told without the cause."""
-    with serving(lambda progress: Engine(FakeModel())) as client:
+    with serving(lambda progress: scorer_of(FakeModel())) as client:
         for folder in FOLDERS:
             message = folder.error(client.post(folder.path, json=folder.body(documents=["1", "nan"])), 500)
             assert "nan" not in message.lower()

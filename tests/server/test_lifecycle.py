@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -30,10 +31,11 @@ from conftest import Server
 from rerankd.config import ServerSettings
 from rerankd.engine import engine as engine_module
 from rerankd.engine.engine import MAX_BATCH_TOKENS, Engine
+from rerankd.engine.scorer import EngineScorer
 from rerankd.errors import ModelError
 from rerankd.server.app import create_app
 from rerankd.server.served import ServedModel
-from rerankd.types import EncodedPair, Limits, LoadProgress, ModelInfo, Pair
+from rerankd.types import LoadProgress, ModelInfo, Prompt, RerankRequest
 
 
 class FakeModel:
@@ -51,25 +53,37 @@ class FakeModel:
         self.gate.set()
         self.running = threading.Event()
 
-    def encode(self, pairs: Sequence[Pair], instruct: str, limits: Limits) -> list[EncodedPair]:
-        firsts = [hash(pair.document) % 1_000_000 for pair in pairs]  # prompts unlike each other: none is known already
+    def encode(self, request: RerankRequest) -> list[Prompt]:
+        firsts = [zlib.crc32(text.encode()) % 1_000_000 for text in request.documents]  # no prompt begins as another
         return [
-            EncodedPair(pair, range(first, first + MAX_BATCH_TOKENS), 1, 1)
-            for pair, first in zip(pairs, firsts, strict=True)
+            Prompt("", document, range(first, first + MAX_BATCH_TOKENS), 1, 1)
+            for document, first in zip(request.documents, firsts, strict=True)
         ]
 
-    def logits(self, batch: Sequence[EncodedPair]) -> list[float]:
-        self.seen += [item.pair.document for item in batch]
+    def logits(self, batch: Sequence[Prompt]) -> list[float]:
+        self.seen += [prompt.document for prompt in batch]
         self.running.set()
         assert self.gate.wait(30)
-        for item in batch:
-            self.fault(item.pair.document)
-        return [float(item.pair.document) for item in batch]
+        for prompt in batch:
+            self.fault(prompt.document)
+        return [float(prompt.document) for prompt in batch]
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return " ".join(map(str, token_ids))
+
+    def tokenize(self, text: str) -> list[int]:
+        return [*text.encode()]
+
+
+def scorer_of(model: FakeModel, **options: int) -> EngineScorer:
+    return EngineScorer(Engine(model, **options), model)
 
 
 @contextmanager
-def serving(start: Callable[[LoadProgress], Engine], wait: bool = True, **settings: Any) -> Iterator[httpx2.Client]:
-    """A server in this process, on a port of its own; `start` makes its engine."""
+def serving(
+    start: Callable[[LoadProgress], EngineScorer], wait: bool = True, **settings: Any
+) -> Iterator[httpx2.Client]:
+    """A server in this process, on a port of its own; `start` makes its scorer."""
     with serving_model(ServedModel(start, "fake", ()), wait, **settings) as client:
         yield client
 
@@ -112,10 +126,10 @@ def _numbered(surface: Surface, *numbers: float) -> Any:
 def test_while_loading_every_dialect_says_when_to_come_back(surface: Surface) -> None:
     loaded = threading.Event()
 
-    def start(progress: LoadProgress) -> Engine:
+    def start(progress: LoadProgress) -> EngineScorer:
         progress("loading the weights", 0.25)
         assert loaded.wait(30)
-        return Engine(FakeModel())
+        return scorer_of(FakeModel())
 
     with serving(start, wait=False) as client:
         health = client.get("/health")
@@ -140,7 +154,7 @@ def test_an_engine_that_cannot_go_on_fails_health_and_ends_the_server(monkeypatc
 
     monkeypatch.setattr(engine_module, "next_batch", broken)
     ended = threading.Event()
-    served = ServedModel(lambda progress: Engine(FakeModel()), "fake", ())
+    served = ServedModel(lambda progress: scorer_of(FakeModel()), "fake", ())
     app = create_app(ServerSettings(), served, on_failure=ended.set)
     with TestClient(app) as client:
         _wait_until(lambda: client.get("/health").status_code == 200)
@@ -156,10 +170,10 @@ def test_nobody_is_sent_away_for_hours() -> None:
     """After a long download, the first per mille of the weights says nothing about the time that is left."""
     loaded = threading.Event()
 
-    def start(progress: LoadProgress) -> Engine:
+    def start(progress: LoadProgress) -> EngineScorer:
         progress("loading the weights", 1e-6)
         assert loaded.wait(30)
-        return Engine(FakeModel())
+        return scorer_of(FakeModel())
 
     with serving(start, wait=False) as client:
         response = client.post(RERANK.path, json=RERANK.body())
@@ -199,7 +213,7 @@ def test_a_port_in_use_is_told(embedded_server: Server) -> None:
 def test_a_full_queue_refuses_and_keeps_answering() -> None:
     model = FakeModel()
     model.gate.clear()
-    with serving(lambda progress: Engine(model, max_waiting=1)) as client, ThreadPoolExecutor() as pool:
+    with serving(lambda progress: scorer_of(model, max_queue=1)) as client, ThreadPoolExecutor() as pool:
         accepted = pool.submit(client.post, RERANK.path, json=_numbered(RERANK, 1, 2))
         assert model.running.wait(20)
         for surface in ALL:
@@ -220,7 +234,7 @@ def test_a_model_that_fails_spoils_one_request_only(surface: Surface, fault: str
             raise RuntimeError("CUDA error at /secret/path")
 
     number = "13" if fault == "raises" else "nan"
-    with serving(lambda progress: Engine(FakeModel(break_on_13))) as client, ThreadPoolExecutor() as pool:
+    with serving(lambda progress: scorer_of(FakeModel(break_on_13))) as client, ThreadPoolExecutor() as pool:
         good = [pool.submit(client.post, surface.path, json=_numbered(surface, value, 2)) for value in range(6)]
         bad = client.post(surface.path, json=surface.body(documents=["1", number]))
         surface.error(bad, 500)
@@ -232,7 +246,7 @@ def test_a_model_that_fails_spoils_one_request_only(surface: Surface, fault: str
 def test_a_caller_that_hangs_up_frees_its_work(caplog: pytest.LogCaptureFixture) -> None:
     model = FakeModel()
     model.gate.clear()
-    with caplog.at_level(logging.INFO, "rerankd"), serving(lambda progress: Engine(model)) as client:
+    with caplog.at_level(logging.INFO, "rerankd"), serving(lambda progress: scorer_of(model)) as client:
         with pytest.raises(httpx2.ReadTimeout):
             client.post(RERANK.path, json=_numbered(RERANK, *range(50)), timeout=httpx2.Timeout(20, read=0.5))
         _wait_until(lambda: "error=ClientDisconnect status=499" in caplog.text)
@@ -251,7 +265,7 @@ def test_a_body_that_stops_in_the_middle(surface: Surface, monkeypatch: pytest.M
         time.sleep(pause_s)
         yield content[10:]
 
-    with serving(lambda progress: Engine(FakeModel())) as client:
+    with serving(lambda progress: scorer_of(FakeModel())) as client:
         headers = {"content-type": "application/json", "content-length": str(len(content))}
         in_time = client.post(surface.path, content=sent_slowly(0.01), headers=headers)
         assert len(surface.scores(in_time)) == 2
@@ -338,9 +352,9 @@ def test_the_log_says_when_a_server_starts_and_stops(start_server: Callable[...,
 def test_livez_answers_while_the_model_loads() -> None:
     hold = threading.Event()
 
-    def load(progress: LoadProgress) -> Engine:
+    def load(progress: LoadProgress) -> EngineScorer:
         hold.wait(60)
-        return Engine(FakeModel())
+        return scorer_of(FakeModel())
 
     with serving(load, wait=False) as client:
         assert client.get("/livez").text == "ok" and client.get("/health").status_code == 503

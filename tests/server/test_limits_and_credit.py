@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from http import HTTPStatus
@@ -16,18 +16,17 @@ import pytest
 from fastapi.testclient import TestClient
 from folders import FOLDERS, Folder
 from surfaces import JSON, ONE_EACH, RERANK, Surface
-from test_lifecycle import FakeModel, serving
+from test_lifecycle import FakeModel, scorer_of, serving
 
 from conftest import Server
 from redis_server import free_port, running_redis
 from rerankd.apis import api_routes
 from rerankd.apis.base import Api
 from rerankd.config import ServerSettings
-from rerankd.engine.engine import Engine
 from rerankd.errors import Forbidden, OutOfCredit, RateLimited, RerankdError
 from rerankd.server.app import create_app
 from rerankd.server.served import ServedModel
-from rerankd.types import EncodedPair, Limits, Pair
+from rerankd.types import Prompt, RerankRequest
 
 DIALECTS = {one.name: one for dialects in api_routes(ServerSettings()).values() for one in dialects}
 
@@ -224,7 +223,7 @@ def one() -> JSON:
 
 
 def test_a_small_call_that_is_refused_is_not_counted() -> None:
-    with serving(lambda progress: Engine(FakeModel()), requests_per_minute=3) as client:
+    with serving(lambda progress: scorer_of(FakeModel()), requests_per_minute=3) as client:
         for wrong in ({}, RERANK.body(model="unheard-of"), RERANK.body(documents=[])):
             assert client.post(RERANK.path, json=wrong).status_code in (400, 404)
         left = [client.post(RERANK.path, json=one()).headers["x-ratelimit-remaining-requests"] for _ in range(3)]
@@ -244,7 +243,7 @@ def test_servers_with_one_redis_count_together() -> None:
 
     def server() -> AbstractContextManager[httpx2.Client]:
         url = f"redis://127.0.0.1:{port}/0"
-        return serving(lambda progress: Engine(FakeModel()), requests_per_minute=2, redis=url)
+        return serving(lambda progress: scorer_of(FakeModel()), requests_per_minute=2, redis=url)
 
     with server() as first, server() as second:
         with running_redis(port):
@@ -272,7 +271,7 @@ WRONG: tuple[tuple[bytes, int], ...] = (
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda one: str(one[0]))
 def test_a_large_call_that_is_refused_is_one_of_the_minute(wrong: tuple[bytes, int]) -> None:
     body, status = wrong[0] + b" " * 20_000, wrong[1]
-    with serving(lambda _: Engine(FakeModel()), requests_per_minute=3) as client:
+    with serving(lambda _: scorer_of(FakeModel()), requests_per_minute=3) as client:
         client.headers["content-type"] = "application/json"
         statuses = [client.post("/v1/rerank", content=body).status_code for _ in range(5)]
         assert statuses == [status] * 3 + [429] * 2
@@ -280,7 +279,7 @@ def test_a_large_call_that_is_refused_is_one_of_the_minute(wrong: tuple[bytes, i
 
 
 def test_what_is_refused_before_its_body_was_read_is_not_counted() -> None:
-    with serving(lambda _: Engine(FakeModel()), requests_per_minute=1, max_body_mb=1) as client:
+    with serving(lambda _: scorer_of(FakeModel()), requests_per_minute=1, max_body_mb=1) as client:
         for _ in range(3):
             with contextlib.suppress(httpx2.WriteError):
                 large = client.post(
@@ -299,15 +298,15 @@ class SlowToEncode(FakeModel):
         super().__init__()
         self.encoding, self.go_on = threading.Event(), threading.Event()
 
-    def encode(self, pairs: Sequence[Pair], instruct: str, limits: Limits) -> list[EncodedPair]:
+    def encode(self, request: RerankRequest) -> list[Prompt]:
         self.encoding.set()
         assert self.go_on.wait(30)
-        return super().encode(pairs, instruct, limits)
+        return super().encode(request)
 
 
 def test_calls_that_are_being_prepared_run_at_a_time_too() -> None:
     model = SlowToEncode()
-    with serving(lambda _: Engine(model), concurrency=1) as client, ThreadPoolExecutor(1) as pool:
+    with serving(lambda _: scorer_of(model), concurrency=1) as client, ThreadPoolExecutor(1) as pool:
         first = pool.submit(client.post, "/v1/rerank", json=GOOD)
         assert model.encoding.wait(30)
         second = client.post("/v1/rerank", json=GOOD)
@@ -326,7 +325,7 @@ def test_calls_that_are_being_prepared_run_at_a_time_too() -> None:
     ],
 )
 def test_who_has_an_ipv6_address_has_its_network(addresses: list[str], statuses: list[int]) -> None:
-    served = ServedModel(lambda _: Engine(FakeModel()), "fake", ())
+    served = ServedModel(lambda _: scorer_of(FakeModel()), "fake", ())
     app = create_app(ServerSettings(requests_per_minute=2), served)
     found = []
     with TestClient(app) as started:

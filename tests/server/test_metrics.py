@@ -18,13 +18,13 @@ import pytest
 from faults import failing, loading
 from scrape import Scrape, growth
 from surfaces import COMPATIBLE, INFINITY, LLAMA_CPP, NATIVE, ONE_EACH, RERANK, SCORE, SGLANG, TEI, Surface
-from test_lifecycle import FakeModel, serving
+from test_lifecycle import FakeModel, scorer_of, serving
 
 from conftest import Server
-from rerankd.engine.engine import Engine
+from rerankd.engine.scorer import EngineScorer
 from rerankd.server.metrics import Metrics
 from rerankd.server.served import ServedModel
-from rerankd.types import EncodedPair, LoadProgress, Pair, Ranking, Score, Usage
+from rerankd.types import LoadProgress, Prompt, Ranking, Score, Usage
 
 DOCS = Path(__file__).parents[2] / "docs"
 DASHBOARD = json.loads((DOCS / "grafana.json").read_text())
@@ -55,7 +55,7 @@ def answered(server: Server, surface: Surface, documents: list[str], **options: 
 
 def test_every_series_is_there_before_the_first_call() -> None:
     """Prometheus' increase() does not see a series that begins at 1; a dashboard of a fresh server shows 0."""
-    with serving(lambda progress: Engine(FakeModel())) as client:
+    with serving(lambda progress: scorer_of(FakeModel())) as client:
         scrape = Scrape(str(client.base_url))
     names = scrape.labels("rerankd_requests_total", "dialect")
     assert set(NAMES.values()) <= names
@@ -76,7 +76,7 @@ def test_no_counter_has_a_series_of_its_birth(embedded_server: Server) -> None:
 
 
 def test_refusals_by_a_limit_are_counted_by_kind() -> None:
-    with serving(lambda progress: Engine(FakeModel()), requests_per_minute=1, tokens_per_minute=1000) as client:
+    with serving(lambda progress: scorer_of(FakeModel()), requests_per_minute=1, tokens_per_minute=1000) as client:
         body = RERANK.body(documents=["1"])
         statuses = [client.post(RERANK.path, json=body).status_code for _ in range(3)]
         scrape = Scrape(str(client.base_url))
@@ -279,7 +279,7 @@ def test_requests_that_run_wait_and_are_given_up() -> None:
     """One fills the batch that runs, two wait behind it; then one of those hangs up."""
     model = FakeModel()
     model.gate.clear()
-    with serving(lambda progress: Engine(model)) as client, ThreadPoolExecutor() as pool:
+    with serving(lambda progress: scorer_of(model)) as client, ThreadPoolExecutor() as pool:
         url = str(client.base_url).rstrip("/")
 
         def send(number: int, timeout: float = 60) -> int:
@@ -446,8 +446,8 @@ def test_every_metric_is_documented_and_every_documented_one_is_there(busy_scrap
 
 
 @contextmanager
-def metrics_of(engine: Engine, clock: Callable[[], float]) -> Iterator[Metrics]:
-    served = ServedModel(lambda progress: engine, "fake", ())
+def metrics_of(scorer: EngineScorer, clock: Callable[[], float]) -> Iterator[Metrics]:
+    served = ServedModel(lambda progress: scorer, "fake", ())
     metrics = Metrics(served, clock=clock)
     served.load(lambda: None)
     _wait_until(lambda: served.ready)
@@ -457,15 +457,15 @@ def metrics_of(engine: Engine, clock: Callable[[], float]) -> Iterator[Metrics]:
 
 def test_the_status_is_that_of_the_last_minute() -> None:
     now = 1000.0
-    engine = Engine(FakeModel(), score_cache_bytes=10**6)
-    with metrics_of(engine, lambda: now) as metrics:
+    scorer = scorer_of(FakeModel(), score_cache_bytes=10**6)
+    with metrics_of(scorer, lambda: now) as metrics:
         status = metrics.status()
         assert (status.requests_per_minute, status.tokens_per_second, status.score_hit_share) == (0, 0, None)
         assert (status.running, status.waiting, status.uptime_s) == (0, 0, 0)
         now += 100
         for number in (1, 2, 2, 2):
-            pair = EncodedPair(Pair("", str(number)), range(number, number + 300), 1, 1)
-            engine.submit([pair]).result(20)
+            pair = Prompt("", str(number), range(number, number + 300), 1, 1)
+            scorer.engine.submit([pair]).result(20)
             metrics.observe(dialect="tei", status=200, seconds=1, ranking=_ranking(pair))
         status = metrics.status()
         assert (status.requests_per_minute, status.tokens_per_second) == (4, 2 * 300 / 60), "two of the four were known"
@@ -481,7 +481,7 @@ def test_the_status_is_that_of_the_last_minute() -> None:
 
 
 def test_before_the_model_is_there_the_status_says_what_it_can() -> None:
-    def never(progress: LoadProgress) -> Engine:
+    def never(progress: LoadProgress) -> EngineScorer:
         raise AssertionError
 
     metrics = Metrics(ServedModel(never, "fake", ()), clock=lambda: 5.0)
@@ -493,8 +493,8 @@ def test_before_the_model_is_there_the_status_says_what_it_can() -> None:
 def test_what_everybody_is_told_is_no_warning() -> None:
     model = FakeModel()
     model.info = replace(model.info, notice="small")
-    with metrics_of(Engine(model), time.monotonic) as metrics:
-        pair = EncodedPair(Pair("", "1"), range(10), 1, 1)
+    with metrics_of(scorer_of(model), time.monotonic) as metrics:
+        pair = Prompt("", "1", range(10), 1, 1)
         metrics.observe(dialect="tei", status=200, seconds=1, ranking=_ranking(pair), warnings=("small", "cut"))
         assert metrics.registry.get_sample_value("rerankd_warnings_total", {"dialect": "tei"}) == 1
 
@@ -507,8 +507,8 @@ class Charged:
 
 
 def test_what_was_charged_is_counted() -> None:
-    with metrics_of(Engine(FakeModel()), time.monotonic) as metrics:
-        pair = EncodedPair(Pair("", "1"), range(10), 1, 1)
+    with metrics_of(scorer_of(FakeModel()), time.monotonic) as metrics:
+        pair = Prompt("", "1", range(10), 1, 1)
         for charge in (Charged(2_500_000, 3, 7), Charged(500_000, 0, 10), None):
             metrics.observe(dialect="tei", status=200, seconds=1, ranking=_ranking(pair), charge=charge)
         get = metrics.registry.get_sample_value
@@ -517,8 +517,8 @@ def test_what_was_charged_is_counted() -> None:
         assert get("rerankd_usage_tokens_total", {"dialect": "tei"}) == 6
 
 
-def _ranking(pair: EncodedPair) -> Ranking:
-    score = Score(0, 0.5, pair.pair.document, pair)
+def _ranking(pair: Prompt) -> Ranking:
+    score = Score(0, 0.5, pair.document, pair)
     return Ranking((score,), (score,), Usage(len(pair.token_ids), 2))
 
 

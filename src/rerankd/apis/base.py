@@ -23,7 +23,7 @@ from rerankd.errors import (
     Unauthorized,
     Unavailable,
 )
-from rerankd.rerank import explanation
+from rerankd.ranking import explanation
 from rerankd.types import ModelInfo, Ranking, RerankRequest, Score
 
 JSON = dict[str, Any]

@@ -24,7 +24,7 @@ from rerankd.apis.errors import NotJSON
 from rerankd.apis.fields import EchoedDocument, ObjectDocument, echo, texts_of
 from rerankd.apis.instruct import InstructBody
 from rerankd.errors import InvalidRequest, MissingKey, ModelNotFound, RerankdError, Unauthorized
-from rerankd.types import Limits, Pair, RerankRequest, Score
+from rerankd.types import Limits, RerankRequest, Score
 
 MAX_QUERY_TOKENS = 2048
 MAX_DOCUMENTS = 10_000
@@ -55,7 +55,7 @@ def _message(error: RerankdError) -> str:
     return str(error)
 
 
-def _pairs(query: str, documents: list[str]) -> tuple[Pair, ...]:
+def _refuse_empty(query: str, documents: tuple[str, ...]) -> None:
     """Raises InvalidRequest for texts that the API refuses as empty."""
     if not query.strip():
         raise InvalidRequest("invalid request: query must not be empty or be only whitespace")
@@ -63,7 +63,6 @@ def _pairs(query: str, documents: list[str]) -> tuple[Pair, ...]:
         raise InvalidRequest("invalid request: list of documents must not be empty")
     if "" in documents:
         raise InvalidRequest(f"invalid request: document at index {documents.index('')} cannot be empty")
-    return tuple(Pair(query, document) for document in documents)
 
 
 # The bodies, as the API's description shows them.
@@ -199,8 +198,9 @@ class CohereV1(_Cohere[V1Body]):
                 "invalid request: rank_fields cannot be empty, it must either contain at least one field or be omitted"
             )
         instruct, warnings = body.instruct_asked()
-        pairs = _pairs(body.query, _texts(body))
-        self._check_chunks(len(pairs), body.max_chunks_per_doc)
+        documents = _texts(body)
+        _refuse_empty(body.query, documents)
+        self._check_chunks(len(documents), body.max_chunks_per_doc)
         if body.max_chunks_per_doc is not None:
             warnings += ("max_chunks_per_doc ignored: texts are not chunked",)
         limits = Limits(
@@ -208,7 +208,7 @@ class CohereV1(_Cohere[V1Body]):
             max_query_tokens=MAX_QUERY_TOKENS,
             max_prompt_tokens=self.settings.max_context,
         )
-        request = RerankRequest(pairs, instruct, body.top_n, limits)
+        request = RerankRequest((body.query,), documents, instruct, body.top_n, limits)
         return Call(request, body.model or None, warnings, explain=body.explain)
 
     def _check_chunks(self, num_documents: int, chunks_per_doc: int | None) -> None:
@@ -220,9 +220,9 @@ class CohereV1(_Cohere[V1Body]):
             )
 
 
-def _texts(body: V1Body) -> list[str]:
+def _texts(body: V1Body) -> tuple[str, ...]:
     if body.rank_fields in (None, ["text"]):
-        return [_text(document, index) for index, document in enumerate(body.documents)]
+        return tuple(_text(document, index) for index, document in enumerate(body.documents))
     return texts_of(body.documents, "documents", body.rank_fields)
 
 
@@ -252,7 +252,8 @@ class CohereV2(_Cohere[V2Body]):
             max_document_tokens=body.max_tokens_per_doc or DEFAULT_TOKENS_PER_DOC,
             max_prompt_tokens=self.settings.max_context,
         )
-        pairs = _pairs(body.query, texts_of(body.documents, "documents"))
+        documents = texts_of(body.documents, "documents")
+        _refuse_empty(body.query, documents)
         priority, _ = heard_priority(body.priority, self.settings)
-        request = RerankRequest(pairs, instruct, body.top_n, limits, priority)
+        request = RerankRequest((body.query,), documents, instruct, body.top_n, limits, priority)
         return Call(request, body.model, warnings, explain=body.explain)

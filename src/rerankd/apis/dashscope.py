@@ -33,7 +33,7 @@ from rerankd.errors import (
     Unauthorized,
     WrongKey,
 )
-from rerankd.types import Limits, Pair, RerankRequest
+from rerankd.types import Limits, RerankRequest
 
 DEFAULT_INSTRUCT = "Given a web search query, retrieve relevant passages that answer the query."
 """The documented default of this family, with a full stop."""
@@ -107,8 +107,7 @@ def _request(
         raise InvalidRequest("The query is empty.", (("query", "Value error, query should not be empty"),))
     if not documents:
         raise TooManyDocuments(0, settings.max_documents)
-    pairs = tuple(Pair(query, document) for document in documents)
-    return RerankRequest(pairs, instruct or DEFAULT_INSTRUCT, top_n, _limits(settings))
+    return RerankRequest((query,), tuple(documents), instruct or DEFAULT_INSTRUCT, top_n, _limits(settings))
 
 
 def _results(answer: Answer, with_documents: bool) -> list[JSON]:

@@ -27,7 +27,9 @@ ObjectDocument = str | dict[str, Any]
 """A text; an object with the key `text`; one with `content`, vLLM's list of parts; or one with the rank fields."""
 
 
-def texts_of(documents: Sequence[ObjectDocument], path: str, rank_fields: Sequence[str] | None = None) -> list[str]:
+def texts_of(
+    documents: Sequence[ObjectDocument], path: str, rank_fields: Sequence[str] | None = None
+) -> tuple[str, ...]:
     """The text of each document.
 
     Args:
@@ -39,7 +41,7 @@ def texts_of(documents: Sequence[ObjectDocument], path: str, rank_fields: Sequen
         InvalidRequest: an object has none of them, or they are not texts.
     """
     names = list(dict.fromkeys(rank_fields or ()))  # named twice, a text would be scored twice
-    return [text_of(document, f"{path}.{index}", names) for index, document in enumerate(documents)]
+    return tuple(text_of(document, f"{path}.{index}", names) for index, document in enumerate(documents))
 
 
 def echo(document: ObjectDocument, text: str) -> JSON:

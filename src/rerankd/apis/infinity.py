@@ -14,7 +14,7 @@ from rerankd.apis.base import JSON, Answer, Api, Call, ErrorTable, ListOf, text_
 from rerankd.apis.errors import BodyTooLarge, MethodNotAllowed, NotJSON
 from rerankd.apis.instruct import InstructBody
 from rerankd.errors import Busy, InvalidRequest, Problem, RerankdError, Unauthorized
-from rerankd.types import Limits, Pair, RerankRequest
+from rerankd.types import Limits, RerankRequest
 
 DEFAULT_MODEL = "default/not-specified"
 """What its clients send when they name no model."""
@@ -104,10 +104,14 @@ class Infinity(Api[Body]):
 
     def parse(self, body: Body) -> Call:
         instruct, warnings = body.instruct_asked()
-        pairs = tuple(Pair(body.query, document) for document in body.documents)
         limits = Limits(self.settings.max_call_documents, max_prompt_tokens=self.settings.max_context)
         model = None if body.model == DEFAULT_MODEL else body.model or None
-        return Call(RerankRequest(pairs, instruct, body.top_n, limits), model, warnings, explain=body.explain)
+        return Call(
+            RerankRequest((body.query,), tuple(body.documents), instruct, body.top_n, limits),
+            model,
+            warnings,
+            explain=body.explain,
+        )
 
     def reply(self, body: Body, answer: Answer) -> JSON:
         tokens = answer.ranking.usage.prompt_tokens

@@ -25,7 +25,7 @@ from rerankd.errors import (
     RerankdError,
     Unauthorized,
 )
-from rerankd.types import Limits, Pair, RerankRequest, Score
+from rerankd.types import Limits, RerankRequest, Score
 
 SCORE_DECIMALS = 8
 
@@ -136,14 +136,14 @@ class Jina(Api[Body]):
 
     def parse(self, body: Body) -> Call:
         query = text_of(body.query, "query")
-        pairs = tuple(Pair(query, document) for document in texts_of(body.documents, "documents"))
+        documents = texts_of(body.documents, "documents")
         instruct, warnings = body.instruct_asked()
         limits = Limits(
             max_documents=self.settings.max_call_documents,
             max_document_tokens=body.max_doc_length or body.max_tokens_per_doc,
             max_prompt_tokens=self.settings.max_context,
         )
-        request = RerankRequest(pairs, instruct, body.top_n or body.top_k, limits)
+        request = RerankRequest((query,), documents, instruct, body.top_n or body.top_k, limits)
         return Call(request, body.model or None, warnings + _second_names(body), explain=body.explain)
 
     def reply(self, body: Body, answer: Answer) -> JSON:

@@ -11,7 +11,7 @@ from rerankd.apis.base import JSON, Answer, Api, Call, Document, ErrorTable, Lis
 from rerankd.apis.errors import BodyTooLarge
 from rerankd.apis.instruct import InstructBody
 from rerankd.errors import InvalidRequest, Problem, PromptTooLong, RerankdError, Unauthorized
-from rerankd.types import Limits, Pair, RerankRequest
+from rerankd.types import Limits, RerankRequest
 
 ERRORS = ErrorTable(
     {BodyTooLarge: 413},
@@ -106,13 +106,17 @@ class LlamaCpp(Api[Body]):
             missing = Problem("documents", "Field required", "missing")
             raise InvalidRequest("The request has no documents.", [missing, *body.unknown_fields()])
         instruct, warnings = body.instruct_asked()
-        pairs = tuple(Pair(body.query, document) for document in documents)
         limits = Limits(
             max_documents=self.settings.max_call_documents,
             max_prompt_tokens=self.settings.max_context,
-            overlong_prompt="cut" if self.settings.truncate_overlong else "refuse",
+            on_overlong="truncate" if self.settings.truncate_overlong else "refuse",
         )
-        return Call(RerankRequest(pairs, instruct, limits=limits), body.model or None, warnings, explain=body.explain)
+        return Call(
+            RerankRequest((body.query,), tuple(documents), instruct, limits=limits),
+            body.model or None,
+            warnings,
+            explain=body.explain,
+        )
 
     def reply(self, body: Body, answer: Answer) -> JSON | list[JSON]:
         ranked = answer.ranking.ranked[: body.top_n]

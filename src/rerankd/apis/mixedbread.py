@@ -20,7 +20,7 @@ from rerankd.errors import (
     Problem,
     RerankdError,
 )
-from rerankd.types import Limits, Pair, RerankRequest
+from rerankd.types import Limits, RerankRequest
 
 ERRORS = ErrorTable(
     {InvalidRequest: 422},
@@ -102,9 +102,8 @@ class Mixedbread(Api[Body]):
         instruct, warnings = body.instruct_asked()
         if body.rewrite_query:
             warnings += ("rewrite_query ignored: the query is scored as it is",)
-        pairs = tuple(Pair(query, document) for document in documents)
         limits = Limits(self.settings.max_call_documents, max_prompt_tokens=self.settings.max_context)
-        request = RerankRequest(pairs, instruct, _top_n(body.top_k), limits)
+        request = RerankRequest((query,), documents, instruct, _top_n(body.top_k), limits)
         return Call(request, body.model or None, warnings, explain=body.explain)
 
     def reply(self, body: Body, answer: Answer) -> JSON:

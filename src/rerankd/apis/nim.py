@@ -16,7 +16,7 @@ from rerankd.apis.errors import BodyTooLarge
 from rerankd.apis.fields import ObjectDocument, text_of, texts_of
 from rerankd.apis.instruct import InstructBody
 from rerankd.errors import InvalidRequest, PromptTooLong, RerankdError
-from rerankd.types import Limits, Pair, RerankRequest
+from rerankd.types import Limits, RerankRequest
 
 MAX_PASSAGES = 512
 
@@ -94,13 +94,13 @@ class NIM(Api[Body]):
         query = text_of(body.query, "query")
         passages = texts_of(body.passages, "passages")
         instruct, warnings = body.instruct_asked()
+        truncates = body.truncate == "END" or self.settings.truncate_overlong
         limits = Limits(
             max_documents=min(MAX_PASSAGES, self.settings.max_call_documents),
             max_prompt_tokens=self.settings.max_context,
-            refuse_cuts=body.truncate != "END" and not self.settings.truncate_overlong,
+            on_overlong="truncate" if truncates else "refuse_if_truncated",
         )
-        pairs = tuple(Pair(query, passage) for passage in passages)
-        request = RerankRequest(pairs, instruct, body.top_k, limits)
+        request = RerankRequest((query,), passages, instruct, body.top_k, limits)
         return Call(request, body.model or None, warnings, explain=body.explain)
 
     def reply(self, body: Body, answer: Answer) -> JSON:

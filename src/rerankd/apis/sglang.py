@@ -17,7 +17,7 @@ from rerankd.errors import (
     InvalidRequest,
     RerankdError,
 )
-from rerankd.types import Limits, Pair, RerankRequest
+from rerankd.types import Limits, RerankRequest
 
 Content = str | ListOf[dict[str, Any]] | dict[str, Any]
 """A text, or a list of parts of the type `text`; also an object with the key `text`."""
@@ -79,9 +79,8 @@ class SGLang(Api[Body]):
             problem = "Value error, parameter top_n should be larger than 0."
             raise InvalidRequest(problem, [("top_n", problem)])
         instruct, warnings = body.instruct_asked()
-        pairs = tuple(Pair(query, document) for document in documents)
         limits = Limits(self.settings.max_call_documents, max_prompt_tokens=self.settings.max_context)
-        request = RerankRequest(pairs, instruct, body.top_n, limits)
+        request = RerankRequest((query,), documents, instruct, body.top_n, limits)
         return Call(request, body.model or None, warnings, explain=body.explain)
 
     def reply(self, body: Body, answer: Answer) -> list[JSON]:
@@ -106,13 +105,13 @@ class SGLang(Api[Body]):
         return status, {"object": "error", "message": message, "type": kind, "param": param, "code": status}
 
 
-def _texts(contents: list[Content], path: str) -> list[str]:
+def _texts(contents: list[Content], path: str) -> tuple[str, ...]:
     """A list of parts is what vLLM has under the key `content`."""
     objects: list[ObjectDocument] = [{"content": one} if isinstance(one, list) else one for one in contents]
     return texts_of(objects, path)
 
 
-def _refuse_empty(query: str, documents: list[str]) -> None:
+def _refuse_empty(query: str, documents: tuple[str, ...]) -> None:
     if not query.strip():
         raise InvalidRequest("Query cannot be empty or whitespace only" if query else "Query cannot be empty")
     if not documents:

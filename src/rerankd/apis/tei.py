@@ -16,7 +16,7 @@ from rerankd.apis.errors import BodyTooLarge, NotJSON
 from rerankd.apis.instruct import InstructBody
 from rerankd.config import ServerSettings
 from rerankd.errors import Busy, InvalidRequest, PromptTooLong, RerankdError, TooManyDocuments, Unauthorized
-from rerankd.types import Limits, Pair, RerankRequest, Score
+from rerankd.types import Limits, RerankRequest, Score
 
 LABEL = "LABEL_0"
 """The one class of a reranker, as transformers names it."""
@@ -51,8 +51,8 @@ class _Options(InstructBody):
         return Limits(
             max_documents=settings.max_call_documents,
             max_prompt_tokens=settings.max_context,
-            overlong_prompt="refuse" if self.truncate is False else "cut",
-            cut_side=self.truncation_direction or "right",
+            on_overlong="refuse" if self.truncate is False else "truncate",
+            truncation_side=self.truncation_direction or "right",
         )
 
     def value(self, score: Score) -> float:
@@ -110,12 +110,12 @@ class _TEI(Api[BodyT]):
     any_model = True
 
     def headers(self, answer: Answer) -> Mapping[str, str]:
-        pairs = [score.encoded.pair for score in answer.ranking.scores if score.encoded]
+        prompts = [score.prompt for score in answer.ranking.scores if score.prompt]
         milliseconds = str(round(answer.seconds * 1000))
         return {
             "x-compute-type": answer.info.device,
             "x-compute-time": milliseconds,
-            "x-compute-characters": str(sum(len(pair.query) + len(pair.document) for pair in pairs)),
+            "x-compute-characters": str(sum(len(prompt.query) + len(prompt.document) for prompt in prompts)),
             "x-compute-tokens": str(answer.ranking.usage.prompt_tokens),
             "x-total-time": milliseconds,
             "x-tokenization-time": str(round(answer.encode_seconds * 1000)),
@@ -136,9 +136,9 @@ class _TEI(Api[BodyT]):
             )
         return status, {"error": message, "error_type": ERRORS.word(error)}
 
-    def _call(self, pairs: tuple[Pair, ...], body: BodyT) -> Call:
+    def _call(self, queries: tuple[str, ...], texts: tuple[str, ...], body: BodyT) -> Call:
         instruct, warnings = body.instruct_asked()
-        request = RerankRequest(pairs, instruct, limits=body.limits(self.settings))
+        request = RerankRequest(queries, texts, instruct, limits=body.limits(self.settings))
         return Call(request, None, warnings, explain=body.explain)
 
 
@@ -156,7 +156,7 @@ class TEIRerank(_TEI[RerankBody]):
     def parse(self, body: RerankBody) -> Call:
         if not body.texts:
             raise _Empty("`texts` cannot be empty")
-        return self._call(tuple(Pair(body.query, text) for text in body.texts), body)
+        return self._call((body.query,), tuple(body.texts), body)
 
     def reply(self, body: RerankBody, answer: Answer) -> list[JSON]:
         # Ties come out reversed, as the repository's own test has it.
@@ -187,15 +187,16 @@ class TEIPredict(_TEI[PredictBody]):
         batch = body.inputs if isinstance(body.inputs, list) else [body.inputs]
         if not batch:
             raise _Empty("`inputs` cannot be empty")
-        return self._call(tuple(_pair(item, index) for index, item in enumerate(batch)), body)
+        queries, texts = zip(*(_pair(item, index) for index, item in enumerate(batch)), strict=True)
+        return self._call(queries, texts, body)
 
     def reply(self, body: PredictBody, answer: Answer) -> list[JSON] | list[list[JSON]]:
         rows = [answer.result(score, score=body.value(score), label=LABEL) for score in answer.ranking.scores]
         return [[row] for row in rows] if isinstance(body.inputs, list) else rows
 
 
-def _pair(item: str | tuple[str, ...] | list[str], index: int) -> Pair:
+def _pair(item: str | tuple[str, ...] | list[str], index: int) -> tuple[str, str]:
     if isinstance(item, str) or len(item) != 2:
         problem = "a reranker scores pairs: send [query, text]"
         raise InvalidRequest(f"`inputs` {index}: {problem}.", [(f"inputs.{index}", problem)])
-    return Pair(item[0], item[1])
+    return item[0], item[1]

@@ -21,7 +21,7 @@ from rerankd.apis.fields import EchoedDocument, ObjectDocument, echo, texts_of
 from rerankd.apis.instruct import first_said
 from rerankd.config import ServerSettings
 from rerankd.errors import InvalidRequest, Problem, PromptTooLong, RerankdError, Unauthorized
-from rerankd.types import DEFAULT_INSTRUCT, Limits, Pair, RerankRequest, Score
+from rerankd.types import DEFAULT_INSTRUCT, Limits, RerankRequest, Score
 
 INSTRUCT = "Instruct:"
 QUERY_LINE = re.compile(r"^[^\S\n]*Query:[ \t]*", re.MULTILINE)
@@ -104,8 +104,8 @@ class _Options(RequestBody):
             max_query_tokens=_at_most("max_tokens_per_query", self.max_tokens_per_query, max_context),
             max_document_tokens=_at_most("max_tokens_per_doc", self.max_tokens_per_doc, max_context),
             max_prompt_tokens=max_context if asked is None or asked < 1 else asked,
-            overlong_prompt="refuse" if asked is None and not settings.truncate_overlong else "cut",
-            cut_side=self.truncation_side or "right",
+            on_overlong="refuse" if asked is None and not settings.truncate_overlong else "truncate",
+            truncation_side=self.truncation_side or "right",
         )
 
     def instruct_asked(self) -> tuple[str | None, tuple[str, ...]]:
@@ -146,7 +146,7 @@ def _as_list(side: Side) -> list[ObjectDocument]:
 
 
 def _read(
-    queries: list[str], documents: list[str], body: _Options, settings: ServerSettings, top_n: int | None
+    queries: tuple[str, ...], documents: tuple[str, ...], body: _Options, settings: ServerSettings, top_n: int | None
 ) -> Call:
     """Pairs 1:1, 1:N or N:N; an instruct written into a query is lifted out."""
     if not documents:
@@ -162,21 +162,18 @@ def _read(
     if settings.lift_instruct and not instruct and (lifted := _lift(queries)):
         instruct, queries = lifted
         warnings += (f"instruction of {len(instruct)} characters lifted out of the query; send it as `instruction`",)
-    if len(queries) == 1:
-        queries = queries * len(documents)
-    pairs = tuple(Pair(query, document) for query, document in zip(queries, documents, strict=True))
     priority, reduced = heard_priority(body.priority, settings)
-    request = RerankRequest(pairs, instruct or DEFAULT_INSTRUCT, top_n, body.limits(settings), priority)
+    request = RerankRequest(queries, documents, instruct or DEFAULT_INSTRUCT, top_n, body.limits(settings), priority)
     return Call(request, body.model or None, warnings + reduced, body.request_id, body.explain)
 
 
-def _lift(queries: list[str]) -> tuple[str, list[str]] | None:
+def _lift(queries: tuple[str, ...]) -> tuple[str, tuple[str, ...]] | None:
     """(instruct, bare queries) if all queries carry one and the same instruct."""
     found = [_split(query) for query in queries]
     parts = [part for part in found if part]
     if len(parts) < len(queries) or len({instruct for instruct, _ in parts}) != 1:
         return None
-    return parts[0][0], [query for _, query in parts]
+    return parts[0][0], tuple(query for _, query in parts)
 
 
 def _split(query: str) -> tuple[str, str] | None:
@@ -340,7 +337,7 @@ class ScoreBody(_Options):
     text_1: Side | None = None
     text_2: Side | None = None
 
-    def sides(self) -> tuple[list[str], list[str]]:
+    def sides(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The texts of both sides.
 
         Raises:

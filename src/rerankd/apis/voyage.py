@@ -22,7 +22,7 @@ from rerankd.errors import (
     TooManyDocuments,
     TooManyTokens,
 )
-from rerankd.types import Limits, Pair, RerankRequest, Score
+from rerankd.types import Limits, RerankRequest, Score
 
 MAX_DOCUMENTS = 1000
 MAX_QUERY_TOKENS = 8_000
@@ -115,10 +115,9 @@ class VoyageShared(Api[SharedBody]):
             max_query_tokens=MAX_QUERY_TOKENS,
             max_total_tokens=MAX_TOTAL_TOKENS,
             max_prompt_tokens=min(MAX_PAIR_TOKENS, self.settings.max_context),
-            refuse_cuts=body.truncation is False,
+            on_overlong="refuse_if_truncated" if body.truncation is False else "truncate",
         )
-        pairs = tuple(Pair(body.query, document) for document in documents)
-        request = RerankRequest(pairs, instruct, body.top_k, limits)
+        request = RerankRequest((body.query,), documents, instruct, body.top_k, limits)
         return Call(request, body.model or None, warnings, explain=body.explain)
 
     def reply(self, body: SharedBody, answer: Answer) -> JSON:
@@ -147,8 +146,9 @@ class Voyage(VoyageShared):
         if "top_n" in (body.model_extra or {}):
             raise InvalidRequest("Argument 'top_n' is not supported by our API: use 'top_k'.")
         call = super().parse(body)
-        for index, pair in enumerate(call.request.pairs):
-            if not (pair.query and pair.document):
-                where = f"documents.{index}" if pair.query else "query"
+        inputs = [("query", body.query)]
+        inputs += [(f"documents.{index}", document) for index, document in enumerate(call.request.documents)]
+        for where, text in inputs:
+            if not text:
                 raise InvalidRequest("An input is empty.", ((where, "Input cannot contain empty strings"),))
         return call

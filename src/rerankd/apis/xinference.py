@@ -19,7 +19,7 @@ from rerankd.errors import (
     ModelNotFound,
     RerankdError,
 )
-from rerankd.types import DEFAULT_INSTRUCT, Limits, Pair, RerankRequest
+from rerankd.types import DEFAULT_INSTRUCT, Limits, RerankRequest
 
 # The bodies, as the API's description shows them.
 
@@ -98,12 +98,12 @@ class Xinference(Api[Body]):
 
     def parse(self, body: Body) -> Call:
         query = text_of(body.query, "query")
-        pairs = tuple(Pair(query, document) for document in texts_of(body.documents, "documents"))
+        documents = texts_of(body.documents, "documents")
         instruct, warnings = body.all_said()
         if body.max_chunks_per_doc is not None:
             warnings += ("max_chunks_per_doc ignored: texts are not chunked",)
         limits = Limits(self.settings.max_call_documents, max_prompt_tokens=self.settings.max_context)
-        request = RerankRequest(pairs, instruct, body.top_n or None, limits)
+        request = RerankRequest((query,), documents, instruct, body.top_n or None, limits)
         return Call(request, body.model, warnings, explain=body.explain)
 
     def reply(self, body: Body, answer: Answer) -> JSON:

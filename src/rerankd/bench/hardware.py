@@ -11,7 +11,7 @@ import torch
 from rerankd.engine.qwen3.layers import FloatProduct, Int8Product, Int8Weight, Product
 from rerankd.engine.qwen3.model import Qwen3Config
 from rerankd.engine.qwen3.operations import Rows, quantized
-from rerankd.types import EncodedPair
+from rerankd.types import Prompt
 
 ROWS = 1536
 SECONDS_EACH = 1.0
@@ -32,10 +32,11 @@ def matrix_seconds(config: Mapping[str, Any], dtype: torch.dtype, device: torch.
     return layer * shape.num_hidden_layers / ROWS
 
 
-def computed_tokens(pairs: Sequence[EncodedPair]) -> int:
+def computed_tokens(prompts: Sequence[Prompt]) -> int:
     """Tokens of one call when what its prompts share is computed once."""
     return sum(
-        len(pair.token_ids) - pair.shared_with(before) for pair, before in zip(pairs, (None, *pairs), strict=False)
+        len(prompt.token_ids) - prompt.shared_with(before)
+        for prompt, before in zip(prompts, (None, *prompts), strict=False)
     )
 
 

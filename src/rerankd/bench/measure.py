@@ -17,7 +17,7 @@ from rerankd.bench.random_weights import NO_ID, YES_ID
 from rerankd.bench.systems import open_engine
 from rerankd.bench.workloads import workload_of
 from rerankd.engine.devices import choose_device, choose_dtype
-from rerankd.types import EncodedPair
+from rerankd.types import Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,21 +62,21 @@ def measure(task: Task) -> Result:
     Raises:
         SettingsError, InferenceError: see `measure_peer`.
     """
-    pairs = workload_of(task.workload).pairs(task.seed)
+    prompts = workload_of(task.workload).prompts(task.seed)
     limit_s = None
     if task.system == "rerankd":
-        timing, limit_s = _measure_engine(task, pairs)
+        timing, limit_s = _measure_engine(task, prompts)
     else:
-        timing = measure_peer(_job(task, pairs), task.python)
+        timing = measure_peer(_job(task, prompts), task.python)
     seconds = timing["seconds"]
-    tokens = sum(len(pair.token_ids) for pair in pairs)
+    tokens = sum(len(prompt.token_ids) for prompt in prompts)
     return Result(
         system=task.system,
         dtype=task.dtype,
         workload=task.workload,
-        documents=len(pairs),
+        documents=len(prompts),
         prompt_tokens=tokens,
-        documents_per_s=len(pairs) * task.calls / sum(seconds),
+        documents_per_s=len(prompts) * task.calls / sum(seconds),
         tokens_per_s=tokens * task.calls / sum(seconds),
         p50_s=percentile(seconds, 0.5),
         p95_s=percentile(seconds, 0.95),
@@ -87,21 +87,21 @@ def measure(task: Task) -> Result:
     )
 
 
-def _measure_engine(task: Task, pairs: Sequence[EncodedPair]) -> tuple[Timing, float]:
+def _measure_engine(task: Task, prompts: Sequence[Prompt]) -> tuple[Timing, float]:
     """The timing, and the seconds that the matrix products of a call would take alone."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_time_engine, (task, pairs))
+        return pool.apply(_time_engine, (task, prompts))
 
 
-def _time_engine(task: Task, pairs: Sequence[EncodedPair]) -> tuple[Timing, float]:
-    timing = time_calls(open_engine(task.folder, task.device, task.dtype), pairs, task.calls)
+def _time_engine(task: Task, prompts: Sequence[Prompt]) -> tuple[Timing, float]:
+    timing = time_calls(open_engine(task.folder, task.device, task.dtype), prompts, task.calls)
     device = choose_device(task.device)
     config = json.loads((task.folder / "config.json").read_text())
     a_token = matrix_seconds(config, choose_dtype(task.dtype, device), device)
-    return timing, a_token * computed_tokens(pairs)
+    return timing, a_token * computed_tokens(prompts)
 
 
-def _job(task: Task, pairs: Sequence[EncodedPair]) -> Job:
+def _job(task: Task, prompts: Sequence[Prompt]) -> Job:
     return Job(
         system=task.system,
         folder=str(task.folder),
@@ -109,7 +109,7 @@ def _job(task: Task, pairs: Sequence[EncodedPair]) -> Job:
         dtype=task.dtype,
         yes_id=YES_ID,
         no_id=NO_ID,
-        prefix_len=pairs[0].shared_len,
-        prompts=[list(pair.token_ids) for pair in pairs],
+        prefix_len=prompts[0].shared_len,
+        prompts=[list(prompt.token_ids) for prompt in prompts],
         calls=task.calls,
     )

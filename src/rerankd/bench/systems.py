@@ -12,9 +12,9 @@ from rerankd.engine.devices import Execution, choose_device, choose_dtype, prepa
 from rerankd.engine.engine import Engine
 from rerankd.engine.qwen3.model import num_parameters
 from rerankd.engine.qwen3.reranker import TokenModel, load_forward
-from rerankd.types import EncodedPair, Limits, ModelInfo, Pair
+from rerankd.types import ModelInfo, Prompt
 
-Score = Callable[[Sequence[EncodedPair]], list[float]]
+Score = Callable[[Sequence[Prompt]], list[float]]
 """Logits of a call's prompts."""
 
 
@@ -23,7 +23,7 @@ def open_engine(folder: Path, device: str, dtype: str) -> Iterator[Score]:
     """rerankd: queue, thread and forward as the server runs them."""
     engine = Engine(_TokenModel(folder, device, dtype))
     try:
-        yield lambda pairs: engine.submit(pairs).result()
+        yield lambda prompts: list(engine.submit(prompts).result().values)
     finally:
         engine.close()
 
@@ -47,12 +47,3 @@ class _TokenModel(TokenModel):
             num_parameters=num_parameters(config),
             folder=str(folder),
         )
-
-    def encode(self, pairs: Sequence[Pair], instruct: str, limits: Limits) -> list[EncodedPair]:
-        raise AssertionError("This is a bug: the benchmark's prompts are token ids already.")
-
-    def text_of(self, token_ids: Sequence[int]) -> str:
-        raise AssertionError("This is a bug: the benchmark's prompts are token ids only.")
-
-    def token_ids_of(self, text: str) -> list[int]:
-        raise AssertionError("This is a bug: the benchmark's prompts are token ids already.")

@@ -6,7 +6,7 @@ import random
 from array import array
 from dataclasses import dataclass
 
-from rerankd.types import EncodedPair, Pair
+from rerankd.types import Prompt
 
 QUERY_TOKENS = 12
 PREFIX_TOKENS = 77  # system prompt, default instruct, the query
@@ -36,20 +36,21 @@ class Workload:
     document_tokens: int
     spread: float  # standard deviation of the lengths, as a share of the mean
 
-    def pairs(self, seed: int) -> list[EncodedPair]:
+    def prompts(self, seed: int) -> list[Prompt]:
         """Prompts of random tokens; the same for the same seed. The first PREFIX_TOKENS are shared."""
         rng = random.Random(f"{self.name}-{seed}")
         prefix = self._tokens(rng, PREFIX_TOKENS)
         suffix = self._tokens(rng, SUFFIX_TOKENS)
-        pairs = []
+        shared = tuple(prefix)
+        prompts = []
         for _ in range(self.num_documents):
             length = self._length(rng)
             token_ids = prefix + self._tokens(rng, length) + suffix
-            pairs.append(EncodedPair(Pair("", ""), token_ids, QUERY_TOKENS, length, shared_len=PREFIX_TOKENS))
-        return pairs
+            prompts.append(Prompt("", "", token_ids, QUERY_TOKENS, length, prefix=shared))
+        return prompts
 
     def texts(self, rng: random.Random) -> tuple[str, list[str]]:
-        """(query, documents) of random words, as many as the prompts of `pairs` have tokens."""
+        """(query, documents) of random words, as many as `prompts` have tokens."""
         query = " ".join(rng.choices(WORDS, k=QUERY_TOKENS))
         return query, [" ".join(rng.choices(WORDS, k=self._length(rng))) for _ in range(self.num_documents)]
 

@@ -13,12 +13,11 @@ from rich.text import Text
 from rerankd.cli.console import output_console
 from rerankd.cli.progress import LoadingBar
 from rerankd.engine.devices import describe_device, instruction_sets
-from rerankd.engine.engine import Engine
 from rerankd.engine.open import Choice
-from rerankd.rerank import prepare
+from rerankd.engine.scorer import EngineScorer
 from rerankd.selftest import SelfTest, run_self_test
-from rerankd.startup import start_engine
-from rerankd.types import Pair, RerankRequest
+from rerankd.startup import start_scorer
+from rerankd.types import RerankRequest
 from rerankd.version import __version__
 
 SPEED_DOCUMENTS = 20
@@ -33,12 +32,12 @@ def run(choice: Choice, *, as_json: bool) -> int:
     """Prints what there is to know; the status is 1 if the scores can't be trusted."""
     with LoadingBar(show_after_s=0) as bar:
         bar("loading the model", 0.0)
-        engine = start_engine(choice, skip_self_test=True, progress=bar)
+        scorer = start_scorer(choice, skip_self_test=True, progress=bar)
     try:
-        facts, outcome = _facts(engine), run_self_test(engine)
-        facts["speed"] = _speed(engine)
+        facts, outcome = _facts(scorer), run_self_test(scorer)
+        facts["speed"] = _speed(scorer)
     finally:
-        engine.close()
+        scorer.close()
     facts["known_answer_check"] = f"{outcome.status}: {outcome.verdict}"
     if as_json:
         print(json.dumps({**facts, "logits": outcome.logits}, ensure_ascii=False, indent=2))
@@ -47,8 +46,8 @@ def run(choice: Choice, *, as_json: bool) -> int:
     return 1 if outcome.status == "failed" else 0
 
 
-def _facts(engine: Engine) -> dict[str, str]:
-    info = engine.info
+def _facts(scorer: EngineScorer) -> dict[str, str]:
+    info = scorer.info
     facts = {
         "rerankd": f"{__version__}, Python {platform.python_version()}, torch {torch.__version__}",
         "device": f"{info.device}: {describe_device(torch.device(info.device))}",
@@ -63,19 +62,18 @@ def _facts(engine: Engine) -> dict[str, str]:
     return facts
 
 
-def _speed(engine: Engine) -> str:
+def _speed(scorer: EngineScorer) -> str:
     """The best of some rounds: in the first ones, kernels may still be compiled in the background."""
     best, tokens, started = 0.0, 0, time.perf_counter()
     round_number = 0
     while round_number < 2 or time.perf_counter() - started < SPEED_AT_LEAST_S:
         round_number += 1
-        documents = [f"{round_number}-{number}. {SENTENCE * 4}" for number in range(SPEED_DOCUMENTS)]
-        request = RerankRequest(tuple(Pair("When is the bridge repaired?", document) for document in documents))
-        pairs = prepare(request, engine)
+        documents = tuple(f"{round_number}-{number}. {SENTENCE * 4}" for number in range(SPEED_DOCUMENTS))
+        prepared = scorer.prepare(RerankRequest(("When is the bridge repaired?",), documents))
         began = time.perf_counter()
-        engine.submit(pairs).result()
+        scorer.submit(prepared).result()
         best = max(best, SPEED_DOCUMENTS / (time.perf_counter() - began))
-        tokens = sum(len(pair.token_ids) for pair in pairs) // len(pairs)
+        tokens = prepared.usage.prompt_tokens // SPEED_DOCUMENTS
     return f"{best:.1f} documents/s ({SPEED_DOCUMENTS} documents a call, prompts of {tokens} tokens)"
 
 

@@ -20,7 +20,7 @@ from rerankd.engine.devices import DTYPES, choose_device, choose_dtype, describe
 from rerankd.engine.open import Choice
 from rerankd.errors import InferenceError, SettingsError
 from rerankd.selftest import SelfTest, run_self_test
-from rerankd.startup import start_engine
+from rerankd.startup import start_scorer
 from rerankd.types import ModelInfo, Ranking
 
 BUILT_IN_NOTE = "The built-in set is small: what decides is your own data (--data FILE)."
@@ -100,7 +100,7 @@ def _refuse_substitutes(names: Sequence[str], device: torch.device) -> None:
 
 def _run(choice: Choice, queries: Sequence[Query]) -> Run:
     with LoadingBar() as bar:
-        engine = start_engine(choice, skip_self_test=True, progress=bar)
+        engine = start_scorer(choice, skip_self_test=True, progress=bar)
     try:
         info = engine.info
         if info.kind != "qwen3" or info.dtype != choice.dtype:  # compared with itself, it would look like good news

@@ -22,7 +22,7 @@ from rerankd.client.dialects import DIALECTS, endpoint
 from rerankd.client.errors import RemoteRefused
 from rerankd.client.ranking import RemoteScore
 from rerankd.errors import SettingsError
-from rerankd.rerank import explanation
+from rerankd.ranking import explanation
 from rerankd.types import DEFAULT_INSTRUCT, Score
 
 DTYPES = ("auto", "float32", "bfloat16", "int8")
@@ -228,7 +228,7 @@ def _score(options: argparse.Namespace, texts: list[str]) -> _Outcome:
     with LoadingBar(AT_ONCE_S) as bar:
         bar("loading PyTorch", 0.0)
         import_module("rerankd.startup")  # so that what is missing is told in the words of the command line
-        from rerankd.reranker import Reranker
+        from rerankd.local import Reranker
 
         reranker = Reranker(
             options.model or os.environ.get("RERANKD_MODEL") or "auto",

@@ -26,7 +26,7 @@ from rerankd.server.held import HeldBytes
 from rerankd.server.interpreter import spare_collector, tune_for_serving
 from rerankd.server.listening import address_of, bind, remove_files
 from rerankd.server.protocol import BoundedHTTP
-from rerankd.server.served import Engine, ServedModel
+from rerankd.server.served import LocalScorer, ServedModel
 from rerankd.types import LoadProgress
 from rerankd.version import __version__
 
@@ -157,10 +157,10 @@ class _Server(uvicorn.Server):
             logger.info(where, address_of(bound, scheme))
 
 
-def _start(settings: ServerSettings, progress: LoadProgress, *, fallback: bool) -> Engine:
+def _start(settings: ServerSettings, progress: LoadProgress, *, fallback: bool) -> LocalScorer:
     # Imported here, on the loading thread: the server listens before torch is there.
     from rerankd.engine.open import Choice
-    from rerankd.startup import start_engine
+    from rerankd.startup import start_scorer
 
     choice = Choice(settings.model, settings.device, settings.dtype, settings.deterministic, settings.offline, fallback)
     with LoadingBar() as bar:
@@ -169,17 +169,17 @@ def _start(settings: ServerSettings, progress: LoadProgress, *, fallback: bool) 
             progress(stage, share)
             bar(stage, share)
 
-        engine = start_engine(
+        scorer = start_scorer(
             choice,
-            max_waiting=settings.max_queue,
+            max_queue=settings.max_queue,
             score_cache_mb=settings.score_cache_mb,
             skip_self_test=settings.skip_self_test,
             progress=both,
         )
     if settings.skip_self_test:
         logger.warning("The known-answer check was skipped: nobody knows whether these scores mean anything.")
-    if engine.info.notice:
-        logger.warning(engine.info.notice)
+    if scorer.info.notice:
+        logger.warning(scorer.info.notice)
     spare_collector()
-    logger.info("Ready: %s answers", engine.info.name)
-    return engine
+    logger.info("Ready: %s answers", scorer.info.name)
+    return scorer

@@ -7,23 +7,33 @@ import math
 from array import array
 from collections.abc import Iterable, Sequence
 
-from rerankd.types import CacheStats, EncodedPair
+from rerankd.types import CacheStats, Prompt
 
 BYTES_PER_ENTRY = 160  # digest, float and their place in the dictionary, as Python keeps them
 
 
-def key_of(pair: EncodedPair, owner: str = "") -> bytes:
-    """What stands for a prompt: 16 bytes of BLAKE2b over its token ids, and over where the query ends.
+def keys_of(prompts: Sequence[Prompt], owner: str = "") -> list[bytes]:
+    """The key of each prompt: 16 bytes of BLAKE2b over its token ids and the length of its query.
 
-    In an encoder's ids a separator that was written in a text looks like the one between query and document.
+    The length tells apart two prompts of an encoder in which a text contains a separator. What the prompts of one query
+    have in common is hashed once.
 
     Args:
-        owner: on whose behalf it is scored. Another owner's key is another: a hit would tell what somebody else asked.
+        owner: see `types.RerankRequest`. Keys differ between owners: a hit would reveal another's request.
     """
-    hashed = hashlib.blake2b(array("i", (pair.query_tokens, *pair.token_ids)).tobytes(), digest_size=16)
-    if owner:
-        hashed.update(b"owner" + owner.encode())
-    return hashed.digest()
+    heads: dict[tuple[int, tuple[int, ...]], hashlib.blake2b] = {}
+    keys = []
+    for prompt in prompts:
+        common = prompt.query_tokens, prompt.prefix
+        if common not in heads:
+            first = array("i", (prompt.query_tokens, *prompt.prefix)).tobytes()
+            heads[common] = hashlib.blake2b(first, digest_size=16)
+        hashed = heads[common].copy()
+        hashed.update(array("i", prompt.token_ids[prompt.shared_len :]).tobytes())
+        if owner:
+            hashed.update(b"owner" + owner.encode())
+        keys.append(hashed.digest())
+    return keys
 
 
 class ScoreCache:
@@ -40,12 +50,12 @@ class ScoreCache:
         self._misses = 0
         self._tokens = 0
 
-    def known(self, keys: Sequence[bytes], pairs: Sequence[EncodedPair]) -> dict[bytes, float]:
+    def known(self, keys: Sequence[bytes], prompts: Sequence[Prompt]) -> dict[bytes, float]:
         """The logits that are kept of a request's prompts. Looks each up once; one that occurs twice is saved once."""
-        prompts = dict(zip(keys, pairs, strict=True))
-        known = {key: logit for key in prompts if (logit := self.get(key)) is not None}
-        left = sum(len(pair.token_ids) for key, pair in prompts.items() if key not in known)
-        self._tokens += sum(len(pair.token_ids) for pair in pairs) - left
+        distinct = dict(zip(keys, prompts, strict=True))
+        known = {key: logit for key in distinct if (logit := self.get(key)) is not None}
+        left = sum(len(prompt.token_ids) for key, prompt in distinct.items() if key not in known)
+        self._tokens += sum(len(prompt.token_ids) for prompt in prompts) - left
         return known
 
     def get(self, key: bytes) -> float | None:

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from rerankd.types import EncodedPair
+from rerankd.types import Prompt
 
 CONTEXT_STEP = 2048
 """So many earlier tokens cost as much attention as the rest of a token costs (0.6B; larger models: more tokens)."""
@@ -40,7 +40,7 @@ class Step:
     after_prefix: bool = False
 
 
-def plan(prompts: Sequence[EncodedPair], max_chunk: int | None) -> list[Step]:
+def plan(prompts: Sequence[Prompt], max_chunk: int | None) -> list[Step]:
     """The steps of a request, in order.
 
     Args:
@@ -48,7 +48,7 @@ def plan(prompts: Sequence[EncodedPair], max_chunk: int | None) -> list[Step]:
             is one step.
     """
     steps: list[Step] = []
-    previous: EncodedPair | None = None
+    previous: Prompt | None = None
     for index, prompt in enumerate(prompts):
         known = prompt.shared_with(previous)
         if max_chunk is None:
@@ -59,7 +59,7 @@ def plan(prompts: Sequence[EncodedPair], max_chunk: int | None) -> list[Step]:
     return steps
 
 
-def _steps(index: int, prompt: EncodedPair, known: int, max_chunk: int) -> Iterator[Step]:
+def _steps(index: int, prompt: Prompt, known: int, max_chunk: int) -> Iterator[Step]:
     length, shared = len(prompt.token_ids), prompt.shared_len
     long_prefix = shared > max_chunk
     if long_prefix and not known:

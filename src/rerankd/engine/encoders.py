@@ -1,7 +1,7 @@
 """Cross-encoders: any checkpoint that sentence-transformers' CrossEncoder runs and that has one label.
 
-Their windows are short (often 256 or 512 tokens), so a document that does not fit is cut, visibly, on every
-surface. An instruct means nothing to them.
+Their windows are short (often 256 or 512 tokens), so a document that does not fit is truncated, with a
+warning, on every API. They ignore an instruct.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from tokenizers import Tokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from rerankd.engine.activations import check_activations
-from rerankd.engine.texts import CountedText, TextCounter
 from rerankd.engine.tokenising import encodings
+from rerankd.engine.truncation import CountedText, Side, TextCounter
 from rerankd.errors import CheckpointInvalid
-from rerankd.types import EncodedPair, Limits, ModelInfo, Pair
+from rerankd.types import Limits, ModelInfo, Prompt, RerankRequest
 
 disable_progress_bar()  # its bars are for a notebook, not for a server's log
 
 
 class CrossEncoderModel:
-    """A sentence-transformers CrossEncoder with one label. Implements `engine.model.Model`.
+    """A sentence-transformers CrossEncoder with one label. Implements `engine.protocols.LoadedModel`.
 
     Args:
         notice: goes to every caller.
@@ -50,42 +50,42 @@ class CrossEncoderModel:
         self._counter = TextCounter(self._tokenizer)
         self.info = replace(_info(name, self._max_tokens, self._network, folder), notice=notice)
 
-    def encode(self, pairs: Sequence[Pair], instruct: str, limits: Limits) -> list[EncodedPair]:
-        """Cuts the document to what the query leaves of the window."""
+    def encode(self, request: RerankRequest) -> list[Prompt]:
+        """Truncates each document to what its query leaves of the window."""
+        limits, side = request.limits, request.limits.truncation_side
         window = _window(self._max_tokens, limits) - self._tokenizer.num_special_tokens_to_add(True)
-        queries = self._counter.cut_all(
-            "query", (pair.query for pair in pairs), _smaller(window, limits.max_query_tokens), window, limits.cut_side
+        query_limit, document_limit = (
+            _smaller(window, limit) for limit in (limits.max_query_tokens, limits.max_document_tokens)
         )
-        documents = self._counter.cut_all(
-            "document",
-            (pair.document for pair in pairs),
-            _smaller(window, limits.max_document_tokens),
-            window,
-            limits.cut_side,
+        counted = self._counter.truncate_all
+        queries = counted("query", request.queries, query_limit, window, side)
+        documents = counted("document", request.documents, document_limit, window, side)
+        pairs = zip(request.per_document(request.queries), request.documents, strict=True)
+        return [self._prompt(queries[query], documents[document], window, side) for query, document in pairs]
+
+    def _prompt(self, query: CountedText, document: CountedText, window: int, side: Side) -> Prompt:
+        document = self._counter.shorten(document, max(0, window - query.tokens), side)
+        return Prompt(
+            query.text,
+            document.text,
+            array("i", self._tokenizer.encode(query.text, document.text).ids),
+            query.tokens,
+            document.tokens,
+            query.truncations + document.truncations,
         )
-        return [
-            self._pair(
-                query, self._counter.shorten(documents[pair.document], max(0, window - query.tokens), limits.cut_side)
-            )
-            for pair, query in ((pair, queries[pair.query]) for pair in pairs)
-        ]
 
-    def _pair(self, query: CountedText, document: CountedText) -> EncodedPair:
-        token_ids = array("i", self._tokenizer.encode(query.text, document.text).ids)
-        return _encoded(query, document, token_ids)
-
-    def text_of(self, token_ids: Sequence[int]) -> str:
+    def decode(self, token_ids: Sequence[int]) -> str:
         """The text of token ids, special tokens included."""
         return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=False))
 
-    def token_ids_of(self, text: str) -> list[int]:
+    def tokenize(self, text: str) -> list[int]:
         """The tokens of a text, nothing added."""
         [encoding] = encodings(self._tokenizer, [text])
         return list(encoding.ids)
 
-    def logits(self, batch: Sequence[EncodedPair]) -> list[float]:
+    def logits(self, batch: Sequence[Prompt]) -> list[float]:
         """The raw output for each pair, before any activation."""
-        texts = [(item.pair.query, item.pair.document) for item in batch]
+        texts = [(item.query, item.document) for item in batch]
         outputs = self._network.predict(texts, activation_fn=torch.nn.Identity(), show_progress_bar=False)
         return [float(output) for output in outputs]
 
@@ -107,30 +107,17 @@ def _fast_tokenizer(name: str, loaded: Any) -> Tokenizer:
 def _reason(error: Exception) -> str:
     """What a library says, without its advice to switch checks off, which cannot be followed here."""
     sentences = re.split(r"(?<=[.!])\s+", " ".join(str(error).split()))
-    told = " ".join(each for each in sentences if "trust_remote_code" not in each and "hf.co" not in each)
-    return told[:500] or type(error).__name__
-
-
-def _tokenizer(folder: Path) -> Tokenizer:
-    """The checkpoint's tokenizer with no truncation or padding, which sentence-transformers switches on its own."""
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
+    reason = " ".join(each for each in sentences if "trust_remote_code" not in each and "hf.co" not in each)
+    return reason[:500] or type(error).__name__
 
 
 def _window(max_tokens: int, limits: Limits) -> int:
-    asked = limits.max_prompt_tokens if limits.overlong_prompt == "cut" else None
+    asked = limits.max_prompt_tokens if limits.on_overlong != "refuse" else None
     return max(_smaller(max_tokens, asked), 8)  # room for the special tokens and a word
 
 
 def _smaller(limit: int, other: int | None) -> int:
     return limit if other is None else min(limit, other)
-
-
-def _encoded(query: CountedText, document: CountedText, token_ids: Sequence[int]) -> EncodedPair:
-    pair = Pair(query.text, document.text)
-    return EncodedPair(pair, token_ids, query.tokens, document.tokens, query.cuts + document.cuts)
 
 
 def _info(name: str, max_tokens: int, network: torch.nn.Module, folder: Path) -> ModelInfo:

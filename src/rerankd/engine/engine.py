@@ -1,4 +1,4 @@
-"""One queue, one thread, one future a request: many requests' pairs in shared batches.
+"""One queue, one thread, one future for each request: prompts of many requests share batches.
 
 Every request ends in exactly one of: logits, an error, cancelled. Knows no text and no dialect.
 """
@@ -15,55 +15,48 @@ from concurrent.futures import Future
 from itertools import islice
 
 from rerankd.engine.batching import next_batch
-from rerankd.engine.cache import ScoreCache, key_of
+from rerankd.engine.cache import ScoreCache, keys_of
 from rerankd.engine.chunks import Step, may_hold
 from rerankd.engine.counters import Counters
-from rerankd.engine.devices import return_freed_memory
 from rerankd.engine.job import Job
-from rerankd.engine.model import Model, ReadsInChunks, SharesPrefixes
-from rerankd.errors import Busy, InferenceError, InvalidRequest, MadeBeforeFork, Stopping
-from rerankd.types import CacheStats, EncodedPair, EngineStats, Limits, Logits, ModelInfo, Pair
+from rerankd.engine.protocols import Model, ReadsInChunks, SharesPrefixes
+from rerankd.errors import Busy, InferenceError, MadeBeforeFork, Stopping
+from rerankd.types import CacheStats, EngineStats, Logits, ModelInfo, Prompt
 
 logger = logging.getLogger(__name__)
 
 MAX_BATCH_TOKENS = 512
-"""On CPU: half of it is enough rows for the matrix units' full rate, and few enough that activations stay in the caches
-and a request that comes in the middle of a batch waits a quarter of a second (0.6B, 2 cores)."""
+"""On CPU: half of it fills the matrix units; all of it leaves activations in the caches, and a request that arrives in
+the middle of a batch waits a quarter of a second (0.6B, 2 cores)."""
 
 MAX_BATCH_TOKENS_GPU = 16384
 
 
 MAX_QUEUE_BYTES = 500_000_000
-"""Of prompts that wait. One request alone may have more."""
-
-MAX_TEXT = 500_000
-"""Characters of a text whose tokens are asked for; the longest prompt has fewer."""
-
-MUCH_TEXT = 1_000_000
-"""Characters of a call. After more, freed memory is given back to the system, which glibc would keep."""
+"""Upper bound on the memory of waiting prompts. A request that waits alone may need more."""
 
 FAILURES_IN_A_ROW = 3
-"""So many batches that ended in an error outside the model, and the engine gives up."""
+"""After this many batches in a row that failed outside the model, the engine gives up."""
 
 _Part = tuple[Job, list[Step]]
-"""What one request has in a batch."""
+"""A request's share of a batch."""
 
 
 class Engine:
     """Runs a model on its own thread.
 
     Args:
-        max_waiting: requests in the queue; one more is refused.
-        score_cache_bytes: memory for logits that were computed before; 0 keeps none.
+        max_queue: requests in the queue; one more is refused.
+        score_cache_bytes: memory for known logits; 0 keeps none.
     """
 
-    def __init__(self, model: Model, max_waiting: int = 256, score_cache_bytes: int = 0) -> None:
+    def __init__(self, model: Model, max_queue: int = 256, score_cache_bytes: int = 0) -> None:
         self._model = model
         self._cache = ScoreCache(score_cache_bytes)
         self._counters = Counters()
         self._prefixes = model if isinstance(model, SharesPrefixes) else None
         self._chunked = model if isinstance(model, ReadsInChunks) else None
-        self._max_waiting = max_waiting
+        self._max_queue = max_queue
         self._max_batch_tokens = MAX_BATCH_TOKENS if model.info.device == "cpu" else MAX_BATCH_TOKENS_GPU
         self._turn = 0
         self._jobs: list[Job] = []  # in the order of arrival; the first ones may be half done
@@ -81,46 +74,21 @@ class Engine:
         """The model that runs."""
         return self._model.info
 
-    def encode(self, pairs: Sequence[Pair], instruct: str, limits: Limits) -> list[EncodedPair]:
-        """See `Model.encode`; runs on the caller's thread."""
-        self._refuse_after_fork()  # the tokenizer's threads are not in the child either
-        try:
-            return self._model.encode(pairs, instruct, limits)
-        finally:
-            if sum(len(pair.document) for pair in pairs) > MUCH_TEXT:
-                return_freed_memory()
-
-    def text_of(self, token_ids: Sequence[int]) -> str:
-        """See `Model.text_of`."""
-        return self._model.text_of(token_ids)
-
-    def token_ids_of(self, text: str) -> list[int]:
-        """See `Model.token_ids_of`.
-
-        Raises:
-            InvalidRequest: the text has more than MAX_TEXT characters.
-        """
-        if len(text) > MAX_TEXT:
-            raise InvalidRequest(
-                f"The text has {len(text)} characters; at most {MAX_TEXT} are tokenised at a time. Send it in parts."
-            )
-        return self._model.token_ids_of(text)
-
     def submit(
         self,
-        pairs: Sequence[EncodedPair],
+        prompts: Sequence[Prompt],
         progress: Callable[[int], None] | None = None,
         priority: int = 0,
         owner: str = "",
     ) -> Future[Logits]:
-        """Queues a request. The future gives one logit a pair, in order; cancelling it frees the work.
+        """Queues a request. The future holds one logit for each prompt, in order; cancelling it frees the work.
 
-        Takes processor time where there are many pairs.
+        Takes processor time where there are many prompts.
 
         Args:
-            progress: called on the engine's thread with the number of pairs done so far.
-            priority: those of lower ones go first, but for a share of the batches that is kept for whoever waits.
-            owner: on whose behalf; nobody is answered from what was computed for another.
+            progress: called on the engine's thread with the number of prompts done so far.
+            priority: lower values run first, except in the batches reserved for the request served least.
+            owner: see `types.RerankRequest`.
 
         Raises:
             Busy: the queue is full.
@@ -129,12 +97,12 @@ class Engine:
 
         The future fails with InferenceError if the model fails.
         """
-        self._refuse_after_fork()
-        keys = [key_of(pair, owner) for pair in pairs]
+        self.refuse_after_fork()
+        keys = keys_of(prompts, owner)
         with self._changed:
             self._refuse_when_stopping()
-            known = self._cache.known(keys, pairs)
-        job = Job(pairs, keys, known, self._max_chunk, progress, priority, owner)
+            known = self._cache.known(keys, prompts)
+        job = Job(prompts, keys, known, self._max_chunk, progress, priority, owner)
         job.finish_if_complete()
         if not job.future.done():
             self._queue(job)
@@ -158,7 +126,7 @@ class Engine:
 
     def _refuse_when_full(self, job: Job) -> None:
         waiting = len(self._jobs)
-        if waiting >= self._max_waiting:
+        if waiting >= self._max_queue:
             message = f"The queue is full ({waiting} requests are waiting). Try again later."
             raise Busy(message, self._seconds_to_room())
         if waiting and sum(other.num_bytes for other in self._jobs) + job.num_bytes > MAX_QUEUE_BYTES:
@@ -167,11 +135,11 @@ class Engine:
 
     @property
     def _max_chunk(self) -> int | None:
-        """Half a batch: so many tokens that run while others wait."""
+        """Half a batch: the tokens that run while others wait."""
         return self._max_batch_tokens // 2 if self._chunked else None
 
     @property
-    def num_waiting(self) -> int:
+    def num_queued(self) -> int:
         """Requests that are queued or running."""
         return len(self._jobs)
 
@@ -182,18 +150,18 @@ class Engine:
 
     @property
     def failure(self) -> BaseException | None:
-        """What ended the engine's thread before its time: nothing is computed any more."""
+        """The error that ended the engine's thread: nothing is computed any more."""
         return self._failure
 
     def watch(self, on_failure: Callable[[BaseException], None]) -> None:
-        """Has a function called, on the engine's thread, if that thread ends before its time."""
+        """Calls a function, on the engine's thread, if that thread fails."""
         self._on_failure = on_failure
         if self._failure is not None:
             on_failure(self._failure)
 
     @property
     def stats(self) -> EngineStats:
-        """What was done since the start, and what is in the queue."""
+        """Counters since the start, and the queue now."""
         with self._changed:
             queued = [job for job in self._jobs if not job.future.done()]
             running = sum(job.running for job in queued)
@@ -202,7 +170,7 @@ class Engine:
     def close(self) -> None:
         """Refuses new requests, finishes those in the queue and ends the thread."""
         if self._is_forked:
-            return  # nothing of it runs here, and its lock may be held for ever
+            return  # its thread does not run here, and its lock may be held for ever
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -212,7 +180,8 @@ class Engine:
     def _is_forked(self) -> bool:
         return os.getpid() != self._process
 
-    def _refuse_after_fork(self) -> None:
+    def refuse_after_fork(self) -> None:
+        """Raises MadeBeforeFork in a child process: no thread of the engine runs there."""
         if self._is_forked:
             raise MadeBeforeFork
 
@@ -230,13 +199,13 @@ class Engine:
                     return
                 self._score(batch)
                 failures = 0
-            except BaseException as error:  # whatever it is, nobody may wait for ever
+            except BaseException as error:  # no caller may wait for ever
                 logger.critical("The engine failed outside the model", exc_info=error)
                 failures += 1
                 failure = error
                 self._fail([job for job, _ in batch] or self._jobs, error)
             self._release(batch)
-            del batch  # while it waits for work, nothing of the last batch is held
+            del batch  # frees the last batch while the thread waits for work
         self._give_up(failure)
 
     def _fail(self, jobs: Sequence[Job], error: BaseException) -> None:
@@ -246,7 +215,7 @@ class Engine:
             job.settle(failure)
 
     def _release(self, batch: list[_Part]) -> None:
-        """Frees what cancelled requests hold."""
+        """Frees the memory of cancelled requests."""
         for job, _ in batch:
             if job.future.done():
                 job.release()
@@ -273,7 +242,7 @@ class Engine:
     def _choose(self) -> list[_Part]:
         self._turn += 1
         allowed = may_hold([job.tokens_held for job in self._jobs])
-        # A long prompt takes many batches, whatever their size: small ones keep short what a new request waits for.
+        # A long prompt takes many batches of any size: small ones shorten the wait of a new request.
         only_long = all(job.tokens_held for job in self._jobs)
         budget = self._max_batch_tokens // 2 if only_long else self._max_batch_tokens
         requests = [job.waiting(budget) if may else job.blocked for job, may in zip(self._jobs, allowed, strict=True)]
@@ -286,11 +255,11 @@ class Engine:
         return batch
 
     def _drop_finished(self) -> None:
-        """Forgets what is answered, failed or cancelled."""
+        """Drops requests that are answered, failed or cancelled."""
         self._jobs = [job for job in self._jobs if not job.future.done()]
 
     def _score(self, batch: list[_Part]) -> None:
-        prompts = [pair for job, steps in batch for pair in job.prompts(steps)]
+        prompts = [prompt for job, steps in batch for prompt in job.prompts(steps)]
         before, started = self._tokens_computed, time.monotonic()
         try:
             logits = self._logits(batch, prompts)
@@ -300,7 +269,7 @@ class Engine:
             self._blame(batch, error)
             return
         seconds = time.monotonic() - started
-        tokens = self._tokens_computed - before if self._prefixes else sum(len(pair.token_ids) for pair in prompts)
+        tokens = self._tokens_computed - before if self._prefixes else sum(len(prompt.token_ids) for prompt in prompts)
         self._count(tokens, sum(step.cost for _, steps in batch for step in steps), seconds)
         rest = iter(logits)
         for job, steps in batch:
@@ -309,7 +278,7 @@ class Engine:
                 self._cache.put_all(found)
             job.finish_if_complete()
 
-    def _logits(self, batch: list[_Part], prompts: list[EncodedPair]) -> list[float]:
+    def _logits(self, batch: list[_Part], prompts: list[Prompt]) -> list[float]:
         if self._chunked is None:
             return self._model.logits(prompts)
         work = [job.prepare(steps, self._chunked) for job, steps in batch]
@@ -327,7 +296,7 @@ class Engine:
         self._seconds_per_token = seconds / max(1, cost)
 
     def _blame(self, batch: list[_Part], error: BaseException) -> None:
-        """Fails the request that a batch failed on, and gives the others of the batch another try alone."""
+        """Runs each request of a failed batch alone, and fails the one that fails again."""
         if len(batch) > 1:
             for part in batch:
                 self._score([part])

@@ -1,4 +1,4 @@
-"""One request in the queue: what is known of it, what it needs, and what it holds. Knows no thread and no clock."""
+"""One request in the queue: its known logits, its next steps, and the memory it holds. Knows no thread and no clock."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 from rerankd.engine.batching import Waiting
 from rerankd.engine.chunks import Step, plan, tokens_held
-from rerankd.engine.model import Chunk, Prompt, Reading, ReadsInChunks
-from rerankd.types import EncodedPair, Logits
+from rerankd.engine.protocols import Chunk, LastChunk, Reading, ReadsInChunks
+from rerankd.types import Logits, Prompt
 
 logger = logging.getLogger(__name__)
 
 
 class _Held(NamedTuple):
-    """What is read of the prefix of the next prompts, and of the next prompt itself, where these are long."""
+    """The keys and values read so far of a long prefix, and of the next prompt where it is long."""
 
     prefix: Reading | None = None
     document: Reading | None = None
@@ -26,7 +26,7 @@ class _Held(NamedTuple):
 
 BYTES_PER_PROMPT = 1000
 BYTES_PER_TOKEN = 4
-"""What a prompt takes while it waits."""
+"""Memory of a waiting prompt."""
 
 
 class Job:
@@ -36,12 +36,12 @@ class Job:
         keys: of every pair, in order.
         known: logits by key.
         max_chunk: see `plan`.
-        owner: see `engine.model.Prompt`.
+        owner: see `engine.protocols.LastChunk`.
     """
 
     def __init__(
         self,
-        pairs: Sequence[EncodedPair],
+        prompts: Sequence[Prompt],
         keys: Sequence[bytes],
         known: Mapping[bytes, float],
         max_chunk: int | None,
@@ -54,14 +54,14 @@ class Job:
         self._cached = {index for index, key in enumerate(keys) if key in known}
         self._times = Counter(keys)
         self._num_known = len(self._cached)
-        pending = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in known}
+        pending = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}
         self._pending_keys, self._pending = list(pending), list(pending.values())
         self._steps = plan(self._pending, max_chunk)
         self._costs = [step.cost for step in self._steps]
         self._num_done = 0
         self._held = self._held_next = _Held()
         self.tokens_held = tokens_held(self._steps)
-        self.num_bytes = sum(BYTES_PER_PROMPT + BYTES_PER_TOKEN * len(pair.token_ids) for pair in self._pending)
+        self.num_bytes = sum(BYTES_PER_PROMPT + BYTES_PER_TOKEN * len(prompt.token_ids) for prompt in self._pending)
         self.remaining = sum(self._costs)
         self.served = 0  # see batching.py
         self.running = False
@@ -70,13 +70,13 @@ class Job:
         self._priority, self._owner, self._progress = priority, owner, progress
 
     def waiting(self, max_tokens: int) -> Waiting:
-        """What the choice of a batch of so many tokens needs to know."""
+        """The view of this request that `next_batch` needs for a batch of `max_tokens`."""
         costs = self._costs[self._num_done : self._num_done + max_tokens + 1]
         return Waiting(self._priority, self.served, self.remaining, costs)
 
     @property
     def blocked(self) -> Waiting:
-        """The same while it may not run."""
+        """The same view while the request may not run."""
         return Waiting(self._priority, self.served, self.remaining, ())
 
     def take(self, count: int) -> list[Step]:
@@ -84,39 +84,39 @@ class Job:
         steps: list[Step] = []
         for step in islice(self._steps, self._num_done, self._num_done + count):
             if step.after_prefix and not step.is_last and any(one.of_prefix for one in steps):
-                break  # what is read of it begins with a copy of that prefix
+                break  # the document is read after a copy of that prefix
             steps.append(step)
         self.served += sum(step.cost for step in steps)
         return steps
 
-    def prompts(self, steps: Sequence[Step]) -> list[EncodedPair]:
-        """Those whose logits the steps give."""
+    def prompts(self, steps: Sequence[Step]) -> list[Prompt]:
+        """The prompts whose logits the steps give."""
         return [self._pending[step.prompt] for step in steps if step.is_last]
 
-    def prepare(self, steps: Sequence[Step], model: ReadsInChunks) -> tuple[list[Chunk], list[Prompt]]:
-        """What the model has to do for the steps; it may be asked again where that failed."""
+    def prepare(self, steps: Sequence[Step], model: ReadsInChunks) -> tuple[list[Chunk], list[LastChunk]]:
+        """The model's work for the steps; may be called again for the same steps after a failure."""
         chunks: list[Chunk] = []
-        prompts: list[Prompt] = []
+        last: list[LastChunk] = []
         held = self._held
         for step in steps:
             held = self._begun(held, step, model)
             prompt = self._pending[step.prompt]
             if step.is_last:
-                prompts.append(Prompt(prompt, held.document or held.prefix, self._owner))
+                last.append(LastChunk(prompt, held.document or held.prefix, self._owner))
                 held = held._replace(document=None)
             else:
                 reading = held.prefix if step.of_prefix else held.document
-                assert reading is not None, "This is a bug: a chunk of nothing."
+                assert reading is not None, "This is a bug: a chunk without a reading."
                 chunks.append(Chunk(reading, step.end))
         self._held_next = held
-        return chunks, prompts
+        return chunks, last
 
     def _begun(self, held: _Held, step: Step, model: ReadsInChunks) -> _Held:
-        """What is held while the step runs: a reading that it is the first of, none that it does not need."""
+        """What is held while the step runs: its own reading if it begins one, and no reading that it does not need."""
         prefix = held.prefix if step.of_prefix or step.after_prefix else None
         if not step.begins:
             return held._replace(prefix=prefix)
-        prompt = Prompt(self._pending[step.prompt], None if step.of_prefix else prefix, self._owner)
+        prompt = LastChunk(self._pending[step.prompt], None if step.of_prefix else prefix, self._owner)
         reading = model.begin(prompt, step.holds)
         return _Held(reading, None) if step.of_prefix else _Held(prefix, reading)
 
@@ -129,11 +129,11 @@ class Job:
         self.remaining -= sum(step.cost for step in steps)
         self._num_known += sum(self._times[key] for key, _ in found)
         if found:
-            self._tell_progress()
+            self._report_progress()
         return found
 
-    def _tell_progress(self) -> None:
-        try:  # before the future is done: who waits for it may be gone right after
+    def _report_progress(self) -> None:
+        try:  # before the future is done: its waiter may be gone right after
             if self._progress:
                 self._progress(self._num_known)
         except Exception:
@@ -143,7 +143,7 @@ class Job:
     def finish_if_complete(self) -> None:
         """Ends the request if nothing is left to compute."""
         if self._num_done == len(self._steps):
-            self.settle(Logits((self._logits[key] for key in self.keys), self._cached))
+            self.settle(Logits([self._logits[key] for key in self.keys], self._cached))
 
     def settle(self, outcome: Logits | Exception) -> None:
         """Ends the request, if it did not end before, and frees what it holds."""
@@ -154,7 +154,7 @@ class Job:
             else:
                 self.future.set_result(outcome)
         except InvalidStateError:
-            pass  # cancelled in the meantime: nobody waits for it
+            pass  # cancelled in the meantime
 
     def release(self) -> None:
         """Frees the memory of unfinished prompts."""

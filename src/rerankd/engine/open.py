@@ -9,7 +9,7 @@ from pathlib import Path
 from rerankd.engine.checkpoint import find_checkpoint, local_folder
 from rerankd.engine.devices import Execution, choose_device, choose_dtype, lacks_int8, prepare_cpu
 from rerankd.engine.kinds import kind_of
-from rerankd.engine.model import Model
+from rerankd.engine.protocols import LoadedModel
 from rerankd.errors import CheckpointInvalid, CheckpointNotFound, HubUnreachable
 from rerankd.types import LoadProgress
 
@@ -39,7 +39,7 @@ class Choice:
     fallback: bool = True
 
 
-def open_model(choice: Choice, progress: LoadProgress | None = None) -> Model:
+def open_model(choice: Choice, progress: LoadProgress | None = None) -> LoadedModel:
     """Finds and loads a model.
 
     `auto` is Qwen3-Reranker-0.6B from a folder of that name, the cache or the hub; where none can be had, and
@@ -67,7 +67,7 @@ def open_model(choice: Choice, progress: LoadProgress | None = None) -> Model:
         return _open_embedded(choice, FALLBACK_NOTICE)
 
 
-def _open_named(where: str, choice: Choice, progress: LoadProgress | None, name: str | None = None) -> Model:
+def _open_named(where: str, choice: Choice, progress: LoadProgress | None, name: str | None = None) -> LoadedModel:
     """Args:
     where: hub id or folder; `name`: what callers know the model by, else the hub id or the folder's last part.
     """
@@ -108,7 +108,7 @@ def _find(where: str, choice: Choice, progress: LoadProgress | None) -> Path:
     )
 
 
-def _open_embedded(choice: Choice, notice: str | None = None) -> Model:
+def _open_embedded(choice: Choice, notice: str | None = None) -> LoadedModel:
     from rerankd.engine.embedded.model import EmbeddedModel
 
     notices = [text for text in (notice, _unheeded(choice)) if text]

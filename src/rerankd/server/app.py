@@ -24,7 +24,7 @@ from rerankd.server.access_log import AccessLog
 from rerankd.server.accounts import Accounts
 from rerankd.server.admission import Admission
 from rerankd.server.auth import Auth, KeyedPaths
-from rerankd.server.call import Surroundings, answer_call, error_response
+from rerankd.server.call import ServerContext, answer_call, error_response
 from rerankd.server.dialect_status import dialect_status_routes
 from rerankd.server.foreign_pages import ForeignPages
 from rerankd.server.held import HeldBytes, Holding
@@ -114,9 +114,9 @@ def create_app(
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origin, **CORS)
     app.add_middleware(Paths, router=app.router, root_path=settings.root_path)
     app.add_middleware(AccessLog)
-    around = Surroundings(settings, served, admission, metrics)
+    context = ServerContext(settings, served, admission, metrics)
     for (method, path), dialects in routes.items():
-        app.add_api_route(path, _endpoint(dialects, around), methods=[method], include_in_schema=False)
+        app.add_api_route(path, _endpoint(dialects, context), methods=[method], include_in_schema=False)
     app.include_router(status_routes(served, settings, auth, prices, lambda: admission.troubles))
     app.include_router(metrics_routes(metrics))
     app.include_router(dialect_status_routes(served, settings, auth))
@@ -149,8 +149,8 @@ def _template(request: Request, asked: str) -> str:
     return str(getattr(route, "path", asked))
 
 
-def _endpoint(dialects: Sequence[Api[Any]], around: Surroundings) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(dialects: Sequence[Api[Any]], context: ServerContext) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        return await answer_call(request, dialects, around)
+        return await answer_call(request, dialects, context)
 
     return endpoint

@@ -1,4 +1,4 @@
-"""One call, from its bytes to its reply: key → body → dialect → prompts → credit → engine → dialect → charge."""
+"""One call, from its bytes to its reply: key → body → API → prompts → credit → scorer → API → charge."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ import re
 import time
 import uuid
 from array import array
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -23,15 +21,15 @@ from rerankd.apis.base import Answer, Api, Call, Explain
 from rerankd.apis.errors import BodyTimeout, BodyTooLarge, MethodNotAllowed, NotJSON, UnsupportedEncoding
 from rerankd.config import ServerSettings
 from rerankd.errors import InvalidRequest, OutOfCredit, RateLimited, RerankdError, Unavailable
-from rerankd.rerank import finish, prepare, usage_of
+from rerankd.ranking import Prepared
 from rerankd.server.access_log import describe
 from rerankd.server.admission import Admission, Pass
 from rerankd.server.beside import beside
 from rerankd.server.body import read_as, read_json
 from rerankd.server.metrics import Metrics
-from rerankd.server.served import Engine, ServedModel
+from rerankd.server.served import LocalScorer, ServedModel
 from rerankd.server.written import WrittenJSON
-from rerankd.types import EncodedPair, Logits, Ranking
+from rerankd.types import Ranking, RerankRequest
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +43,8 @@ MAX_WARNING_HEADER = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What every call of a server shares."""
+class ServerContext:
+    """The parts of a server that every call uses."""
 
     settings: ServerSettings
     served: ServedModel
@@ -55,8 +53,8 @@ class Surroundings:
 
 
 @dataclass(slots=True)
-class _Exchange:
-    """What is known of one call so far."""
+class _CallState:
+    """What one call has come to so far: for its log line and its metrics."""
 
     request: Request
     dialect: Api[Any]
@@ -71,45 +69,45 @@ class _Exchange:
     charge: Charge | None = None
 
 
-async def answer_call(request: Request, dialects: Sequence[Api[Any]], around: Surroundings) -> Response:
-    """Never raises: what goes wrong is told in the dialect.
+async def answer_call(request: Request, dialects: Sequence[Api[Any]], context: ServerContext) -> Response:
+    """Answers a call. Never raises: every error is answered as the API of the call answers it.
 
     Args:
-        dialects: of this path; the body tells which one is spoken, the last one if no other claims it.
+        dialects: the APIs of this path; the last one takes a body that no other claims.
     """
     request_id = _given_id(request.headers.get("x-request-id")) or str(uuid.uuid4())
-    exchange = _Exchange(request, dialects[-1], request_id)
+    state = _CallState(request, dialects[-1], request_id)
     failure: Exception | None = None
     try:
-        response = await _answer(exchange, dialects, around)
+        response = await _answer(state, dialects, context)
     except ClientDisconnect as error:
         failure = error
         response = Response(status_code=499)
     except RerankdError as error:
         failure = error
-        response = error_response(exchange.dialect, error, exchange.request_id)
+        response = error_response(state.dialect, error, state.request_id)
     except Exception as error:
         failure = RerankdError(f"This is a bug in rerankd ({type(error).__name__}).")
-        logger.exception("%s %s: this is a bug", exchange.dialect.name, exchange.request_id)
-        response = error_response(exchange.dialect, failure, exchange.request_id)
+        logger.exception("%s %s: this is a bug", state.dialect.name, state.request_id)
+        response = error_response(state.dialect, failure, state.request_id)
     describe(
         request.scope,
-        dialect=exchange.dialect.name,
-        key=exchange.key,
-        model=exchange.model,
-        documents=len(exchange.ranking.scores) if exchange.ranking else None,
-        tokens=exchange.ranking.usage.text_tokens if exchange.ranking else None,
-        warnings=len(exchange.warnings),
+        dialect=state.dialect.name,
+        key=state.key,
+        model=state.model,
+        documents=len(state.ranking.scores) if state.ranking else None,
+        tokens=state.ranking.usage.text_tokens if state.ranking else None,
+        warnings=len(state.warnings),
         error=type(failure).__name__ if failure else None,
     )
-    around.metrics.observe(
-        dialect=exchange.dialect.name,
+    context.metrics.observe(
+        dialect=state.dialect.name,
         status=response.status_code,
-        seconds=time.monotonic() - exchange.started,
+        seconds=time.monotonic() - state.started,
         error=failure,
-        ranking=None if failure else exchange.ranking,
-        warnings=exchange.warnings,
-        charge=exchange.charge,
+        ranking=None if failure else state.ranking,
+        warnings=state.warnings,
+        charge=state.charge,
     )
     if failure is not None:
         # Its traceback holds this frame, the frame the failure: the call's body would stay until the next collection.
@@ -117,65 +115,58 @@ async def answer_call(request: Request, dialects: Sequence[Api[Any]], around: Su
     return response
 
 
-async def _answer(exchange: _Exchange, dialects: Sequence[Api[Any]], around: Surroundings) -> Response:
-    entered = await around.admission.enter(exchange.request)
-    exchange.key = entered.guest.key_name
-    with around.admission.at_once(entered):
-        return await _answer_entered(exchange, dialects, around, entered)
+async def _answer(state: _CallState, dialects: Sequence[Api[Any]], context: ServerContext) -> Response:
+    entered = await context.admission.enter(state.request)
+    state.key = entered.guest.key_name
+    with context.admission.at_once(entered):
+        return await _answer_entered(state, dialects, context, entered)
 
 
 async def _answer_entered(
-    exchange: _Exchange, dialects: Sequence[Api[Any]], around: Surroundings, entered: Pass
+    state: _CallState, dialects: Sequence[Api[Any]], context: ServerContext, entered: Pass
 ) -> Response:
-    request, settings, served, admission = exchange.request, around.settings, around.served, around.admission
+    request, settings, served, admission = state.request, context.settings, context.served, context.admission
     try:
-        value, unused = await read_json(request, settings.max_body_mb, exchange.dialect.json_only)
+        value, unused = await read_json(request, settings.max_body_mb, state.dialect.json_only)
     except NotJSON:
         await admission.count(entered, request)
         raise
-    dialect = next((one for one in dialects if one.claims(value)), exchange.dialect)
-    exchange.dialect = dialect
+    dialect = next((one for one in dialects if one.claims(value)), state.dialect)
+    state.dialect = dialect
     is_counted = served.ready and await admission.count(entered, request)
     body, ignored = await beside(request.scope, read_as, value, dialect.body, settings.strict)
     call = await beside(request.scope, dialect.parse, body)
     if "x-request-id" not in request.headers:
-        exchange.request_id = _given_id(call.id) or exchange.request_id
-    exchange.warnings = unused + ignored + call.warnings
-    exchange.warnings += served.check_name(call.model, any_name=dialect.any_model or settings.any_model)
-    engine = served.engine  # of the whole call, also if another takes its place meanwhile
-    exchange.model = engine.info.name
+        state.request_id = _given_id(call.id) or state.request_id
+    state.warnings = unused + ignored + call.warnings
+    state.warnings += served.check_name(call.model, any_name=dialect.any_model or settings.any_model)
+    scorer = served.scorer  # of the whole call, also if another takes its place meanwhile
+    state.model = scorer.info.name
     admission.permit(entered, call.model)
-    call = _bounded(call, settings)
     started = time.monotonic()
-    pairs = await beside(request.scope, prepare, call.request, engine)
-    exchange.encode_seconds = time.monotonic() - started
+    prepared = await beside(request.scope, scorer.prepare, _bounded(call.request, settings, entered))
+    state.encode_seconds = time.monotonic() - started
     fingerprint = b""
     if admission.charges:
-        fingerprint = await beside(request.scope, _fingerprint, (dialect.name, engine.info.name), call, pairs)
-    cost = CallCost(usage_of(pairs).text_tokens, exchange.request_id, fingerprint, dialect.name)
+        fingerprint = await beside(request.scope, _fingerprint, dialect.name, call, prepared)
+    cost = CallCost(prepared.usage.text_tokens, state.request_id, fingerprint, dialect.name)
     async with admission.running(entered, cost, is_counted=is_counted) as bill:
         started = time.monotonic()
-        submit = partial(engine.submit, priority=call.request.priority, owner=_owner(entered))
-        logits = await _unless_gone(await beside(request.scope, submit, pairs), request)
-        exchange.engine_seconds = time.monotonic() - started
-        exchange.ranking = finish(call.request, pairs, logits, engine.info)
-        exchange.warnings += exchange.ranking.warnings
-        response = _reply(dialect, body, _answer_to(call, exchange, engine))
+        state.ranking = await _unless_gone(scorer.rank(prepared), request)
+        state.engine_seconds = time.monotonic() - started
+        state.warnings += state.ranking.warnings
+        response = _reply(dialect, body, _answer_to(call, state, scorer))
         await bill.settle()
-        exchange.charge = bill.charge
+        state.charge = bill.charge
     response.headers.update(bill.headers)
     return response
 
 
-def _bounded(call: Call, settings: ServerSettings) -> Call:
-    """With the bounds that hold on every surface."""
-    limits = replace(call.request.limits, max_instruct_tokens=settings.max_instruct_tokens)
-    return replace(call, request=replace(call.request, limits=limits))
-
-
-def _owner(entered: Pass) -> str:
-    """Whose calls may be answered from what this one computes: the account's; everybody's where there are none."""
-    return str(entered.guest.caller.account_id) if entered.guest.caller else ""
+def _bounded(asked: RerankRequest, settings: ServerSettings, entered: Pass) -> RerankRequest:
+    """With the bounds that hold on every API, and on behalf of the caller's account, if there are accounts."""
+    limits = replace(asked.limits, max_instruct_tokens=settings.max_instruct_tokens)
+    caller = entered.guest.caller
+    return replace(asked, limits=limits, owner=str(caller.account_id) if caller else "")
 
 
 def _reply(dialect: Api[Any], body: Any, answer: Answer) -> Response:
@@ -188,42 +179,36 @@ def _reply(dialect: Api[Any], body: Any, answer: Answer) -> Response:
     return WrittenJSON(dialect.reply(body, answer), headers=headers)
 
 
-def _fingerprint(where: tuple[str, ...], call: Call, pairs: Sequence[EncodedPair]) -> bytes:
-    """Of what is sent, of what is scored, and of what shapes the answer: calls that have the same one are the same.
-
-    Takes processor time.
-
-    Args:
-        where: the dialect and the model that scores.
-    """
-    request = call.request
-    shape = (where, call.model, request.instruct, request.top_n, call.explain, len(pairs))
-    digest = hashlib.sha256(repr(shape).encode())
-    # Each query once: there may be a long one, and ten thousand documents.
-    queries = {query: hashlib.sha256(query.encode()).digest() for query in {sent.query for sent in request.pairs}}
-    for sent, pair in zip(request.pairs, pairs, strict=True):
-        counts = f"{pair.query_tokens} {pair.document_tokens}"
-        token_ids = array("q", pair.token_ids).tobytes()
-        digest.update(queries[sent.query])
-        for part in (sent.document.encode(), counts.encode(), token_ids):
+def _fingerprint(api: str, call: Call, prepared: Prepared) -> bytes:
+    """SHA-256 of what was sent, what is scored, and what shapes the reply. Takes processor time."""
+    request = prepared.request
+    shape = ((api, prepared.info.name), call.model, request.instruct, request.top_n, call.explain)
+    digest = hashlib.sha256(repr((*shape, len(request.documents))).encode())
+    queries = [hashlib.sha256(query.encode()).digest() for query in request.queries]
+    sent = zip(request.per_document(queries), request.documents, prepared.prompts, strict=True)
+    for query, document, prompt in sent:
+        counts = f"{prompt.query_tokens} {prompt.document_tokens}"
+        token_ids = array("q", prompt.token_ids).tobytes()
+        digest.update(query)
+        for part in (document.encode(), counts.encode(), token_ids):
             digest.update(hashlib.sha256(part).digest())
     return digest.digest()
 
 
-def _answer_to(call: Call, exchange: _Exchange, engine: Engine) -> Answer:
-    assert exchange.ranking is not None
-    info = engine.info
+def _answer_to(call: Call, state: _CallState, scorer: LocalScorer) -> Answer:
+    assert state.ranking is not None
+    info = scorer.info
     return Answer(
-        exchange.request_id,
+        state.request_id,
         call.model or info.name,
-        exchange.ranking,
-        exchange.warnings,
+        state.ranking,
+        state.warnings,
         info,
         bool(call.explain),
-        _prompts(call.explain, exchange.ranking, engine),
-        time.monotonic() - exchange.started,
-        exchange.encode_seconds,
-        exchange.engine_seconds,
+        _prompts(call.explain, state.ranking, scorer),
+        time.monotonic() - state.started,
+        state.encode_seconds,
+        state.engine_seconds,
     )
 
 
@@ -232,7 +217,7 @@ def _given_id(text: str | None) -> str | None:
     return text if text and GIVEN_ID.fullmatch(text) else None
 
 
-def _prompts(explain: Explain | bool | None, ranking: Ranking, engine: Engine) -> dict[int, str]:
+def _prompts(explain: Explain | bool | None, ranking: Ranking, scorer: LocalScorer) -> dict[int, str]:
     """The prompt that was asked for, as the model read it."""
     if not isinstance(explain, Explain) or explain.prompt is None:
         return {}
@@ -241,9 +226,9 @@ def _prompts(explain: Explain | bool | None, ranking: Ranking, engine: Engine) -
             f"explain.prompt is {explain.prompt}, and the last document's index is {len(ranking.scores) - 1}.",
             (("explain.prompt", f"Input should be less than {len(ranking.scores)}"),),
         )
-    encoded = ranking.scores[explain.prompt].encoded
-    assert encoded is not None
-    return {explain.prompt: engine.text_of(encoded.token_ids)}
+    prompt = ranking.scores[explain.prompt].prompt
+    assert prompt is not None
+    return {explain.prompt: scorer.prompts.decode(prompt.token_ids)}
 
 
 def error_response(dialect: Api[Any], error: RerankdError, request_id: str) -> Response:
@@ -267,14 +252,14 @@ def error_response(dialect: Api[Any], error: RerankdError, request_id: str) -> R
     return Response(None, status, headers) if body is None else JSONResponse(body, status, headers)
 
 
-async def _unless_gone(future: Future[Logits], request: Request) -> Logits:
-    """Waits for the engine; frees its work if the caller hangs up first.
+async def _unless_gone(ranking: Coroutine[Any, Any, Ranking], request: Request) -> Ranking:
+    """Waits for a ranking; frees its work if the caller hangs up first.
 
     Raises:
         ClientDisconnect: it did.
     """
     gone = asyncio.ensure_future(_disconnected(request))
-    result = asyncio.wrap_future(future)
+    result = asyncio.ensure_future(ranking)
     try:
         await asyncio.wait((result, gone), return_when=asyncio.FIRST_COMPLETED)
         if not result.done():

@@ -118,7 +118,7 @@ def _loading(error: Unavailable) -> Response:
 def _model(served: ServedModel, settings: ServerSettings, created: int) -> dict[str, Any]:
     """Raises Loading."""
     engine = served.engine
-    waiting = engine.num_waiting
+    waiting = engine.num_queued
     return {
         "id": engine.info.name,
         "stats": {"queue_fraction": waiting / settings.max_queue, "queue_absolute": waiting},

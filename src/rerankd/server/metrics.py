@@ -160,7 +160,7 @@ class Metrics:
         self._seconds.labels(dialect).observe(seconds)
         self._documents.labels(dialect).inc(len(ranking.scores))
         self._usage_tokens.labels(dialect).inc(ranking.usage.text_tokens)
-        for part, count in _cuts(ranking).items():
+        for part, count in _truncated(ranking).items():
             self._cuts.labels(dialect, part).inc(count)
         notice = self._served.engine.info.notice
         self._warnings.labels(dialect).inc(sum(warning != notice for warning in warnings))
@@ -352,12 +352,11 @@ def _histogram(name: str, help_text: str, values: Histogram) -> Metric:
     return family
 
 
-def _cuts(ranking: Ranking) -> dict[str, int]:
-    """How many texts of each kind were cut, a query once."""
-    encoded = [score.encoded for score in ranking.scores if score.encoded]
-    cuts = [(cut.part, pair) for pair in encoded for cut in pair.cuts]
-    queries = {pair.pair.query for part, pair in cuts if part == "query"}
-    return {"query": len(queries), "document": sum(part == "document" for part, _ in cuts)}
+def _truncated(ranking: Ranking) -> dict[str, int]:
+    """How many texts of each kind were truncated, a query once."""
+    lost = [(one.part, score.prompt) for score in ranking.scores if score.prompt for one in score.prompt.truncations]
+    queries = {prompt.query for part, prompt in lost if part == "query"}
+    return {"query": len(queries), "document": sum(part == "document" for part, _ in lost)}
 
 
 def _hit_share(cache: CacheStats) -> float | None:

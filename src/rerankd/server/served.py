@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from rerankd.errors import Loading, ModelError, ModelNotFound
-from rerankd.rerank import Backend
-from rerankd.types import EngineStats, LoadProgress
+from rerankd.ranking import Scorer
+from rerankd.types import EngineStats, LoadProgress, ModelInfo
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +29,14 @@ ALIASES = ("qwen3-rerank", "gte-rerank", "gte-rerank-v2")
 QWEN3_RERANKERS = tuple(f"Qwen/Qwen3-Reranker-{size}" for size in ("0.6B", "4B", "8B"))
 
 
-class Engine(Backend, Protocol):
-    """A backend with a queue that can be ended."""
+class Engine(Protocol):
+    """What the server asks an engine about."""
 
     @property
-    def num_waiting(self) -> int: ...
+    def info(self) -> ModelInfo: ...
+
+    @property
+    def num_queued(self) -> int: ...
 
     @property
     def max_batch_tokens(self) -> int: ...
@@ -42,6 +45,24 @@ class Engine(Backend, Protocol):
     def stats(self) -> EngineStats: ...
 
     def watch(self, on_failure: Callable[[BaseException], None]) -> None: ...
+
+
+class Decodes(Protocol):
+    """The way back from token ids."""
+
+    def decode(self, token_ids: Sequence[int]) -> str: ...
+
+
+class LocalScorer(Scorer, Protocol):
+    """A scorer over an engine in this process, `engine.scorer.EngineScorer`."""
+
+    @property
+    def engine(self) -> Engine: ...
+
+    @property
+    def prompts(self) -> Decodes: ...
+
+    def tokenize(self, text: str) -> list[int]: ...
 
     def close(self) -> None: ...
 
@@ -58,16 +79,16 @@ class ServedModel:
 
     def __init__(
         self,
-        start: Callable[[LoadProgress], Engine],
+        start: Callable[[LoadProgress], LocalScorer],
         model: str,
         aliases: tuple[str, ...],
-        retry: Callable[[], Engine] | None = None,
+        retry: Callable[[], LocalScorer] | None = None,
     ) -> None:
         self._start, self._retry = start, retry
         self._closing = threading.Event()
         self._auto = model == "auto"
         self._aliases = aliases
-        self._engine: Engine | None = None
+        self._scorer: LocalScorer | None = None
         self._stage, self._share = "starting", 0.0
         self._started = time.monotonic()
         self.failure: Exception | None = None  # why nothing can be answered any more
@@ -85,21 +106,21 @@ class ServedModel:
 
     def _load(self, on_failure: Callable[[], None], accept: Callable[[Sequence[str]], None]) -> None:
         try:
-            engine = self._start(self._progress)
-            accept(self._names_of(engine))
+            scorer = self._start(self._progress)
+            accept(self._names_of(scorer))
         except Exception as error:
             self.failure = error
             on_failure()
             return
-        engine.watch(lambda error: self._fail(error, on_failure))
-        self._engine = engine
-        if engine.info.is_fallback and self._retry is not None:
-            self._replace(engine, self._retry, on_failure, accept)
+        scorer.engine.watch(lambda error: self._fail(error, on_failure))
+        self._scorer = scorer
+        if scorer.info.is_fallback and self._retry is not None:
+            self._replace(scorer, self._retry, on_failure, accept)
 
     def _replace(
         self,
-        fallback: Engine,
-        retry: Callable[[], Engine],
+        fallback: LocalScorer,
+        retry: Callable[[], LocalScorer],
         on_failure: Callable[[], None],
         accept: Callable[[Sequence[str]], None],
     ) -> None:
@@ -108,14 +129,14 @@ class ServedModel:
         while not self._closing.wait(pause_s):
             pause_s = min(2 * pause_s, MAX_RETRY_S)
             try:
-                engine = retry()
-                accept(self._names_of(engine))
+                scorer = retry()
+                accept(self._names_of(scorer))
             except Exception as error:  # whatever it is, the fallback goes on
                 logger.warning("%s still answers; the next try is in %.0f s: %s", fallback.info.name, pause_s, error)
                 continue
-            engine.watch(lambda error: self._fail(error, on_failure))
-            self._engine = engine
-            logger.warning("%s answers from now on, no longer %s", engine.info.name, fallback.info.name)
+            scorer.engine.watch(lambda error: self._fail(error, on_failure))
+            self._scorer = scorer
+            logger.warning("%s answers from now on, no longer %s", scorer.info.name, fallback.info.name)
             self._closing.wait(HANDOVER_S)
             fallback.close()
             return
@@ -138,28 +159,33 @@ class ServedModel:
     @property
     def ready(self) -> bool:
         """Whether requests can be answered."""
-        return self._engine is not None
+        return self._scorer is not None
 
     @property
     def engine(self) -> Engine:
-        """The engine, once there is one.
+        """The scorer's engine. Raises Loading."""
+        return self.scorer.engine
+
+    @property
+    def scorer(self) -> LocalScorer:
+        """What ranks, once it is loaded.
 
         Raises:
             Loading: with a guess of the seconds left.
         """
-        if self._engine is None:
+        if self._scorer is None:
             elapsed = time.monotonic() - self._started
             left = elapsed / self._share - elapsed if self._share else 5
             message = f"The model is loading ({self._stage}, {self._share:.0%}). Try again later."
             raise Loading(message, min(math.ceil(left), MAX_RETRY_AFTER_S))
-        return self._engine
+        return self._scorer
 
     def names(self) -> tuple[str, ...]:
         """Every name that the model answers to, its own first. Raises Loading."""
-        return self._names_of(self.engine)
+        return self._names_of(self.scorer)
 
-    def _names_of(self, engine: Engine) -> tuple[str, ...]:
-        own = engine.info.name
+    def _names_of(self, scorer: LocalScorer) -> tuple[str, ...]:
+        own = scorer.info.name
         family = QWEN3_RERANKERS if self._auto else ()
         return tuple(dict.fromkeys((own, *self._aliases, *ALIASES, *family)))
 
@@ -178,7 +204,7 @@ class ServedModel:
         known = name in self.names()
         if not known and not any_name:
             raise ModelNotFound(name, self.names())
-        own = self.engine.info.name
+        own = self.scorer.info.name
         if not known or (name in QWEN3_RERANKERS and name not in (own, *self._aliases)):
             return (f"model substituted: {name[:200]} was asked for, {own} scored",)
         return ()
@@ -186,5 +212,5 @@ class ServedModel:
     def close(self) -> None:
         """Drains and ends the engine, if there is one."""
         self._closing.set()
-        if self._engine is not None:
-            self._engine.close()
+        if self._scorer is not None:
+            self._scorer.close()

@@ -21,7 +21,7 @@ from rerankd.server.beside import beside
 from rerankd.server.body import read_as, read_json
 from rerankd.server.call import warning_header
 from rerankd.server.openapi import STATUS_MEANS
-from rerankd.server.served import Engine, ServedModel
+from rerankd.server.served import LocalScorer, ServedModel
 from rerankd.version import __version__
 
 LOADING: dict[int | str, dict[str, Any]] = {503: {"description": "Loading."}}
@@ -109,7 +109,7 @@ def status_routes(
 
     @router.get("/load", summary="Requests that wait or run", responses=LOADING)
     async def load() -> Response:
-        return JSONResponse({"server_load": served.engine.num_waiting if served.ready else 0})
+        return JSONResponse({"server_load": served.engine.num_queued if served.ready else 0})
 
     @router.get("/v1/models", summary="The names that the served model answers to", responses=KEYED)
     async def models(request: Request) -> Response:
@@ -153,10 +153,10 @@ def status_routes(
         "/tokenize", summary="The tokens of a text", responses=READING, openapi_extra=_request_body(TokenizeBody)
     )
     async def tokenize(request: Request) -> Response:
-        def tokens(body: TokenizeBody, engine: Engine) -> dict[str, Any]:
-            found = engine.token_ids_of(body.prompt)
-            strings = [engine.text_of([token]) for token in found] if body.return_token_strs else None
-            context = min(engine.info.max_tokens, settings.max_context)
+        def tokens(body: TokenizeBody, scorer: LocalScorer) -> dict[str, Any]:
+            found = scorer.tokenize(body.prompt)
+            strings = [scorer.prompts.decode([token]) for token in found] if body.return_token_strs else None
+            context = min(scorer.info.max_tokens, settings.max_context)
             return {"count": len(found), "max_model_len": context, "tokens": found, "token_strs": strings}
 
         return await _answer(request, TokenizeBody, tokens, served, settings, auth)
@@ -165,8 +165,8 @@ def status_routes(
         "/detokenize", summary="The text of tokens", responses=READING, openapi_extra=_request_body(DetokenizeBody)
     )
     async def detokenize(request: Request) -> Response:
-        def text(body: DetokenizeBody, engine: Engine) -> dict[str, Any]:
-            return {"prompt": engine.text_of(body.tokens)}
+        def text(body: DetokenizeBody, scorer: LocalScorer) -> dict[str, Any]:
+            return {"prompt": scorer.prompts.decode(body.tokens)}
 
         return await _answer(request, DetokenizeBody, text, served, settings, auth)
 
@@ -181,7 +181,7 @@ def _request_body(kind: type[BaseModel]) -> dict[str, Any]:
 async def _answer(
     request: Request,
     kind: type[Body],
-    work: Callable[[Body, Engine], dict[str, Any]],
+    work: Callable[[Body, LocalScorer], dict[str, Any]],
     served: ServedModel,
     settings: ServerSettings,
     auth: Auth,
@@ -189,10 +189,10 @@ async def _answer(
     """Key, body, then the work, beside the server's loop."""
     try:
         await auth.identify(request)
-        engine = served.engine
+        scorer = served.scorer
         value, unused = await read_json(request, settings.max_body_mb, json_only=False)
         body, ignored = await beside(request.scope, read_as, value, kind, settings.strict)
-        return JSONResponse(await beside(request.scope, work, body, engine), headers=warning_header(unused + ignored))
+        return JSONResponse(await beside(request.scope, work, body, scorer), headers=warning_header(unused + ignored))
     except ClientDisconnect:
         return Response(status_code=499)
     except (Unauthorized, InvalidRequest, Unavailable) as error:

@@ -22,8 +22,8 @@ from rerankd.engine.embedded.network import DIMENSIONS, SentenceEncoder
 from rerankd.engine.embedded.passages import passages
 from rerankd.engine.embedded.vocabulary import BEGIN, END, UNKNOWN, Vocabulary
 from rerankd.engine.embedded.words import Scripts, Words, foreign, scripts_of, shared
-from rerankd.engine.texts import TextCounter
-from rerankd.types import EncodedPair, Limits, ModelInfo, Pair
+from rerankd.engine.truncation import TextCounter
+from rerankd.types import ModelInfo, Prompt, RerankRequest
 
 NAME = "embedded-multilingual"
 LANGUAGES = ("ar", "de", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "pt", "ru", "th", "tr", "zh", "zh-TW")
@@ -65,7 +65,9 @@ class Passage:
 
 
 class EmbeddedModel:
-    """Reads 16 languages without a model hub; no Qwen, and blind to any instruct. Implements `engine.model.Model`.
+    """Reads 16 languages without a model hub. It is no Qwen and ignores any instruct.
+
+    Implements `engine.protocols.LoadedModel`.
 
     Args:
         notice: goes to every caller, e.g. that this is a fallback.
@@ -98,42 +100,48 @@ class EmbeddedModel:
             languages=LANGUAGES,
         )
 
-    def encode(self, pairs: Sequence[Pair], instruct: str, limits: Limits) -> list[EncodedPair]:
+    def encode(self, request: RerankRequest) -> list[Prompt]:
         """Query and document are read apart, so each has the whole window."""
-        asked = limits.max_prompt_tokens if limits.overlong_prompt == "cut" else None
-        window = max(_smaller(MAX_TOKENS, asked) - SPECIAL_TOKENS, 8)
+        limits, side = request.limits, request.limits.truncation_side
+        longest = limits.max_prompt_tokens if limits.on_overlong != "refuse" else None
+        window = max(_smaller(MAX_TOKENS, longest) - SPECIAL_TOKENS, 8)
         query_limit = _smaller(window, limits.max_query_tokens)
         document_limit = _smaller(window, limits.max_document_tokens)
-        counted = self._counter.cut_all
-        queries = counted("query", (pair.query for pair in pairs), query_limit, window, limits.cut_side)
-        documents = counted("document", (pair.document for pair in pairs), document_limit, window, limits.cut_side)
+        counted = self._counter.truncate_all
+        queries = counted("query", request.queries, query_limit, window, side)
+        documents = counted("document", request.documents, document_limit, window, side)
         texts = list(dict.fromkeys(text.text for text in (*queries.values(), *documents.values())))
-        ids = dict(zip(texts, self._counter.token_ids(texts), strict=True))
+        ids = {text: _framed(found) for text, found in zip(texts, self._counter.token_ids(texts), strict=True)}
         return [
-            EncodedPair(
-                Pair(query.text, document.text),
-                _framed(ids[query.text]) + _framed(ids[document.text]),
+            Prompt(
+                query.text,
+                document.text,
+                ids[query.text] + ids[document.text],
                 query.tokens,
                 document.tokens,
-                query.cuts + document.cuts,
+                query.truncations + document.truncations,
             )
-            for query, document in ((queries[pair.query], documents[pair.document]) for pair in pairs)
+            for query, document in zip(
+                request.per_document([queries[text] for text in request.queries]),
+                (documents[text] for text in request.documents),
+                strict=True,
+            )
         ]
 
-    def text_of(self, token_ids: Sequence[int]) -> str:
+    def decode(self, token_ids: Sequence[int]) -> str:
         """The text of token ids, begin and end included."""
         return str(self._vocabulary.tokenizer.decode(list(token_ids), skip_special_tokens=False))
 
-    def token_ids_of(self, text: str) -> list[int]:
+    def tokenize(self, text: str) -> list[int]:
         """The tokens of a text, nothing added."""
         [ids] = self._counter.token_ids([text])
         return list(ids)
 
-    def logits(self, batch: Sequence[EncodedPair]) -> list[float]:
+    def logits(self, batch: Sequence[Prompt]) -> list[float]:
         """Each document's best passage."""
-        queries = self.queries(item.pair.query for item in batch)
-        documents = self.documents(item.pair.document for item in batch)
-        return [_logit(queries[item.pair.query], documents[item.pair.document]) for item in batch]
+        queries = self.queries(item.query for item in batch)
+        documents = self.documents(item.document for item in batch)
+        return [_logit(queries[item.query], documents[item.document]) for item in batch]
 
     def queries(self, texts: Iterable[str]) -> dict[str, Query]:
         """Text → what of it is compared."""

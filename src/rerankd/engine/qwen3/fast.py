@@ -109,12 +109,12 @@ class SharedPrefixForward:
 
     @property
     def prefix_stats(self) -> CacheStats:
-        """See `engine.model.SharesPrefixes`."""
+        """See `engine.protocols.SharesPrefixes`."""
         return self._prefixes.stats
 
     @torch.inference_mode()
     def begin(self, prompt: Prompt, num_tokens: int) -> Reading:
-        """See `engine.model.ReadsInChunks`."""
+        """See `engine.protocols.ReadsInChunks`."""
         entry = self._empty(num_tokens)
         if prompt.after is not None:
             head, uncounted = prompt.after.entry, prompt.after.uncounted

@@ -7,17 +7,18 @@ only the document (then the query) is shortened, never the template. Knows no te
 
 from __future__ import annotations
 
+import json
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from rerankd.engine.qwen3.prefixes import num_shared
-from rerankd.engine.texts import MAX_TOKEN_CHARS, CountedText, Side, TextCounter, readable_part
+from rerankd.engine.truncation import MAX_TOKEN_CHARS, CountedText, Side, TextCounter, readable_part
 from rerankd.errors import CheckpointInvalid, InvalidRequest, PromptTooLong, TooManyTokens
-from rerankd.types import EncodedPair, Limits, Pair
+from rerankd.types import Prompt, RerankRequest
 
 PROMPT_ID = "qwen3-reranker-card"
 
@@ -27,16 +28,39 @@ PREFIX = (
     'Note that the answer can only be "yes" or "no".<|im_end|>\n'
     "<|im_start|>user\n"
 )
+SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+
 MAX_CALL_TOKENS = 50_000_000
-"""Of all prompts of a call: what they take is bounded before they are made."""
+"""Upper bound on the tokens of all prompts of a call, checked before they are made."""
 
 FAR_OVER = 4
-"""A call with so many times the tokens that it may have is not counted to its end."""
+"""Counting stops at this multiple of the tokens that a call may have."""
 
 MERGED_AT_MOST = 8
-"""A joined text may have so many tokens fewer than its parts; generous."""
+"""Upper bound on tokens lost when BPE merges across the joints; generous."""
 
-SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+QWEN_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""How Qwen's tokenizer splits a text before BPE. No piece reaches from a line feed to `<`, none from `>:` to the space
+after it, and NFC composes nothing there: so head and document of a body can be tokenised apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What the bodies of one query begin with.
+
+    Attributes:
+        text: up to the space before the document.
+        token_ids: of this text.
+        prefix: the template's prefix and `token_ids`.
+    """
+
+    query: CountedText
+    text: str
+    token_ids: array[int]
+    prefix: tuple[int, ...]
 
 
 class Qwen3Prompt:
@@ -60,6 +84,7 @@ class Qwen3Prompt:
         self._plain = Tokenizer(full.model)
         self._plain.normalizer = full.normalizer
         self._plain.pre_tokenizer = full.pre_tokenizer
+        self._splits_before_document = _splits_as_qwen(self._plain)
         self._counter = TextCounter(self._plain)
         self._prefix = array("i", full.encode(PREFIX, add_special_tokens=False).ids)
         self._suffix = array("i", full.encode(SUFFIX, add_special_tokens=False).ids)
@@ -74,88 +99,100 @@ class Qwen3Prompt:
         """Tokens around the body: prefix and suffix."""
         return len(self._prefix) + len(self._suffix)
 
-    def encode(self, pairs: Sequence[Pair], instruct: str, limits: Limits) -> list[EncodedPair]:
-        """Returns one EncodedPair a pair, in order.
+    def encode(self, request: RerankRequest) -> list[Prompt]:
+        """Returns one Prompt for each document, in order.
 
-        Prompts over `limits.max_prompt_tokens` are cut, or left for the caller to refuse, as
-        `limits.overlong_prompt` says.
+        A prompt over `limits.max_prompt_tokens` is truncated, or left for the caller to refuse, as
+        `limits.on_overlong` says.
 
         Raises:
-            PromptTooLong: the instruct is too long, or a text far over the limit is not to be cut.
+            PromptTooLong: the instruct is too long, or a text far over the limit is not to be truncated.
             InvalidRequest: the prompts together have more tokens than a call may have.
         """
+        limits = request.limits
         budget = min(limits.max_prompt_tokens or self._max_tokens, self._max_tokens) - self.template_tokens
-        instruct_tokens = self._check_instruct(instruct, budget, limits.max_instruct_tokens)
-        cut = limits.overlong_prompt == "cut"
-        side = limits.cut_side
-        queries = self._counter.cut_all("query", (pair.query for pair in pairs), limits.max_query_tokens, budget, side)
-        if cut:
-            queries = {key: self._fit(query, instruct, budget, side) for key, query in queries.items()}
-        documents = self._documents(pairs, queries, limits, budget)
-        kept = [(queries[pair.query], documents[pair.document]) for pair in pairs]
-        self._refuse_too_much(kept, instruct_tokens, limits)
-        bodies: Iterable[array[int]] = self._counter.token_ids(
-            _body(instruct, query.text, document.text) for query, document in kept
-        )
-        if cut and side == "left":
-            kept, bodies = self._fit_tails(kept, list(bodies), instruct, budget)
-        texts = list(dict.fromkeys(query.text for query in queries.values()))
-        # The last token is left out: with the beginning of most documents it becomes another one.
-        heads = (ids[:-1] for ids in self._counter.token_ids(_body(instruct, text, "") for text in texts))
-        head_of = dict(zip(texts, heads, strict=True))
-        return [
-            self._prompt(query, document, head_of[query.text], body, budget if cut else None)
-            for (query, document), body in zip(kept, bodies, strict=True)
-        ]
+        instruct_tokens = self._check_instruct(request.instruct, budget, limits.max_instruct_tokens)
+        queries = self._queries(request, budget)
+        documents = self._documents(request, queries, budget)
+        self._refuse_too_much(request, queries, documents, instruct_tokens)
+        heads = self._heads(request.instruct, queries)
+        bodies = self._bodies(list(request.per_document(heads)), documents)
+        if limits.on_overlong == "refuse":
+            return [self._prompt(head, document, body) for head, document, body in bodies]
+        if limits.truncation_side == "left":
+            bodies = (self._fit_tail(*each, budget) for each in bodies)
+        return [self._prompt(*_fit_head(*each, budget)) for each in bodies]
 
-    def _documents(
-        self, pairs: Sequence[Pair], queries: Mapping[str, CountedText], limits: Limits, budget: int
-    ) -> dict[str, CountedText]:
-        """The documents, counted and cut; a call that is to be refused is not read to its end.
+    def _queries(self, request: RerankRequest, budget: int) -> list[CountedText]:
+        """The queries, counted and truncated, so that template, instruct and query fit with an empty document."""
+        limits, side = request.limits, request.limits.truncation_side
+        found = self._counter.truncate_all("query", request.queries, limits.max_query_tokens, budget, side)
+        if limits.on_overlong != "refuse":
+            found = {text: self._fit_query(query, request.instruct, budget, side) for text, query in found.items()}
+        return [found[text] for text in request.queries]
+
+    def _fit_query(self, query: CountedText, instruct: str, budget: int, side: Side) -> CountedText:
+        while (excess := self._counter.count(_body(instruct, query.text, "")) - budget) > 0 and query.text:
+            query = self._counter.shorten(query, max(0, query.tokens - excess), side)
+        return query
+
+    def _documents(self, request: RerankRequest, queries: Sequence[CountedText], budget: int) -> list[CountedText]:
+        """The documents, counted and truncated; a call that will be refused is not read to its end.
 
         Raises:
-            PromptTooLong: a text far over the limit is not to be cut.
+            PromptTooLong: a text far over the limit is not to be truncated.
             TooManyTokens: more than a few times as many as the call may have.
         """
+        limits, refuse = request.limits, request.limits.on_overlong == "refuse"
+        longest = budget - min(query.tokens for query in queries) + MERGED_AT_MOST  # that fits with any query
+        texts = dict.fromkeys(request.documents)
+        if refuse:
+            self._refuse_far_too_long(request, {text: len(text) // MAX_TOKEN_CHARS for text in texts}, longest, budget)
         counted: dict[str, CountedText] = {}
         total = 0
-        texts = dict.fromkeys(pair.document for pair in pairs)
-        refuse = limits.overlong_prompt == "refuse"
-        shortest = min((query.tokens for query in queries.values()), default=0)
-        if refuse:
-            self._refuse_far_too_long(pairs, {text: _fewest_tokens(text) for text in texts}, shortest, budget)
-        for text, document in self._counter.each_cut(
-            "document", texts, limits.max_document_tokens, budget, limits.cut_side
+        for text, document in self._counter.truncate_each(
+            "document", texts, limits.max_document_tokens, budget, limits.truncation_side
         ):
             counted[text] = document
             total += document.tokens
             if limits.max_total_tokens is not None and total > FAR_OVER * limits.max_total_tokens:
                 raise TooManyTokens(total, limits.max_total_tokens)
-            if refuse and shortest + document.tokens - MERGED_AT_MOST > budget:
-                break  # the first such document is named below
-        if refuse:
-            tokens = {text: document.tokens for text, document in counted.items()}
-            self._refuse_far_too_long(pairs, tokens, shortest, budget)
-        return counted
+            if refuse and document.tokens > longest:
+                self._refuse_far_too_long(request, {text: document.tokens}, longest, budget)
+        return [counted[text] for text in request.documents]
 
-    def _fit_tails(
-        self, kept: list[tuple[CountedText, CountedText]], bodies: list[array[int]], instruct: str, budget: int
-    ) -> tuple[list[tuple[CountedText, CountedText]], list[array[int]]]:
-        """Cuts the beginning of each document whose body is over the budget, and tokenises it anew."""
-        for index, body in enumerate(bodies):
-            while (excess := len(body) - budget) > 0 and kept[index][1].text:
-                query, document = kept[index]
-                document = self._counter.shorten(document, max(0, document.tokens - excess), "left")
-                kept[index] = query, document
-                [body] = self._counter.token_ids([_body(instruct, query.text, document.text)])
-            bodies[index] = body
-        return kept, bodies
+    def _heads(self, instruct: str, queries: Sequence[CountedText]) -> list[_Head]:
+        texts = {query.text: _body(instruct, query.text, "").removesuffix(" ") for query in queries}
+        ids = dict(zip(texts, self._counter.token_ids(texts.values()), strict=True))
+        prefixes = {text: (*self._prefix, *head) for text, head in ids.items()}
+        return [_Head(query, texts[query.text], ids[query.text], prefixes[query.text]) for query in queries]
 
-    def text_of(self, token_ids: Sequence[int]) -> str:
+    def _bodies(
+        self, heads: Sequence[_Head], documents: Sequence[CountedText]
+    ) -> Iterator[tuple[_Head, CountedText, array[int]]]:
+        """Each head with its document and the token ids of both together, the same as of the joined text."""
+        if self._splits_before_document:
+            rest = self._counter.token_ids(f" {document.text}" for document in documents)
+            for head, document, ids in zip(heads, documents, rest, strict=True):
+                yield head, document, head.token_ids + ids
+        else:
+            joined = (f"{head.text} {document.text}" for head, document in zip(heads, documents, strict=True))
+            yield from zip(heads, documents, self._counter.token_ids(joined), strict=True)
+
+    def _fit_tail(
+        self, head: _Head, document: CountedText, body: array[int], budget: int
+    ) -> tuple[_Head, CountedText, array[int]]:
+        """Removes the beginning of a document whose body is over the budget, and tokenises the body again."""
+        while (excess := len(body) - budget) > 0 and document.text:
+            document = self._counter.shorten(document, max(0, document.tokens - excess), "left")
+            [(_, _, body)] = self._bodies([head], [document])
+        return head, document, body
+
+    def decode(self, token_ids: Sequence[int]) -> str:
         """The text of token ids, control tokens included."""
         return str(self._full.decode(list(token_ids), skip_special_tokens=False))
 
-    def token_ids_of(self, text: str) -> list[int]:
+    def tokenize(self, text: str) -> list[int]:
         """The tokens of a text, control strings read as text."""
         [ids] = self._counter.token_ids([text])
         return ids.tolist()
@@ -177,63 +214,82 @@ class Qwen3Prompt:
             )
         return tokens
 
-    def _refuse_far_too_long(
-        self, pairs: Sequence[Pair], document_tokens: Mapping[str, int], query_tokens: int, budget: int
-    ) -> None:
-        """Before anything is joined: what cannot fit is not tokenised once more for each document.
+    def _refuse_far_too_long(self, request: RerankRequest, tokens: dict[str, int], longest: int, budget: int) -> None:
+        """Names the first document over `longest` tokens, before anything is joined and tokenised again.
 
         Args:
-            document_tokens: at least so many; of the documents that were counted.
-            query_tokens: of the shortest query.
+            tokens: document → lower bound on its tokens; documents that are not in it are not checked.
         """
-        for index, pair in enumerate(pairs):
-            tokens = query_tokens + document_tokens.get(pair.document, 0) - MERGED_AT_MOST
-            if tokens > budget:
+        for index, text in enumerate(request.documents):
+            if (at_least := tokens.get(text, 0)) > longest:
+                over = at_least - longest
                 context = budget + self.template_tokens
-                raise PromptTooLong.of_document(index, tokens + self.template_tokens, context)
+                raise PromptTooLong.of_document(index, context + over, context)
 
     def _refuse_too_much(
-        self, kept: Sequence[tuple[CountedText, CountedText]], instruct_tokens: int, limits: Limits
+        self,
+        request: RerankRequest,
+        queries: Sequence[CountedText],
+        documents: Sequence[CountedText],
+        instruct_tokens: int,
     ) -> None:
         """Before the prompts are made: each has the query and the instruct once more."""
-        text_tokens = sum(query.tokens + document.tokens for query, document in kept)
-        if limits.max_total_tokens is not None and text_tokens > limits.max_total_tokens:
-            raise TooManyTokens(text_tokens, limits.max_total_tokens)
-        total = text_tokens + len(kept) * (instruct_tokens + self.template_tokens)
+        text_tokens = sum(query.tokens for query in request.per_document(queries))
+        text_tokens += sum(document.tokens for document in documents)
+        limit = request.limits.max_total_tokens
+        if limit is not None and text_tokens > limit:
+            raise TooManyTokens(text_tokens, limit)
+        total = text_tokens + len(documents) * (instruct_tokens + self.template_tokens)
         if total > MAX_CALL_TOKENS:
             raise InvalidRequest(
-                f"The call's {len(kept)} prompts have {total} tokens together, each with the template, the instruct "
-                f"and the query; the limit is {MAX_CALL_TOKENS}. Send the documents in several requests."
+                f"The call's {len(documents)} prompts have {total} tokens together, each with the template, the "
+                f"instruct and the query; the limit is {MAX_CALL_TOKENS}. Send the documents in several requests."
             )
 
-    def _fit(self, query: CountedText, instruct: str, budget: int, side: Side) -> CountedText:
-        """Cuts a query so that template, instruct and query fit with an empty document."""
-        while (excess := self._counter.count(_body(instruct, query.text, "")) - budget) > 0 and query.text:
-            query = self._counter.shorten(query, max(0, query.tokens - excess), side)
-        return query
+    def _prompt(self, head: _Head, document: CountedText, body: array[int]) -> Prompt:
+        return Prompt(
+            head.query.text,
+            document.text,
+            self._prefix + body + self._suffix,
+            head.query.tokens,
+            document.tokens,
+            head.query.truncations + document.truncations,
+            head.prefix if self._splits_before_document else self._shared(head, body),
+        )
 
-    def _prompt(
-        self, query: CountedText, document: CountedText, head: array[int], body: array[int], budget: int | None
-    ) -> EncodedPair:
-        pair = Pair(query.text, document.text)
-        if budget is not None and len(body) > budget:
-            # The document is the end of the body, so the reference's cut on token ids is a cut of the document.
-            document = replace(document, tokens=max(0, document.tokens - (len(body) - budget)))
-            body = body[:budget]
-        token_ids = self._prefix + body + self._suffix
-        # Found on token ids: a document may change more of the head's tokens than its last.
-        shared_len = len(self._prefix) + num_shared(head, body)
-        cuts = query.cuts + document.cuts
-        return EncodedPair(pair, token_ids, query.tokens, document.tokens, cuts, shared_len)
+    def _shared(self, head: _Head, body: array[int]) -> tuple[int, ...]:
+        """What remains of a head where BPE merged its end with the document."""
+        if body[: len(head.token_ids)] == head.token_ids:
+            return head.prefix
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(head.token_ids, body, strict=False))
+        return (*self._prefix, *(token_id for token_id, _ in same))
+
+
+def _fit_head(
+    head: _Head, document: CountedText, body: array[int], budget: int
+) -> tuple[_Head, CountedText, array[int]]:
+    """Cuts a body to the budget as the reference does, on token ids: the document is its end."""
+    if len(body) <= budget:
+        return head, document, body
+    document = replace(document, tokens=max(0, document.tokens - (len(body) - budget)))
+    return head, document, body[:budget]
 
 
 def _body(instruct: str, query: str, document: str) -> str:
     return f"<Instruct>: {instruct}\n<Query>: {query}\n<Document>: {document}"
 
 
-def _fewest_tokens(text: str) -> int:
-    """That a text of so many characters can have."""
-    return len(text) // MAX_TOKEN_CHARS
+def _splits_as_qwen(tokenizer: Tokenizer) -> bool:
+    """Whether head and document of a body can be tokenised apart: see QWEN_SPLIT."""
+    normalizer, splitter = (json.loads(part.__getstate__()) for part in (tokenizer.normalizer, tokenizer.pre_tokenizer))
+    first, *rest = splitter.get("pretokenizers", [{}])
+    return (
+        normalizer == {"type": "NFC"}
+        and first.get("pattern") == {"Regex": QWEN_SPLIT}
+        and (first["behavior"], first["invert"]) == ("Isolated", False)
+        and [(one["type"], one.get("add_prefix_space"), one.get("use_regex")) for one in rest]
+        == [("ByteLevel", False, False)]
+    )
 
 
 def _token_id(tokenizer: Tokenizer, token: str) -> int:

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from rerankd.engine import model
+import rerankd.types as types
+from rerankd.engine import protocols
 from rerankd.engine.devices import Execution, choose_dtype, return_freed_memory
 from rerankd.engine.qwen3.fast import Chunk, Prompt, Reading, SharedPrefixForward
 from rerankd.engine.qwen3.int8 import load_int8
@@ -20,7 +21,7 @@ from rerankd.engine.qwen3.model import Qwen3Config, num_parameters
 from rerankd.engine.qwen3.operations import GroupedOperations, Operations, TorchOperations
 from rerankd.engine.qwen3.prompt import PROMPT_ID, Qwen3Prompt
 from rerankd.engine.qwen3.weights import Progress, load_reranker
-from rerankd.types import CacheStats, EncodedPair, Limits, ModelInfo, Pair
+from rerankd.types import CacheStats, ModelInfo, RerankRequest
 
 
 class TokenModel:
@@ -28,33 +29,33 @@ class TokenModel:
 
     _forward: SharedPrefixForward
 
-    def logits(self, batch: Sequence[EncodedPair]) -> list[float]:
+    def logits(self, batch: Sequence[types.Prompt]) -> list[float]:
         """logit(yes) − logit(no) of each prompt, float32."""
-        return self.read((), [model.Prompt(pair) for pair in batch])
+        return self.read((), [protocols.LastChunk(prompt) for prompt in batch])
 
-    def begin(self, prompt: model.Prompt, num_tokens: int) -> Reading:
-        """See `engine.model.ReadsInChunks`."""
+    def begin(self, prompt: protocols.LastChunk, num_tokens: int) -> Reading:
+        """See `engine.protocols.ReadsInChunks`."""
         return self._forward.begin(_prompt(prompt), num_tokens)
 
-    def read(self, chunks: Sequence[model.Chunk], prompts: Sequence[model.Prompt]) -> list[float]:
-        """See `engine.model.ReadsInChunks`."""
+    def read(self, chunks: Sequence[protocols.Chunk], last: Sequence[protocols.LastChunk]) -> list[float]:
+        """See `engine.protocols.ReadsInChunks`."""
         parts = [Chunk(_reading(chunk.reading), chunk.end) for chunk in chunks]
-        logits: list[float] = self._forward([_prompt(prompt) for prompt in prompts], parts).tolist()
+        logits: list[float] = self._forward([_prompt(prompt) for prompt in last], parts).tolist()
         return logits
 
     @property
     def prefix_stats(self) -> CacheStats:
-        """See `engine.model.SharesPrefixes`."""
+        """See `engine.protocols.SharesPrefixes`."""
         return self._forward.prefix_stats
 
     @property
     def tokens_computed(self) -> int:
-        """See `engine.model.SharesPrefixes`."""
+        """See `engine.protocols.SharesPrefixes`."""
         return self._forward.tokens_computed
 
 
 class Qwen3Model(TokenModel):
-    """Implements `engine.model.Model`, `SharesPrefixes` and `ReadsInChunks`.
+    """Implements `engine.protocols.LoadedModel`, `SharesPrefixes` and `ReadsInChunks`.
 
     Args:
         name: what callers know it by.
@@ -96,25 +97,25 @@ class Qwen3Model(TokenModel):
         """What was loaded."""
         return self._info
 
-    def encode(self, pairs: Sequence[Pair], instruct: str, limits: Limits) -> list[EncodedPair]:
+    def encode(self, request: RerankRequest) -> list[types.Prompt]:
         """See Qwen3Prompt.encode."""
-        return self._prompt.encode(pairs, instruct, limits)
+        return self._prompt.encode(request)
 
-    def text_of(self, token_ids: Sequence[int]) -> str:
-        """See Qwen3Prompt.text_of."""
-        return self._prompt.text_of(token_ids)
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """See Qwen3Prompt.decode."""
+        return self._prompt.decode(token_ids)
 
-    def token_ids_of(self, text: str) -> list[int]:
-        """See Qwen3Prompt.token_ids_of."""
-        return self._prompt.token_ids_of(text)
+    def tokenize(self, text: str) -> list[int]:
+        """See Qwen3Prompt.tokenize."""
+        return self._prompt.tokenize(text)
 
 
-def _prompt(prompt: model.Prompt) -> Prompt:
+def _prompt(prompt: protocols.LastChunk) -> Prompt:
     after = None if prompt.after is None else _reading(prompt.after)
-    return Prompt(prompt.pair.token_ids, prompt.pair.shared_len, after, prompt.owner)
+    return Prompt(prompt.prompt.token_ids, prompt.prompt.shared_len, after, prompt.owner)
 
 
-def _reading(reading: model.Reading) -> Reading:
+def _reading(reading: protocols.Reading) -> Reading:
     assert isinstance(reading, Reading), "This is a bug: another model's."
     return reading
 

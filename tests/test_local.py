@@ -95,7 +95,7 @@ def test_asyncio_goes_on_while_it_ranks(reranker: Reranker) -> None:
 def test_an_asyncio_call_that_is_cancelled_frees_its_work(reranker: Reranker) -> None:
     async def main() -> None:
         call = asyncio.create_task(reranker.arank("query", [f"{i} " + "other " * 200 for i in range(400)]))
-        while not reranker._engine.num_waiting:
+        while not reranker._scorer.engine.num_queued:
             await asyncio.sleep(0.001)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -5,34 +5,26 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rerankd.arguments import Arguments, Documents, checked
 from rerankd.errors import Closed, MissingExtra, SettingsError, Stopping
-from rerankd.rerank import finish, prepare
-from rerankd.types import (
-    DEFAULT_INSTRUCT,
-    EncodedPair,
-    LoadProgress,
-    Logits,
-    ModelInfo,
-    Pair,
-    Ranking,
-    RerankRequest,
-    Score,
-)
+from rerankd.ranking import Prepared
+from rerankd.types import DEFAULT_INSTRUCT, LoadProgress, ModelInfo, Ranking, RerankRequest, Score
 
 if TYPE_CHECKING:
-    from rerankd.engine.engine import Engine  # needs torch, and this module is imported without it
+    from concurrent.futures import Future
+
+    from rerankd.engine.scorer import EngineScorer  # needs torch, and this module is imported without it
+    from rerankd.types import Logits
 
 Progress = Callable[[int], None]
 """Called on another thread with the number of documents done."""
 
 
 class Reranker:
-    """Loads a model once and ranks with it. Safe to use from several threads: their pairs share batches.
+    """Loads a model once and ranks with it. Safe to use from several threads: their prompts share batches.
 
         with Reranker("Qwen/Qwen3-Reranker-0.6B") as reranker:
             for result in reranker.rank("capital of China?", documents, top_n=3):
@@ -67,12 +59,12 @@ class Reranker:
         progress: LoadProgress | None = None,
     ) -> None:
         names = _name("model", model), _name("device", device), _name("dtype", dtype)
-        self._engine = _start(*names, deterministic, skip_self_test, progress)
+        self._scorer = _start(*names, deterministic, skip_self_test, progress)
 
     @property
     def info(self) -> ModelInfo:
         """The loaded model."""
-        return self._engine.info
+        return self._scorer.info
 
     def rank(
         self,
@@ -86,7 +78,7 @@ class Reranker:
         """Scores every document for the query, best first.
 
         Args:
-            documents: any number, of any length; what does not fit the model is cut, with a warning. Strings, or
+            documents: any number, of any length; what does not fit the model is truncated, with a warning. Strings, or
                 objects with their text as `text`, in a list, an array, a column of a table, a generator.
             top_n: how many `Ranking.ranked` holds, None for all.
             instruct: the sorting task; None: the model card's.
@@ -99,9 +91,8 @@ class Reranker:
             MadeBeforeFork: this process was forked after the model was loaded.
         """
         asked = checked(query, documents, top_n, instruct)
-        request = _request(asked)
-        pairs = prepare(request, self._engine)
-        return self._ranking(asked, request, pairs, self._submit(pairs, progress).result())
+        prepared = self._scorer.prepare(_request(asked))
+        return _with_warnings(prepared.finish(self._submit(prepared, progress).result()), asked)
 
     rerank = rank
     """The name that `Client` has for it."""
@@ -117,31 +108,27 @@ class Reranker:
     ) -> Ranking:
         """`rank` for asyncio: the event loop goes on meanwhile, and a cancelled call frees its work."""
         asked = checked(query, documents, top_n, instruct)
-        request = _request(asked)
-        pairs = await asyncio.to_thread(prepare, request, self._engine)
-        return self._ranking(asked, request, pairs, await asyncio.wrap_future(self._submit(pairs, progress)))
+        prepared = await asyncio.to_thread(self._scorer.prepare, _request(asked))
+        logits = await asyncio.wrap_future(self._submit(prepared, progress))
+        return _with_warnings(prepared.finish(logits), asked)
 
     def prompt_of(self, score: Score) -> str:
         """The exact text that the model read for a pair that `rank` scored, control tokens included."""
-        assert score.encoded is not None
-        return self._engine.text_of(score.encoded.token_ids)
+        assert score.prompt is not None
+        return self._scorer.prompts.decode(score.prompt.token_ids)
 
     def close(self) -> None:
         """Finishes what is queued and ends the engine's thread."""
-        self._engine.close()
+        self._scorer.close()
 
-    def _submit(self, pairs: list[EncodedPair], progress: Progress | None) -> Future[Logits]:
+    def _submit(self, prepared: Prepared, progress: Progress | None) -> Future[Logits]:
         try:
-            return self._engine.submit(pairs, progress)
+            return self._scorer.submit(prepared, progress)
         except Stopping:
             raise Closed("Reranker") from None
 
-    def _ranking(self, asked: Arguments, request: RerankRequest, pairs: list[EncodedPair], logits: Logits) -> Ranking:
-        ranking = finish(request, pairs, logits, self._engine.info)
-        return replace(ranking, warnings=(*asked.warnings, *ranking.warnings)) if asked.warnings else ranking
-
     def __repr__(self) -> str:
-        info = self._engine.info
+        info = self._scorer.info
         return f"<Reranker: {info.name}, {info.dtype} on {info.device}>"
 
     def __enter__(self) -> Reranker:
@@ -159,8 +146,12 @@ class Reranker:
 
 
 def _request(asked: Arguments) -> RerankRequest:
-    pairs = tuple(Pair(asked.query, document) for document in asked.documents)
-    return RerankRequest(pairs, DEFAULT_INSTRUCT if asked.instruct is None else asked.instruct, asked.top_n)
+    instruct = DEFAULT_INSTRUCT if asked.instruct is None else asked.instruct
+    return RerankRequest((asked.query,), asked.documents, instruct, asked.top_n)
+
+
+def _with_warnings(ranking: Ranking, asked: Arguments) -> Ranking:
+    return replace(ranking, warnings=(*asked.warnings, *ranking.warnings)) if asked.warnings else ranking
 
 
 def _name(argument: str, value: object) -> str:
@@ -168,17 +159,17 @@ def _name(argument: str, value: object) -> str:
         path = os.fsdecode(value)  # a path is a folder, never a name on the hub
         return path if os.path.isabs(path) or path.startswith((".", "~")) else os.path.join(".", path)
     if not isinstance(value, str) or not value.strip():
-        told = "empty" if isinstance(value, str) else f"of type {type(value).__name__}"
-        raise SettingsError(f"{argument} is {told}: give a string, or leave it out for 'auto'.")
+        problem = "empty" if isinstance(value, str) else f"of type {type(value).__name__}"
+        raise SettingsError(f"{argument} is {problem}: give a string, or leave it out for 'auto'.")
     return value
 
 
 def _start(
     model: str, device: str, dtype: str, deterministic: bool, skip_self_test: bool, progress: LoadProgress | None
-) -> Engine:
+) -> EngineScorer:
     try:
         from rerankd.engine.open import Choice
-        from rerankd.startup import start_engine
+        from rerankd.startup import start_scorer
     except ImportError as error:
         raise MissingExtra("A model in this process", error, "ask a server with rerankd.Client") from None
-    return start_engine(Choice(model, device, dtype, deterministic), skip_self_test=skip_self_test, progress=progress)
+    return start_scorer(Choice(model, device, dtype, deterministic), skip_self_test=skip_self_test, progress=progress)

@@ -11,20 +11,20 @@ from typing import Literal
 from tokenizers import Encoding, Tokenizer
 
 from rerankd.engine.tokenising import encodings
-from rerankd.types import Cut
+from rerankd.types import Truncation
 
-# No token of Qwen's vocabulary is longer, so a text of n × this many characters has at least n tokens and what
-# lies beyond can stay unread: the time to tokenise is bounded by the limits, not by the caller.
+# No token of Qwen's vocabulary is longer, so a text of n × this many characters has at least n tokens, and the rest
+# can stay unread: the limits bound the time to tokenise, not the caller.
 MAX_TOKEN_CHARS = 128
 
 USUAL_TOKEN_CHARS = 16
-"""Few texts have longer tokens on average: so much of a text is read at first, and more only if that is too little."""
+"""Few texts have longer tokens on average: this much of a text is read first, and more only if it is too little."""
 
 READ_AT_LEAST = 4096
-"""Characters of a text that are read however little of it is used: so its tokens are counted exactly."""
+"""Characters of a text that are always read, so that the tokens of a short text are counted exactly."""
 
 Side = Literal["left", "right"]
-"""The end of a text that is cut off."""
+"""The end of a text that is removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,11 @@ class CountedText:
     at_least: bool = False
 
     @property
-    def cuts(self) -> tuple[Cut, ...]:
-        """One Cut if anything was lost, else none."""
+    def truncations(self) -> tuple[Truncation, ...]:
+        """One if anything was lost, else none."""
         if self.tokens == self.original_tokens and not self.at_least:
             return ()
-        return (Cut(self.part, self.original_tokens, self.tokens, self.at_least),)
+        return (Truncation(self.part, self.original_tokens, self.tokens, self.at_least),)
 
 
 class TextCounter:
@@ -63,7 +63,7 @@ class TextCounter:
         [encoding] = encodings(self._tokenizer, [text])
         return len(encoding.ids)
 
-    def cut_all(
+    def truncate_all(
         self,
         part: Literal["query", "document"],
         texts: Iterable[str],
@@ -75,11 +75,11 @@ class TextCounter:
 
         Args:
             read_tokens: how far a text is read, whatever the limit.
-            side: the end that is cut off.
+            side: the end that is removed.
         """
-        return dict(self.each_cut(part, dict.fromkeys(texts), limit, read_tokens, side))
+        return dict(self.truncate_each(part, dict.fromkeys(texts), limit, read_tokens, side))
 
-    def each_cut(
+    def truncate_each(
         self,
         part: Literal["query", "document"],
         texts: Iterable[str],
@@ -87,7 +87,7 @@ class TextCounter:
         read_tokens: int,
         side: Side = "right",
     ) -> Iterator[tuple[str, CountedText]]:
-        """The same, one by one: whoever has seen enough stops, and the rest is not read."""
+        """The same, one by one and lazily: a caller that stops early leaves the rest unread."""
         bound = read_tokens if limit is None else min(limit, read_tokens)
         kept, given = tee(texts)
         heads = (_usual_part(text, bound, side) for text in given)
@@ -113,7 +113,7 @@ class TextCounter:
             yield array("i", encoding.ids)
 
     def shorten(self, text: CountedText, limit: int, side: Side = "right") -> CountedText:
-        """The longest part that is cut off between two characters and has at most `limit` tokens."""
+        """The longest part of at most `limit` tokens that begins or ends between two characters."""
         if text.tokens <= limit:
             return text
         [encoding] = encodings(self._tokenizer, [text.text], offsets=True)
@@ -129,15 +129,15 @@ class TextCounter:
 
 
 def readable_part(text: str, tokens: int, side: Side = "right") -> str:
-    """The head, or the tail, of a text that is sure to hold more than so many tokens, if the text does."""
+    """A slice long enough to hold at least `tokens + 1` tokens, or the whole text."""
     return _end_of(text, max((tokens + 1) * MAX_TOKEN_CHARS, READ_AT_LEAST), side)
 
 
 def _usual_part(text: str, tokens: int, side: Side) -> str:
-    """A shorter one, which holds more than so many tokens in most texts."""
+    """A shorter slice, which is long enough for most texts."""
     return _end_of(text, max((tokens + 1) * USUAL_TOKEN_CHARS, READ_AT_LEAST), side)
 
 
 def _end_of(text: str, chars: int, side: Side) -> str:
-    """What is left where the other end is cut off."""
+    """The first characters where the right side is removed, else the last."""
     return text[:chars] if side == "right" else text[-chars:]

@@ -1,0 +1,109 @@
+"""What the engine runs: prompts from texts, and logits from prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from rerankd.types import CacheStats, ModelInfo, Prompt, RerankRequest
+
+
+class Prompts(Protocol):
+    """From texts to token ids and back. Called from any thread."""
+
+    def encode(self, request: RerankRequest) -> list[Prompt]:
+        """One Prompt for each document, in order.
+
+        Raises:
+            PromptTooLong: what is never truncated (template and instruct) does not fit.
+            InvalidRequest: the prompts together have more tokens than a call may have.
+        """
+        ...
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of token ids, control tokens included."""
+        ...
+
+    def tokenize(self, text: str) -> list[int]:
+        """The tokens of a text, control strings read as text, nothing added."""
+        ...
+
+
+class Model(Protocol):
+    """A network that scores prompts. Called by one thread at a time."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What it is."""
+        ...
+
+    def logits(self, batch: Sequence[Prompt]) -> list[float]:
+        """The logit of each prompt, in order, independent of the others."""
+        ...
+
+
+class LoadedModel(Prompts, Model, Protocol):
+    """A checkpoint with its tokenizer."""
+
+
+@runtime_checkable
+class SharesPrefixes(Protocol):
+    """A model that computes once what several prompts begin with."""
+
+    @property
+    def prefix_stats(self) -> CacheStats:
+        """Prefixes looked up; tokens that prompts had in common with others or with kept ones."""
+        ...
+
+    @property
+    def tokens_computed(self) -> int:
+        """Since the start."""
+        ...
+
+
+class Reading(Protocol):
+    """The beginning of a prompt, read in chunks. It holds memory until it is dropped."""
+
+    @property
+    def num_read(self) -> int:
+        """Tokens so far."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Read on until `end` tokens are read."""
+
+    reading: Reading
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class LastChunk:
+    """The rest of a prompt, whose logit is wanted.
+
+    Attributes:
+        after: what is read of its beginning, if anything.
+        owner: see `types.RerankRequest`.
+    """
+
+    prompt: Prompt
+    after: Reading | None = None
+    owner: str = ""
+
+
+@runtime_checkable
+class ReadsInChunks(Protocol):
+    """A model that can read a prompt in several passes."""
+
+    def begin(self, prompt: LastChunk, num_tokens: int) -> Reading:
+        """Prepares to read the first tokens of a prompt, from `after` or from what is kept of them."""
+        ...
+
+    def read(self, chunks: Sequence[Chunk], last: Sequence[LastChunk]) -> list[float]:
+        """One pass: reads on, and gives the logit of each prompt, which may continue from what the chunks leave.
+
+        If it raises, nothing was read.
+        """
+        ...
