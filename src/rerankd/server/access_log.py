@@ -1,9 +1,9 @@
-"""One line in the log for each HTTP request that ended. Knows no dialect, and writes no text of a caller.
+"""Writes one line to the log for each HTTP request. Knows no API, and logs no text of a caller.
 
     2026-11-25T21:40:01+0100 INFO id=req-42 method=POST path=/v2/rerank dialect=cohere-v2 key="search page"
     model=Qwen3-Reranker-0.6B documents=100 tokens=10512 warnings=1 status=200 seconds=0.913 client=192.0.2.1
 
-Path and query string are as far as a caller's words go: the path is cut, the query string left out.
+The path is the only text that a caller chooses: it is truncated. The query string is left out.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ MAX_VALUE_CHARS = 200
 PLAIN = re.compile(r"[\w.:/@+-]+", re.ASCII)
 
 QUIET_PATHS = ("/health", "/livez", "/ping", "/metrics", "/load", "/admin/status")
-"""Asked by machines every few seconds: logged at the level `debug`."""
+"""Machines ask for these every few seconds: they are logged at the level `debug`."""
 
 _FIELDS = "rerankd.log"
 """Key of a request's scope."""
 
 
 def describe(scope: Scope, **fields: object) -> None:
-    """Adds fields to the line of a request, in this order; those that are None are left out."""
+    """Adds fields to a request's line, in this order, except those that are None."""
     scope.setdefault(_FIELDS, {}).update({name: value for name, value in fields.items() if value is not None})
 
 
@@ -45,7 +45,7 @@ class AccessLog:
         if scope["type"] != "http" or not logger.isEnabledFor(level):
             await self._app(scope, receive, send)
             return
-        scope[_FIELDS] = {}  # the same for who passes on a copy of the scope
+        scope[_FIELDS] = {}  # one dict, also for middleware that copies the scope
         started = time.monotonic()
         answered: dict[str, Any] = {}
 

@@ -1,6 +1,6 @@
-"""How many connections a server holds, and which of them gives way to a new one.
+"""Bounds the number of connections, and closes idle ones to make room for new ones.
 
-Knows no HTTP: a connection is whatever can be told to close.
+Knows no HTTP: a connection is anything that can be closed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ WANTED_FILES = 65_536
 """The soft limit on open files is raised to this, or to the hard limit where that is lower."""
 
 MAX_CONNECTIONS = 8192
-"""However many files may be open: an idle connection takes about 10 KB."""
+"""The bound, even if more files may be open: an idle connection takes about 10 KB."""
 
 
 class Idle(Protocol):
@@ -26,10 +26,10 @@ class Idle(Protocol):
 
 
 class Connections:
-    """Bounds the number of connections. When it is reached, the connection that has been idle longest gives way.
+    """Bounds the number of connections. At the bound, the connection that has been idle longest is closed.
 
     Args:
-        most: connections at a time.
+        most: connections at the same time.
     """
 
     def __init__(self, most: int = MAX_CONNECTIONS) -> None:
@@ -38,22 +38,22 @@ class Connections:
         self._count = 0
 
     def opened(self, connection: Idle) -> bool:
-        """Counts a new connection. False: there are too many, and none of them is idle."""
+        """Counts a new connection. False: there are too many, and none is idle."""
         if has_room := self._count < self._most or self._make_room():
             self._idle[connection] = None
         self._count += 1
         return has_room
 
     def busy(self, connection: Idle) -> None:
-        """It has sent the head of a request."""
+        """The connection has sent the head of a request."""
         self._idle.pop(connection, None)
 
     def idle(self, connection: Idle) -> None:
-        """It has been answered."""
+        """The connection's request was answered."""
         self._idle[connection] = None
 
     def closed(self, connection: Idle) -> None:
-        """It has ended."""
+        """The connection has ended."""
         self._idle.pop(connection, None)
         self._count -= 1
 
@@ -67,7 +67,7 @@ class Connections:
 
 
 def most_connections() -> int:
-    """As many as the limit on open files leaves room for, after raising it as far as is allowed."""
+    """The number that the limit on open files leaves room for, after raising that limit as far as is allowed."""
     if sys.platform == "win32":
         return MAX_CONNECTIONS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -75,5 +75,5 @@ def most_connections() -> int:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         soft = wanted
-    # The rest is for the model, the accounts, log files, and connections that are being closed.
+    # The other files: the model, the accounts, the logs, and connections that are closing.
     return MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else max(16, min(MAX_CONNECTIONS, soft - soft // 4))

@@ -1,4 +1,4 @@
-"""Content-Encoding: unpacks bodies piece by piece, never more than was asked for. Knows no HTTP but the names."""
+"""Decompresses bodies (`Content-Encoding`) piece by piece. Knows no HTTP but the names of the encodings."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from rerankd.apis.errors import UnsupportedEncoding
 from rerankd.errors import InvalidRequest
 
 PIECE = 256 * 1024
-"""Bytes that are unpacked at a time: others are answered in between."""
+"""Bytes that are decompressed at a time; other calls run in between."""
 
 READ = ("gzip", "deflate")
 
 
 def unpacker(header: str) -> Unpacker | None:
-    """For the header's encoding; None: the body is as it is.
+    """The decompressor for a header's value; None if the body is not compressed.
 
     Raises:
-        UnsupportedEncoding: another one, or several.
+        UnsupportedEncoding: an encoding that is not in READ, or several.
     """
     name = header.strip().lower()
     if name in ("", "identity"):
@@ -29,20 +29,20 @@ def unpacker(header: str) -> Unpacker | None:
 
 
 class Unpacker:
-    """Of one body."""
+    """Decompresses one body."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._inner: zlib._Decompress | None = None
 
     def feed(self, packed: bytes) -> Iterator[bytes]:
-        """The pieces that these bytes hold, each of at most PIECE bytes.
+        """Yields decompressed pieces of at most PIECE bytes.
 
         Raises:
-            InvalidRequest: they are not packed so.
+            InvalidRequest: the bytes do not have this encoding.
         """
         while packed:
-            if self._inner is None or self._inner.eof:  # several gzip members are one body
+            if self._inner is None or self._inner.eof:  # a body may have several gzip members
                 self._inner = self._open(packed)
             try:
                 piece = self._inner.decompress(packed, PIECE)
@@ -55,12 +55,12 @@ class Unpacker:
                 yield from self._rest()
 
     def finish(self) -> None:
-        """Raises InvalidRequest if the body ends too early."""
+        """Raises InvalidRequest if the body is incomplete."""
         if self._inner is not None and not self._inner.eof:
             raise InvalidRequest(f"The {self._name} body ends in the middle.")
 
     def _rest(self) -> Iterator[bytes]:
-        """What was read, and did not fit into the last piece."""
+        """Yields what did not fit into the last piece."""
         assert self._inner is not None
         while not self._inner.eof and (piece := self._inner.decompress(b"", PIECE)):
             yield piece
@@ -68,6 +68,6 @@ class Unpacker:
     def _open(self, packed: bytes) -> zlib._Decompress:
         if self._name == "gzip":
             return zlib.decompressobj(16 + zlib.MAX_WBITS)
-        # RFC 9110 means zlib's format; some send the bare stream, which never begins like this.
+        # RFC 9110 means zlib's format. Some clients send a bare stream, which never begins like this.
         has_header = len(packed) > 1 and packed[0] & 0x0F == 8 and (packed[0] * 256 + packed[1]) % 31 == 0
         return zlib.decompressobj(zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)

@@ -1,9 +1,9 @@
-"""Keeps web pages of other sites from a server that asks for no key.
+"""Refuses calls by web pages of other sites to a server without a key.
 
-Such a server trusts whatever runs on its machine, and a browser there runs the scripts of strangers. They get in on two
-ways: they send a call without asking for its answer (`Sec-Fetch-Site: cross-site`), or their own name is made to point
-to 127.0.0.1 (DNS rebinding), after which browsers call them the same site. Both are told by headers that no script can
-change. What programs and proxies send passes.
+Such a server trusts every program on its machine, and a browser there runs scripts of any site. A script can send a
+call without reading the reply (`Sec-Fetch-Site: cross-site`), or its site's name can be made to point to 127.0.0.1 (DNS
+rebinding), after which the browser takes both for the same site. Headers that no script can change reveal both.
+Requests of programs and proxies pass.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 PRIVATE_NAMES = (".localhost", ".local", ".internal", ".home.arpa", ".test")
-"""Ends of names that nobody can register."""
+"""Suffixes of names that nobody can register."""
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 class ForeignPages:
-    """Refuses calls (no look-ups) of other sites' pages.
+    """ASGI middleware that refuses calls (methods that change something) by pages of other sites.
 
     Args:
-        origins: those whose pages may call, '*' for all.
+        origins: sites whose pages may call; '*' for all.
     """
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
@@ -50,8 +50,8 @@ class ForeignPages:
         return not self._may_be_rebound(origin, headers.get("host", ""))
 
     def _may_be_rebound(self, origin: str, host: str) -> bool:
-        """Whether the page's name is one that its owner can point here. With https it is not: our certificate, or a
-        proxy's, would not be for it."""
+        """Whether the owner of the page's name can point it to this machine. Not with https: no certificate here, ours
+        or a proxy's, would match the name."""
         parts = urlsplit(origin)
         name = (parts.hostname or "").rstrip(".")
         if parts.scheme != "http" or parts.netloc.lower() != host.lower():
@@ -68,8 +68,8 @@ def _is_address(name: str) -> bool:
 
 
 def _refusal(origin: str) -> JSONResponse:
-    told = (
+    detail = (
         f"Pages of {origin[:200]} may not call this server, which asks for no key. Allow it with --cors-origin "
         f"{origin[:200]}, or give the server a key (--api-key)."
     )
-    return JSONResponse({"detail": told}, 403)
+    return JSONResponse({"detail": detail}, 403)

@@ -1,4 +1,4 @@
-"""What a trusted proxy says of a request: its caller, its scheme, and the path under which it serves us."""
+"""Reads what a trusted proxy reports: the caller's address, the scheme, and the path prefix."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ PREFIX = re.compile(r"(/[\w.~-]+){1,8}", re.ASCII)
 
 
 class Forwarded(ProxyHeadersMiddleware):
-    """uvicorn's own, which reads X-Forwarded-For and -Proto from the addresses in FORWARDED_ALLOW_IPS; with them,
-    X-Forwarded-Prefix, which becomes ASGI's root path.
+    """uvicorn's middleware for X-Forwarded-For and -Proto, which also makes X-Forwarded-Prefix ASGI's root path.
+
+    It trusts the addresses in the variable FORWARDED_ALLOW_IPS.
 
     Args:
-        is_local_only: on a socket file, whose callers have no address, all are trusted: they were let in by its mode.
+        is_local_only: the server listens on a socket file. Its callers have no address, and are trusted: the file's
+            mode decides who may connect.
     """
 
     def __init__(self, app: Any, *, is_local_only: bool) -> None:
@@ -28,13 +30,8 @@ class Forwarded(ProxyHeadersMiddleware):
         if scope["type"] == "http":
             peer = scope["client"]
             if (peer[0] if peer else None) in self.trusted_hosts:
-                prefix = (
-                    Headers(raw=list(scope["headers"]))
-                    .get("x-forwarded-prefix", "")
-                    .partition(",")[0]
-                    .strip()
-                    .rstrip("/")
-                )
+                headers = Headers(raw=list(scope["headers"]))
+                prefix = headers.get("x-forwarded-prefix", "").partition(",")[0].strip().rstrip("/")
                 if PREFIX.fullmatch(prefix):
                     scope["root_path"] = prefix
         await super().__call__(scope, receive, send)

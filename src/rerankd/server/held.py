@@ -1,6 +1,6 @@
-"""What a server keeps in memory for its callers: bodies of running calls, and replies that are not read yet.
+"""Bounds the memory that callers occupy: bodies of running calls, and replies that they have not read.
 
-Knows sizes only. `Holding` gives each request its share, and gives the memory of large ones back to the system.
+Knows sizes only. The middleware `Holding` counts each request, and returns freed memory to the system.
 """
 
 from __future__ import annotations
@@ -14,23 +14,26 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from rerankd.errors import Busy
 
 SMALL_BODY = 64 * 1024
-"""Bytes. So much of a body is always read: the refusal of a small call would cost as much as its answer."""
+"""Bytes. A body of this size is always read: refusing a small call costs as much as answering it."""
 
 LARGE_BODY = 4_000_000
-"""Bytes. The C library keeps what such a call has freed, unless it is told to give it back."""
+"""Bytes of a body. After such a call the C library is asked to return freed memory to the system."""
 
 TRIM_S = 1.0
-"""Seconds between the end of such a call and giving back: others that end meanwhile are given back with it."""
+"""Seconds between the end of such a call and the return. It serves all calls that end meanwhile."""
 
 _SHARE = "rerankd.held"
-"""Key of a request's scope."""
+"""Key in a request's scope."""
 
 
 class HeldBytes:
-    """The bytes of bodies that are being read or worked on, and of replies that nobody has read yet.
+    """Counts the bytes of bodies in work and of unread replies.
 
     Args:
         most: bytes, of all calls together.
+
+    Attributes:
+        turns: see `HeldBody.take_turn`.
     """
 
     def __init__(self, most: int) -> None:
@@ -45,51 +48,55 @@ class HeldBytes:
         return self._bodies + sum(self._unread.values())
 
     def unread(self, connection: object, size: int) -> None:
-        """Notes how many bytes of its replies a connection has not read."""
+        """Records how many bytes of its replies a connection has not read."""
         if size:
             self._unread[connection] = size
         else:
             self._unread.pop(connection, None)
 
     def body(self) -> HeldBody:
-        """The body of one more call."""
+        """Begins to count a new call."""
         return HeldBody(self)
 
     def add(self, size: int) -> None:
-        """Counts bytes of a body; negative: they are freed."""
+        """Counts bytes of a body; a negative number frees them."""
         self._bodies += size
 
 
 class HeldBody:
-    """The share of one call, until `free`."""
+    """Counts one call, until `free`.
+
+    Attributes:
+        num_documents: 0 until the body is parsed.
+    """
 
     def __init__(self, held: HeldBytes) -> None:
         self._held = held
         self._size = 0
-        self.num_documents = 0  # known once the body is parsed
+        self.num_documents = 0
 
     def expect(self, size: int) -> None:
-        """Raises Busy if a body of this size has no room now."""
+        """Raises Busy if there is no room for a body of this size now."""
         self._need(size, size)
 
     def add(self, size: int) -> None:
-        """Counts bytes that have come.
+        """Counts bytes that have arrived.
 
         Raises:
-            Busy: they have no room.
+            Busy: there is no room for them.
         """
         self._need(size, self._size + size)
         self._size += size
         self._held.add(size)
 
     async def take_turn(self) -> None:
-        """Lets the server's loop go round once. Large bodies do so one after the other: however many arrive at the
-        same time, small calls wait for one chunk of one of them."""
+        """Waits for one round of the server's event loop. Large bodies do so one after the other: however many arrive
+        at the same time, a small call waits for one chunk of one of them."""
         async with self._held.turns:
             await asyncio.sleep(0)
 
     def free(self) -> None:
-        """The call has ended."""
+        """Ends the counting: the call has ended."""
         self._held.add(-self._size)
         self._size = 0
 
@@ -103,12 +110,12 @@ class HeldBody:
 
     @property
     def size(self) -> int:
-        """Bytes that are held for this call."""
+        """Bytes that this call occupies."""
         return self._size
 
 
 class Holding:
-    """ASGI middleware: every request has a `HeldBody`, which is freed when it ends."""
+    """ASGI middleware that gives every request a `HeldBody` and frees it at the end."""
 
     def __init__(self, app: ASGIApp, held: HeldBytes) -> None:
         self._app, self._held = app, held
@@ -125,13 +132,13 @@ class Holding:
 
 
 async def _give_back_soon() -> None:
-    """Allocating memory waits while memory is given back, in every thread: so not after each call."""
+    """Every thread that allocates memory waits while memory is returned: so it is not done after each call."""
     await asyncio.sleep(TRIM_S)
     await asyncio.to_thread(_give_back)
 
 
 def share_of(scope: Scope) -> HeldBody:
-    """What is held for a request."""
+    """The `HeldBody` of a request."""
     share: HeldBody = scope[_SHARE]
     return share
 

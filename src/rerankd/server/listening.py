@@ -1,4 +1,4 @@
-"""Where a server listens: a host and port, or a socket file → bound sockets. Knows no HTTP."""
+"""Binds sockets to a host and port, or to a socket file. Knows no HTTP."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from pathlib import Path
 from rerankd.errors import SettingsError
 
 SOCKET_MODE = 0o660
-"""Of a socket file: its owner and group may call."""
+"""Mode of a socket file: its owner and group may connect."""
 
 
 def bind(host: str, port: int, uds: Path | None) -> list[socket.socket]:
-    """Bound sockets, on which nobody listens yet.
+    """Binds sockets, without listening on them.
 
     Args:
-        host: of one or several addresses; `::` takes IPv4 as well.
-        port: 0 takes a free one, the same for all addresses.
-        uds: a socket file in place of both.
+        host: a name or address; `::` accepts IPv4 as well.
+        port: 0 chooses a free port, the same for all addresses of the host.
+        uds: a socket file, instead of host and port.
 
     Raises:
-        SettingsError: what cannot be bound, and the way out.
+        SettingsError: an address cannot be bound; the message has the way out.
     """
     return [_bind_file(uds)] if uds else _bind_host(host, port)
 
@@ -39,7 +39,7 @@ def remove_files(bound: Sequence[socket.socket]) -> None:
 
 
 def address_of(bound: socket.socket, scheme: str) -> str:
-    """As a person would type it."""
+    """The address as a URL."""
     name = bound.getsockname()
     if isinstance(name, str):
         return f"unix:{name}"
@@ -71,7 +71,7 @@ def _bind(family: int, address: Sequence[str | int], host: str) -> socket.socket
     one = socket.socket(family, socket.SOCK_STREAM)
     one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if family == socket.AF_INET6:
-        # Only `::` is both: beside it, 0.0.0.0 of the same name would be taken already.
+        # Only `::` accepts both versions. For other names, IPv4 has a socket of its own.
         one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
     try:
         one.bind(tuple(address))
@@ -94,7 +94,7 @@ def _bind_file(path: Path) -> socket.socket:
     one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         one.bind(str(path))
-        path.chmod(SOCKET_MODE)  # nobody can connect before it is listened on
+        path.chmod(SOCKET_MODE)  # before anybody can connect: that takes listen()
     except OSError as error:
         one.close()
         why = error.strerror or str(error)
@@ -103,7 +103,7 @@ def _bind_file(path: Path) -> socket.socket:
 
 
 def _remove_stale(path: Path) -> None:
-    """Removes the socket file of a server that was killed."""
+    """Removes the socket file that a killed server left."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise SettingsError(f"{path} exists and is no socket: pass --uds with another file.")

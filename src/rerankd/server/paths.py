@@ -1,7 +1,7 @@
-"""Which of our paths a request means: behind a proxy's prefix, with a slash at its end, or asked with HEAD.
+"""Maps a request's path to a route: removes a proxy's prefix and trailing slashes, and answers HEAD as GET.
 
-Answers directly where others redirect: a redirect is not followed by many clients for a POST, and would have to
-trust `Host`.
+Other servers redirect instead. Many clients do not follow a redirect of a POST, and its address would come from the
+`Host` header, which a caller chooses.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class Paths:
-    """Writes a request's path as the routes have it, the prefix before it as ASGI's root path.
+    """ASGI middleware that rewrites the path, and passes the prefix on as ASGI's root path.
 
     Args:
-        router: of the application. Its own path of the same name as the prefix goes before it.
-        root_path: the prefix, '' where a proxy may tell it (`Forwarded`).
+        router: of the application. A route that begins like the prefix takes precedence.
+        root_path: the prefix; '' if a proxy sends it (`Forwarded`).
     """
 
     def __init__(self, app: ASGIApp, router: Router, root_path: str) -> None:
@@ -26,15 +26,15 @@ class Paths:
             return await self._app(scope, receive, send)
         root = self._root_path or scope.get("root_path", "")
         path = self._own_path(scope, root)
-        told = {**scope, "root_path": root, "path": root + path}
+        rewritten = {**scope, "root_path": root, "path": root + path}
         if root:
             send = _with_root(send, root.encode())
         if scope["method"] == "HEAD":
-            told["method"], send = "GET", _without_body(send)
-        await self._app(told, receive, send)
+            rewritten["method"], send = "GET", _without_body(send)
+        await self._app(rewritten, receive, send)
 
     def _own_path(self, scope: Scope, root: str) -> str:
-        """Without the prefix, which the proxy may have taken away or not."""
+        """The path without the prefix, which some proxies have removed already."""
         path = _without_slash(scope["path"])
         inner = scope["path"].removeprefix(root)
         if not root or inner == scope["path"] or (inner and not inner.startswith("/")):
@@ -53,7 +53,7 @@ def _without_slash(path: str) -> str:
 
 
 def _with_root(send: Send, root: bytes) -> Send:
-    """Redirects lead to our own paths: the prefix goes before them."""
+    """Adds the prefix to redirects, which lead to our own paths."""
 
     async def send_there(message: Message) -> None:
         if message["type"] == "http.response.start":
