@@ -37,10 +37,10 @@ ARROWS = {
     "compare": {"ranking"},
     "startup": {"engine", "selftest"},
     "local": {"arguments", "engine", "ranking", "startup"},
-    "apis": {"config", "ranking"},
+    "apis": {"ranking"},
     "server": {"accounts", "apis", "config", "prices", "ranking", "setting", "surrogates", "web"},
     "web": {"accounts", "config", "prices"},
-    "client": {"arguments", "deprecation", "results", "surrogates"},
+    "client": {"apis", "arguments", "deprecation", "results", "surrogates"},
     "integrations": {"client", "results"},
     "bench": {"engine", "client"},
     "cli": {
@@ -138,12 +138,19 @@ def test_domain_types_need_the_standard_library_only() -> None:
 
 
 def test_nobody_imports_one_api() -> None:
+    of_server = ("rerankd.apis.base", "rerankd.apis.errors", "rerankd.apis.facts", "rerankd.apis.registry")
     for path in FILES:
         if part_of(path) == "apis":
             continue
+        allowed = of_server if part_of(path) == "server" else ("rerankd.apis", "rerankd.apis.facts")
         for module in imports_of(path):
-            allowed = ("rerankd.apis", "rerankd.apis.base", "rerankd.apis.errors")
             assert not module.startswith("rerankd.apis") or module in allowed, f"{path} imports {module}"
+
+
+def test_the_facts_of_an_api_need_the_standard_library_only() -> None:
+    for name in ("__init__", "facts"):
+        modules = {module.partition(".")[0] for module in imports_of(SOURCE / "apis" / f"{name}.py")}
+        assert modules <= set(sys.stdlib_module_names) | {"__future__"}
 
 
 def test_importing_the_package_is_light() -> None:

@@ -17,6 +17,7 @@ from rerankd.errors import InvalidRequest, SettingsError
 SURFACES: tuple[tuple[DialectName, str], ...] = (
     ("vllm", ""),
     ("vllm", "/v1"),
+    ("vllm", "/api/v1"),
     ("vllm", "/rerank"),
     ("dashscope", ""),
     ("dashscope", "/api/v1"),
@@ -41,6 +42,8 @@ SURFACES: tuple[tuple[DialectName, str], ...] = (
     ("mixedbread", "/mixedbread"),
     ("xinference", ""),
     ("xinference", "/xinference"),
+    ("nim", ""),
+    ("nim", "/nim"),
 )
 on_every_surface = pytest.mark.parametrize(
     ("dialect", "path"), SURFACES, ids=lambda part: str(part).strip("/").replace("/", "-") or "root"

@@ -12,8 +12,8 @@ from folders import COHERE_V1, COHERE_V2, FOLDERS, MIXEDBREAD, NIM, VOYAGE, Fold
 from surfaces import ALL, NATIVE, RERANK, SCORE, VLLM, Surface
 
 from conftest import Server
+from rerankd.apis.base import ApiSettings
 from rerankd.apis.vllm_rerank import RerankBody, VLLMRerank
-from rerankd.config import ServerSettings
 
 pytestmark = pytest.mark.timeout(120)  # what is not bounded takes hours, or all memory
 
@@ -78,7 +78,7 @@ def test_a_rank_field_nested_deeply_is_no_error_of_the_server(qwen_server: Serve
 
 def parsed(query: str, **options: Any) -> Any:
     body = RerankBody(query=query, documents=["d"])
-    return VLLMRerank(ServerSettings(**options)).parse(body)
+    return VLLMRerank(ApiSettings(**options)).parse(body)
 
 
 @pytest.mark.parametrize("filling", ["\n", " \n", "\n\t ", "\r\n", "a\n", "\nQuery", " "])
@@ -117,7 +117,7 @@ def test_what_is_not_lifted(query: str) -> None:
 )
 def test_who_may_overtake(asked: int | None, heard: int, trusted: int) -> None:
     for trust, expected in ((False, heard), (True, trusted)):
-        call = VLLMRerank(ServerSettings(trust_priority=trust)).parse(
+        call = VLLMRerank(ApiSettings(trust_priority=trust)).parse(
             RerankBody(query="q", documents=["d"], priority=asked)
         )
         assert call.request.priority == expected

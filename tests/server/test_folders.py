@@ -18,8 +18,8 @@ from test_fuzz import EXAMPLES, bodies, mutations
 from test_lifecycle import FakeModel, scorer_of, serving
 
 from conftest import Server
-from rerankd.apis import api_routes
-from rerankd.config import ServerSettings
+from rerankd.apis.base import ApiSettings
+from rerankd.apis.registry import api_routes
 from rerankd.engine.scorer import EngineScorer
 from rerankd.types import LoadProgress
 
@@ -406,7 +406,7 @@ def test_a_fallback_model_is_told(folder: Folder, embedded_server: Server) -> No
 @each()
 def test_replies_and_errors_are_as_described(folder: Folder, qwen_server: Server) -> None:
     """The documented shape, and nothing that is not documented."""
-    [dialect] = api_routes(ServerSettings())["POST", folder.path]
+    [dialect] = api_routes(ApiSettings())["POST", folder.path]
     for options in ({}, {"return_documents": True}, {"unheard_of": 1}, {"explain": True}, {"return_len": True}):
         reply = post(qwen_server, folder, **options).json()
         dialect.reply_body.model_validate(reply, strict=True, extra="forbid")

@@ -20,15 +20,15 @@ from test_lifecycle import FakeModel, scorer_of, serving
 
 from conftest import Server
 from redis_server import free_port, running_redis
-from rerankd.apis import api_routes
-from rerankd.apis.base import Api
+from rerankd.apis.base import Api, ApiSettings
+from rerankd.apis.registry import api_routes
 from rerankd.config import ServerSettings
 from rerankd.errors import Forbidden, OutOfCredit, RateLimited, RerankdError
 from rerankd.server.app import create_app
 from rerankd.server.served import ServedModel
 from rerankd.types import Prompt, RerankRequest
 
-DIALECTS = {one.name: one for dialects in api_routes(ServerSettings()).values() for one in dialects}
+DIALECTS = {one.name: one for dialects in api_routes(ApiSettings()).values() for one in dialects}
 
 BROKE = OutOfCredit(1_500_000, 2_000_000, "USD")
 FORBIDDEN = Forbidden("qwen3-rerank", ("small", "smaller"))

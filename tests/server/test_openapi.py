@@ -13,13 +13,12 @@ from pydantic import TypeAdapter
 from surfaces import ALL, INFINITY, JSON, LLAMA_CPP, SGLANG, TEI, Surface
 
 from conftest import Server
-from rerankd.apis import api_routes
-from rerankd.apis.base import Api
-from rerankd.config import ServerSettings
+from rerankd.apis.base import Api, ApiSettings
+from rerankd.apis.registry import api_routes
 
 ROUTES = {
     path: dialects
-    for (method, path), dialects in api_routes(ServerSettings()).items()
+    for (method, path), dialects in api_routes(ApiSettings()).items()
     if method == "POST" and "{" not in path
 }
 SPOKEN = tuple((path, dialect) for path, dialects in ROUTES.items() for dialect in dialects)

@@ -32,7 +32,8 @@ from redis_server import free_port, running_redis
 from rerankd.accounts import schema
 from rerankd.accounts.people import Account
 from rerankd.accounts.store import Store, open_store
-from rerankd.apis import api_routes
+from rerankd.apis.base import ApiSettings
+from rerankd.apis.registry import api_routes
 from rerankd.config import ServerSettings
 from rerankd.errors import InvalidRequest
 from rerankd.server.app import create_app
@@ -77,7 +78,7 @@ KEYED = {
     *(("GET", path) for path in ("/xinference/v1/models", "/xinference/v1/models/{name:path}")),
     *(("POST", path) for path in ("/tokenize", "/detokenize")),
 }
-RERANK = set(api_routes(ServerSettings()))
+RERANK = set(api_routes(ApiSettings()))
 SIGNED_IN = {
     *(("GET", path) for path in ("/account", "/keys", "/usage", "/usage.csv")),
     *(("POST", path) for path in ("/account/password", "/keys", "/keys/{key_id:row}/revoke", "/sign-out")),
@@ -521,7 +522,7 @@ def filled(kind: type[BaseModel]) -> dict[str, Any]:
     return body
 
 
-KINDS = {one.body for dialects in api_routes(ServerSettings()).values() for one in dialects}
+KINDS = {one.body for dialects in api_routes(ApiSettings()).values() for one in dialects}
 
 
 @pytest.mark.parametrize("kind", sorted({*KINDS, TokenizeBody, DetokenizeBody}, key=str), ids=lambda one: one.__name__)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchem
 from pydantic_core import core_schema
 
 from rerankd.apis.errors import BodyTimeout, MethodNotAllowed, UnsupportedEncoding
-from rerankd.config import ServerSettings
+from rerankd.apis.facts import ApiFacts
 from rerankd.errors import (
     Forbidden,
     InvalidRequest,
@@ -190,17 +190,31 @@ FLAT_CODES: Mapping[str | type | int, str] = {
 """DashScope's codes; the errors of `/v1/rerank` have them, too, since DashScope's clients ask there."""
 
 
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """The server's settings that change what an API accepts or where it is; see `config.ServerSettings`."""
+
+    max_documents: int = 500
+    max_call_documents: int = 10_000
+    max_text_tokens: int = 4_000
+    max_total_tokens: int = 120_000
+    max_context: int = 8_192
+    truncate_overlong: bool = False
+    lift_instruct: bool = True
+    trust_priority: bool = False
+    infinity_prefix: str = "/infinity"
+
+
 class Api(ABC, Generic[BodyT]):
     """One surface. Shapes and conversion only.
 
-    name: for logs, and of the folder of paths where nothing else is spoken. body: what is read; reply_body,
+    facts: its names and paths. body: what is read; reply_body,
     error_body: what is sent, for the API's description (a model, or a list of one). errors: the status and the words
     of each error. json_only: refuse a body that is not declared as JSON. any_model: every name is answered by the
     served model, as by a server that has one only; a name that is not its own brings a warning.
     """
 
-    name: ClassVar[str]
-    summary: ClassVar[str]
+    facts: ClassVar[ApiFacts]
     body: type[BodyT]
     reply_body: ClassVar[Any]
     error_body: ClassVar[type[BaseModel]]
@@ -208,14 +222,31 @@ class Api(ABC, Generic[BodyT]):
     json_only: ClassVar[bool] = False
     any_model: ClassVar[bool] = False
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ApiSettings) -> None:
         self.settings = settings
+
+    @property
+    def name(self) -> str:
+        return self.facts.name
+
+    def paths(self) -> tuple[str, ...]:
+        """Where it is answered with POST."""
+        return self.facts.paths
+
+    def at(self, path: str) -> Api[BodyT]:
+        """The API as it is answered at one of its paths."""
+        return self
 
     @property
     def statuses(self) -> tuple[int, ...]:
         """The documented statuses beside 200. A path's description has its methods, so 405 is not among them."""
         never = (MethodNotAllowed, *((ModelNotFound,) if self.any_model else ()))
         return self.errors.statuses(without=never)
+
+    @property
+    def may_decline(self) -> bool:
+        """Whether it leaves bodies on a path of several APIs to the others."""
+        return type(self).claims is not Api.claims
 
     def claims(self, value: Mapping[str, Any]) -> bool:
         """Whether a body on a path of several dialects is this one's. The last dialect of a path takes the rest."""

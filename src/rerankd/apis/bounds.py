@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated
 
-from rerankd.apis.base import Bounded
-from rerankd.config import ServerSettings
+from rerankd.apis.base import ApiSettings, Bounded
 
 MAX_RANK_FIELDS = 100
 
@@ -18,7 +17,7 @@ MAX_PRIORITY = 999
 MAX_NAMED = 5
 
 
-def heard_priority(asked: int | None, settings: ServerSettings) -> tuple[int, tuple[str, ...]]:
+def heard_priority(asked: int | None, settings: ApiSettings) -> tuple[int, tuple[str, ...]]:
     """The priority that a call gets, and a warning where it asked for another one.
 
     Everybody may step back behind the others. To overtake them takes an operator who trusts the callers.

@@ -21,6 +21,7 @@ from rerankd.apis.base import (
 )
 from rerankd.apis.bounds import MAX_PRIORITY, RankFields, heard_priority
 from rerankd.apis.errors import NotJSON
+from rerankd.apis.facts import FACTS
 from rerankd.apis.fields import EchoedDocument, ObjectDocument, echo, texts_of
 from rerankd.apis.instruct import InstructBody
 from rerankd.errors import InvalidRequest, MissingKey, ModelNotFound, RerankdError, Unauthorized
@@ -186,8 +187,7 @@ def _result(body: V1Body | V2Body, answer: Answer, score: Score) -> JSON:
 class CohereV1(_Cohere[V1Body]):
     """`POST /v1/rerank`."""
 
-    name = "cohere-v1"
-    summary = "Rerank (Cohere, version 1)"
+    facts = FACTS["cohere-v1"]
     version = "1"
     body = V1Body
     reply_body = V1Reply
@@ -236,8 +236,7 @@ def _text(document: ObjectDocument, index: int) -> str:
 class CohereV2(_Cohere[V2Body]):
     """`POST /v2/rerank`."""
 
-    name = "cohere-v2"
-    summary = "Rerank (Cohere, version 2)"
+    facts = FACTS["cohere-v2"]
     version = "2"
     body = V2Body
     reply_body = V2Reply

@@ -15,6 +15,7 @@ from rerankd.apis.base import (
     JSON,
     Answer,
     Api,
+    ApiSettings,
     Call,
     Document,
     ErrorTable,
@@ -22,7 +23,7 @@ from rerankd.apis.base import (
     RequestBody,
 )
 from rerankd.apis.errors import BodyTooLarge, MethodNotAllowed, NotJSON
-from rerankd.config import ServerSettings
+from rerankd.apis.facts import FACTS
 from rerankd.errors import (
     Forbidden,
     InvalidRequest,
@@ -91,7 +92,7 @@ def _message(error: RerankdError, prefix: str) -> str:
     return str(error)
 
 
-def _limits(settings: ServerSettings) -> Limits:
+def _limits(settings: ApiSettings) -> Limits:
     return Limits(
         max_documents=settings.max_documents,
         max_query_tokens=settings.max_text_tokens,
@@ -101,7 +102,7 @@ def _limits(settings: ServerSettings) -> Limits:
 
 
 def _request(
-    query: str, documents: list[str], instruct: str | None, top_n: int | None, settings: ServerSettings
+    query: str, documents: list[str], instruct: str | None, top_n: int | None, settings: ApiSettings
 ) -> RerankRequest:
     if not query.strip():
         raise InvalidRequest("The query is empty.", (("query", "Value error, query should not be empty"),))
@@ -179,8 +180,7 @@ class NativeError(BaseModel):
 class DashScopeNative(Api[NativeBody]):
     """`POST /api/v1/services/rerank/text-rerank/text-rerank`."""
 
-    name = "dashscope-native"
-    summary = "DashScope text rerank, native"
+    facts = FACTS["dashscope-native"]
     body = NativeBody
     reply_body = NativeReply
     error_body = NativeError
@@ -256,16 +256,18 @@ class DashScopeCompatible(Api[CompatibleBody]):
             document without being asked; EmpirioLabs documents `false`.
     """
 
-    name = "dashscope-compatible"
-    summary = "DashScope rerank, OpenAI-compatible"
+    facts = FACTS["dashscope-compatible"]
     body = CompatibleBody
     reply_body = CompatibleReply
     error_body = CompatibleError
     errors = COMPATIBLE_ERRORS
 
-    def __init__(self, settings: ServerSettings, *, documents_by_default: bool) -> None:
+    def __init__(self, settings: ApiSettings, *, documents_by_default: bool = True) -> None:
         super().__init__(settings)
         self._documents_by_default = documents_by_default
+
+    def at(self, path: str) -> DashScopeCompatible:
+        return self if path == self.facts.path else DashScopeCompatible(self.settings, documents_by_default=False)
 
     def parse(self, body: CompatibleBody) -> Call:
         request = _request(body.query, body.documents, body.instruct, body.top_n, self.settings)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
 
 from rerankd.apis.base import JSON, Answer, Api, Call, ErrorTable, ListOf, text_of
 from rerankd.apis.errors import BodyTooLarge, MethodNotAllowed, NotJSON
+from rerankd.apis.facts import FACTS
 from rerankd.apis.instruct import InstructBody
 from rerankd.errors import Busy, InvalidRequest, Problem, RerankdError, Unauthorized
 from rerankd.types import Limits, RerankRequest
@@ -94,13 +95,15 @@ class Error(BaseModel):
 class Infinity(Api[Body]):
     """`POST {prefix}/rerank`."""
 
-    name = "infinity"
-    summary = "Rerank (Infinity)"
+    facts = FACTS["infinity"]
     body = Body
     reply_body = Reply
     error_body = Error
     errors = ERRORS
     any_model = True
+
+    def paths(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.facts.paths, f"{self.settings.infinity_prefix}/rerank")))
 
     def parse(self, body: Body) -> Call:
         instruct, warnings = body.instruct_asked()

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, RootModel
 
 from rerankd.apis.base import JSON, Answer, Api, Call, ErrorTable, ListOf
 from rerankd.apis.errors import BodyTooLarge, NotJSON
+from rerankd.apis.facts import FACTS
 from rerankd.apis.fields import EchoedDocument, ObjectDocument, echo, text_of, texts_of
 from rerankd.apis.instruct import InstructBody
 from rerankd.errors import (
@@ -127,8 +128,7 @@ class Error(RootModel[ValidationFailed | Refused | Failed]):
 class Jina(Api[Body]):
     """`POST /v1/rerank`."""
 
-    name = "jina"
-    summary = "Rerank (Jina)"
+    facts = FACTS["jina"]
     body = Body
     reply_body = Reply
     error_body = Error

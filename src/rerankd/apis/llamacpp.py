@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from rerankd.apis.base import JSON, Answer, Api, Call, Document, ErrorTable, ListOf
 from rerankd.apis.errors import BodyTooLarge
+from rerankd.apis.facts import FACTS
 from rerankd.apis.instruct import InstructBody
 from rerankd.errors import InvalidRequest, Problem, PromptTooLong, RerankdError, Unauthorized
 from rerankd.types import Limits, RerankRequest
@@ -92,8 +93,7 @@ class Error(BaseModel):
 class LlamaCpp(Api[Body]):
     """`POST /rerank`, `/reranking`, `/v1/rerank`, `/v1/reranking`."""
 
-    name = "llamacpp"
-    summary = "Rerank (llama.cpp)"
+    facts = FACTS["llamacpp"]
     body = Body
     reply_body = Replies
     error_body = Error

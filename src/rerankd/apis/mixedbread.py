@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 
 from rerankd.apis.base import JSON, Answer, Api, Call, ErrorTable, ListOf
 from rerankd.apis.bounds import RankFields
+from rerankd.apis.facts import FACTS
 from rerankd.apis.fields import ObjectDocument, text_of, texts_of
 from rerankd.apis.instruct import InstructBody
 from rerankd.errors import (
@@ -86,8 +87,7 @@ class Error(BaseModel):
 class Mixedbread(Api[Body]):
     """`POST /v1/reranking`."""
 
-    name = "mixedbread"
-    summary = "Rerank (Mixedbread)"
+    facts = FACTS["mixedbread"]
     body = Body
     reply_body = Reply
     error_body = Error

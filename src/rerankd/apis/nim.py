@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 
 from rerankd.apis.base import JSON, Answer, Api, Call, ErrorTable, ListOf
 from rerankd.apis.errors import BodyTooLarge
+from rerankd.apis.facts import FACTS
 from rerankd.apis.fields import ObjectDocument, text_of, texts_of
 from rerankd.apis.instruct import InstructBody
 from rerankd.errors import InvalidRequest, PromptTooLong, RerankdError
@@ -83,8 +84,7 @@ class Error(BaseModel):
 class NIM(Api[Body]):
     """`POST /v1/ranking`, and `/v1/retrieval/…/reranking` of the hosted API, whatever model the path names."""
 
-    name = "nim"
-    summary = "Ranking (NVIDIA NIM)"
+    facts = FACTS["nim"]
     body = Body
     reply_body = Reply
     error_body = Error

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from rerankd.apis.base import JSON, Answer, Api, Call, ErrorTable, ListOf
+from rerankd.apis.facts import FACTS
 from rerankd.apis.fields import ObjectDocument, texts_of
 from rerankd.apis.instruct import InstructBody
 from rerankd.errors import (
@@ -63,8 +64,7 @@ class Error(BaseModel):
 class SGLang(Api[Body]):
     """`POST` or `PUT /v1/rerank`."""
 
-    name = "sglang"
-    summary = "Rerank (SGLang)"
+    facts = FACTS["sglang"]
     body = Body
     reply_body = list[Result]
     error_body = Error

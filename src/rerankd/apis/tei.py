@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field, RootModel
 
-from rerankd.apis.base import JSON, Answer, Api, Call, Document, ErrorTable, ListOf
+from rerankd.apis.base import JSON, Answer, Api, ApiSettings, Call, Document, ErrorTable, ListOf
 from rerankd.apis.errors import BodyTooLarge, NotJSON
+from rerankd.apis.facts import FACTS
 from rerankd.apis.instruct import InstructBody
-from rerankd.config import ServerSettings
 from rerankd.errors import Busy, InvalidRequest, PromptTooLong, RerankdError, TooManyDocuments, Unauthorized
 from rerankd.types import Limits, RerankRequest, Score
 
@@ -47,7 +47,7 @@ class _Options(InstructBody):
     )
     raw_scores: bool | None = Field(None, description="true returns logits in place of scores in [0, 1].")
 
-    def limits(self, settings: ServerSettings) -> Limits:
+    def limits(self, settings: ApiSettings) -> Limits:
         return Limits(
             max_documents=settings.max_call_documents,
             max_prompt_tokens=settings.max_context,
@@ -145,8 +145,7 @@ class _TEI(Api[BodyT]):
 class TEIRerank(_TEI[RerankBody]):
     """`POST /rerank`."""
 
-    name = "tei"
-    summary = "Rerank (text-embeddings-inference)"
+    facts = FACTS["tei"]
     body = RerankBody
     reply_body = list[Rank]
 
@@ -175,8 +174,7 @@ class TEIRerank(_TEI[RerankBody]):
 class TEIPredict(_TEI[PredictBody]):
     """`POST /predict`: pairs that need not share a query, in the call's order."""
 
-    name = "tei-predict"
-    summary = "Predict (text-embeddings-inference)"
+    facts = FACTS["tei-predict"]
     body = PredictBody
     reply_body = Predictions
 

@@ -14,12 +14,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from rerankd.apis.base import FLAT_CODES, JSON, Answer, Api, Call, ErrorTable, ListOf, RequestBody
+from rerankd.apis.base import FLAT_CODES, JSON, Answer, Api, ApiSettings, Call, ErrorTable, ListOf, RequestBody
 from rerankd.apis.bounds import RankFields, heard_priority, ignored_keys
 from rerankd.apis.errors import NotJSON, UnsupportedMedia
+from rerankd.apis.facts import FACTS
 from rerankd.apis.fields import EchoedDocument, ObjectDocument, echo, texts_of
 from rerankd.apis.instruct import first_said
-from rerankd.config import ServerSettings
 from rerankd.errors import InvalidRequest, Problem, PromptTooLong, RerankdError, Unauthorized
 from rerankd.types import DEFAULT_INSTRUCT, Limits, RerankRequest, Score
 
@@ -91,7 +91,7 @@ class _Options(RequestBody):
     cache_salt: str | None = Field(None, min_length=1, max_length=1024, description="Accepted; of no effect.")
     mm_processor_kwargs: dict[str, Any] | None = Field(None, description="Accepted; of no effect.")
 
-    def limits(self, settings: ServerSettings) -> Limits:
+    def limits(self, settings: ApiSettings) -> Limits:
         """The served context, refused or cut as the caller asks."""
         asked, max_context = self.truncate_prompt_tokens, settings.max_context
         if asked is not None and asked > max_context:
@@ -146,7 +146,7 @@ def _as_list(side: Side) -> list[ObjectDocument]:
 
 
 def _read(
-    queries: tuple[str, ...], documents: tuple[str, ...], body: _Options, settings: ServerSettings, top_n: int | None
+    queries: tuple[str, ...], documents: tuple[str, ...], body: _Options, settings: ApiSettings, top_n: int | None
 ) -> Call:
     """Pairs 1:1, 1:N or N:N; an instruct written into a query is lifted out."""
     if not documents:
@@ -206,7 +206,7 @@ class RerankBody(_Options):
     overlap_tokens: int | None = Field(None, description="SiliconFlow's; accepted, texts are not chunked.")
     return_len: bool | None = Field(None, description="Xinference's; tokens are always counted in `meta.tokens`.")
 
-    def limits(self, settings: ServerSettings) -> Limits:
+    def limits(self, settings: ApiSettings) -> Limits:
         limits = super().limits(settings)
         return replace(limits, max_document_tokens=limits.max_document_tokens or self.max_doc_length)
 
@@ -262,8 +262,7 @@ class UnionError(BaseModel):
 class VLLMRerank(Api[RerankBody]):
     """`POST /v1/rerank`, `/rerank`, `/v2/rerank`."""
 
-    name = "vllm-rerank"
-    summary = "Rerank (vLLM)"
+    facts = FACTS["vllm-rerank"]
     json_only = True
     errors = ERRORS
     body = RerankBody
@@ -383,8 +382,7 @@ class ScoreError(BaseModel):
 class VLLMScore(Api[ScoreBody]):
     """`POST /v1/score`, `/score`: one score a pair, in the call's order."""
 
-    name = "vllm-score"
-    summary = "Score pairs (vLLM)"
+    facts = FACTS["vllm-score"]
     json_only = True
     errors = ERRORS
     body = ScoreBody

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from rerankd.apis.base import JSON, Answer, Api, Call, ErrorTable, ListOf
+from rerankd.apis.facts import FACTS
 from rerankd.apis.fields import ObjectDocument, texts_of
 from rerankd.apis.instruct import InstructBody
 from rerankd.errors import (
@@ -95,8 +96,7 @@ class Error(BaseModel):
 class VoyageShared(Api[SharedBody]):
     """The same on the paths of several dialects, where `model` may be left out."""
 
-    name = "voyage-shared"
-    summary = "Rerank (Voyage)"
+    facts = FACTS["voyage-shared"]
     body: type[SharedBody] = SharedBody
     reply_body = Reply
     error_body = Error
@@ -139,7 +139,7 @@ class VoyageShared(Api[SharedBody]):
 class Voyage(VoyageShared):
     """`POST /v1/rerank`."""
 
-    name = "voyage"
+    facts = FACTS["voyage"]
     body = Body
 
     def parse(self, body: SharedBody) -> Call:

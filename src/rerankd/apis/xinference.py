@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from rerankd.apis.base import JSON, Answer, Api, Call, ErrorTable, ListOf
 from rerankd.apis.bounds import ignored_keys
+from rerankd.apis.facts import FACTS
 from rerankd.apis.fields import EchoedDocument, ObjectDocument, echo, text_of, texts_of
 from rerankd.apis.instruct import InstructBody, first_said
 from rerankd.errors import (
@@ -89,8 +90,7 @@ class Error(BaseModel):
 class Xinference(Api[Body]):
     """`POST /v1/rerank`."""
 
-    name = "xinference"
-    summary = "Rerank (Xinference)"
+    facts = FACTS["xinference"]
     body = Body
     reply_body = Reply
     error_body = Error

@@ -1,149 +1,23 @@
-"""How each rerank API is asked, and which one an address speaks. Knows no replies: `reply.py` reads them all."""
+"""Which API an address speaks, and where its requests go. Knows no replies: `reply.py` reads them all."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, Literal
+from collections.abc import Mapping
 
 import httpx2
 
+from rerankd.apis import facts
+from rerankd.apis.facts import ApiFacts
+from rerankd.apis.facts import DialectName as DialectName
 from rerankd.client.address import completed, folders_of, folders_of_path, is_complete, read_address, with_folders
 from rerankd.errors import SettingsError
 
-JSON = dict[str, Any]
+DIALECTS: Mapping[str, ApiFacts] = {one.client: one for one in facts.ALL if one.client}
+"""By the name that `Client(dialect=…)` takes."""
 
-DialectName = Literal[
-    "auto",
-    "vllm",
-    "dashscope",
-    "dashscope-compatible",
-    "cohere",
-    "jina",
-    "voyage",
-    "tei",
-    "infinity",
-    "sglang",
-    "llamacpp",
-    "mixedbread",
-    "xinference",
-    "nim",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """One API.
-
-    path: of the API, from the server's root. bases: see `address.completed`. model, documents, top_n, instruct: what it
-    calls these fields, None where it has none. constants: sent with every request. nested: the texts are under `input`,
-    the options under `parameters`. wrapped: query and documents are objects with `text`. takes_blank: whether it scores
-    a text without a letter; else it refuses the whole call for one. max_documents, max_tokens (query tokens ×
-    documents + Σ document tokens): limits of one request.
-    """
-
-    path: str = "/v1/rerank"
-    bases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    model: str | None = "model"
-    documents: str = "documents"
-    top_n: str | None = "top_n"
-    instruct: str | None = None
-    constants: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-    nested: bool = False
-    wrapped: bool = False
-    takes_blank: bool = True
-    max_documents: int | None = None
-    max_tokens: int | None = None
-
-    def body(
-        self, query: str, documents: Sequence[str], *, top_n: int | None, instruct: str | None, model: str | None
-    ) -> JSON:
-        """A request. What is None is left out, for vLLM takes no null.
-
-        An instruct is sent even where the API has none: rerankd reads `instruct` on every surface.
-        """
-        texts: JSON = {"query": query, self.documents: list(documents)}
-        if self.wrapped:
-            texts = {"query": {"text": query}, self.documents: [{"text": document} for document in documents]}
-        options = dict(self.constants)
-        if self.top_n and top_n is not None:
-            options[self.top_n] = min(top_n, len(documents))  # some servers refuse more than there are
-        if instruct is not None:
-            options[self.instruct or "instruct"] = instruct
-        name = {self.model: model} if self.model and model is not None else {}
-        return {**name, "input": texts, "parameters": options} if self.nested else {**name, **texts, **options}
-
-
-COMPATIBLE = ("/compatible-mode/v1", "/compatible-mode", "/compatible-api/v1", "/compatible-api")
-"""The roots of DashScope's OpenAI-like APIs: chat is under the first, rerank under the third."""
-
-# The text of the documents is never asked back: the caller has it.
-NOT_ECHOED = MappingProxyType({"return_documents": False})
-
-DIALECTS: Mapping[str, Dialect] = {
-    "vllm": Dialect(instruct="instruction", constants=NOT_ECHOED),
-    # https://help.aliyun.com/zh/model-studio/text-rerank-api
-    "dashscope": Dialect(
-        "/api/v1/services/rerank/text-rerank/text-rerank",
-        {base: "/api/v1/services/rerank/text-rerank/text-rerank" for base in ("/v1", *COMPATIBLE)},
-        instruct="instruct",
-        constants=NOT_ECHOED,
-        nested=True,
-        max_documents=500,
-        max_tokens=120_000,
-    ),
-    "dashscope-compatible": Dialect(
-        "/compatible-api/v1/reranks",
-        # Whoever resells it has it at /v1/reranks.
-        {"/v1": "/v1/reranks"} | {base: "/compatible-api/v1/reranks" for base in COMPATIBLE},
-        instruct="instruct",
-        constants=NOT_ECHOED,
-        max_documents=500,
-        max_tokens=120_000,
-    ),
-    # https://docs.cohere.com/docs/reranking-best-practices recommends at most 1,000
-    "cohere": Dialect(
-        "/v2/rerank",
-        {base: "/v2/rerank" for base in ("/v1", "/compatibility/v1")},
-        takes_blank=False,
-        max_documents=1000,
-    ),
-    "jina": Dialect(constants=NOT_ECHOED),
-    # https://docs.voyageai.com/reference/reranker-api; 300,000 tokens for the older models, the newer take twice that
-    "voyage": Dialect(
-        top_n="top_k", constants={"truncation": True}, takes_blank=False, max_documents=1000, max_tokens=300_000
-    ),
-    # 32 is the default of --max-client-batch-size
-    "tei": Dialect("/rerank", {"/v1": "/rerank"}, model=None, documents="texts", top_n=None, max_documents=32),
-    # 2,048 is the default of INFINITY_MAX_CLIENT_BATCH_SIZE
-    "infinity": Dialect("/rerank", max_documents=2048),
-    "sglang": Dialect(instruct="instruct", constants=NOT_ECHOED, takes_blank=False),
-    "llamacpp": Dialect("/v1/reranking"),
-    "mixedbread": Dialect("/v1/reranking", documents="input", top_n="top_k"),
-    "xinference": Dialect(),
-    # https://docs.nvidia.com/nim/nemo-retriever/text-reranking/latest/reference.html
-    "nim": Dialect(
-        "/v1/ranking",
-        documents="passages",
-        top_n=None,
-        constants={"truncate": "END"},
-        wrapped=True,
-        takes_blank=False,
-        max_documents=512,
-    ),
-}
-
-VENDORS: Mapping[str, tuple[str, ...]] = {
-    "api.cohere.ai": ("cohere",),
-    "api.cohere.com": ("cohere",),
-    "api.jina.ai": ("jina",),
-    "api.voyageai.com": ("voyage",),
-    "ai.mongodb.com": ("voyage",),
-    "api.mixedbread.com": ("mixedbread",),
-}
-"""The dialects of a hosted service, the usual one first. Each has one address there, whichever root is given."""
+HOSTS: Mapping[str, str] = {host: name for name, one in DIALECTS.items() for host in one.hosts}
+"""The API of a hosted service. It has one address there, whichever root is given."""
 
 DASHSCOPE_HOST = re.compile(r"(.+\.)?dashscope[\w-]*(\.[\w-]+)*\.aliyuncs\.com|.+\.maas\.aliyuncs\.com")
 """DashScope's own hosts, regional and of workspaces; other services (PAI-EAS) are under aliyuncs.com, too."""
@@ -175,7 +49,7 @@ def spoken_at(url: httpx2.URL) -> str:
 def _vendor_dialects(url: httpx2.URL) -> tuple[str, ...]:
     if DASHSCOPE_HOST.fullmatch(url.host):
         return ("dashscope", "dashscope-compatible")
-    return VENDORS.get(url.host, ())
+    return (HOSTS[url.host],) if url.host in HOSTS else ()
 
 
 def endpoint(base_url: str, dialect: DialectName) -> tuple[str, httpx2.URL]:

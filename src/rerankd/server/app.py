@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
@@ -15,9 +16,9 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, PlainTextResponse
 
-from rerankd.apis import api_routes
-from rerankd.apis.base import Api
+from rerankd.apis.base import Api, ApiSettings
 from rerankd.apis.errors import MethodNotAllowed
+from rerankd.apis.registry import api_routes
 from rerankd.config import ServerSettings
 from rerankd.prices import PriceFile
 from rerankd.server.access_log import AccessLog
@@ -75,7 +76,7 @@ def create_app(
         SettingsError: the price list is wrong, or Redis's package is missing.
     """
     prices = PriceFile(settings.config)
-    routes = api_routes(settings)
+    routes = api_routes(api_settings(settings))
     metrics = Metrics(served, {dialect.name for dialects in routes.values() for dialect in dialects})
     accounts = Accounts(store) if store else None
     auth = Auth(settings.api_key, accounts)
@@ -141,6 +142,11 @@ def create_app(
         return JSONResponse({"detail": detail}, error.status_code, error.headers)
 
     return app
+
+
+def api_settings(settings: ServerSettings) -> ApiSettings:
+    """The settings that the APIs may see."""
+    return ApiSettings(**{one.name: getattr(settings, one.name) for one in fields(ApiSettings)})
 
 
 def _template(request: Request, asked: str) -> str:

@@ -90,7 +90,7 @@ def _operation(method: str, path: str, dialects: Sequence[tuple[Api[Any], _Bodie
     reply = _any_of([bodies.reply for _, bodies in dialects])
     return {
         "tags": ["rerank"],
-        "summary": ", ".join(dict.fromkeys(dialect.summary for dialect, _ in dialects)),
+        "summary": ", ".join(dict.fromkeys(dialect.facts.title for dialect, _ in dialects)),
         "operationId": f"{method.lower()}{path}".replace("/", "_").replace("-", "_"),
         "security": [{"key": []}],
         "requestBody": {"required": True, "content": _request([bodies.request for _, bodies in dialects])},
