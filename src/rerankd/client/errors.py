@@ -1,16 +1,14 @@
-"""What another server can do instead of sending a ranking.
+"""The errors of `Client` and `AsyncClient`. Standard library only: catching one of them loads no HTTP library.
 
     RerankdError
-    └── RemoteError                  another server gave no ranking
-        ├── RemoteUnreachable        it cannot be connected to, or hung up
-        │   └── RemoteTimeout        it did not answer in time
-        ├── RemoteRefused            it found a mistake in the request
-        │   └── RemoteUnauthorized   no key, a wrong one, or one that may not do this
-        ├── RemoteUnavailable        it cannot answer now: carries `retry_after_s`
-        │   └── RemoteRateLimited    this caller sent more than its share
-        └── RemoteReplyInvalid       it answered something else than a ranking
-
-Standard library only: catching one of them loads no HTTP library.
+    └── RemoteError                  the server sent no ranking
+        ├── RemoteUnreachable        the connection failed or broke
+        │   └── RemoteTimeout        the server did not answer in time
+        ├── RemoteRefused            the server found a mistake in the request
+        │   └── RemoteUnauthorized   the key is missing, invalid, or not allowed to make this call
+        ├── RemoteUnavailable        the server cannot answer now: has `retry_after_s`
+        │   └── RemoteRateLimited    the caller is over its rate limit
+        └── RemoteReplyInvalid       the reply is no ranking
 """
 
 from __future__ import annotations
@@ -19,9 +17,11 @@ from rerankd.errors import RerankdError
 
 
 class RemoteError(RerankdError):
-    """Another server gave no ranking; the message ends in its own words.
+    """The server sent no ranking. The message ends with the server's own words.
 
-    `status` is the HTTP status, None where there was no answer; `request_id` its name for the request, if it gave one.
+    Attributes:
+        status: the HTTP status, None without a response.
+        request_id: the server's id of the request, if it sent one.
     """
 
     def __init__(self, message: str, status: int | None = None, request_id: str | None = None) -> None:
@@ -31,7 +31,7 @@ class RemoteError(RerankdError):
 
 
 class RemoteUnreachable(RemoteError):
-    """The server cannot be connected to, or hung up before it answered."""
+    """The connection failed, or broke before the response."""
 
 
 class RemoteTimeout(RemoteUnreachable):
@@ -43,13 +43,14 @@ class RemoteRefused(RemoteError):
 
 
 class RemoteUnauthorized(RemoteRefused):
-    """No key, a wrong one, or one that may not do this."""
+    """The key is missing, invalid, or not allowed to make this call."""
 
 
 class RemoteUnavailable(RemoteError):
-    """The server cannot answer now, and could not when it was asked again.
+    """The server cannot answer now, and the retries failed as well.
 
-    `retry_after_s`: seconds after which it wants to be asked, None if it does not say.
+    Attributes:
+        retry_after_s: the server's `Retry-After`, None if it sent none.
     """
 
     def __init__(self, message: str, status: int, request_id: str | None, retry_after_s: float | None) -> None:
@@ -58,8 +59,8 @@ class RemoteUnavailable(RemoteError):
 
 
 class RemoteRateLimited(RemoteUnavailable):
-    """This caller sent more than the server allows it."""
+    """The caller is over its rate limit."""
 
 
 class RemoteReplyInvalid(RemoteError):
-    """The server answered something else than a ranking."""
+    """The reply is no ranking."""
