@@ -23,6 +23,7 @@ TITLES = {
     "langchain": "LangChain",
     "llamaindex": "LlamaIndex",
     "haystack": "Haystack",
+    "nvidia": "NVIDIA NIM",
     "lightrag": "LightRAG",
     "dify": "Dify",
     "javascript": "JavaScript",

@@ -92,7 +92,6 @@ def test_errors_and_warnings_reach_the_caller(
 
 
 def test_a_model_in_this_process_does_the_same(client: Client) -> None:
-    pytest.importorskip("torch")
     from rerankd import Reranker
 
     with Reranker("embedded") as reranker:

@@ -111,7 +111,6 @@ def test_it_is_seen_by_whoever_watches(client: Client, nodes: list[NodeWithScore
 
 
 def test_a_model_in_this_process_does_the_same(client: Client, nodes: list[NodeWithScore]) -> None:
-    pytest.importorskip("torch")
     from rerankd import Reranker
 
     with Reranker("embedded") as reranker:

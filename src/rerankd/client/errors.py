@@ -1,14 +1,14 @@
 """The errors of `Client` and `AsyncClient`. Standard library only: catching one of them loads no HTTP library.
 
-    RerankdError
-    └── RemoteError                  the server sent no ranking
-        ├── RemoteUnreachable        the connection failed or broke
-        │   └── RemoteTimeout        the server did not answer in time
-        ├── RemoteRefused            the server found a mistake in the request
-        │   └── RemoteUnauthorized   the key is missing, invalid, or not allowed to make this call
-        ├── RemoteUnavailable        the server cannot answer now: has `retry_after_s`
-        │   └── RemoteRateLimited    the caller is over its rate limit
-        └── RemoteReplyInvalid       the reply is no ranking
+RerankdError
+└── RemoteError                  the server sent no ranking
+    ├── RemoteUnreachable        the connection failed or broke
+    │   └── RemoteTimeout        the server did not answer in time
+    ├── RemoteRefused            the server found a mistake in the request
+    │   └── RemoteUnauthorized   the key is missing, invalid, or not allowed to make this call
+    ├── RemoteUnavailable        the server cannot answer now: has `retry_after_s`
+    │   └── RemoteRateLimited    the caller is over its rate limit
+    └── RemoteReplyInvalid       the reply is no ranking
 """
 
 from __future__ import annotations

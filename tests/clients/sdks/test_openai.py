@@ -45,6 +45,13 @@ class TestReranks(ClientContract):
         assert (error.status_code, error.code, error.type) == (401, "invalid_api_key", "invalid_request_error")
         assert error.request_id
 
+    def test_a_model_can_be_retrieved(self, server: Server) -> None:
+        with openai.OpenAI(api_key=server.key, base_url=f"{server.url}/v1", max_retries=0) as client:
+            for listed in client.models.list():
+                assert client.models.retrieve(listed.id) == listed
+            with pytest.raises(openai.NotFoundError):
+                client.models.retrieve("nobody/nothing")
+
 
 class TestAsyncReranks(TestReranks):
     call = 'AsyncOpenAI().post("/reranks")'

@@ -63,6 +63,10 @@ class TestRerank(ClientContract):
         models = RESTfulClient(self.at(server), api_key=server.key).list_models()
         assert models["qwen3-rerank"]["model_type"] == "rerank"
 
+    def test_describe_model(self, server: Server) -> None:
+        client = RESTfulClient(self.at(server), api_key=server.key)
+        assert client.describe_model("qwen3-rerank")["model_type"] == "rerank"
+
 
 class TestAsyncRerank(TestRerank):
     call = "AsyncRESTfulClient().get_model().rerank"
