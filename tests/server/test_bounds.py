@@ -84,7 +84,7 @@ def parsed(query: str, **options: Any) -> Any:
 @pytest.mark.parametrize("filling", ["\n", " \n", "\n\t ", "\r\n", "a\n", "\nQuery", " "])
 def test_lifting_an_instruct_takes_time_in_proportion(filling: str) -> None:
     query = "Instruct: a" + filling * 200_000
-    assert parsed(query).request.pairs[0].query == query  # it took hours
+    assert parsed(query).request.queries[0] == query  # it took hours
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_lifting_an_instruct_takes_time_in_proportion(filling: str) -> None:
 )
 def test_what_is_lifted(query: str, instruct: str, bare: str) -> None:
     call = parsed(query)
-    assert (call.request.instruct, call.request.pairs[0].query) == (instruct, bare)
+    assert (call.request.instruct, call.request.queries[0]) == (instruct, bare)
     assert call.warnings == (
         f"instruction of {len(instruct)} characters lifted out of the query; send it as `instruction`",
     )
@@ -108,7 +108,7 @@ def test_what_is_lifted(query: str, instruct: str, bare: str) -> None:
     "query", ["Instruct:\nQuery: a", "Instruct: Query: a", "x Instruct: a\nQuery: b", "Instruct: "]
 )
 def test_what_is_not_lifted(query: str) -> None:
-    assert parsed(query).request.pairs[0].query == query
+    assert parsed(query).request.queries[0] == query
 
 
 @pytest.mark.parametrize(
