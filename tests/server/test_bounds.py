@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from fastapi.testclient import TestClient
 from folders import COHERE_V1, COHERE_V2, FOLDERS, MIXEDBREAD, NIM, VOYAGE, Folder
 from surfaces import ALL, NATIVE, RERANK, SCORE, VLLM, Surface
+from test_lifecycle import FakeModel, scorer_of
 
 from conftest import Server
 from rerankd.apis.base import ApiSettings
 from rerankd.apis.vllm_rerank import RerankBody, VLLMRerank
+from rerankd.config import ServerSettings
+from rerankd.server.app import create_app
+from rerankd.server.served import ServedModel
 
 pytestmark = pytest.mark.timeout(120)  # what is not bounded takes hours, or all memory
 
@@ -200,3 +207,33 @@ def test_an_empty_query_is_told(qwen_server: Server) -> None:
 def test_a_long_query_is_read_once_for_all_documents(qwen_server: Server) -> None:
     body = VOYAGE.body(query="word " * 200_000, documents=["a"] * 1000)
     assert qwen_server.post(VOYAGE.path, body).status_code in (200, 400)
+
+
+def test_documents_are_counted_before_each_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> Any:
+        raise AssertionError("100,000 documents were read to be refused")
+
+    monkeypatch.setattr(VLLMRerank, "parse", fail)
+    app = create_app(ServerSettings(), ServedModel(lambda _: scorer_of(FakeModel()), "fake", ()))
+    with TestClient(app) as client:
+        response = client.post("/v1/rerank", json={"query": "a", "documents": ["same"] * 100_000})
+    assert response.status_code == 400 and "There are 100000 documents" in response.json()["error"]["message"]
+
+
+def test_replies_of_many_documents_are_written_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: dict[int, str] = {}
+    write = VLLMRerank.reply
+
+    def watched(self: VLLMRerank, body: Any, answer: Any) -> Any:
+        threads[len(answer.ranking.scores)] = threading.current_thread().name
+        return write(self, body, answer)
+
+    monkeypatch.setattr(VLLMRerank, "reply", watched)
+    app = create_app(ServerSettings(), ServedModel(lambda _: scorer_of(FakeModel()), "fake", ()))
+    with TestClient(app) as client:
+        while client.get("/health").status_code != 200:
+            time.sleep(0.01)
+        for count in (3, 2000):
+            body = {"query": "a", "documents": ["1"] * count, "explain": True}
+            assert len(client.post("/v1/rerank", json=body).json()["results"]) == count
+    assert threads[2000].startswith("rerankd-large") and not threads[3].startswith("rerankd-large")

@@ -238,6 +238,11 @@ class Api(ABC, Generic[BodyT]):
         return self
 
     @property
+    def max_documents(self) -> int:
+        """The most documents of a call."""
+        return self.settings.max_call_documents
+
+    @property
     def statuses(self) -> tuple[int, ...]:
         """The documented statuses beside 200. A path's description has its methods, so 405 is not among them."""
         never = (MethodNotAllowed, *((ModelNotFound,) if self.any_model else ()))

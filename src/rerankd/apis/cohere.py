@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from rerankd.apis.base import (
     DOCUMENTS_A_SEARCH_UNIT,
     JSON,
+    MAX_ITEMS,
     Answer,
     Api,
     Bounded,
@@ -192,15 +193,20 @@ class CohereV1(_Cohere[V1Body]):
     body = V1Body
     reply_body = V1Reply
 
+    @property
+    def max_documents(self) -> int:
+        """`parse` refuses fewer than these, by their chunks."""
+        return MAX_ITEMS
+
     def parse(self, body: V1Body) -> Call:
         if body.rank_fields == []:
             raise InvalidRequest(
                 "invalid request: rank_fields cannot be empty, it must either contain at least one field or be omitted"
             )
         instruct, warnings = body.instruct_asked()
+        self._check_chunks(len(body.documents), body.max_chunks_per_doc)
         documents = _texts(body)
         _refuse_empty(body.query, documents)
-        self._check_chunks(len(documents), body.max_chunks_per_doc)
         if body.max_chunks_per_doc is not None:
             warnings += ("max_chunks_per_doc ignored: texts are not chunked",)
         limits = Limits(

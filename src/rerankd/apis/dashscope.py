@@ -186,6 +186,11 @@ class DashScopeNative(Api[NativeBody]):
     error_body = NativeError
     errors = NATIVE_ERRORS
 
+    @property
+    def max_documents(self) -> int:
+        """DashScope has a setting of its own."""
+        return self.settings.max_documents
+
     def parse(self, body: NativeBody) -> Call:
         parameters = body.parameters or NativeParameters()
         request = _request(body.input.query, body.input.documents, parameters.instruct, parameters.top_n, self.settings)
@@ -268,6 +273,11 @@ class DashScopeCompatible(Api[CompatibleBody]):
 
     def at(self, path: str) -> DashScopeCompatible:
         return self if path == self.facts.path else DashScopeCompatible(self.settings, documents_by_default=False)
+
+    @property
+    def max_documents(self) -> int:
+        """DashScope has a setting of its own."""
+        return self.settings.max_documents
 
     def parse(self, body: CompatibleBody) -> Call:
         request = _request(body.query, body.documents, body.instruct, body.top_n, self.settings)

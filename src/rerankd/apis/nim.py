@@ -90,13 +90,18 @@ class NIM(Api[Body]):
     error_body = Error
     errors = ERRORS
 
+    @property
+    def max_documents(self) -> int:
+        """The API's own limit, or the server's."""
+        return min(MAX_PASSAGES, self.settings.max_call_documents)
+
     def parse(self, body: Body) -> Call:
         query = text_of(body.query, "query")
         passages = texts_of(body.passages, "passages")
         instruct, warnings = body.instruct_asked()
         truncates = body.truncate == "END" or self.settings.truncate_overlong
         limits = Limits(
-            max_documents=min(MAX_PASSAGES, self.settings.max_call_documents),
+            max_documents=self.max_documents,
             max_prompt_tokens=self.settings.max_context,
             on_overlong="truncate" if truncates else "refuse_if_truncated",
         )

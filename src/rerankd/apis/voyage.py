@@ -105,13 +105,18 @@ class VoyageShared(Api[SharedBody]):
     def claims(self, value: Mapping[str, Any]) -> bool:
         return ("top_k" in value or "truncation" in value) and "top_n" not in value
 
+    @property
+    def max_documents(self) -> int:
+        """The API's own limit, or the server's."""
+        return min(MAX_DOCUMENTS, self.settings.max_call_documents)
+
     def parse(self, body: SharedBody) -> Call:
         documents = texts_of(body.documents, "documents")
         if not documents:
             raise TooManyDocuments(0, MAX_DOCUMENTS)
         instruct, warnings = body.instruct_asked()
         limits = Limits(
-            max_documents=min(MAX_DOCUMENTS, self.settings.max_call_documents),
+            max_documents=self.max_documents,
             max_query_tokens=MAX_QUERY_TOKENS,
             max_total_tokens=MAX_TOTAL_TOKENS,
             max_prompt_tokens=min(MAX_PAIR_TOKENS, self.settings.max_context),

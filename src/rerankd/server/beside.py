@@ -41,5 +41,14 @@ async def beside(
     return await asyncio.get_running_loop().run_in_executor(_large_calls, partial(work, *args, **options))
 
 
+async def beside_if_large(
+    scope: Scope, work: Callable[Parameters, Result], *args: Parameters.args, **options: Parameters.kwargs
+) -> Result:
+    """The same for work that takes less time than changing threads does, unless the call is large."""
+    if not _is_large(share_of(scope)):
+        return work(*args, **options)
+    return await beside(scope, work, *args, **options)
+
+
 def _is_large(share: HeldBody) -> bool:
     return share.size > LARGE_BODY or share.num_documents > MANY_DOCUMENTS

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from rerankd.apis.errors import BodyTimeout, BodyTooLarge, NotJSON, UnsupportedMedia
-from rerankd.errors import InvalidRequest, Problem
+from rerankd.errors import InvalidRequest, Problem, TooManyDocuments
 from rerankd.server.beside import beside
 from rerankd.server.encodings import unpacker
 from rerankd.server.held import share_of
@@ -84,6 +84,20 @@ def read_as(value: JSONObject, kind: type[Body], strict: bool) -> tuple[Body, tu
         more = f" and {len(ignored) - MAX_PROBLEMS} more" if len(ignored) > MAX_PROBLEMS else ""
         return body, (f"fields ignored: {', '.join(map(repr, ignored[:MAX_PROBLEMS]))}{more}",)
     return body, ()
+
+
+def check_items(body: BaseModel, most: int) -> None:
+    """Counts the items of the body's lists before each becomes a document.
+
+    Raises:
+        TooManyDocuments: a list is longer.
+    """
+    for name in type(body).model_fields:
+        value = getattr(body, name)
+        if isinstance(value, BaseModel):
+            check_items(value, most)
+        elif isinstance(value, list) and len(value) > most:
+            raise TooManyDocuments(len(value), most)
 
 
 async def _read(request: Request, max_mb: int) -> list[bytes]:

@@ -24,8 +24,9 @@ from rerankd.errors import InvalidRequest, OutOfCredit, RateLimited, RerankdErro
 from rerankd.ranking import Prepared
 from rerankd.server.access_log import describe
 from rerankd.server.admission import Admission, Pass
-from rerankd.server.beside import beside
-from rerankd.server.body import read_as, read_json
+from rerankd.server.beside import beside, beside_if_large
+from rerankd.server.body import check_items, read_as, read_json
+from rerankd.server.held import share_of
 from rerankd.server.metrics import Metrics
 from rerankd.server.served import LocalScorer, ServedModel
 from rerankd.server.written import WrittenJSON
@@ -135,7 +136,9 @@ async def _answer_entered(
     state.dialect = dialect
     is_counted = served.ready and await admission.count(entered, request)
     body, ignored = await beside(request.scope, read_as, value, dialect.body, settings.strict)
+    check_items(body, dialect.max_documents)
     call = await beside(request.scope, dialect.parse, body)
+    share_of(request.scope).num_documents = len(call.request.documents)
     if "x-request-id" not in request.headers:
         state.request_id = _given_id(call.id) or state.request_id
     state.warnings = unused + ignored + call.warnings
@@ -155,7 +158,7 @@ async def _answer_entered(
         state.ranking = await _unless_gone(scorer.rank(prepared), request)
         state.engine_seconds = time.monotonic() - started
         state.warnings += state.ranking.warnings
-        response = _reply(dialect, body, _answer_to(call, state, scorer))
+        response = await beside_if_large(request.scope, _reply, dialect, body, _answer_to(call, state, scorer))
         await bill.settle()
         state.charge = bill.charge
     response.headers.update(bill.headers)

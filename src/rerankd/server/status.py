@@ -22,6 +22,7 @@ from rerankd.server.body import read_as, read_json
 from rerankd.server.call import warning_header
 from rerankd.server.openapi import STATUS_MEANS
 from rerankd.server.served import LocalScorer, ServedModel
+from rerankd.server.written import WrittenJSON
 from rerankd.version import __version__
 
 LOADING: dict[int | str, dict[str, Any]] = {503: {"description": "Loading."}}
@@ -192,7 +193,8 @@ async def _answer(
         scorer = served.scorer
         value, unused = await read_json(request, settings.max_body_mb, json_only=False)
         body, ignored = await beside(request.scope, read_as, value, kind, settings.strict)
-        return JSONResponse(await beside(request.scope, work, body, scorer), headers=warning_header(unused + ignored))
+        headers = warning_header(unused + ignored)
+        return await beside(request.scope, lambda: WrittenJSON(work(body, scorer), headers=headers))
     except ClientDisconnect:
         return Response(status_code=499)
     except (Unauthorized, InvalidRequest, Unavailable) as error:
