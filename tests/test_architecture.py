@@ -31,6 +31,7 @@ ARROWS = {
     "config": {"environment", "setting", "settings_file"},
     "prices": {"settings_file"},
     "accounts": {"prices"},
+    "admission": {"accounts", "prices", "setting"},
     "engine": {"ranking"},
     "ranking": {"surrogates"},
     "selftest": {"ranking"},
@@ -38,8 +39,8 @@ ARROWS = {
     "startup": {"engine", "selftest"},
     "local": {"arguments", "engine", "ranking", "startup"},
     "apis": {"ranking"},
-    "server": {"accounts", "apis", "config", "prices", "ranking", "setting", "surrogates", "web"},
-    "web": {"accounts", "config", "prices"},
+    "server": {"accounts", "admission", "apis", "config", "prices", "ranking", "setting", "surrogates", "web"},
+    "web": {"accounts", "admission", "config", "prices"},
     "client": {"apis", "arguments", "deprecation", "results", "surrogates"},
     "integrations": {"client", "results"},
     "bench": {"engine", "client"},
@@ -71,12 +72,13 @@ CONFINED = {
     "sentence_transformers": {"engine", "bench"},
     "transformers": {"engine", "bench"},
     "fastapi": {"server", "web"},
-    "starlette": {"server", "web"},
+    "starlette": {"admission", "server", "web"},
     "prometheus_client": {"server"},
     "uvicorn": {"cli", "server"},
     "pydantic": {"apis", "integrations", "prices", "server"},
-    "limits": {"accounts"},
-    "redis": {"accounts"},
+    "limits": {"admission"},
+    "redis": {"admission"},
+    "cachetools": {"admission", "engine", "web"},
     "sqlalchemy": {"accounts"},
     "alembic": {"accounts"},
     "argon2": {"accounts"},
@@ -96,8 +98,8 @@ ONE_FILE = {
     "pathspec": "cli/folders.py",
     "shtab": "cli/completion.py",
     "argon2": "accounts/people.py",
-    "limits": "accounts/limits.py",
-    "redis": "accounts/limits.py",
+    "limits": "admission/rate_limits.py",
+    "redis": "admission/rate_limits.py",
 }
 
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -158,8 +160,8 @@ def test_importing_the_package_is_light() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 
 
-def test_limits_without_accounts_need_no_database() -> None:
-    code = "import sys, rerankd.accounts.limits; print({'sqlalchemy', 'alembic', 'argon2'} & set(sys.modules))"
+def test_admission_without_accounts_needs_no_database() -> None:
+    code = "import sys, rerankd.admission.gate; print({'sqlalchemy', 'alembic', 'argon2'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 
 

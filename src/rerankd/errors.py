@@ -200,10 +200,20 @@ class Busy(Unavailable):
     """The queue is full."""
 
 
-class RateLimited(Unavailable):
-    """This caller asked more than it may; the message names the limit.
+class RateLimitStatus(NamedTuple):
+    """How much of a limit is left in this minute. reset_s: seconds until all of it is available again."""
 
-    kind: of the limit. headers: what the caller is told about its limits, `x-ratelimit-…`.
+    limit: int
+    remaining: int
+    reset_s: int
+
+
+class RateLimited(Unavailable):
+    """The caller has reached a limit; the message names it.
+
+    Attributes:
+        kind: the limit.
+        limits: all of the caller's limits per minute, by kind.
     """
 
     def __init__(
@@ -211,11 +221,11 @@ class RateLimited(Unavailable):
         message: str,
         retry_after_s: int,
         kind: Literal["requests", "tokens", "concurrency"] = "requests",
-        headers: Mapping[str, str] | None = None,
+        limits: Mapping[str, RateLimitStatus] | None = None,
     ) -> None:
         super().__init__(message, retry_after_s)
         self.kind = kind
-        self.headers = dict(headers or {})
+        self.limits = dict(limits or {})
 
 
 class Loading(Unavailable):

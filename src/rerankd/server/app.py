@@ -16,24 +16,27 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, PlainTextResponse
 
+from rerankd.admission.async_store import AsyncStore
+from rerankd.admission.gate import Gate
+from rerankd.admission.identity import Authenticator
+from rerankd.admission.rate_limits import RateLimiter
 from rerankd.apis.base import Api, ApiSettings
 from rerankd.apis.errors import MethodNotAllowed
 from rerankd.apis.registry import api_routes
 from rerankd.config import ServerSettings
 from rerankd.prices import PriceFile
 from rerankd.server.access_log import AccessLog
-from rerankd.server.accounts import Accounts
-from rerankd.server.admission import Admission
-from rerankd.server.auth import Auth, KeyedPaths
 from rerankd.server.call import ServerContext, answer_call, error_response
 from rerankd.server.dialect_status import dialect_status_routes
 from rerankd.server.foreign_pages import ForeignPages
 from rerankd.server.held import HeldBytes, Holding
+from rerankd.server.keyed_paths import KeyedPaths
 from rerankd.server.metrics import Metrics, metrics_routes
 from rerankd.server.openapi import describe
 from rerankd.server.paths import Paths
 from rerankd.server.served import ServedModel
 from rerankd.server.status import status_routes
+from rerankd.types import CallLimits
 from rerankd.version import __version__
 from rerankd.web.context import WebContext
 from rerankd.web.routes import web_routes
@@ -78,20 +81,21 @@ def create_app(
     prices = PriceFile(settings.config)
     routes = api_routes(api_settings(settings))
     metrics = Metrics(served, {dialect.name for dialects in routes.values() for dialect in dialects})
-    accounts = Accounts(store) if store else None
-    auth = Auth(settings.api_key, accounts)
-    admission = Admission(settings, auth, prices, served, accounts)
+    accounts = AsyncStore(store) if store else None
+    auth = Authenticator(settings.api_key, accounts)
+    limits = CallLimits(settings.requests_per_minute, settings.tokens_per_minute, settings.concurrency)
+    gate = Gate(auth, RateLimiter(settings.redis), prices, served.names, limits, accounts)
 
-    metrics.watch_accounts(lambda: "accounts" not in admission.troubles, lambda: admission.failed_renewals)
+    metrics.watch_accounts(lambda: "accounts" not in gate.troubles, lambda: gate.failed_renewals)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         served.load(on_failure, prices.serve) if accounts else served.load(on_failure)
-        keeping_up = asyncio.create_task(admission.keep_up())
+        maintenance = asyncio.create_task(gate.maintain())
         yield
-        keeping_up.cancel()
+        maintenance.cancel()
         served.close()
-        await admission.close()
+        await gate.close()
         if accounts:
             accounts.close()
 
@@ -115,10 +119,10 @@ def create_app(
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origin, **CORS)
     app.add_middleware(Paths, router=app.router, root_path=settings.root_path)
     app.add_middleware(AccessLog)
-    context = ServerContext(settings, served, admission, metrics)
+    context = ServerContext(settings, served, gate, metrics)
     for (method, path), dialects in routes.items():
         app.add_api_route(path, _endpoint(dialects, context), methods=[method], include_in_schema=False)
-    app.include_router(status_routes(served, settings, auth, prices, lambda: admission.troubles))
+    app.include_router(status_routes(served, settings, auth, prices, lambda: gate.troubles))
     app.include_router(metrics_routes(metrics))
     app.include_router(dialect_status_routes(served, settings, auth))
     app.include_router(web_routes(WebContext(settings, prices, served, store, metrics.status)))

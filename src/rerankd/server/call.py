@@ -17,17 +17,18 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from rerankd.accounts.decision import CallCost, Charge
+from rerankd.admission.gate import Admitted, Gate
 from rerankd.apis.base import Answer, Api, Call, Explain
 from rerankd.apis.errors import BodyTimeout, BodyTooLarge, MethodNotAllowed, NotJSON, UnsupportedEncoding
 from rerankd.config import ServerSettings
 from rerankd.errors import InvalidRequest, OutOfCredit, RateLimited, RerankdError, Unavailable
 from rerankd.ranking import Prepared
 from rerankd.server.access_log import describe
-from rerankd.server.admission import Admission, Pass
 from rerankd.server.beside import beside, beside_if_large
 from rerankd.server.body import check_items, read_as, read_json
 from rerankd.server.held import share_of
 from rerankd.server.metrics import Metrics
+from rerankd.server.reply_headers import charge_headers, rate_limit_headers
 from rerankd.server.served import LocalScorer, ServedModel
 from rerankd.server.written import WrittenJSON
 from rerankd.types import Ranking, RerankRequest
@@ -49,7 +50,7 @@ class ServerContext:
 
     settings: ServerSettings
     served: ServedModel
-    admission: Admission
+    gate: Gate
     metrics: Metrics
 
 
@@ -117,24 +118,24 @@ async def answer_call(request: Request, dialects: Sequence[Api[Any]], context: S
 
 
 async def _answer(state: _CallState, dialects: Sequence[Api[Any]], context: ServerContext) -> Response:
-    entered = await context.admission.enter(state.request)
-    state.key = entered.guest.key_name
-    with context.admission.at_once(entered):
-        return await _answer_entered(state, dialects, context, entered)
+    admitted = await context.gate.authenticate(state.request)
+    state.key = admitted.identity.key_name
+    with context.gate.slot(admitted):
+        return await _answer_admitted(state, dialects, context, admitted)
 
 
-async def _answer_entered(
-    state: _CallState, dialects: Sequence[Api[Any]], context: ServerContext, entered: Pass
+async def _answer_admitted(
+    state: _CallState, dialects: Sequence[Api[Any]], context: ServerContext, admitted: Admitted
 ) -> Response:
-    request, settings, served, admission = state.request, context.settings, context.served, context.admission
+    request, settings, served, gate = state.request, context.settings, context.served, context.gate
     try:
         value, unused = await read_json(request, settings.max_body_mb, state.dialect.json_only)
     except NotJSON:
-        await admission.count(entered, request)
+        await gate.count_large(admitted, request)
         raise
     dialect = next((one for one in dialects if one.claims(value)), state.dialect)
     state.dialect = dialect
-    is_counted = served.ready and await admission.count(entered, request)
+    is_counted = served.ready and await gate.count_large(admitted, request)
     body, ignored = await beside(request.scope, read_as, value, dialect.body, settings.strict)
     check_items(body, dialect.max_documents)
     call = await beside(request.scope, dialect.parse, body)
@@ -145,30 +146,30 @@ async def _answer_entered(
     state.warnings += served.check_name(call.model, any_name=dialect.any_model or settings.any_model)
     scorer = served.scorer  # of the whole call, also if another takes its place meanwhile
     state.model = scorer.info.name
-    admission.permit(entered, call.model)
+    gate.check_model(admitted, call.model)
     started = time.monotonic()
-    prepared = await beside(request.scope, scorer.prepare, _bounded(call.request, settings, entered))
+    prepared = await beside(request.scope, scorer.prepare, _bounded(call.request, settings, admitted))
     state.encode_seconds = time.monotonic() - started
     fingerprint = b""
-    if admission.charges:
+    if gate.charges:
         fingerprint = await beside(request.scope, _fingerprint, dialect.name, call, prepared)
     cost = CallCost(prepared.usage.text_tokens, state.request_id, fingerprint, dialect.name)
-    async with admission.running(entered, cost, is_counted=is_counted) as bill:
+    async with gate.reserve(admitted, cost, is_counted=is_counted) as settlement:
         started = time.monotonic()
         state.ranking = await _unless_gone(scorer.rank(prepared), request)
         state.engine_seconds = time.monotonic() - started
         state.warnings += state.ranking.warnings
         response = await beside_if_large(request.scope, _reply, dialect, body, _answer_to(call, state, scorer))
-        await bill.settle()
-        state.charge = bill.charge
-    response.headers.update(bill.headers)
+        await settlement.settle()
+        state.charge = settlement.charge
+    response.headers.update(rate_limit_headers(settlement.limits) | charge_headers(settlement.charge))
     return response
 
 
-def _bounded(asked: RerankRequest, settings: ServerSettings, entered: Pass) -> RerankRequest:
+def _bounded(asked: RerankRequest, settings: ServerSettings, admitted: Admitted) -> RerankRequest:
     """With the bounds that hold on every API, and on behalf of the caller's account, if there are accounts."""
     limits = replace(asked.limits, max_instruct_tokens=settings.max_instruct_tokens)
-    caller = entered.guest.caller
+    caller = admitted.identity.caller
     return replace(asked, limits=limits, owner=str(caller.account_id) if caller else "")
 
 
@@ -241,7 +242,7 @@ def error_response(dialect: Api[Any], error: RerankdError, request_id: str) -> R
     if isinstance(error, Unavailable):
         headers["retry-after"] = str(error.retry_after_s)
     if isinstance(error, RateLimited):
-        headers |= error.headers
+        headers |= rate_limit_headers(error.limits)
     if isinstance(error, OutOfCredit):
         headers["x-should-retry"] = "false"  # read by the openai SDK, where this is told with 429
     if status == 401:

@@ -8,9 +8,9 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
+from rerankd.admission.identity import Authenticator
 from rerankd.config import ServerSettings
 from rerankd.errors import ModelNotFound, RerankdError, Unauthorized, Unavailable
-from rerankd.server.auth import Auth
 from rerankd.server.served import ServedModel
 from rerankd.version import __version__
 
@@ -20,7 +20,7 @@ KEYED: dict[int | str, dict[str, Any]] = {401: {"description": "No key, or a wro
 LABELS = {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
 
 
-def dialect_status_routes(served: ServedModel, settings: ServerSettings, auth: Auth) -> APIRouter:
+def dialect_status_routes(served: ServedModel, settings: ServerSettings, auth: Authenticator) -> APIRouter:
     """GET /info, and /tei, /tei/health, /tei/ping, /tei/info; /infinity/health and /infinity/models, also under the
     prefix; /xinference/v1/cluster/auth, /xinference/v1/models, /xinference/v1/models/{name}."""
     router = APIRouter(tags=["status"])
@@ -31,7 +31,7 @@ def dialect_status_routes(served: ServedModel, settings: ServerSettings, auth: A
     return router
 
 
-def _tei_routes(served: ServedModel, settings: ServerSettings, auth: Auth) -> APIRouter:
+def _tei_routes(served: ServedModel, settings: ServerSettings, auth: Authenticator) -> APIRouter:
     router = APIRouter()
 
     @router.get("/info", summary="The served model, as text-embeddings-inference tells it", responses=KEYED)
@@ -85,7 +85,7 @@ def _info(served: ServedModel, settings: ServerSettings) -> dict[str, Any]:
     }
 
 
-def _infinity_routes(prefix: str, served: ServedModel, settings: ServerSettings, auth: Auth) -> APIRouter:
+def _infinity_routes(prefix: str, served: ServedModel, settings: ServerSettings, auth: Authenticator) -> APIRouter:
     router = APIRouter(prefix=prefix)
     created = int(time.time())
 
@@ -130,7 +130,7 @@ def _model(served: ServedModel, settings: ServerSettings, created: int) -> dict[
     }
 
 
-def _xinference_routes(served: ServedModel, auth: Auth) -> APIRouter:
+def _xinference_routes(served: ServedModel, auth: Authenticator) -> APIRouter:
     """Its client asks these before it sends the first request: whether to send its key, and what a model is for."""
     router = APIRouter(prefix="/xinference/v1")
 

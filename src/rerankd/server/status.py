@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse
 
+from rerankd.admission.identity import Authenticator
 from rerankd.apis.base import ErrorTable, ListOf
 from rerankd.apis.errors import BodyTimeout, BodyTooLarge, UnsupportedEncoding
 from rerankd.config import ServerSettings
 from rerankd.errors import InvalidRequest, ModelNotFound, RerankdError, Unauthorized, Unavailable
 from rerankd.prices import Price, PriceFile
-from rerankd.server.auth import Auth
 from rerankd.server.beside import beside
 from rerankd.server.body import read_as, read_json
 from rerankd.server.call import warning_header
@@ -80,7 +80,7 @@ class DetokenizeBody(BaseModel):
 def status_routes(
     served: ServedModel,
     settings: ServerSettings,
-    auth: Auth,
+    auth: Authenticator,
     prices: PriceFile,
     troubles: Callable[[], Mapping[str, str]],
 ) -> APIRouter:
@@ -185,7 +185,7 @@ async def _answer(
     work: Callable[[Body, LocalScorer], dict[str, Any]],
     served: ServedModel,
     settings: ServerSettings,
-    auth: Auth,
+    auth: Authenticator,
 ) -> Response:
     """Key, body, then the work, beside the server's loop."""
     try:

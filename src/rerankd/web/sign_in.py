@@ -9,10 +9,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from rerankd.accounts.people import People, Session
+from rerankd.admission.identity import network_of
 from rerankd.errors import InvalidRequest
 from rerankd.web.context import WebContext
 from rerankd.web.pages import Pages, root_of
-from rerankd.web.throttle import Throttle, network_of
+from rerankd.web.throttle import Throttle
 from rerankd.web.visitors import SESSION_COOKIE, Form, Visitors, form_token, keep_form_token, set_session
 from rerankd.web.words import duration
 

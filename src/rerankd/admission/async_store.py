@@ -1,4 +1,4 @@
-"""The accounts' database, asked from an event loop."""
+"""The accounts' database for an event loop."""
 
 from __future__ import annotations
 
@@ -14,56 +14,56 @@ if TYPE_CHECKING:  # SQLAlchemy is loaded only where accounts are on
 from rerankd.errors import Unavailable
 
 TURN_S = 3.0
-"""How long a question waits while none before it is answered. Then nobody knows when the database will answer."""
+"""How long a query waits while no earlier query is answered. After that, nobody knows when the database will answer."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Accounts:
-    """Threads of their own for what waits for the database, so that it never waits for the work of calls."""
+class AsyncStore:
+    """Runs queries on threads of its own, so that they never wait for the work of calls."""
 
     def __init__(self, store: Store) -> None:
         self.keys, self.ledger = store.keys, store.ledger
         self._database = store.database
-        self._answered = 0.0  # when the database last did
+        self._last_answer = 0.0
         self._threads = ThreadPoolExecutor(store.database.workers, thread_name_prefix="rerankd-accounts")
 
-    async def ask(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """A method of `keys` or `ledger`: its result, or what it raises. Once begun it ends, whoever waits.
+    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Returns or raises what a method of `keys` or `ledger` does. Once begun, it runs to its end even if cancelled.
 
         Raises:
-            Unavailable: the database answers nobody, and its turn did not come; nothing was done.
+            Unavailable: the database answers no query, and this one was not begun.
         """
-        job = self._threads.submit(lambda: self._answer(lambda: function(*args, **kwargs)))
+        job = self._threads.submit(lambda: self._run(lambda: function(*args, **kwargs)))
         answer = asyncio.wrap_future(job)
         try:
             while not answer.done():
                 await asyncio.wait((answer,), timeout=TURN_S)
-                stands_still = time.monotonic() - self._answered >= TURN_S
-                if not answer.done() and stands_still and job.cancel():
+                is_stalled = time.monotonic() - self._last_answer >= TURN_S
+                if not answer.done() and is_stalled and job.cancel():
                     raise Unavailable("The accounts' database does not answer. Try again in 5 s.", 5)
         except asyncio.CancelledError:
             answer.cancel()
             raise
         return await answer
 
-    def _answer(self, question: Callable[[], T]) -> T:
+    def _run(self, query: Callable[[], T]) -> T:
         try:
-            result = question()
+            result = query()
         except Unavailable:
             raise
         except Exception:
-            self._answered = time.monotonic()
+            self._last_answer = time.monotonic()
             raise
-        self._answered = time.monotonic()
+        self._last_answer = time.monotonic()
         return result
 
     @property
     def trouble(self) -> str | None:
-        """Why the database could not be read or written when it was last tried; None where it could."""
+        """Why the last read or write failed; None if it succeeded."""
         return self._database.trouble
 
     def close(self) -> None:
-        """Waits for what was begun."""
+        """Waits for the queries that have begun."""
         self._threads.shutdown()

@@ -1,9 +1,9 @@
-"""How many calls and tokens a caller may have in a minute. Knows no account, no key, no database: only names.
+"""Limits calls and tokens per minute. Knows no account, no key, no database: callers are plain names.
 
-Calls are counted exactly, in a moving window. Tokens are counted for this minute and the one before, which weighs less
-the longer it is over (https://limits.readthedocs.io/en/stable/strategies.html#sliding-window-counter): two numbers a
-caller, never more than the limit in one of these minutes, and none begins anew. It supposes that the tokens of the
-minute before were spread evenly, so 60 seconds that begin with a burst may hold up to twice the limit.
+Calls are counted exactly, in a moving window. Tokens use a sliding window counter
+(https://limits.readthedocs.io/en/stable/strategies.html#sliding-window-counter): one number for this minute, and one
+for the previous minute, whose weight decreases linearly. It assumes that the previous minute's tokens were spread
+evenly, so 60 seconds that begin with a burst may hold up to twice the limit.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import limits.aio.strategies
 from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.errors import StorageError
 
-from rerankd.accounts.windows import MINUTE_S, MemoryWindows
-from rerankd.errors import InvalidRequest, RateLimited, SettingsError, Unavailable
+from rerankd.admission.windows import MINUTE_S, MemoryWindows
+from rerankd.errors import InvalidRequest, RateLimited, RateLimitStatus, SettingsError, Unavailable
 from rerankd.types import CallLimits
 
 if TYPE_CHECKING:
@@ -32,20 +32,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 REDIS_TIMEOUT_S = 1.0
-"""For everything that one method asks of Redis."""
+"""Timeout of one method, over all its calls of Redis."""
 
 REDIS_RETRY_AFTER_S = 5
-"""Told to a caller that cannot be counted."""
+"""Sent to a caller while Redis does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Whose minute it is, and what fits in it.
+    """A caller's minute and its limits.
 
-    who: `key:17`, `account:3` or `address:192.0.2.1`.
+    Attributes:
+        subject: who is counted: `key:17`, `account:3` or `address:192.0.2.1`.
     """
 
-    who: str
+    subject: str
     limits: CallLimits
 
 
@@ -53,37 +54,37 @@ class Window:
 class _Count:
     """One limit of one caller."""
 
-    who: str
+    subject: str
     kind: Literal["requests", "tokens"]
     item: RateLimitItem
 
     @property
     def sentence(self) -> str:
         noun = {"key": "this API key", "account": "this account", "address": "this address"}
-        whose = noun.get(self.who.partition(":")[0], "this caller")
+        whose = noun.get(self.subject.partition(":")[0], "this caller")
         return f"{self.item.amount} {self.kind} a minute are allowed for {whose}"
 
 
 class RateLimiter:
-    """Counts calls and tokens of the last minute.
+    """Counts the calls and tokens of the last minute.
 
     Args:
-        redis: URL of a Redis where several servers count together; None counts in this process.
+        redis: the URL of a Redis that several servers share; None: count in this process.
 
     Raises:
-        SettingsError: the URL is malformed, or Redis's package is not installed.
+        SettingsError: the URL is malformed, or the package `redis` is not installed.
     """
 
     def __init__(self, redis: str | None = None) -> None:
-        self.trouble: str | None = None  # of Redis, when it was last asked
+        self.trouble: str | None = None  # why Redis did not answer the last request
         self._redis = _Redis(redis) if redis is not None else None
-        self._memory = MemoryWindows()  # counts where there is no Redis
+        self._memory = MemoryWindows()  # used without Redis
 
     async def check(self, windows: Sequence[Window]) -> None:
-        """Whether a call could begin; counts nothing.
+        """Refuses a call that cannot begin now. Counts nothing.
 
         Raises:
-            RateLimited: a window is full; says which, whose, and for how long.
+            RateLimited: a window is full.
             Unavailable: Redis does not answer.
         """
         async with self._answering():
@@ -93,11 +94,11 @@ class RateLimiter:
                     raise await self._refusal(count, 1, counts)
 
     async def take(self, windows: Sequence[Window], tokens: int) -> None:
-        """Counts one call of so many tokens in every window, or in none.
+        """Counts one call and its tokens in every window, or in none.
 
         Raises:
-            InvalidRequest: the tokens are more than a whole minute's; no retry can help, so this is not RateLimited.
-            RateLimited: it does not fit into a window; says which, whose, and for how long.
+            InvalidRequest: the tokens exceed a whole minute's limit. A retry cannot help, so this is not RateLimited.
+            RateLimited: the call does not fit into a window now.
             Unavailable: Redis does not answer.
         """
         async with self._answering():
@@ -113,20 +114,20 @@ class RateLimiter:
                     raise await self._refusal(count, cost, counts)
             await self._add(costs)
 
-    async def headers(self, windows: Sequence[Window]) -> Mapping[str, str]:
-        """`x-ratelimit-limit-requests`, `-remaining-requests` and `-reset-requests`, and the same of tokens.
+    async def status(self, windows: Sequence[Window]) -> Mapping[str, RateLimitStatus]:
+        """What is left of `requests` and of `tokens`, each in the window with the least left.
 
-        Each of the window in which least is left; none for what has no limit. reset: seconds (`12s`) until the oldest
-        counted call is a minute old, or until all counted tokens are forgotten.
+        A kind without a limit is missing. `reset_s` counts until the oldest call is a minute old, or until all tokens
+        have left the window.
 
         Raises:
             Unavailable: Redis does not answer.
         """
         async with self._answering():
-            return await self._headers(_counts(windows))
+            return await self._status(_counts(windows))
 
     async def close(self) -> None:
-        """Ends the connections to Redis."""
+        """Closes the connections to Redis."""
         if self._redis is not None:
             await self._redis.close()
 
@@ -141,8 +142,8 @@ class RateLimiter:
             raise Unavailable("The rate limits cannot be checked right now. Try again.", REDIS_RETRY_AFTER_S) from None
         self.trouble = None
 
-    async def look_again(self) -> None:
-        """Whether Redis answers again, where it did not."""
+    async def recheck(self) -> None:
+        """Clears `trouble` if Redis answers again."""
         if self.trouble and self._redis is not None:
             with suppress(Unavailable):
                 async with self._answering():
@@ -155,11 +156,11 @@ class RateLimiter:
         return left >= cost
 
     async def _add(self, costs: Mapping[_Count, int]) -> None:
-        """Counts what was just found to fit.
+        """Counts a call that was just found to fit.
 
-        In memory nothing comes in between. In Redis another server may: what does not fit any more is taken back, if
-        it is tokens; the library cannot take a call back. So tokens are counted first (see `_counts`), and at worst a
-        refused call is one of the calls of a window, where the other window of two was filled in that very moment.
+        In memory nothing runs in between. In Redis another server may have counted meanwhile: then the tokens are
+        subtracted again; the library cannot remove a call. So tokens are counted first (see `_counts`), and at worst
+        a refused call counts in one window because the other one filled up at the same moment.
         """
         counted: list[_Count] = []
         for count, cost in costs.items():
@@ -174,9 +175,9 @@ class RateLimiter:
         if self._redis is not None:
             return await self._redis.hit(count, cost)
         if count.kind == "tokens":
-            self._memory.add_tokens(count.who, cost)
+            self._memory.add_tokens(count.subject, cost)
         else:
-            self._memory.add_call(count.who)
+            self._memory.add_call(count.subject)
         return True
 
     async def _refusal(self, count: _Count, cost: int, counts: Sequence[_Count]) -> RateLimited:
@@ -187,23 +188,18 @@ class RateLimiter:
             _, wait_s = await self._calls_left(count)
         seconds = max(1, math.ceil(wait_s))
         message = f"Rate limit exceeded: {count.sentence}. Try again in {seconds} s."
-        return RateLimited(message, seconds, count.kind, await self._headers(counts))
+        return RateLimited(message, seconds, count.kind, await self._status(counts))
 
-    async def _headers(self, counts: Sequence[_Count]) -> dict[str, str]:
-        tightest: dict[str, tuple[int, int, float]] = {}
+    async def _status(self, counts: Sequence[_Count]) -> dict[str, RateLimitStatus]:
+        tightest: dict[str, RateLimitStatus] = {}
         for count in counts:
             left, reset_s = await self._left(count)
-            told = (max(0, left), count.item.amount, reset_s)
-            tightest[count.kind] = min(told, tightest.get(count.kind, told))
-        headers = {}
-        for kind, (left, amount, reset_s) in tightest.items():
-            headers[f"x-ratelimit-limit-{kind}"] = str(amount)
-            headers[f"x-ratelimit-remaining-{kind}"] = str(left)
-            headers[f"x-ratelimit-reset-{kind}"] = f"{max(0, math.ceil(reset_s))}s"
-        return headers
+            status = RateLimitStatus(count.item.amount, max(0, left), max(0, math.ceil(reset_s)))
+            tightest[count.kind] = min(status, tightest.get(count.kind, status), key=_tightness)
+        return tightest
 
     async def _left(self, count: _Count) -> tuple[int, float]:
-        """What is left of a limit, and in how many seconds it resets."""
+        """(what is left of a limit, seconds until it resets)."""
         if count.kind == "tokens":
             used = await self._tokens_used(count)
             return count.item.amount - math.floor(used.tokens), used.seconds_until(0)
@@ -212,16 +208,16 @@ class RateLimiter:
     async def _calls_left(self, count: _Count) -> tuple[int, float]:
         if self._redis is not None:
             return await self._redis.calls_left(count)
-        return self._memory.calls_left(count.who, count.item.amount)
+        return self._memory.calls_left(count.subject, count.item.amount)
 
     async def _tokens_used(self, count: _Count) -> _TokensUsed:
         if self._redis is not None:
             return _TokensUsed(*await self._redis.tokens(count))
-        return _TokensUsed(*self._memory.tokens(count.who))
+        return _TokensUsed(*self._memory.tokens(count.subject))
 
 
 class _Redis:
-    """The counts of several servers together, by the clock of each: they should be in step."""
+    """Counts that several servers share, by the clock of each: their clocks should agree."""
 
     def __init__(self, url: str) -> None:
         self._pool, self._storage = _open_redis(url)
@@ -230,17 +226,17 @@ class _Redis:
 
     async def hit(self, count: _Count, cost: int) -> bool:
         limiter = self._requests if count.kind == "requests" else self._tokens
-        return bool(await limiter.hit(count.item, count.who, cost=cost))
+        return bool(await limiter.hit(count.item, count.subject, cost=cost))
 
     async def calls_left(self, count: _Count) -> tuple[int, float]:
-        reset, left = await self._requests.get_window_stats(count.item, count.who)
+        reset, left = await self._requests.get_window_stats(count.item, count.subject)
         return left, reset - time.time() if left < count.item.amount else 0.0
 
     async def tokens(self, count: _Count) -> tuple[int, float, int, float]:
-        return await self._storage.get_sliding_window(count.item.key_for(count.who), count.item.get_expiry())
+        return await self._storage.get_sliding_window(count.item.key_for(count.subject), count.item.get_expiry())
 
     async def check(self) -> None:
-        """Raises TimeoutError where it does not answer."""
+        """Raises TimeoutError if Redis does not answer."""
         if not await self._storage.check():
             raise TimeoutError
 
@@ -250,9 +246,11 @@ class _Redis:
 
 @dataclass(frozen=True, slots=True)
 class _TokensUsed:
-    """The sliding window counter's two halves.
+    """The two numbers of a sliding window counter.
 
-    previous, which loses all its weight in previous_s seconds, evenly; current, which begins to in current_s - 60.
+    Attributes:
+        previous: the previous minute's tokens, whose weight falls to 0 in previous_s seconds.
+        current: this minute's tokens, whose weight falls to 0 in current_s seconds, beginning in current_s - 60.
     """
 
     previous: int
@@ -265,7 +263,7 @@ class _TokensUsed:
         return self.previous * self.previous_s / MINUTE_S + self.current
 
     def seconds_until(self, allowed: int) -> float:
-        """Until no more tokens than these are counted, if none are added."""
+        """Seconds until at most this many tokens are counted, if none are added."""
         if self.current <= allowed:
             return (
                 max(0.0, self.previous_s - MINUTE_S * (allowed - self.current) / self.previous)
@@ -276,18 +274,22 @@ class _TokensUsed:
 
 
 def _counts(windows: Sequence[Window]) -> list[_Count]:
-    """Every limit that is set: tokens first, see `RateLimiter._add`."""
+    """Every limit that is set; tokens first, see `RateLimiter._add`."""
     tokens = [
-        _Count(window.who, "tokens", RateLimitItemPerMinute(amount, namespace="tokens"))
+        _Count(window.subject, "tokens", RateLimitItemPerMinute(amount, namespace="tokens"))
         for window in windows
         if (amount := window.limits.tokens_per_minute) is not None
     ]
     requests = [
-        _Count(window.who, "requests", RateLimitItemPerMinute(amount, namespace="requests"))
+        _Count(window.subject, "requests", RateLimitItemPerMinute(amount, namespace="requests"))
         for window in windows
         if (amount := window.limits.requests_per_minute) is not None
     ]
     return tokens + requests
+
+
+def _tightness(status: RateLimitStatus) -> tuple[int, int, int]:
+    return status.remaining, status.limit, status.reset_s
 
 
 def _open_redis(url: str) -> tuple[ConnectionPool, limits.aio.storage.RedisStorage]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import socket
 import sys
 import time
@@ -18,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from redis_server import free_port, running_redis
-from rerankd.accounts import windows
-from rerankd.accounts.limits import RateLimiter, Window
+from rerankd.admission import windows
+from rerankd.admission.rate_limits import RateLimiter, Window
 from rerankd.errors import InvalidRequest, RateLimited, SettingsError, Unavailable
 from rerankd.types import CallLimits
 
@@ -38,24 +37,24 @@ def url(request: pytest.FixtureRequest) -> str | None:
 
 
 @pytest.fixture
-def who(request: pytest.FixtureRequest) -> str:
-    """A caller of each test's own."""
+def subject(request: pytest.FixtureRequest) -> str:
+    """A caller for each test."""
     return f"key:{request.node.name}"
 
 
 @asynccontextmanager
 async def counting(url: str | None) -> AsyncIterator[RateLimiter]:
-    rates = RateLimiter(url)
+    limiter = RateLimiter(url)
     try:
-        yield rates
+        yield limiter
     finally:
-        await rates.close()
+        await limiter.close()
 
 
 def run(url: str | None, test: Callable[[RateLimiter], Awaitable[T]]) -> T:
     async def whole() -> T:
-        async with counting(url) as rates:
-            return await test(rates)
+        async with counting(url) as limiter:
+            return await test(limiter)
 
     return asyncio.run(whole())
 
@@ -87,14 +86,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 # What fits and what does not, counted here and in Redis alike.
 
 
-def test_as_many_calls_as_allowed_and_no_more(url: str | None, who: str) -> None:
-    windows = [Window(who, CallLimits(requests_per_minute=3))]
+def test_as_many_calls_as_allowed_and_no_more(url: str | None, subject: str) -> None:
+    windows = [Window(subject, CallLimits(requests_per_minute=3))]
 
-    async def test(rates: RateLimiter) -> None:
+    async def test(limiter: RateLimiter) -> None:
         for _ in range(3):
-            await rates.check(windows)
-            await rates.take(windows, 10**9)  # tokens have no limit
-        for call in (rates.check(windows), rates.take(windows, 1)):
+            await limiter.check(windows)
+            await limiter.take(windows, 10**9)  # tokens have no limit
+        for call in (limiter.check(windows), limiter.take(windows, 1)):
             error = await refused(call)
             assert error.kind == "requests" and 1 <= error.retry_after_s <= 60
             assert str(error) == (
@@ -105,131 +104,118 @@ def test_as_many_calls_as_allowed_and_no_more(url: str | None, who: str) -> None
     run(url, test)
 
 
-def test_as_many_tokens_as_allowed_and_no_more(url: str | None, who: str) -> None:
-    windows = [Window(who, CallLimits(tokens_per_minute=1000))]
+def test_as_many_tokens_as_allowed_and_no_more(url: str | None, subject: str) -> None:
+    windows = [Window(subject, CallLimits(tokens_per_minute=1000))]
 
-    async def test(rates: RateLimiter) -> None:
-        await rates.take(windows, 900)
-        error = await refused(rates.take(windows, 101))
+    async def test(limiter: RateLimiter) -> None:
+        await limiter.take(windows, 900)
+        error = await refused(limiter.take(windows, 101))
         assert error.kind == "tokens" and 1 <= error.retry_after_s <= 120
         assert "1000 tokens a minute" in str(error)
-        await rates.check(windows)  # a smaller call could pass
-        await rates.take(windows, 100)
-        assert (await refused(rates.check(windows))).kind == "tokens"
+        await limiter.check(windows)  # a smaller call could pass
+        await limiter.take(windows, 100)
+        assert (await refused(limiter.check(windows))).kind == "tokens"
 
     run(url, test)
 
 
-def test_checking_counts_nothing_and_a_refused_call_nowhere(url: str | None, who: str) -> None:
-    key = Window(who, CallLimits(2, 100))
-    account = Window(f"account:{who}", CallLimits(1, 100))
+def test_checking_counts_nothing_and_a_refused_call_nowhere(url: str | None, subject: str) -> None:
+    key = Window(subject, CallLimits(2, 100))
+    account = Window(f"account:{subject}", CallLimits(1, 100))
 
-    async def test(rates: RateLimiter) -> None:
+    async def test(limiter: RateLimiter) -> None:
         for _ in range(5):
-            await rates.check([key, account])
-        await rates.take([account], 0)
+            await limiter.check([key, account])
+        await limiter.take([account], 0)
         for _ in range(5):
-            error = await refused(rates.take([key, account], 60))
+            error = await refused(limiter.take([key, account], 60))
             assert "for this account" in str(error)
-        await rates.take([key], 60)
-        await rates.take([key], 40)
+        await limiter.take([key], 60)
+        await limiter.take([key], 40)
 
     run(url, test)
 
 
-def test_a_call_that_can_never_pass_is_told_so(url: str | None, who: str) -> None:
-    windows = [Window(who, CallLimits(1, 1000))]
+def test_a_call_over_the_whole_limit_is_refused_for_good(url: str | None, subject: str) -> None:
+    windows = [Window(subject, CallLimits(1, 1000))]
 
-    async def test(rates: RateLimiter) -> None:
+    async def test(limiter: RateLimiter) -> None:
         with pytest.raises(InvalidRequest, match=r"1001 tokens and can never pass: 1000 tokens a minute"):
-            await rates.take(windows, 1001)
-        await rates.take(windows, 1000)  # the refused one was not counted
+            await limiter.take(windows, 1001)
+        await limiter.take(windows, 1000)  # the refused one was not counted
 
     run(url, test)
 
 
-def test_what_is_told_of_the_limits(url: str | None, who: str) -> None:
-    key, account = Window(who, CallLimits(10, 1000)), Window(f"account:{who}", CallLimits(4, 9000))
+def test_the_status_of_the_limits(url: str | None, subject: str) -> None:
+    key, account = Window(subject, CallLimits(10, 1000)), Window(f"account:{subject}", CallLimits(4, 9000))
 
-    async def test(rates: RateLimiter) -> None:
-        assert await rates.headers([Window(who, CallLimits())]) == {}
-        assert await rates.headers([key]) == {
-            "x-ratelimit-limit-requests": "10",
-            "x-ratelimit-remaining-requests": "10",
-            "x-ratelimit-reset-requests": "0s",
-            "x-ratelimit-limit-tokens": "1000",
-            "x-ratelimit-remaining-tokens": "1000",
-            "x-ratelimit-reset-tokens": "0s",
-        }
-        await rates.take([key, account], 300)
-        told = dict(await rates.headers([key, account]))
-        for kind in ("requests", "tokens"):
-            reset = re.fullmatch(r"(\d+)s", told.pop(f"x-ratelimit-reset-{kind}"))
-            assert reset and 0 < int(reset[1]) <= 120
-        assert told == {  # each of the window with the least left
-            "x-ratelimit-limit-requests": "4",
-            "x-ratelimit-remaining-requests": "3",
-            "x-ratelimit-limit-tokens": "1000",
-            "x-ratelimit-remaining-tokens": "700",
-        }
-        error = await refused(rates.take([key, account], 900))
-        assert error.headers["x-ratelimit-remaining-tokens"] == "700"
-        assert error.headers["x-ratelimit-remaining-requests"] == "3"
+    async def test(limiter: RateLimiter) -> None:
+        assert await limiter.status([Window(subject, CallLimits())]) == {}
+        assert await limiter.status([key]) == {"requests": (10, 10, 0), "tokens": (1000, 1000, 0)}
+        await limiter.take([key, account], 300)
+        status = await limiter.status([key, account])
+        assert all(0 < kind.reset_s <= 120 for kind in status.values())
+        # Each in the window with the least left.
+        assert {kind: left[:2] for kind, left in status.items()} == {"requests": (4, 3), "tokens": (1000, 700)}
+        error = await refused(limiter.take([key, account], 900))
+        assert error.limits["tokens"].remaining == 700
+        assert error.limits["requests"].remaining == 3
 
     run(url, test)
 
 
-def test_callers_do_not_share_their_minute(url: str | None, who: str) -> None:
-    async def test(rates: RateLimiter) -> None:
+def test_callers_do_not_share_their_minute(url: str | None, subject: str) -> None:
+    async def test(limiter: RateLimiter) -> None:
         for number in range(3):
-            await rates.take([Window(f"{who}:{number}", CallLimits(1, 10))], 10)
+            await limiter.take([Window(f"{subject}:{number}", CallLimits(1, 10))], 10)
 
     run(url, test)
 
 
-def test_at_once_no_more_than_allowed(url: str | None, who: str) -> None:
-    windows = [Window(who, CallLimits(20, 100)), Window(f"account:{who}", CallLimits(30, 95))]
+def test_at_once_no_more_than_allowed(url: str | None, subject: str) -> None:
+    windows = [Window(subject, CallLimits(20, 100)), Window(f"account:{subject}", CallLimits(30, 95))]
 
-    async def take(rates: RateLimiter) -> bool:
+    async def take(limiter: RateLimiter) -> bool:
         try:
-            await rates.take(windows, 10)
+            await limiter.take(windows, 10)
         except RateLimited:
             return False
         return True
 
-    async def test(rates: RateLimiter) -> None:
-        async with counting(url) if url else _same(rates) as other:
-            taken = await asyncio.gather(*(take(one) for one in [rates, other] * 20))
+    async def test(limiter: RateLimiter) -> None:
+        async with counting(url) if url else _same(limiter) as other:
+            taken = await asyncio.gather(*(take(one) for one in [limiter, other] * 20))
         assert 1 <= sum(taken) <= 9
         if url is None:
             assert sum(taken) == 9
-        left = await rates.headers(windows)
-        assert int(left["x-ratelimit-remaining-tokens"]) == 95 - 10 * sum(taken)  # the refused ones are not counted
+        left = await limiter.status(windows)
+        assert left["tokens"].remaining == 95 - 10 * sum(taken)  # the refused ones are not counted
 
     run(url, test)
 
 
 @asynccontextmanager
-async def _same(rates: RateLimiter) -> AsyncIterator[RateLimiter]:
-    yield rates
+async def _same(limiter: RateLimiter) -> AsyncIterator[RateLimiter]:
+    yield limiter
 
 
 # Time passes.
 
 
-def test_each_call_is_forgotten_when_it_is_a_minute_old(url: str | None, who: str, clock: Clock) -> None:
-    windows = [Window(who, CallLimits(requests_per_minute=2))]
+def test_each_call_is_forgotten_when_it_is_a_minute_old(url: str | None, subject: str, clock: Clock) -> None:
+    windows = [Window(subject, CallLimits(requests_per_minute=2))]
 
-    async def test(rates: RateLimiter) -> None:
-        await rates.take(windows, 1)
+    async def test(limiter: RateLimiter) -> None:
+        await limiter.take(windows, 1)
         clock.now += 40
-        await rates.take(windows, 1)
-        error = await refused(rates.take(windows, 1))
+        await limiter.take(windows, 1)
+        error = await refused(limiter.take(windows, 1))
         assert error.retry_after_s == 20
-        assert error.headers["x-ratelimit-reset-requests"] == "20s"
+        assert error.limits["requests"].reset_s == 20
         clock.now += 20.5
-        await rates.take(windows, 1)
-        assert (await refused(rates.take(windows, 1))).retry_after_s == 40
+        await limiter.take(windows, 1)
+        assert (await refused(limiter.take(windows, 1))).retry_after_s == 40
 
     run(url, test)
 
@@ -237,53 +223,53 @@ def test_each_call_is_forgotten_when_it_is_a_minute_old(url: str | None, who: st
 def test_tokens_come_back_little_by_little(clock: Clock) -> None:
     windows = [Window("account:1", CallLimits(tokens_per_minute=600))]
 
-    async def test(rates: RateLimiter) -> None:
+    async def test(limiter: RateLimiter) -> None:
         clock.now += 30
-        await rates.take(windows, 600)
+        await limiter.take(windows, 600)
         clock.now += 30  # the next minute: all of it still counts
-        assert (await refused(rates.take(windows, 1))).kind == "tokens"
+        assert (await refused(limiter.take(windows, 1))).kind == "tokens"
         clock.now += 30
-        assert (await rates.headers(windows))["x-ratelimit-remaining-tokens"] == "300"
-        await rates.take(windows, 300)
-        assert (await refused(rates.take(windows, 300))).retry_after_s == 30
+        assert (await limiter.status(windows))["tokens"].remaining == 300
+        await limiter.take(windows, 300)
+        assert (await refused(limiter.take(windows, 300))).retry_after_s == 30
         clock.now += 30
-        await rates.take(windows, 300)
+        await limiter.take(windows, 300)
 
     run(None, test)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 100), st.floats(0, 90)), max_size=12), st.integers(1, 100))
-def test_a_refused_call_passes_after_the_time_it_is_told_and_not_before(
+def test_a_refused_call_passes_after_retry_after_and_not_before(
     clock: Clock, calls: list[tuple[int, float]], tokens: int
 ) -> None:
     windows = [Window("account:1", CallLimits(5, 100))]
 
-    async def passes(rates: RateLimiter, tokens: int) -> RateLimited | None:
+    async def passes(limiter: RateLimiter, tokens: int) -> RateLimited | None:
         try:
-            await rates.take(windows, tokens)
+            await limiter.take(windows, tokens)
         except RateLimited as error:
             return error
         return None
 
-    async def test(rates: RateLimiter) -> None:
+    async def test(limiter: RateLimiter) -> None:
         for cost, seconds in calls:
-            await passes(rates, cost)
+            await passes(limiter, cost)
             clock.now += seconds
-        error = await passes(rates, tokens)
+        error = await passes(limiter, tokens)
         if error is None:
             return
         if error.kind == "requests" and error.retry_after_s > 1:
             clock.now += error.retry_after_s - 1.001
-            assert await passes(rates, tokens) is not None
+            assert await passes(limiter, tokens) is not None
             clock.now += 1.001
         else:
             clock.now += error.retry_after_s
         clock.now += 0.001
-        error = await passes(rates, tokens)
-        if error is not None:  # one window has room: now the other one is told
+        error = await passes(limiter, tokens)
+        if error is not None:  # one window has room: now the other one is reported
             clock.now += error.retry_after_s + 0.001
-            assert await passes(rates, tokens) is None
+            assert await passes(limiter, tokens) is None
 
     run(None, test)
 
@@ -294,13 +280,13 @@ def test_no_minute_holds_more_than_allowed(clock: Clock, calls: list[tuple[int, 
     windows = [Window("account:1", CallLimits(4, 150))]
     counted: list[tuple[float, int]] = []
 
-    async def test(rates: RateLimiter) -> None:
+    async def test(limiter: RateLimiter) -> None:
         for tokens, seconds in calls:
-            before = await rates.headers(windows)
+            before = await limiter.status(windows)
             try:
-                await rates.take(windows, tokens)
+                await limiter.take(windows, tokens)
             except RateLimited:
-                assert await rates.headers(windows) == before
+                assert await limiter.status(windows) == before
             else:
                 counted.append((clock.now, tokens))
             clock.now += seconds
@@ -317,24 +303,24 @@ def test_a_clock_that_is_set_back_changes_nothing(monkeypatch: pytest.MonkeyPatc
     """Nor one that is set forward: the process's own clock counts."""
     windows = [Window("key:1", CallLimits(3, 1000))]
 
-    async def test(rates: RateLimiter) -> None:
+    async def test(limiter: RateLimiter) -> None:
         for _ in range(3):
-            await rates.take(windows, 30)
+            await limiter.take(windows, 30)
         for jump in (-600, 600):
             wall = time.time() + jump
             monkeypatch.setattr(time, "time", lambda wall=wall: wall)
-            assert 58 <= (await refused(rates.take(windows, 30))).retry_after_s <= 60
+            assert 58 <= (await refused(limiter.take(windows, 30))).retry_after_s <= 60
             monkeypatch.undo()
 
     run(None, test)
 
 
 def test_callers_who_went_away_are_forgotten(clock: Clock) -> None:
-    async def test(rates: RateLimiter) -> int:
+    async def test(limiter: RateLimiter) -> int:
         tracemalloc.start()
         for number in range(1000):
             clock.now += 10
-            await rates.take([Window(f"address:{number:010000}", CallLimits(1))], 1)
+            await limiter.take([Window(f"address:{number:010000}", CallLimits(1))], 1)
         return tracemalloc.get_traced_memory()[0]
 
     try:
@@ -346,25 +332,25 @@ def test_callers_who_went_away_are_forgotten(clock: Clock) -> None:
 # A Redis that is not there.
 
 
-def test_two_servers_count_together(redis_url: str, who: str) -> None:
-    windows = [Window(who, CallLimits(2, 100))]
+def test_two_servers_count_together(redis_url: str, subject: str) -> None:
+    windows = [Window(subject, CallLimits(2, 100))]
 
-    async def test(rates: RateLimiter) -> None:
+    async def test(limiter: RateLimiter) -> None:
         async with counting(redis_url) as other:
-            await rates.take(windows, 60)
+            await limiter.take(windows, 60)
             assert (await refused(other.take(windows, 60))).kind == "tokens"
             await other.take(windows, 40)
-            assert await rates.headers(windows) == await other.headers(windows)
+            assert await limiter.status(windows) == await other.status(windows)
 
     run(redis_url, test)
 
 
-def test_without_redis_a_call_is_told_to_come_again(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_redis_a_call_is_refused_for_now(caplog: pytest.LogCaptureFixture) -> None:
     port = free_port()
     windows = [Window("key:1", CallLimits(1, 1))]
 
-    async def test(rates: RateLimiter) -> None:
-        for call in (rates.check(windows), rates.take(windows, 1), rates.headers(windows)):
+    async def test(limiter: RateLimiter) -> None:
+        for call in (limiter.check(windows), limiter.take(windows, 1), limiter.status(windows)):
             with pytest.raises(Unavailable) as raised:
                 await call
             assert not isinstance(raised.value, RateLimited)
@@ -378,12 +364,12 @@ def test_when_redis_comes_back_it_counts_again() -> None:
     port = free_port()
     windows = [Window("key:1", CallLimits(1, 1))]
 
-    async def test(rates: RateLimiter) -> None:
+    async def test(limiter: RateLimiter) -> None:
         for _ in range(2):
             with running_redis(port):  # empty
-                await rates.take(windows, 1)
+                await limiter.take(windows, 1)
             with pytest.raises(Unavailable):
-                await rates.check(windows)
+                await limiter.check(windows)
 
     run(f"redis://127.0.0.1:{port}/0", test)
 
@@ -392,21 +378,21 @@ def test_a_redis_that_hangs_does_not_hold_up_a_call() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
 
-        async def test(rates: RateLimiter) -> None:
+        async def test(limiter: RateLimiter) -> None:
             with pytest.raises(Unavailable):
-                await rates.check([Window("key:1", CallLimits(1))])
+                await limiter.check([Window("key:1", CallLimits(1))])
 
         run(url, test)
 
 
 @pytest.mark.parametrize("url", ["redis://h:port/0", "http://localhost", "redis://:hunter2/x@h:1/0"])
-def test_a_malformed_url_is_told_at_start(url: str) -> None:
+def test_a_malformed_url_stops_the_start(url: str) -> None:
     with pytest.raises(SettingsError, match="redis: the URL") as raised:
         RateLimiter(url)
     assert "hunter2" not in str(raised.value)
 
 
-def test_a_missing_package_is_told_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "redis.asyncio", None)
     RateLimiter()
     with pytest.raises(SettingsError, match=r"pip install 'rerankd\[redis\]'"):
