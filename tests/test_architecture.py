@@ -16,12 +16,13 @@ SOURCE = Path(rerankd.__file__).parent
 
 # Who may import whom inside the package, beside `types` and `errors`, which everybody may.
 ARROWS = {
-    "__init__": {"client", "local", "results"},
+    "__init__": {"client", "deprecation", "local", "rankers"},
     "__main__": {"cli"},
     "types": {"results"},
     "errors": set(),
     "arguments": set(),
-    "results": {"arguments"},
+    "results": set(),
+    "rankers": {"arguments"},
     "surrogates": set(),
     "deprecation": set(),
     "version": set(),
@@ -37,12 +38,12 @@ ARROWS = {
     "selftest": {"ranking"},
     "compare": {"ranking"},
     "startup": {"engine", "selftest"},
-    "local": {"arguments", "engine", "ranking", "startup"},
+    "local": {"arguments", "deprecation", "engine", "ranking", "startup"},
     "apis": {"ranking"},
     "server": {"accounts", "admission", "apis", "config", "prices", "ranking", "setting", "surrogates", "web"},
     "web": {"accounts", "admission", "config", "prices"},
-    "client": {"apis", "arguments", "deprecation", "results", "surrogates"},
-    "integrations": {"client", "results"},
+    "client": {"apis", "arguments", "deprecation", "surrogates"},
+    "integrations": {"client", "rankers"},
     "bench": {"engine", "client"},
     "cli": {
         *(
@@ -134,7 +135,7 @@ def test_imports_follow_the_arrows(path: Path) -> None:
 
 
 def test_domain_types_need_the_standard_library_only() -> None:
-    for name in ("types", "errors", "arguments", "results", "surrogates"):
+    for name in ("types", "errors", "arguments", "rankers", "results", "surrogates"):
         modules = {module.partition(".")[0] for module in imports_of(SOURCE / f"{name}.py")}
         assert modules <= set(sys.stdlib_module_names) | {"__future__", "rerankd"}
 

@@ -18,7 +18,7 @@ from rerankd.engine.scorer import EngineScorer
 from rerankd.errors import InferenceError
 from rerankd.ranking import Prepared
 from rerankd.startup import start_scorer
-from rerankd.types import Logits, ModelInfo, Prompt, Ranking, RerankRequest, Usage
+from rerankd.types import Logits, ModelInfo, Prompt, Ranking, RerankRequest, TokenCounts
 
 INFO = ModelInfo("fake", "qwen3", "none", 1000, "cpu", "float32", 0, "")
 HALF_TO_THREE_QUARTERS = math.log(3)  # sigmoid(0) = 0.5, sigmoid(ln 3) = 0.75
@@ -41,7 +41,7 @@ def ranking(logits: Sequence[float]) -> Ranking:
 def prepared(request: RerankRequest) -> Prepared:
     queries = request.per_document(request.queries)
     pairs = zip(queries, request.documents, strict=True)
-    return Prepared(request, [Prompt(query, document, [1], 1, 1) for query, document in pairs], Usage(0, 0), INFO)
+    return Prepared(request, [Prompt(query, document, [1], 1, 1) for query, document in pairs], TokenCounts(0, 0), INFO)
 
 
 def compared(

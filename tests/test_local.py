@@ -40,6 +40,12 @@ def test_ranks_with_the_right_document_first(reranker: Reranker) -> None:
     assert 0 < ranking.ranked[1].score < ranking.ranked[0].score < 1
 
 
+def test_rerank_is_a_deprecated_name_of_rank(reranker: Reranker) -> None:
+    with pytest.warns(DeprecationWarning, match=r"Reranker\.rerank is deprecated: use rank") as warned:
+        assert reranker.rerank("query", ["a"], top_n=1).ranked[0].index == 0
+    assert [warning.filename for warning in warned] == [__file__]
+
+
 def test_reports_progress_up_to_the_number_of_documents(reranker: Reranker) -> None:
     seen: list[int] = []
     reranker.rank("query", [f"{i} " + "word " * 200 for i in range(60)], progress=seen.append)

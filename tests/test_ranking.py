@@ -9,7 +9,7 @@ import pytest
 from rerankd import ranking
 from rerankd.errors import InvalidRequest, PromptTooLong, TooManyDocuments, TooManyTokens
 from rerankd.ranking import Prepared
-from rerankd.types import Limits, Logits, ModelInfo, Prompt, Ranking, RerankRequest, Score, Truncation, Usage
+from rerankd.types import Limits, Logits, ModelInfo, Prompt, Ranking, RerankRequest, TokenCounts, Truncation, Usage
 
 INFO = ModelInfo("fake", "qwen3", "none", 1000, "cpu", "float32", 0, "")
 TEMPLATE_TOKENS = 10
@@ -47,7 +47,7 @@ def ranked(request: RerankRequest, *logits: float) -> Ranking:
 
 
 def prepared(request: RerankRequest, *prompts: Prompt) -> Prepared:
-    return Prepared(request, prompts, Usage(0, 0), INFO)
+    return Prepared(request, prompts, TokenCounts(0, 0), INFO)
 
 
 # prepare
@@ -130,7 +130,7 @@ def test_top_n_shortens_the_ranking_and_nothing_else(top_n: int | None, indices:
 def test_usage_counts_what_ran_and_what_is_billed() -> None:
     asked = request("one two three", "one", "")
     usage = ranked(asked, 0.0, 0.0, 0.0).usage
-    assert usage == Usage(prompt_tokens=3 * (TEMPLATE_TOKENS + 2) + 4, text_tokens=3 * 2 + 4)
+    assert usage == Usage(total_tokens=3 * (TEMPLATE_TOKENS + 2) + 4, text_tokens=3 * 2 + 4)
 
 
 def test_a_cut_document_comes_back_whole() -> None:
@@ -164,4 +164,4 @@ def test_logits_that_do_not_match_the_prompts_are_a_bug() -> None:
 
 @pytest.mark.parametrize(("logit", "score"), [(0, 0.5), (1000, 1.0), (-1000, 0.0), (2, 0.8807970779778823)])
 def test_a_score_is_the_sigmoid_of_its_logit(logit: float, score: float) -> None:
-    assert Score(0, logit, "").score == pytest.approx(score, abs=1e-15)
+    assert ranked(request("a"), logit).ranked[0].score == pytest.approx(score, abs=1e-15)

@@ -1,4 +1,4 @@
-"""What the answers of a `Reranker` and of a `Client` have in common."""
+"""A `Ranking` as a sequence, as JSON and in a notebook; from a model in this process and from a server."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from typing import Any
 
 import pytest
 
-from rerankd import RemoteRanking, RemoteScore, RemoteUsage, Results
-from rerankd.types import Prompt, Ranking, Score, Usage
+from rerankd import Ranking, Score, Usage
+from rerankd.types import Prompt
 
 EVIL = "<script>alert('x')</script> & שלום"
 
 
 def local(*texts: str) -> Ranking:
     scores = tuple(
-        Score(index, float(-index), text, Prompt("query", text, range(500), 1, 1)) for index, text in enumerate(texts)
+        Score(index, 0.5 / (index + 1), float(-index), text, Prompt("query", text, range(500), 1, 1))
+        for index, text in enumerate(texts)
     )
-    return Ranking(scores, scores, Usage(10, 5), ("cut",))
+    return Ranking(scores, Usage(10, 5), ("cut",), "a-model", scores)
 
 
-def remote(*texts: str) -> RemoteRanking:
-    scores = tuple(RemoteScore(index, 0.5 / (index + 1), None, text) for index, text in enumerate(texts))
-    return RemoteRanking(scores, RemoteUsage(7), "a-model", ("cut",), ("id-1",))
+def remote(*texts: str) -> Ranking:
+    scores = tuple(Score(index, 0.5 / (index + 1), document=text) for index, text in enumerate(texts))
+    return Ranking(scores, Usage(7), ("cut",), "a-model", scores, ("id-1",))
 
 
 both = pytest.mark.parametrize("make", [local, remote])
@@ -31,7 +32,7 @@ both = pytest.mark.parametrize("make", [local, remote])
 
 @both
 def test_a_ranking_is_a_sequence_of_its_results(make: Any) -> None:
-    ranking: Results[Any] = make("first", "second", "third")
+    ranking: Ranking = make("first", "second", "third")
     assert [result.document for result in ranking] == ["first", "second", "third"]
     assert len(ranking) == 3
     assert ranking[0].document == "first" and ranking[-1].index == 2
@@ -42,16 +43,24 @@ def test_a_ranking_is_a_sequence_of_its_results(make: Any) -> None:
 
 @both
 def test_it_is_json_ready(make: Any) -> None:
-    told = json.loads(json.dumps(make("first").to_dict()))
-    result = told["results"][0]
-    assert (result["index"], result["score"], result["document"]) == (0, 0.5, "first")
-    assert told["warnings"] == ["cut"]
-    assert set(told["usage"]) in ({"prompt_tokens", "text_tokens"}, {"total_tokens", "search_units"})
+    ranking = make("first")
+    result = ranking[0]
+    assert json.loads(json.dumps(ranking.to_dict())) == {
+        "results": [{"index": 0, "score": 0.5, "logit": result.logit, "document": "first"}],
+        "model": "a-model",
+        "usage": {
+            "total_tokens": ranking.usage.total_tokens,
+            "text_tokens": ranking.usage.text_tokens,
+            "search_units": None,
+        },
+        "warnings": ["cut"],
+        "request_ids": list(ranking.request_ids),
+    }
 
 
-def test_a_server_s_answer_keeps_its_model_and_ids() -> None:
-    told = remote("first").to_dict()
-    assert (told["model"], told["request_ids"]) == ("a-model", ["id-1"])
+def test_the_raw_score_is_the_logit_where_there_is_one() -> None:
+    assert local("a", "b")[1].raw_score == -1
+    assert remote("a", "b")[1].raw_score == 0.25
 
 
 @both

@@ -16,7 +16,7 @@ from rerankd.engine.qwen3.model import Qwen3Config, Qwen3Reranker
 from rerankd.errors import SelfTestFailed
 from rerankd.ranking import Prepared
 from rerankd.selftest import IN_OTHER_LANGUAGES, PUBLISHED_0_6B, QUERY, SelfTest, run_self_test
-from rerankd.types import DEFAULT_INSTRUCT, Logits, ModelInfo, RerankRequest, Usage
+from rerankd.types import DEFAULT_INSTRUCT, Logits, ModelInfo, RerankRequest, TokenCounts
 
 
 def qwen3(size: str) -> ModelInfo:
@@ -41,7 +41,7 @@ class FakeScorer:
 
     def prepare(self, request: RerankRequest) -> Prepared:
         self.requests.append(request)
-        return Prepared(request, (), Usage(0, 0), self.info)
+        return Prepared(request, (), TokenCounts(0, 0), self.info)
 
     def submit(self, prepared: Prepared) -> Future[Logits]:
         future: Future[Logits] = Future()

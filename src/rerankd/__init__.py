@@ -6,7 +6,7 @@
     from rerankd import Client
     Client("http://127.0.0.1:8000").rank("capital of China?", ["Beijing is …", "Gravity is …"])
 
-Code that takes either is written against `Ranker` (for asyncio: `AsyncRanker`, which `Reranker` and `AsyncClient` are).
+Code that takes either is written against `Ranker`, for asyncio against `AsyncRanker`.
 
 Importing the package imports nothing heavy: torch comes with the first `Reranker`, httpx2 with the first `Client`.
 """
@@ -26,18 +26,17 @@ from rerankd.client.errors import (
     RemoteUnavailable,
     RemoteUnreachable,
 )
+from rerankd.deprecation import warn_renamed
 from rerankd.errors import Closed, InvalidRequest, MadeBeforeFork, RerankdError, SettingsError
-from rerankd.results import AnyScore, AsyncRanker, Ranker, Results
+from rerankd.rankers import AsyncRanker, Ranker
 from rerankd.types import Ranking, Score, Usage
 from rerankd.version import __version__
 
 if TYPE_CHECKING:
     from rerankd.client.client import AsyncClient, Client
-    from rerankd.client.ranking import RemoteRanking, RemoteScore, RemoteUsage
     from rerankd.local import Reranker
 
 __all__ = [
-    "AnyScore",
     "AsyncClient",
     "AsyncRanker",
     "Client",
@@ -47,19 +46,15 @@ __all__ = [
     "Ranker",
     "Ranking",
     "RemoteError",
-    "RemoteRanking",
     "RemoteRateLimited",
     "RemoteRefused",
     "RemoteReplyInvalid",
-    "RemoteScore",
     "RemoteTimeout",
     "RemoteUnauthorized",
     "RemoteUnavailable",
     "RemoteUnreachable",
-    "RemoteUsage",
     "RerankdError",
     "Reranker",
-    "Results",
     "Score",
     "SettingsError",
     "Usage",
@@ -69,16 +64,18 @@ __all__ = [
 _ON_FIRST_USE = {
     "AsyncClient": "rerankd.client.client",
     "Client": "rerankd.client.client",
-    "RemoteRanking": "rerankd.client.ranking",
-    "RemoteScore": "rerankd.client.ranking",
-    "RemoteUsage": "rerankd.client.ranking",
     "Reranker": "rerankd.local",
 }
+
+_RENAMED = {"RemoteRanking": Ranking, "RemoteScore": Score, "RemoteUsage": Usage}
 
 
 def __getattr__(name: str) -> Any:
     if name in _ON_FIRST_USE:
         return getattr(import_module(_ON_FIRST_USE[name]), name)
+    if name in _RENAMED:
+        warn_renamed(f"rerankd.{name}", f"rerankd.{_RENAMED[name].__name__}")
+        return _RENAMED[name]
     raise AttributeError(f"module 'rerankd' has no attribute {name!r}")
 
 

@@ -130,7 +130,7 @@ def compare(queries: Sequence[Query], reference: Sequence[Ranking], candidate: S
     before, after = _mean_ndcg(queries, reference), _mean_ndcg(queries, candidate)
     return Comparison(
         score=_drift([abs(a.score - b.score) for a, b in scores]),
-        logit=_drift([abs(a.logit - b.logit) for a, b in scores]),
+        logit=_drift([abs(a.raw_score - b.raw_score) for a, b in scores]),
         kendall_tau=_mean([kendall_tau(_logits(a), _logits(b)) for a, b in runs]),
         top={k: _changed(long, k) for k in TOP_KS if (long := [run for run in runs if len(run[0].ranked) > k])},
         ndcg_at_10=None if before is None or after is None else Moved(before, after),
@@ -142,7 +142,7 @@ def _changed(runs: Sequence[tuple[Ranking, Ranking]], k: int) -> Changed:
 
 
 def _logits(ranking: Ranking) -> list[float]:
-    return [score.logit for score in ranking.scores]
+    return [score.raw_score for score in ranking.scores]
 
 
 def _first(ranking: Ranking, k: int) -> set[int]:

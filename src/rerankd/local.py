@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rerankd.arguments import Arguments, Documents, checked
+from rerankd.deprecation import warn_renamed
 from rerankd.errors import Closed, MissingExtra, SettingsError, Stopping
 from rerankd.ranking import Prepared
 from rerankd.types import DEFAULT_INSTRUCT, LoadProgress, ModelInfo, Ranking, RerankRequest, Score
@@ -94,8 +95,10 @@ class Reranker:
         prepared = self._scorer.prepare(_request(asked))
         return _with_warnings(prepared.finish(self._submit(prepared, progress).result()), asked)
 
-    rerank = rank
-    """The name that `Client` has for it."""
+    def rerank(self, query: str, documents: Documents, **options: Any) -> Ranking:
+        """Deprecated: use `rank`."""
+        warn_renamed("Reranker.rerank", "rank")
+        return self.rank(query, documents, **options)
 
     async def arank(
         self,

@@ -19,8 +19,10 @@ from rerankd.types import (
     Ranking,
     RerankRequest,
     Score,
+    TokenCounts,
     Truncation,
     Usage,
+    sigmoid,
 )
 
 
@@ -89,7 +91,7 @@ class Prepared:
 
     request: RerankRequest
     prompts: Sequence[Prompt]
-    usage: Usage
+    usage: TokenCounts
     info: ModelInfo
 
     def finish(self, logits: Logits) -> Ranking:
@@ -101,13 +103,14 @@ class Prepared:
         if broken := [index for index, logit in enumerate(logits.values) if not math.isfinite(logit)]:
             raise InferenceError(f"The model gave document {broken[0]} a score that is not a number.")
         scores = tuple(
-            Score(index, logit, without_surrogates(document), prompt, index in logits.cached)
+            Score(index, sigmoid(logit), logit, without_surrogates(document), prompt, index in logits.cached)
             for index, (logit, document, prompt) in enumerate(
                 zip(logits.values, self.request.documents, self.prompts, strict=True)
             )
         )
-        ranked = sorted(scores, key=lambda score: -score.logit)  # stable: ties keep the call's order
-        return Ranking(scores, tuple(ranked[: self.request.top_n]), self.usage, self._warnings())
+        ranked = sorted(scores, key=lambda score: -score.raw_score)  # stable: ties keep the call's order
+        usage = Usage(total_tokens=self.usage.prompt_tokens, text_tokens=self.usage.text_tokens)
+        return Ranking(tuple(ranked[: self.request.top_n]), usage, self._warnings(), self.info.name, scores)
 
     def _warnings(self) -> tuple[str, ...]:
         request, info = self.request, self.info
@@ -132,7 +135,7 @@ def prepare(request: RerankRequest, model: Encodes, info: ModelInfo) -> Prepared
     if request.top_n is not None and request.top_n < 1:
         raise InvalidRequest(f"top_n must be at least 1, or left out for all; it is {request.top_n}.")
     prompts = model.encode(_readable(request, info))
-    usage = Usage(
+    usage = TokenCounts(
         prompt_tokens=sum(len(prompt.token_ids) for prompt in prompts),
         text_tokens=sum(prompt.query_tokens + prompt.document_tokens for prompt in prompts),
     )

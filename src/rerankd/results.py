@@ -1,15 +1,14 @@
-"""What the answers of a `Reranker` and of a `Client` have in common: the protocols to write code against, and how an
-answer is walked through, printed, shown in a notebook and turned into JSON. Standard library only.
+"""How a ranking behaves as a sequence, and how it is printed, shown in a notebook and turned into JSON.
+
+Standard library only. Knows no domain type: `types.Ranking` is made of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from html import escape
 from typing import Any, Generic, Protocol, TypeVar, overload
-
-from rerankd.arguments import Documents
 
 SHOWN_CHARACTERS = 60
 SHOWN_RESULTS = 3
@@ -20,8 +19,8 @@ HTML_RESULTS = 50
 """In a notebook."""
 
 
-class AnyScore(Protocol):
-    """One document's result: `rerankd.Score` or `rerankd.RemoteScore`."""
+class Result(Protocol):
+    """What is shown of one document's score."""
 
     @property
     def index(self) -> int:
@@ -44,7 +43,7 @@ class AnyScore(Protocol):
         ...
 
 
-S = TypeVar("S", bound=AnyScore, covariant=True)
+S = TypeVar("S", bound=Result, covariant=True)
 
 
 class Results(Generic[S]):
@@ -54,6 +53,8 @@ class Results(Generic[S]):
 
     ranked: tuple[S, ...]
     warnings: tuple[str, ...]
+    model: str | None
+    request_ids: tuple[str, ...]
 
     def __iter__(self) -> Iterator[S]:
         return iter(self.ranked)
@@ -69,18 +70,16 @@ class Results(Generic[S]):
         return self.ranked[place]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the prompts, as `json.dumps` takes it."""
+        """Everything but the prompts, ready for `json.dumps`."""
         return {
             "results": [
                 {"index": r.index, "score": r.score, "logit": r.logit, "document": r.document} for r in self.ranked
             ],
-            **self._details(),
+            "model": self.model,
+            "usage": asdict(self.usage),  # type: ignore[attr-defined]  # a field of the dataclass that inherits this
             "warnings": list(self.warnings),
+            "request_ids": list(self.request_ids),
         }
-
-    def _details(self) -> dict[str, Any]:
-        """What else an answer of this kind says, for `to_dict`."""
-        return {"usage": asdict(self.usage)}  # type: ignore[attr-defined]  # of the dataclass that this is mixed into
 
     def __repr__(self) -> str:
         best = ", ".join(_line(result) for result in self.ranked[:SHOWN_RESULTS])
@@ -97,57 +96,25 @@ class Results(Generic[S]):
         return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>{more}{warnings}"
 
 
-class Ranker(Protocol):
-    """What ranks: a `Reranker` (a model in this process) and a `Client` (a server) are both one."""
-
-    def rank(
-        self,
-        query: str,
-        documents: Documents,
-        *,
-        top_n: int | None = None,
-        instruct: str | None = None,
-        progress: Callable[[int], None] | None = None,
-    ) -> Results[AnyScore]:
-        """Scores every document for the query, best first."""
-        ...
-
-
-class AsyncRanker(Protocol):
-    """What ranks without holding up an event loop: a `Reranker` and an `AsyncClient` are both one."""
-
-    async def arank(
-        self,
-        query: str,
-        documents: Documents,
-        *,
-        top_n: int | None = None,
-        instruct: str | None = None,
-        progress: Callable[[int], None] | None = None,
-    ) -> Results[AnyScore]:
-        """Scores every document for the query, best first."""
-        ...
-
-
 def shortened(text: str, length: int) -> str:
     """The text on one line, of at most so many characters."""
     line = " ".join(text[: 4 * length].split())
     return line if len(line) <= length and len(text) <= 4 * length else f"{line[: length - 1]}…"
 
 
-def short_repr(score: AnyScore) -> str:
+def short_repr(score: Result) -> str:
     """A score without its prompt, and with the beginning of its document only."""
     text = score.document
     shown = None if text is None else shortened(text, SHOWN_CHARACTERS)
     return f"{type(score).__name__}(index={score.index}, score={score.score:.4f}, document={shown!r})"
 
 
-def _line(result: AnyScore) -> str:
+def _line(result: Result) -> str:
     text = "" if result.document is None else f" {shortened(result.document, SHOWN_CHARACTERS)!r}"
     return f"[{result.index}] {result.score:.4f}{text}"
 
 
-def _row(place: int, result: AnyScore) -> str:
+def _row(place: int, result: Result) -> str:
     text = escape(shortened(result.document or "", HTML_CHARACTERS))
     document = f'<td dir="auto" style="text-align: start">{text}</td>'
     return f"<tr><td>{place}</td><td>{result.score:.4f}</td><td>{result.index}</td>{document}</tr>"

@@ -141,54 +141,80 @@ def sigmoid(logit: float) -> float:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Score:
-    """The result of one document.
+    """The result of one document, from a model in this process or from a server.
 
     Attributes:
         index: its place in the call.
-        logit: yes − no, the log-odds, float32.
-        document: the text as it was sent.
+        score: sigmoid(logit); from a server, as sent, which most have in [0, 1].
+        logit: the log-odds, float32; None if the server does not send it.
+        document: the text as it was sent; None if the call did not want it.
         prompt: what was scored; None if another server scored it.
         cached: known from an earlier call.
     """
 
     index: int
-    logit: float
-    document: str
+    score: float
+    logit: float | None = None
+    document: str | None = None
     prompt: Prompt | None = None
     cached: bool = False
 
     @property
-    def score(self) -> float:
-        """sigmoid(logit), in [0, 1]."""
-        return sigmoid(self.logit)
+    def raw_score(self) -> float:
+        """The score before the sigmoid: the logit, or the score if the logit is not known."""
+        return self.score if self.logit is None else self.logit
 
     def __repr__(self) -> str:
         return short_repr(self)
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
-    """prompt_tokens: all prompts with template, as the engine ran them.
+class TokenCounts:
+    """The tokens of a call, as the model's tokenizer counts them.
 
-    text_tokens: query_tokens × documents + Σ document_tokens, the template not counted: what is billed.
+    Attributes:
+        prompt_tokens: of all prompts, template included.
+        text_tokens: query_tokens × documents + Σ document_tokens, the template not counted: what is billed.
     """
 
     prompt_tokens: int
     text_tokens: int
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Ranking(Results[Score]):
-    """The answer to a RerankRequest; as a sequence it is `ranked`.
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a call used. None: the server does not send it.
 
-    scores: one per document, in the call's order. ranked: sorted by logit, ties by index, cut at top_n.
-    warnings: one sentence for each thing that was not done as asked.
+    Attributes:
+        total_tokens: as the server counts them; in this process the tokens of all prompts, template included.
+        text_tokens: see `TokenCounts`; None from a server.
+        search_units: the unit in which some hosted services bill.
     """
 
-    scores: tuple[Score, ...]
+    total_tokens: int | None = None
+    text_tokens: int | None = None
+    search_units: int | None = None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Ranking(Results[Score]):
+    """The answer to a call. As a sequence it is `ranked`.
+
+    Attributes:
+        ranked: by score, descending, ties by index; at most `top_n`.
+        usage: summed over the requests of the call.
+        warnings: one sentence for each deviation from the request.
+        model: the model that scored, else the name that the server echoes.
+        scores: of every document, in the call's order; from a server, of those that it sent.
+        request_ids: the server's ids of the call's requests, for its log; usually one.
+    """
+
     ranked: tuple[Score, ...]
     usage: Usage
     warnings: tuple[str, ...] = ()
+    model: str | None = None
+    scores: tuple[Score, ...] = ()
+    request_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from rerankd import AsyncClient, Client, RemoteRanking
+from rerankd import AsyncClient, Client, Ranking
 
 JSON = dict[str, Any]
 
@@ -130,19 +130,19 @@ class StandIn:
                 self._under_way -= 1
 
 
-Ask = Callable[..., RemoteRanking]
+Ask = Callable[..., Ranking]
 
 
-def ask_sync(url: str, key: str | None = None, client: JSON | None = None, **call: Any) -> RemoteRanking:
+def ask_sync(url: str, key: str | None = None, client: JSON | None = None, **call: Any) -> Ranking:
     """One call of a `Client`. client: arguments of its constructor."""
     with Client(url, key, **client or {}) as asking:
         return asking.rank(**{"query": QUERY, "documents": DOCUMENTS, **call})
 
 
-def ask_async(url: str, key: str | None = None, client: JSON | None = None, **call: Any) -> RemoteRanking:
+def ask_async(url: str, key: str | None = None, client: JSON | None = None, **call: Any) -> Ranking:
     """The same with an `AsyncClient`."""
 
-    async def ask() -> RemoteRanking:
+    async def ask() -> Ranking:
         async with AsyncClient(url, key, **client or {}) as asking:
             return await asking.rank(**{"query": QUERY, "documents": DOCUMENTS, **call})
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from stand_in import BOTH, QUERY, Answer, Ask, StandIn, ask_async, ask_sync, ranking_of, score_of
 
 from conftest import Server
-from rerankd import AsyncClient, Client, RemoteUsage
+from rerankd import AsyncClient, Client, Usage
 from rerankd.client.client import CONCURRENT_CHUNKS
 from rerankd.client.dialects import DialectName
 from rerankd.client.errors import RemoteRefused, RemoteReplyInvalid
@@ -214,7 +214,7 @@ def test_usage_is_the_sum_or_unknown(ask: Ask) -> None:
 
     with StandIn(answer=answer) as server:
         ranking = ask(server.url, client={"max_documents": 1}, documents=["a", "b", "b"])
-    assert ranking.usage == RemoteUsage(total_tokens=3, search_units=None)
+    assert ranking.usage == Usage(total_tokens=3, search_units=None)
 
 
 def test_an_async_call_that_is_cancelled_ends_its_requests() -> None:

@@ -8,7 +8,7 @@ import pytest
 from stand_in import BOTH, DOCUMENTS, QUERY, Ask, ask_sync
 
 from conftest import Server
-from rerankd import RemoteRanking, Reranker
+from rerankd import Ranking, Reranker
 from rerankd.client.dialects import DIALECTS, DialectName
 from rerankd.client.errors import RemoteRefused, RemoteUnauthorized, RemoteUnreachable
 from rerankd.errors import InvalidRequest, SettingsError
@@ -183,7 +183,7 @@ def test_no_secret_of_the_address_is_told(ask: Ask) -> None:
 
 
 def test_a_client_keeps_its_model_and_a_call_may_name_another(embedded_server: Server) -> None:
-    def ask(**call: str) -> RemoteRanking:
+    def ask(**call: str) -> Ranking:
         return ask_sync(embedded_server.url, embedded_server.key, {"model": "no-such-model"}, **call)
 
     with pytest.raises(RemoteRefused, match="no-such-model"):

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from stand_in import BOTH, DOCUMENTS, QUERY, Answer, Ask, StandIn, ask_sync, ranking_of, score_of
 
-from rerankd import AsyncClient, AsyncRanker, Client, Ranker
+import rerankd
+from rerankd import AsyncClient, AsyncRanker, Client, Ranker, Ranking, Score, Usage
 from rerankd.client.dialects import DialectName
 from rerankd.client.errors import RemoteReplyInvalid
 from rerankd.errors import Closed, SettingsError
@@ -292,6 +293,15 @@ def test_code_can_switch_between_a_model_and_a_server(embedded_server: Any) -> N
         assert here[::2] == there[::2] == (1, "Beijing is the capital of China.")
         assert here[1] == pytest.approx(there[1], abs=1e-4)
         assert asyncio.run(main(reranker, client)) == [1, 1, 1]
+
+
+def test_the_remote_types_are_deprecated_names() -> None:
+    for old, new in (("RemoteRanking", Ranking), ("RemoteScore", Score), ("RemoteUsage", Usage)):
+        with pytest.warns(
+            DeprecationWarning, match=f"rerankd.{old} is deprecated: use rerankd.{new.__name__}"
+        ) as warned:
+            assert getattr(rerankd, old) is new
+        assert [warning.filename for warning in warned] == [__file__]
 
 
 def test_rerank_is_a_deprecated_name_of_rank(server: StandIn) -> None:

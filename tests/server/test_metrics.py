@@ -518,8 +518,8 @@ def test_what_was_charged_is_counted() -> None:
 
 
 def _ranking(pair: Prompt) -> Ranking:
-    score = Score(0, 0.5, pair.document, pair)
-    return Ranking((score,), (score,), Usage(len(pair.token_ids), 2))
+    score = Score(0, 0.6, 0.5, pair.document, pair)
+    return Ranking((score,), Usage(len(pair.token_ids), 2), scores=(score,))
 
 
 def _wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:

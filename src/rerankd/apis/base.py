@@ -24,7 +24,7 @@ from rerankd.errors import (
     Unavailable,
 )
 from rerankd.ranking import explanation
-from rerankd.types import ModelInfo, Ranking, RerankRequest, Score
+from rerankd.types import ModelInfo, Ranking, RerankRequest, Score, TokenCounts
 
 JSON = dict[str, Any]
 Reply = JSON | list[JSON] | list[list[JSON]]
@@ -96,14 +96,22 @@ DOCUMENTS_A_SEARCH_UNIT = 100
 class Answer:
     """What a reply is made from.
 
-    id: of this request. model: the name to echo. info: what scored. explain: whether each result is explained;
-    prompts: by index, those that were asked for. seconds: since the request came; encode_seconds: of them, to make the
-    prompts; engine_seconds: in the engine, waiting included.
+    Attributes:
+        id: of this request.
+        model: the name to echo.
+        usage: the tokens of all its prompts.
+        info: the model that scored.
+        explain: whether each result is explained.
+        prompts: those that were asked for, by index.
+        seconds: since the request came.
+        encode_seconds: of them, to make the prompts.
+        engine_seconds: of them, in the engine, waiting included.
     """
 
     id: str
     model: str
     ranking: Ranking
+    usage: TokenCounts
     warnings: tuple[str, ...]
     info: ModelInfo
     explain: bool = False

@@ -174,7 +174,7 @@ class _Cohere(Api[BodyT]):
             "meta": {
                 "api_version": {"version": self.version, "is_experimental": False},
                 "billed_units": {"search_units": answer.search_units},
-                "tokens": {"input_tokens": answer.ranking.usage.prompt_tokens, "output_tokens": 0},
+                "tokens": {"input_tokens": answer.usage.prompt_tokens, "output_tokens": 0},
                 "warnings": list(answer.warnings),
             },
         }

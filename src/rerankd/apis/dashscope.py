@@ -199,7 +199,7 @@ class DashScopeNative(Api[NativeBody]):
 
     def reply(self, body: NativeBody, answer: Answer) -> JSON:
         with_documents = bool(body.parameters and body.parameters.return_documents)
-        tokens = answer.ranking.usage.text_tokens
+        tokens = answer.usage.text_tokens
         return {
             "request_id": answer.id,
             "output": {"results": _results(answer, with_documents)},
@@ -286,7 +286,7 @@ class DashScopeCompatible(Api[CompatibleBody]):
     def reply(self, body: CompatibleBody, answer: Answer) -> JSON:
         asked = body.return_documents
         with_documents = self._documents_by_default if asked is None else asked
-        tokens = answer.ranking.usage.text_tokens
+        tokens = answer.usage.text_tokens
         reply: JSON = {
             "id": answer.id,
             "object": "list",

@@ -44,7 +44,7 @@ def texts_of(
     return tuple(text_of(document, f"{path}.{index}", names) for index, document in enumerate(documents))
 
 
-def echo(document: ObjectDocument, text: str) -> JSON:
+def echo(document: ObjectDocument, text: str | None) -> JSON:
     """A document as a reply shows it: an object with `text`, a string, and all that was sent beside it."""
     if isinstance(document, str):
         return {"text": text}

@@ -117,13 +117,13 @@ class Infinity(Api[Body]):
         )
 
     def reply(self, body: Body, answer: Answer) -> JSON:
-        tokens = answer.ranking.usage.prompt_tokens
+        tokens = answer.usage.prompt_tokens
         return {
             "object": "rerank",
             "results": [
                 answer.result(
                     score,
-                    relevance_score=score.logit if body.raw_scores else score.score,
+                    relevance_score=score.raw_score if body.raw_scores else score.score,
                     index=score.index,
                     document=score.document if body.return_documents else None,
                 )

@@ -150,7 +150,7 @@ class Jina(Api[Body]):
         return {
             "model": answer.model,
             "object": "list",
-            "usage": {"total_tokens": answer.ranking.usage.prompt_tokens},
+            "usage": {"total_tokens": answer.usage.prompt_tokens},
             "results": [self._result(body, answer, score) for score in answer.ranking.ranked],
         }
 

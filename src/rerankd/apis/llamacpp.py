@@ -130,7 +130,7 @@ class LlamaCpp(Api[Body]):
                 )
                 for score in ranked
             ]
-        tokens = answer.ranking.usage.prompt_tokens
+        tokens = answer.usage.prompt_tokens
         return {
             "model": answer.model,
             "object": "list",

@@ -107,7 +107,7 @@ class Mixedbread(Api[Body]):
         return Call(request, body.model or None, warnings, explain=body.explain)
 
     def reply(self, body: Body, answer: Answer) -> JSON:
-        tokens = answer.ranking.usage.prompt_tokens
+        tokens = answer.usage.prompt_tokens
         ranked = answer.ranking.ranked
         return {
             "model": answer.model,

@@ -109,9 +109,11 @@ class NIM(Api[Body]):
         return Call(request, body.model or None, warnings, explain=body.explain)
 
     def reply(self, body: Body, answer: Answer) -> JSON:
-        tokens = answer.ranking.usage.prompt_tokens
+        tokens = answer.usage.prompt_tokens
         return {
-            "rankings": [answer.result(score, index=score.index, logit=score.logit) for score in answer.ranking.ranked],
+            "rankings": [
+                answer.result(score, index=score.index, logit=score.raw_score) for score in answer.ranking.ranked
+            ],
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         }
 

@@ -56,7 +56,7 @@ class _Options(InstructBody):
         )
 
     def value(self, score: Score) -> float:
-        return score.logit if self.raw_scores else score.score
+        return score.raw_score if self.raw_scores else score.score
 
 
 class RerankBody(_Options):
@@ -116,7 +116,7 @@ class _TEI(Api[BodyT]):
             "x-compute-type": answer.info.device,
             "x-compute-time": milliseconds,
             "x-compute-characters": str(sum(len(prompt.query) + len(prompt.document) for prompt in prompts)),
-            "x-compute-tokens": str(answer.ranking.usage.prompt_tokens),
+            "x-compute-tokens": str(answer.usage.prompt_tokens),
             "x-total-time": milliseconds,
             "x-tokenization-time": str(round(answer.encode_seconds * 1000)),
             "x-queue-time": "0",  # part of the next one
@@ -159,7 +159,7 @@ class TEIRerank(_TEI[RerankBody]):
 
     def reply(self, body: RerankBody, answer: Answer) -> list[JSON]:
         # Ties come out reversed, as the repository's own test has it.
-        ranked = sorted(answer.ranking.scores, key=lambda score: (score.logit, score.index), reverse=True)
+        ranked = sorted(answer.ranking.scores, key=lambda score: (score.raw_score, score.index), reverse=True)
         return [
             answer.result(
                 score,

@@ -125,7 +125,7 @@ class _Options(RequestBody):
         return instruct, (*ignored, *warnings)
 
     def value(self, score: Score) -> float:
-        return score.logit if self.use_activation is False else score.score
+        return score.raw_score if self.use_activation is False else score.score
 
 
 def _at_most(name: str, tokens: int | None, max_context: int) -> int | None:
@@ -280,7 +280,7 @@ class VLLMRerank(Api[RerankBody]):
         return replace(call, warnings=call.warnings + body.not_done())
 
     def reply(self, body: RerankBody, answer: Answer) -> JSON:
-        tokens = answer.ranking.usage.prompt_tokens
+        tokens = answer.usage.prompt_tokens
         return {
             "id": f"rerank-{answer.id}",
             "object": "list",
@@ -393,7 +393,7 @@ class VLLMScore(Api[ScoreBody]):
         return _read(*body.sides(), body, self.settings, None)
 
     def reply(self, body: ScoreBody, answer: Answer) -> JSON:
-        tokens = answer.ranking.usage.prompt_tokens
+        tokens = answer.usage.prompt_tokens
         return {
             "id": f"score-{answer.id}",
             "object": "list",

@@ -130,7 +130,7 @@ class VoyageShared(Api[SharedBody]):
             "object": "list",
             "data": [self._result(body, answer, score) for score in answer.ranking.ranked],
             "model": answer.model,
-            "usage": {"total_tokens": answer.ranking.usage.text_tokens},
+            "usage": {"total_tokens": answer.usage.text_tokens},
         }
 
     def _result(self, body: SharedBody, answer: Answer, score: Score) -> JSON:

@@ -107,7 +107,7 @@ class Xinference(Api[Body]):
         return Call(request, body.model, warnings, explain=body.explain)
 
     def reply(self, body: Body, answer: Answer) -> JSON:
-        num_tokens = answer.ranking.usage.prompt_tokens
+        num_tokens = answer.usage.prompt_tokens
         tokens = {"input_tokens": num_tokens, "output_tokens": num_tokens}  # as its own engines count them
         return {
             "id": answer.id,

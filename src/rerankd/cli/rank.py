@@ -20,7 +20,6 @@ from rerankd.cli.progress import LoadingBar
 from rerankd.cli.records import FIELDS, FORMATS, SourcedDocument
 from rerankd.client.dialects import DIALECTS, endpoint
 from rerankd.client.errors import RemoteRefused
-from rerankd.client.ranking import RemoteScore
 from rerankd.errors import SettingsError
 from rerankd.ranking import explanation
 from rerankd.types import DEFAULT_INSTRUCT, Score
@@ -184,7 +183,7 @@ def _reading(options: argparse.Namespace) -> Reading:
 class _Outcome:
     """ranked: best first. model: what scored. explanations: by index, if asked for; prompt: of one document."""
 
-    ranked: Sequence[Score | RemoteScore]
+    ranked: Sequence[Score]
     warnings: Sequence[str]
     model: str
     explanations: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)

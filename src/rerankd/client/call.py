@@ -19,11 +19,11 @@ from rerankd.client.address import read_address
 from rerankd.client.connections import Route
 from rerankd.client.dialects import DIALECTS, endpoint, num_tokens_about
 from rerankd.client.failures import connection_error, reply_error, response_error, without_secrets
-from rerankd.client.ranking import RemoteRanking, RemoteScore, RemoteUsage
 from rerankd.client.reply import Reply, read_reply
 from rerankd.client.retry import LONGEST_WAIT_S, is_connection_failure, is_retryable, retry_after_s, wait_s
 from rerankd.client.settings import ClientSettings
 from rerankd.surrogates import surrogate_warnings, without_surrogates
+from rerankd.types import Ranking, Score, Usage
 
 logger = logging.getLogger(__name__)
 
@@ -172,10 +172,10 @@ class Endpoint:
         logger.info("%s; next attempt in %.1f s", error, pause_s)
         return pause_s
 
-    def ranking(self, call: Call, chunks: Sequence[Chunk], replies: Sequence[Reply]) -> RemoteRanking:
+    def ranking(self, call: Call, chunks: Sequence[Chunk], replies: Sequence[Reply]) -> Ranking:
         """Merges the replies to a call's chunks. A document's score does not depend on the rest of its request."""
         scores = [
-            RemoteScore(
+            Score(
                 chunk.indices[scored.index],
                 scored.score,
                 scored.logit,
@@ -186,12 +186,17 @@ class Endpoint:
         ]
         scores.sort(key=lambda result: (-result.score, -(result.logit or 0), result.index))
         scores += _blank_scores(call, min([0.0, *(result.score for result in scores)]))
-        return RemoteRanking(
-            tuple(scores[: call.top_n]),
-            _sum([reply.usage for reply in replies]),
-            replies[0].model if replies else None,
-            (*call.warnings, *self._client_warnings(call, chunks, replies), *_server_warnings(call, chunks, replies)),
-            tuple(reply.request_id for reply in replies if reply.request_id),
+        return Ranking(
+            ranked=tuple(scores[: call.top_n]),
+            usage=_sum([reply.usage for reply in replies]),
+            warnings=(
+                *call.warnings,
+                *self._client_warnings(call, chunks, replies),
+                *_server_warnings(call, chunks, replies),
+            ),
+            model=replies[0].model if replies else None,
+            scores=tuple(sorted(scores, key=lambda result: result.index)),
+            request_ids=tuple(reply.request_id for reply in replies if reply.request_id),
         )
 
     def _boundaries(self, call: Call) -> Iterator[int]:
@@ -253,15 +258,18 @@ def _server_warnings(call: Call, chunks: Sequence[Chunk], replies: Sequence[Repl
         )
 
 
-def _blank_scores(call: Call, score: float) -> list[RemoteScore]:
+def _blank_scores(call: Call, score: float) -> list[Score]:
     """The scores of the documents that were not sent."""
     unsent = sorted(set(range(len(call.documents))) - set(call.sent))
-    return [RemoteScore(index, score, None, call.documents[index] if call.with_documents else None) for index in unsent]
+    return [Score(index, score, None, call.documents[index] if call.with_documents else None) for index in unsent]
 
 
-def _sum(usages: Sequence[RemoteUsage]) -> RemoteUsage:
+def _sum(usages: Sequence[Usage]) -> Usage:
     def total(counts: Sequence[int | None]) -> int | None:
         known = [count for count in counts if count is not None]
         return sum(known) if len(known) == len(counts) else None
 
-    return RemoteUsage(total([usage.total_tokens for usage in usages]), total([usage.search_units for usage in usages]))
+    return Usage(
+        total_tokens=total([usage.total_tokens for usage in usages]),
+        search_units=total([usage.search_units for usage in usages]),
+    )

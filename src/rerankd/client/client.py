@@ -18,11 +18,11 @@ from rerankd.arguments import Documents
 from rerankd.client.call import MAX_REDIRECTS, Chunk, Endpoint, Progress
 from rerankd.client.connections import Verify
 from rerankd.client.dialects import DialectName
-from rerankd.client.ranking import RemoteRanking
 from rerankd.client.reply import Reply
 from rerankd.client.settings import TIMEOUT_S, ClientSettings, from_environment
 from rerankd.deprecation import warn_renamed
 from rerankd.errors import Closed
+from rerankd.types import Ranking
 
 CONCURRENT_CHUNKS = 4
 """Concurrent requests of one call."""
@@ -130,7 +130,7 @@ class Client(_BaseClient):
         return_documents: bool = True,
         model: str | None = None,
         progress: Callable[[int], None] | None = None,
-    ) -> RemoteRanking:
+    ) -> Ranking:
         """Scores every document for the query, best first.
 
         If a call is split, its first error is raised at once, and no further request is sent. A call without documents
@@ -165,7 +165,7 @@ class Client(_BaseClient):
         return_documents: bool = True,
         model: str | None = None,
         progress: Callable[[int], None] | None = None,
-    ) -> RemoteRanking:
+    ) -> Ranking:
         """`rank` on another thread, for code that takes any `AsyncRanker`. A cancelled call still runs to its end."""
         return await asyncio.to_thread(
             self.rank,
@@ -178,7 +178,7 @@ class Client(_BaseClient):
             progress=progress,
         )
 
-    def rerank(self, query: str, documents: Documents, **options: Any) -> RemoteRanking:
+    def rerank(self, query: str, documents: Documents, **options: Any) -> Ranking:
         """Deprecated: use `rank`."""
         warn_renamed("Client.rerank", "rank")
         return self.rank(query, documents, **options)
@@ -282,7 +282,7 @@ class AsyncClient(_BaseClient):
         return_documents: bool = True,
         model: str | None = None,
         progress: Callable[[int], None] | None = None,
-    ) -> RemoteRanking:
+    ) -> Ranking:
         """See `Client.rank`. If a call is split, its first error cancels the other requests."""
         self._refuse_if_closed()
         call = self._endpoint.call(query, documents, top_n, instruct, return_documents, model)
@@ -293,7 +293,7 @@ class AsyncClient(_BaseClient):
     arank = rank
     """The name that `AsyncRanker` has for it."""
 
-    def rerank(self, query: str, documents: Documents, **options: Any) -> Coroutine[Any, Any, RemoteRanking]:
+    def rerank(self, query: str, documents: Documents, **options: Any) -> Coroutine[Any, Any, Ranking]:
         """Deprecated: use `rank`."""
         warn_renamed("AsyncClient.rerank", "rank")
         return self.rank(query, documents, **options)

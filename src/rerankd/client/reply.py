@@ -10,8 +10,7 @@ from typing import Any, TypeGuard
 
 import httpx2
 
-from rerankd.client.ranking import RemoteUsage
-from rerankd.types import sigmoid
+from rerankd.types import Usage, sigmoid
 
 MAX_MESSAGE = 500
 """Characters of an error that is shown."""
@@ -34,7 +33,7 @@ class Reply:
     """
 
     scores: tuple[Scored, ...]
-    usage: RemoteUsage
+    usage: Usage
     model: str | None
     warnings: tuple[str, ...]
     request_id: str | None
@@ -128,7 +127,7 @@ def _logit(score: float) -> float | None:
     return math.log(score) - math.log1p(-score) if 0 < score < 1 else None
 
 
-def _usage(body: Any, headers: httpx2.Headers) -> RemoteUsage:
+def _usage(body: Any, headers: httpx2.Headers) -> Usage:
     """`usage`; Cohere's `meta`; TEI's header."""
     usage, meta = _object(body, "usage"), _object(body, "meta")
     counted = headers.get("x-compute-tokens", "")
@@ -139,10 +138,11 @@ def _usage(body: Any, headers: httpx2.Headers) -> RemoteUsage:
         int(counted) if counted.isascii() and counted.isdigit() else None,
     ]
     search_units = [_count(usage, "search_units"), _count(_object(meta, "billed_units"), "search_units")]
-    return RemoteUsage(
-        next((count for count in total_tokens if count is not None), None),
-        next((count for count in search_units if count is not None), None),
-    )
+    return Usage(total_tokens=_first(total_tokens), search_units=_first(search_units))
+
+
+def _first(counts: list[int | None]) -> int | None:
+    return next((count for count in counts if count is not None), None)
 
 
 def _warnings(body: Any, headers: httpx2.Headers) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from haystack.utils import Secret
 from rerankd.client.client import AsyncClient, Client
 from rerankd.client.dialects import DialectName
 from rerankd.integrations.ranked import aranked, ranked
-from rerankd.results import AnyScore
+from rerankd.types import Score
 
 KEY_OF_ENVIRONMENT = Secret.from_env_var("RERANKD_API_KEY", strict=False)
 """None if the variable is not set."""
@@ -95,6 +95,6 @@ def _texts(documents: list[Document]) -> list[str]:
     return [document.content or "" for document in documents]
 
 
-def _kept(documents: list[Document], results: Sequence[AnyScore]) -> dict[str, list[Document]]:
+def _kept(documents: list[Document], results: Sequence[Score]) -> dict[str, list[Document]]:
     """The documents of the results, with their scores."""
     return {"documents": [replace(documents[result.index], score=result.score) for result in results]}

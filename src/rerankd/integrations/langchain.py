@@ -10,7 +10,7 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import AfterValidator
 
 from rerankd.integrations.ranked import aranked, checked_ranker, ranked
-from rerankd.results import AnyScore
+from rerankd.types import Score
 
 
 class RerankdCompressor(BaseDocumentCompressor):
@@ -46,7 +46,7 @@ class RerankdCompressor(BaseDocumentCompressor):
         return _kept(documents, await aranked(self.client, query, texts, self.top_n, self.instruct))
 
 
-def _kept(documents: Sequence[Document], results: Sequence[AnyScore]) -> list[Document]:
+def _kept(documents: Sequence[Document], results: Sequence[Score]) -> list[Document]:
     """The documents of the results, with their scores."""
     return [
         documents[result.index].model_copy(

@@ -13,7 +13,7 @@ from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from pydantic import AfterValidator
 
 from rerankd.integrations.ranked import aranked, checked_ranker, ranked
-from rerankd.results import AnyScore
+from rerankd.types import Score
 
 dispatcher = get_dispatcher(__name__)
 
@@ -61,7 +61,7 @@ def _texts(nodes: Sequence[NodeWithScore]) -> list[str]:
     return [node.node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes]
 
 
-def _kept(nodes: Sequence[NodeWithScore], results: Sequence[AnyScore]) -> list[NodeWithScore]:
+def _kept(nodes: Sequence[NodeWithScore], results: Sequence[Score]) -> list[NodeWithScore]:
     """The nodes of the results, with their scores."""
     kept = [NodeWithScore(node=nodes[result.index].node, score=result.score) for result in results]
     dispatcher.event(ReRankEndEvent(nodes=kept))

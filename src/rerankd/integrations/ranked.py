@@ -6,7 +6,8 @@ import inspect
 import logging
 from collections.abc import Sequence
 
-from rerankd.results import AnyScore, AsyncRanker, Ranker, Results
+from rerankd.rankers import AsyncRanker, Ranker
+from rerankd.types import Ranking, Score
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ def checked_ranker(ranker: object) -> object:
 
 def ranked(
     ranker: Ranker, query: str, texts: Sequence[str], top_n: int | None, instruct: str | None
-) -> Sequence[AnyScore]:
+) -> Sequence[Score]:
     """The results, best first. Warnings go to the log, because the frameworks have no place for them.
 
     Raises:
@@ -40,12 +41,12 @@ def ranked(
 
 async def aranked(
     ranker: AsyncRanker, query: str, texts: Sequence[str], top_n: int | None, instruct: str | None
-) -> Sequence[AnyScore]:
+) -> Sequence[Score]:
     """The same for asyncio. A `Client` works on another thread."""
     return _logged(await ranker.arank(query, texts, top_n=top_n, instruct=instruct)) if texts else ()
 
 
-def _logged(ranking: Results[AnyScore]) -> Sequence[AnyScore]:
+def _logged(ranking: Ranking) -> Sequence[Score]:
     for warning in ranking.warnings:
         logger.warning("%s", warning)
     return ranking.ranked

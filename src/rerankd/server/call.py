@@ -31,7 +31,7 @@ from rerankd.server.metrics import Metrics
 from rerankd.server.reply_headers import charge_headers, rate_limit_headers
 from rerankd.server.served import LocalScorer, ServedModel
 from rerankd.server.written import WrittenJSON
-from rerankd.types import Ranking, RerankRequest
+from rerankd.types import Ranking, RerankRequest, TokenCounts
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +159,8 @@ async def _answer_admitted(
         state.ranking = await _unless_gone(scorer.rank(prepared), request)
         state.engine_seconds = time.monotonic() - started
         state.warnings += state.ranking.warnings
-        response = await beside_if_large(request.scope, _reply, dialect, body, _answer_to(call, state, scorer))
+        answer = _answer_to(call, state, scorer, prepared.usage)
+        response = await beside_if_large(request.scope, _reply, dialect, body, answer)
         await settlement.settle()
         state.charge = settlement.charge
     response.headers.update(rate_limit_headers(settlement.limits) | charge_headers(settlement.charge))
@@ -199,13 +200,14 @@ def _fingerprint(api: str, call: Call, prepared: Prepared) -> bytes:
     return digest.digest()
 
 
-def _answer_to(call: Call, state: _CallState, scorer: LocalScorer) -> Answer:
+def _answer_to(call: Call, state: _CallState, scorer: LocalScorer, usage: TokenCounts) -> Answer:
     assert state.ranking is not None
     info = scorer.info
     return Answer(
         state.request_id,
         call.model or info.name,
         state.ranking,
+        usage,
         state.warnings,
         info,
         bool(call.explain),

@@ -159,7 +159,7 @@ class Metrics:
             return
         self._seconds.labels(dialect).observe(seconds)
         self._documents.labels(dialect).inc(len(ranking.scores))
-        self._usage_tokens.labels(dialect).inc(ranking.usage.text_tokens)
+        self._usage_tokens.labels(dialect).inc(ranking.usage.text_tokens or 0)
         for part, count in _truncated(ranking).items():
             self._cuts.labels(dialect, part).inc(count)
         notice = self._served.engine.info.notice
@@ -246,7 +246,7 @@ class _VLLMNames:
     def observe(self, model: str, status: int, seconds: float, ranking: Ranking | None) -> None:
         if ranking is not None:
             self._success.labels(model, "0", "stop").inc()
-            self._tokens.labels(model, "0").inc(ranking.usage.prompt_tokens)
+            self._tokens.labels(model, "0").inc(ranking.usage.total_tokens or 0)
             self._seconds.labels(model, "0").observe(seconds)
         elif status == 499:
             self._success.labels(model, "0", "abort").inc()
