@@ -188,6 +188,8 @@ def _bounded_text(raw: bytes) -> str:
 
 def _may_hold_surrogates(text: str) -> bool:
     """Whether an escape of a surrogate stands in the text. Looks in pieces, between which other threads run."""
+    if "\\" not in text:  # one byte is found ten times as fast as three
+        return False
     starts = range(0, len(text), LOOKED_AT)
     return any(text.find(escape, at, at + LOOKED_AT + 2) >= 0 for at in starts for escape in ("\\ud", "\\uD"))
 
