@@ -22,7 +22,7 @@ from test_lifecycle import FakeModel, scorer_of, serving
 
 from conftest import Server
 from rerankd.engine.scorer import EngineScorer
-from rerankd.server.metrics.calls import Metrics
+from rerankd.server.metrics.metrics import Metrics
 from rerankd.server.served import ServedModel
 from rerankd.types import LoadProgress, Prompt, Ranking, Score, Usage
 

@@ -31,7 +31,7 @@ from rerankd.server.dialect_status import dialect_status_routes
 from rerankd.server.foreign_pages import ForeignPages
 from rerankd.server.held import HeldBytes, Holding
 from rerankd.server.keyed_paths import KeyedPaths
-from rerankd.server.metrics.calls import Metrics, metrics_routes
+from rerankd.server.metrics.metrics import Metrics, metrics_routes
 from rerankd.server.openapi import describe
 from rerankd.server.paths import Paths
 from rerankd.server.served import ServedModel

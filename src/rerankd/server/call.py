@@ -27,7 +27,7 @@ from rerankd.server.access_log import describe
 from rerankd.server.beside import beside, beside_if_large
 from rerankd.server.body import check_items, read_as, read_json
 from rerankd.server.held import share_of
-from rerankd.server.metrics.calls import Metrics
+from rerankd.server.metrics.metrics import Metrics
 from rerankd.server.reply_headers import charge_headers, rate_limit_headers
 from rerankd.server.served import LocalScorer, ServedModel
 from rerankd.server.written import WrittenJSON
