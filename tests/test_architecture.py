@@ -47,6 +47,7 @@ ARROWS = {
     "bench": {"engine", "client"},
     "cli": {
         *(
+            "apis",
             "config",
             "environment",
             "setting",
@@ -90,14 +91,13 @@ CONFINED = {
     "haystack": {"integrations"},
     "rich": {"cli"},
     "pathspec": {"cli"},
-    "shtab": {"cli"},
+    "cyclopts": {"cli"},
     "jinja2": {"web"},
 }
 
 # Of its part, only this file may import it.
 ONE_FILE = {
     "pathspec": "cli/folders.py",
-    "shtab": "cli/completion.py",
     "argon2": "accounts/people.py",
     "limits": "admission/rate_limits.py",
     "redis": "admission/rate_limits.py",

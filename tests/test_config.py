@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rerankd.cli.options import add_settings, settings_from
+from rerankd.cli.main import main
 from rerankd.config import DatabaseSettings, ModelSettings, ServerSettings, read_settings
 from rerankd.errors import SettingsError
 from rerankd.prices import Price, PriceFile
@@ -70,25 +70,22 @@ def test_a_command_takes_from_the_file_what_is_its_own(tmp_path: Path) -> None:
     assert read_settings(DatabaseSettings, {"config": path}, {}).database == "sqlite:///x.db"
 
 
-def test_every_setting_is_an_option_and_its_help_prints() -> None:
-    parser = argparse.ArgumentParser()
-    add_settings(parser, ServerSettings)
-    text = parser.format_help()
-    for name in settings_of(ServerSettings):
-        assert f"--{name.replace('_', '-')}" in text
+def test_every_setting_is_an_option_and_its_help_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--help"]) == 0
+    shown = capsys.readouterr().out
+    for setting in settings_of(ServerSettings).values():
+        assert f" {setting.option} " in shown
 
 
-def test_a_command_line_with_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_line_with_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("RERANKD_TOKENS_PER_MINUTE", "7")
     path = in_file(tmp_path, 'sign_up = "open"\naccounts = true\n')
-    parser = argparse.ArgumentParser()
-    add_settings(parser, ServerSettings)
-    settings = settings_from(parser.parse_args(["--config", str(path), "--sign-up", "invite"]), ServerSettings)
-    assert (settings.config, settings.sign_up, settings.accounts, settings.tokens_per_minute) == (
-        path,
-        "invite",
-        True,
-        7,
+    assert main(["config", "--json", "--config", str(path), "--sign-up", "invite"]) == 0
+    shown = {name: one["value"] for name, one in json.loads(capsys.readouterr().out).items()}
+    assert (shown["config"], shown["sign_up"], shown["accounts"], shown["tokens_per_minute"]) == (
+        *(str(path), "invite", True, 7),
     )
 
 

@@ -44,7 +44,11 @@ class Settings:
     """The settings of every command. A new object converts and checks its values."""
 
     config: Path | None = setting(
-        None, "TOML file with any of these settings, and the price list", OPERATION, metavar="FILE"
+        None,
+        "TOML file with settings by name (max_queue for --max-queue) and the price list; each setting is also an "
+        "environment variable (RERANKD_MAX_QUEUE)",
+        OPERATION,
+        metavar="FILE",
     )
 
     def __post_init__(self) -> None:

@@ -39,6 +39,7 @@ class Reranker:
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         dtype: `auto`, `float32`, `bfloat16`, `int8`.
         deterministic: the same bits for a pair whatever else is scored with it; slower.
+        offline: use local folders and the cache only, never the model hub.
         skip_self_test: use the model even if it fails its known-answer check.
         progress: called with what is being loaded and the share that is done, in [0, 1]. Without it a download shows
             bars, on a terminal.
@@ -56,11 +57,12 @@ class Reranker:
         device: str = "auto",
         dtype: str = "auto",
         deterministic: bool = False,
+        offline: bool = False,
         skip_self_test: bool = False,
         progress: LoadProgress | None = None,
     ) -> None:
         names = _name("model", model), _name("device", device), _name("dtype", dtype)
-        self._scorer = _start(*names, deterministic, skip_self_test, progress)
+        self._scorer = _start(*names, deterministic, offline, skip_self_test, progress)
 
     @property
     def info(self) -> ModelInfo:
@@ -168,11 +170,18 @@ def _name(argument: str, value: object) -> str:
 
 
 def _start(
-    model: str, device: str, dtype: str, deterministic: bool, skip_self_test: bool, progress: LoadProgress | None
+    model: str,
+    device: str,
+    dtype: str,
+    deterministic: bool,
+    offline: bool,
+    skip_self_test: bool,
+    progress: LoadProgress | None,
 ) -> EngineScorer:
     try:
         from rerankd.engine.open import Choice
         from rerankd.startup import start_scorer
     except ImportError as error:
         raise MissingExtra("A model in this process", error, "ask a server with rerankd.Client") from None
-    return start_scorer(Choice(model, device, dtype, deterministic), skip_self_test=skip_self_test, progress=progress)
+    choice = Choice(model, device, dtype, deterministic, offline)
+    return start_scorer(choice, skip_self_test=skip_self_test, progress=progress)

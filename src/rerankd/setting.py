@@ -99,6 +99,7 @@ class Setting:
         is_optional: None is a value, too.
         default: the default, or a callable that makes it.
         rule: what the declaration says about it.
+        is_secret: the value must not be shown.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Setting:
     is_optional: bool
     default: Any
     rule: Rule
+    is_secret: bool
 
     @property
     def option(self) -> str:
@@ -167,10 +169,7 @@ class Setting:
 def settings_of(kind: type) -> Mapping[str, Setting]:
     """Every setting of a class by name, in the order of declaration."""
     hints = get_type_hints(kind)
-    return {
-        one.name: Setting(one.name, *_without_none(hints[one.name]), _default(one), one.metadata["rule"])
-        for one in dataclasses.fields(kind)
-    }
+    return {one.name: _setting(one, *_without_none(hints[one.name])) for one in dataclasses.fields(kind)}
 
 
 def read_all(settings: object) -> None:
@@ -196,8 +195,9 @@ def _without_none(hint: Any) -> tuple[Any, bool]:
     return hint, False
 
 
-def _default(one: dataclasses.Field[Any]) -> Any:
-    return one.default if one.default_factory is MISSING else one.default_factory
+def _setting(one: dataclasses.Field[Any], kind: Any, is_optional: bool) -> Setting:
+    default = one.default if one.default_factory is MISSING else one.default_factory
+    return Setting(one.name, kind, is_optional, default, one.metadata["rule"], not one.repr or kind is Secret)
 
 
 def _read_list(value: Any) -> tuple[str, ...]:

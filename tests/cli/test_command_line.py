@@ -7,14 +7,16 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from cyclopts import App
 from terminal import on_a_terminal
 
 from conftest import Server
-from rerankd.cli.bench import SIZES
+from rerankd.cli.bench import Size
 from rerankd.cli.examples import EXAMPLES
-from rerankd.cli.main import COMMANDS, add_options, main, root_parser
+from rerankd.cli.main import COMMANDS, main, root
 
 
 def rerankd(*arguments: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
@@ -31,36 +33,51 @@ def rerankd(*arguments: str, stdin: str = "", **variables: str) -> subprocess.Co
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["rank", "q", "--topn", "3"], "rerankd rank: error: unrecognized arguments: --topn; did you mean --top-n?"),
-        (["rank", "q", "--top", "3"], "unrecognized arguments: --top; did you mean --top-n?"),
-        (["rank", "--top-n", "3"], "rerankd rank: error: the following arguments are required: QUERY\n"),
-        (["rank", "q", "--top-n", "-1"], "argument --top-n: "),
-        (["rank", "q", "--dtype", "fp16"], "argument --dtype: 'fp16' is none of auto, float32, bfloat16, int8"),
-        (["rank", "q", "--device", "tpu"], "argument --device: 'tpu' is none of auto, cpu, cuda, cuda:1, mps"),
+        (["rank", "q", "--topn", "3"], "rerankd rank: Unknown option: --topn. Did you mean --top-n?\n"),
+        (["rank", "q", "--top", "3"], "rerankd rank: Unknown option: --top. Did you mean --top-n?\n"),
+        (["rank", "--top-n", "3"], "rerankd rank: QUERY is missing.\n"),
+        (["rank", "q", "--top-n"], "rerankd rank: --top-n needs a value.\n"),
+        (["rank", "q", "--top-n", "-1"], 'Invalid value "-1" for --top-n. Must be >= 0.'),
+        (["rank", "q", "--top-n", "x"], 'Invalid value for --top-n: unable to convert "x" into int.'),
+        (["rank", "q", "--dtype", "fp16"], '"fp16" for --dtype. Choose from: "auto", "float32", "bfloat16", "int8".'),
+        (["rank", "q", "--device", "tpu"], "--device: 'tpu' must be one of auto, cpu, cuda, cuda:1, mps"),
+        (["rank", "q", "--format", "jsnl"], 'Did you mean "jsonl"?'),
         (["rank", "q", "--max-filesize", "big"], "'big' is not a size such as 500K or 2M"),
         (["rank", "q", "--header", "x"], "'x' is not 'NAME: VALUE'"),
-        (["serve", "--prot", "80"], "rerankd serve: error: unrecognized arguments: --prot; did you mean --port?"),
-        (["serv"], "rerankd: error: there is no command 'serv'; did you mean 'serve'?"),
-        (["keys", "create", "--acount", "x"], "rerankd keys create: error: "),
-        (["doctor", "--compare", "fp8,int8"], "argument --compare: 'fp8' is none of float32, bfloat16, int8"),
+        (["serve", "--prot", "80"], "rerankd serve: Unknown option: --prot. Did you mean --port?"),
+        (["serve", "--port", "x"], "rerankd serve: Invalid value for --port: 'x' must be a whole number"),
+        (
+            ["serve", "--redis", "me:hunter2@host"],
+            "--redis: the value must be a URL such as redis://localhost:6379/0\n",
+        ),
+        (["serv"], 'rerankd: Unknown command "serv". Did you mean "serve"?'),
+        (["--vers"], 'rerankd: Unknown command "--vers".'),
+        (["keys", "lst"], 'rerankd keys: Unknown command "lst". Did you mean "list"?'),
+        (["keys", "create", "--acount", "x"], "rerankd keys create: --account is missing"),
+        (["doctor", "--compare", "fp8,int8"], "--compare: 'fp8' is none of float32, bfloat16, int8"),
+        (["accounts", "list", "--csv", "--json"], "rerankd accounts list: "),
     ],
 )
-def test_a_mistake_is_told_by_its_command(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    told = capsys.readouterr().err
-    assert ended.value.code == 2
-    assert message in told
-    assert told.startswith(f"usage: rerankd {arguments[0] if arguments[0] in COMMANDS else '['}")
-    assert len(told.splitlines()) == 2
+def test_a_mistake_is_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    shown = capsys.readouterr()
+    assert message in shown.err and shown.out == ""
+    assert shown.err.startswith(f"rerankd {arguments[0]}" if arguments[0] in COMMANDS else "rerankd: ")
+    assert len(shown.err.splitlines()) == 1
 
 
 def test_no_command_shows_the_help() -> None:
     done = rerankd()
     assert done.returncode == 2 and done.stdout == ""
     assert all(name in done.stderr for name in COMMANDS)
+    done = rerankd("keys")
+    assert done.returncode == 2 and done.stdout == ""
+    assert all(name in done.stderr for name in ("create", "list", "revoke"))
+
+
+def test_the_last_of_two_values_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--port", "1", "--port", "2", "--json"]) == 0
+    assert '"value": 2' in capsys.readouterr().out
 
 
 def test_files_may_follow_options(embedded_server: Server, tmp_path: Path) -> None:
@@ -72,41 +89,38 @@ def test_files_may_follow_options(embedded_server: Server, tmp_path: Path) -> No
     assert {line.split("\t")[3] for line in done.stdout.splitlines()} == {"one", "two"}
 
 
-def every_parser() -> dict[str, object]:
-    root, commands = root_parser()
-    for name, parser in commands.items():
-        add_options(parser, name)
-    parsers: dict[str, object] = {}
-    waiting = [root]
-    while waiting:
-        parser = waiting.pop()
-        parsers[parser.prog] = parser
-        for action in parser._actions:
-            waiting += getattr(action, "choices", None).values() if action.nargs == "A..." else []  # type: ignore[union-attr]
-    return parsers
+def every_command(app: App, path: str = "rerankd") -> dict[str, App]:
+    """Each command and action, by what one types."""
+    found = {path: app}
+    for name in app:
+        if not name.startswith("-"):
+            found |= every_command(app[name], f"{path} {name}")
+    return found
 
 
-def test_every_help_has_examples_that_can_be_typed() -> None:
-    parsers = every_parser()
-    assert set(parsers) == set(EXAMPLES)
-    for prog, parser in parsers.items():
-        assert "examples:" in parser.format_help(), prog  # type: ignore[attr-defined]
-        for example in EXAMPLES[prog]:
+def words_of(example: str) -> list[str]:
+    """The arguments of rerankd in an example, without what stands before and after it in a pipe."""
+    words = shlex.split(example.rpartition("| ")[2] if "| rerankd" in example else example, comments=True)
+    for stop in ("|", ">"):
+        words = words[: words.index(stop)] if stop in words else words
+    return words[1:]
+
+
+def test_every_command_has_examples_that_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    app = root()
+    assert set(every_command(app)) == set(EXAMPLES)
+    for path, examples in EXAMPLES.items():
+        assert main([*path.split()[1:], "--help"]) == 0
+        assert "Examples:" in capsys.readouterr().out, path
+        for example in examples:
             assert len(example) <= 76, "a terminal of 80 columns breaks it"
-            words = shlex.split(example.rpartition("| ")[2] if "| rerankd" in example else example, comments=True)
-            for stop in ("|", ">"):
-                words = words[: words.index(stop)] if stop in words else words
-            root, commands = root_parser()
-            if words[1:]:
-                add_options(commands[words[1]], words[1])
-            assert root.parse_args(words[1:]).command == words[1]
+            app.parse_args(words_of(example), exit_on_error=False, print_error=False)
 
 
 def test_a_beginner_finds_host_and_port_first(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["serve", "--help"])
+    assert main(["serve", "--help"]) == 0
     shown = capsys.readouterr().out
-    order = [shown.index(f"  {option} ") for option in ("--host", "--port", "--model", "--api-key", "--strict")]
+    order = [shown.index(f" {option} ") for option in ("--host", "--port", "--model", "--api-key", "--strict")]
     assert order == sorted(order)
 
 
@@ -119,7 +133,7 @@ def test_completion_knows_commands_and_options(shell: str) -> None:
 
 def test_bash_completes() -> None:
     script = rerankd("completion", "bash").stdout
-    ask = 'COMP_WORDS=(rerankd rank q --top); COMP_CWORD=3; _shtab_rerankd; echo "${COMPREPLY[@]}"'
+    ask = 'COMP_WORDS=(rerankd rank q --top); COMP_CWORD=3; _rerankd; echo "${COMPREPLY[@]}"'
     done = subprocess.run(["bash", "-c", f"{script}\n{ask}"], capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["--top-n"], done.stderr
 
@@ -171,8 +185,8 @@ def test_help_is_printed_in_any_encoding(arguments: list[str]) -> None:
 def test_an_import_error_without_a_name_is_told_in_its_own_words() -> None:
     code = (
         "import sys; from rerankd.cli import rank; from rerankd.cli.main import main\n"
-        "def run(options): raise ImportError('install socksio')\n"
-        "rank.run = run; sys.exit(main(['rank', 'q']))"
+        "def fail(*arguments): raise ImportError('install socksio')\n"
+        "rank.read_documents = fail; sys.exit(main(['rank', 'q']))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
@@ -192,7 +206,7 @@ def test_bench_of_a_server_needs_no_torch() -> None:
 def test_bench_offers_the_shapes_that_there_are() -> None:
     from rerankd.bench.random_weights import SHAPES
 
-    assert tuple(SHAPES) == SIZES
+    assert tuple(SHAPES) == get_args(Size)
 
 
 def test_something_is_shown_before_torch_is_loaded(tmp_path: Path) -> None:

@@ -2,94 +2,93 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from dataclasses import asdict
 from getpass import getpass
 from pathlib import Path
+from typing import Annotated
 
+from cyclopts import Group, Parameter, validators
 from rich.console import Console
 
 from rerankd.accounts.people import PASSWORD_LENGTH, Account, Role, check_password_length
-from rerankd.accounts.store import Store
 from rerankd.accounts.validation import read_email
+from rerankd.cli.options import FLAG, NONE_GIVEN, OPTIONS, Given, command
 from rerankd.cli.store import (
+    AS_TABLE,
+    NO_LIMIT_OPTIONS,
+    Formats,
+    Limits,
     account_of,
-    add_actions,
-    add_formats,
-    add_limits,
+    action,
     currency,
     limits_from,
     opened,
     print_records,
     show_limits,
     show_money,
-    show_table,
 )
+from rerankd.cli.table import show_table
 from rerankd.errors import InvalidRequest
 
+app = command("accounts")
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    add = add_actions(parser)
-    create = add("create", "make an account; asks for its password")
-    create.add_argument("email", metavar="EMAIL")
-    create.add_argument("--name", default="", help="the e-mail address if left out")
-    create.add_argument("--admin", action="store_true", help="may see and change all accounts on the web page")
-    how = create.add_mutually_exclusive_group()
-    _add_password_stdin(how)
-    how.add_argument("--no-password", action="store_true", help="nobody can sign in; its keys work")
-    add_limits(create)
-    add_formats(add("list", "list all accounts"))
-    password = add("password", "change an account's password; signs it out everywhere")
-    password.add_argument("email", metavar="EMAIL")
-    _add_password_stdin(password)
-    add("disable", "let an account neither call nor sign in").add_argument("email", metavar="EMAIL")
-    add("enable", "undo disable").add_argument("email", metavar="EMAIL")
-    limits = add("limits", "show an account's own limits, or change those that are given")
-    limits.add_argument("email", metavar="EMAIL")
-    add_limits(limits)
-    add("check", "check that all balances add up")
-    backup = add("backup", "copy a SQLite database while servers go on")
-    backup.add_argument("file", metavar="FILE", type=Path, help="a new file")
+Email = Annotated[str, Parameter(help="the account's e-mail address")]
+ONE_PASSWORD = Group("password", show=False, validator=validators.MutuallyExclusive())
+PASSWORD_STDIN = Parameter(help="read the password from the first line of stdin", group=(OPTIONS, ONE_PASSWORD))
+NO_PASSWORD = Parameter(
+    help="create it without a password: nobody can sign in, its keys work", group=(OPTIONS, ONE_PASSWORD)
+)
 
 
-def run(options: argparse.Namespace) -> int:
-    with opened(options) as store:
-        return ACTIONS[options.action](store, options)
-
-
-def _create(store: Store, options: argparse.Namespace) -> int:
-    email = read_email(options.email)
-    if store.people.by_email(email):
-        raise InvalidRequest(f"{email} has an account already.")
-    password = None if options.no_password else _password(options)
-    role: Role = "admin" if options.admin else "user"
-    account = store.people.create(email, options.name, password, role, limits_from(options))
-    print(f"Made the {'administrator' if options.admin else 'account'} {account.email}.")
+@action(app, "create")
+def create(
+    email: Email,
+    /,
+    *,
+    name: Annotated[str, Parameter(help="a name to show (default: the e-mail address)", metavar="NAME")] = "",
+    admin: Annotated[bool, FLAG, Parameter(help="let it see and change all accounts on the web page")] = False,
+    password_stdin: Annotated[bool, FLAG, PASSWORD_STDIN] = False,
+    no_password: Annotated[bool, FLAG, NO_PASSWORD] = False,
+    limits: Limits = NO_LIMIT_OPTIONS,
+    given: Given = NONE_GIVEN,
+) -> int:
+    """Create an account; asks for its password."""
+    with opened(given) as store:
+        email = read_email(email)
+        if store.people.by_email(email):
+            raise InvalidRequest(f"{email} has an account already.")
+        password = None if no_password else _password(password_stdin)
+        role: Role = "admin" if admin else "user"
+        account = store.people.create(email, name, password, role, limits_from(limits))
+    print(f"Made the {'administrator' if admin else 'account'} {account.email}.")
     return 0
 
 
-def _list(store: Store, options: argparse.Namespace) -> int:
-    unit = currency(options)
-    found = store.people.all()
-    if print_records(options, [_record(account, unit) for account in found]):
+@action(app, "list")
+def list_accounts(*, formats: Formats = AS_TABLE, given: Given = NONE_GIVEN) -> int:
+    """List all accounts."""
+    unit = currency(given)
+    with opened(given) as store:
+        accounts = store.people.all()
+    if print_records(formats, [_record(account, unit) for account in accounts]):
         return 0
-    rows = [
-        (
-            account.email,
-            account.name,
-            account.role,
-            show_money(account.balance, unit),
-            show_money(account.reserved, unit),
-            show_limits(account.limits),
-            account.created,
-            "disabled" if account.disabled else "",
-        )
-        for account in found
-    ]
     columns = ("e-mail", "name", "role", "balance", "reserved", "own limits", "created", "")
-    show_table(columns, rows, numbers=("balance", "reserved"))
+    show_table(columns, [_row(account, unit) for account in accounts], numbers=("balance", "reserved"))
     return 0
+
+
+def _row(account: Account, unit: str) -> tuple[object, ...]:
+    return (
+        account.email,
+        account.name,
+        account.role,
+        show_money(account.balance, unit),
+        show_money(account.reserved, unit),
+        show_limits(account.limits),
+        account.created,
+        "disabled" if account.disabled else "",
+    )
 
 
 def _record(account: Account, unit: str) -> dict[str, object]:
@@ -107,31 +106,59 @@ def _record(account: Account, unit: str) -> dict[str, object]:
     }
 
 
-def _change_password(store: Store, options: argparse.Namespace) -> int:
-    account = account_of(store, options.email)
-    store.people.set_password(account.id, _password(options))
+@action(app, "password")
+def password(
+    email: Email,
+    /,
+    *,
+    password_stdin: Annotated[bool, FLAG, PASSWORD_STDIN] = False,
+    given: Given = NONE_GIVEN,
+) -> int:
+    """Change an account's password; signs it out everywhere."""
+    with opened(given) as store:
+        account = account_of(store, email)
+        store.people.set_password(account.id, _password(password_stdin))
     print(f"Changed the password of {account.email}, and signed it out everywhere.")
     return 0
 
 
-def _disable(store: Store, options: argparse.Namespace) -> int:
-    account = account_of(store, options.email)
-    store.people.set_disabled(account.id, options.action == "disable")
-    print(f"{account.email} is {options.action}d.")
+@action(app, "disable")
+def disable(email: Email, /, *, given: Given = NONE_GIVEN) -> int:
+    """Disable an account: it can neither call nor sign in."""
+    return _set_disabled(email, True, given)
+
+
+@action(app, "enable")
+def enable(email: Email, /, *, given: Given = NONE_GIVEN) -> int:
+    """Enable a disabled account."""
+    return _set_disabled(email, False, given)
+
+
+def _set_disabled(email: str, disabled: bool, given: Given) -> int:
+    with opened(given) as store:
+        account = account_of(store, email)
+        store.people.set_disabled(account.id, disabled)
+    print(f"{account.email} is {'disabled' if disabled else 'enabled'}.")
     return 0
 
 
-def _limits(store: Store, options: argparse.Namespace) -> int:
-    account = account_of(store, options.email)
-    limits = limits_from(options, account.limits)
-    if limits != account.limits:
-        store.people.set_limits(account.id, limits)
-    print(f"{account.email}: {show_limits(limits) or 'no limits of its own'}.")
+@action(app, "limits")
+def limits(email: Email, /, *, limits: Limits = NO_LIMIT_OPTIONS, given: Given = NONE_GIVEN) -> int:
+    """Show an account's own limits, or change those that are given."""
+    with opened(given) as store:
+        account = account_of(store, email)
+        changed = limits_from(limits, account.limits)
+        if changed != account.limits:
+            store.people.set_limits(account.id, changed)
+    print(f"{account.email}: {show_limits(changed) or 'no limits of its own'}.")
     return 0
 
 
-def _check(store: Store, options: argparse.Namespace) -> int:
-    wrong = store.ledger.check()
+@action(app, "check")
+def check(*, given: Given = NONE_GIVEN) -> int:
+    """Check that all balances add up; the status is 1 if one does not."""
+    with opened(given) as store:
+        wrong = store.ledger.check()
     for sentence in wrong:
         Console(highlight=False, soft_wrap=True).print(sentence, style="red", markup=False)
     if not wrong:
@@ -139,31 +166,18 @@ def _check(store: Store, options: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
-def _back_up(store: Store, options: argparse.Namespace) -> int:
-    store.database.back_up(options.file)
-    print(f"Copied the database to {options.file}.")
+@action(app, "backup")
+def backup(file: Annotated[Path, Parameter(help="a new file")], /, *, given: Given = NONE_GIVEN) -> int:
+    """Copy a SQLite database while servers use it."""
+    with opened(given) as store:
+        store.database.back_up(file)
+    print(f"Copied the database to {file}.")
     return 0
 
 
-ACTIONS = {
-    "create": _create,
-    "list": _list,
-    "password": _change_password,
-    "disable": _disable,
-    "enable": _disable,
-    "limits": _limits,
-    "check": _check,
-    "backup": _back_up,
-}
-
-
-def _add_password_stdin(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument("--password-stdin", action="store_true", help="read the password from the first line of stdin")
-
-
-def _password(options: argparse.Namespace) -> str:
-    """From stdin, or asked for twice on the terminal."""
-    if options.password_stdin:
+def _password(from_stdin: bool) -> str:
+    """The first line of stdin, or what was typed twice on the terminal."""
+    if from_stdin:
         return sys.stdin.readline().rstrip("\r\n")
     if not sys.stdin.isatty():
         raise InvalidRequest("There is no terminal to ask for the password on: pass --password-stdin.")

@@ -2,86 +2,136 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Group, Parameter, Token, validators
 
 from rerankd.bench.peers import PEERS
 from rerankd.bench.workloads import WORKLOADS, workload_of
-from rerankd.cli import bench_http
+from rerankd.cli.bench_http import AGAINST_SERVER, ServerOptions, bench_server
+from rerankd.cli.options import COUNT, FLAG, SEVERAL, command
 from rerankd.cli.progress import LoadingBar
 from rerankd.errors import SettingsError
 
-SIZES = ("0.6B", "4B", "8B")
+Size = Literal["0.6B", "4B", "8B"]
 
-ENGINE_OPTIONS = ("workload", "system", "peer_python", "dtype", "device", "calls")
-"""Those that mean nothing with --url."""
+HERE = Group("A model in this process (not with --url)", sort_key=2)
+MEASURED = Group("What is measured", sort_key=-1)
+ONE_MEASURED = Group("one of them", show=False, validator=validators.LimitedChoice(1, 1))
 
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    model = parser.add_argument_group("what is measured").add_mutually_exclusive_group(required=True)
-    model.add_argument("--model", help="hub id or folder of a Qwen3-Reranker")
-    model.add_argument(
-        "--random-weights", choices=SIZES, help="random weights in the exact shapes of that size, made once"
-    )
-    model.add_argument("--url", help="a running server of POST /v1/rerank: measure it under load")
-    parser.add_argument("--seed", type=int, help="of prompts and random weights (default: 0; with --url a new one)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    group = parser.add_argument_group("a model in this process (not with --url)")
-    group.add_argument(
-        "--workload", nargs="+", type=_workload, default=["A"], metavar="WORKLOAD", help=_workload_help()
-    )
-    group.add_argument("--system", nargs="+", choices=("rerankd", *PEERS), default=["rerankd"], help="default: rerankd")
-    group.add_argument(
-        "--peer-python",
-        action="append",
-        type=_interpreter,
-        default=[],
-        metavar="SYSTEM=PYTHON",
-        help="run this system with this interpreter, in whose environment it is installed; repeatable",
-    )
-    group.add_argument(
-        "--dtype",
-        nargs="+",
-        choices=("float32", "bfloat16", "int8"),
-        default=["bfloat16"],
-        help="one or several (default: bfloat16)",
-    )
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
-    group.add_argument("--calls", type=int, default=3, help="timed calls after the warm-up (default: 3)")
-    bench_http.add_options(parser)
-    parser.set_defaults(default_of=parser.get_default)
+app = command("bench")
 
 
-def run(options: argparse.Namespace) -> int:
-    for name in ENGINE_OPTIONS if options.url else bench_http.OPTIONS:
-        if getattr(options, name) != options.default_of(name):
-            verb = "does not go with" if options.url else "needs"
-            raise SettingsError(f"--{name.replace('_', '-')} {verb} --url.")
-    if options.url:
-        return bench_http.run(options)
-    with LoadingBar(show_after_s=0) as bar:
-        bar("loading PyTorch", 0.0)
-        from rerankd.cli import bench_engine
-    return bench_engine.run(options)
+def _workloads(kind: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
+    return tuple(workload_of(token.value).name for token in tokens)
+
+
+def _workload_help() -> str:
+    sets = (f"{w.name}: {w.num_documents} documents of about {w.document_tokens} tokens" for w in WORKLOADS.values())
+    return f"one call each. {'; '.join(sets)}; or 20x532: 20 of about 532 tokens"
+
+
+def _systems(kind: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
+    for token in tokens:
+        if token.value not in ("rerankd", *PEERS):
+            raise ValueError(f"{token.value!r} is not one of rerankd, {', '.join(PEERS)}")
+    return tuple(token.value for token in tokens)
+
+
+def _interpreters(kind: Any, tokens: Sequence[Token]) -> tuple[tuple[str, Path], ...]:
+    return tuple(_interpreter(token.value) for token in tokens)
 
 
 def _interpreter(text: str) -> tuple[str, Path]:
     system, _, python = text.partition("=")
     if system not in PEERS:
-        raise argparse.ArgumentTypeError(f"{system!r} is not one of {', '.join(PEERS)}")
+        raise ValueError(f"{system!r} is not one of {', '.join(PEERS)}")
     if not (found := shutil.which(python)):
-        raise argparse.ArgumentTypeError(f"{python!r} is not an interpreter")
+        raise ValueError(f"{python!r} is not an interpreter")
     return system, Path(found)
 
 
-def _workload(text: str) -> str:
-    try:
-        return workload_of(text).name
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """What is measured in this process."""
+
+    workload: Annotated[
+        tuple[str, ...],
+        SEVERAL,
+        Parameter(help=_workload_help(), converter=_workloads, n_tokens=1, metavar="WORKLOAD", group=HERE),
+    ] = ("A",)
+    system: Annotated[
+        tuple[str, ...],
+        SEVERAL,
+        Parameter(help=f"rerankd, {', '.join(PEERS)}", converter=_systems, n_tokens=1, metavar="SYSTEM", group=HERE),
+    ] = ("rerankd",)
+    peer_python: Annotated[
+        tuple[tuple[str, Path], ...],
+        Parameter(
+            help="run this system with this interpreter, in whose environment it is installed; repeatable",
+            converter=_interpreters,
+            n_tokens=1,
+            metavar="SYSTEM=PYTHON",
+            group=HERE,
+            show_default=False,
+        ),
+    ] = ()
+    dtype: Annotated[
+        tuple[Literal["float32", "bfloat16", "int8"], ...], SEVERAL, Parameter(help="one or several", group=HERE)
+    ] = ("bfloat16",)
+    device: Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1 or mps", metavar="DEVICE", group=HERE)] = "auto"
+    calls: Annotated[int, COUNT, Parameter(help="timed calls after the warm-up", group=HERE)] = 3
 
 
-def _workload_help() -> str:
-    sets = (f"{w.name}: {w.num_documents} documents of about {w.document_tokens} tokens" for w in WORKLOADS.values())
-    return f"one call each. {'; '.join(sets)}; or 20x532: 20 of about 532 tokens (default: A)"
+MEASURE_HERE = EngineOptions()
+
+
+@app.default
+def bench(
+    *,
+    model: Annotated[
+        str | None,
+        Parameter(help="hub id or folder of a Qwen3-Reranker", metavar="MODEL", group=(MEASURED, ONE_MEASURED)),
+    ] = None,
+    random_weights: Annotated[
+        Size | None,
+        Parameter(help="random weights in the exact shapes of that size, made once", group=(MEASURED, ONE_MEASURED)),
+    ] = None,
+    url: Annotated[
+        str | None,
+        Parameter(
+            help="a running server of POST /v1/rerank: measure it under load",
+            metavar="URL",
+            group=(MEASURED, ONE_MEASURED),
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, Parameter(help="of prompts and random weights (default: 0; with --url a new one)", metavar="N")
+    ] = None,
+    as_json: Annotated[bool, FLAG, Parameter("--json", help="print JSON")] = False,
+    engine: EngineOptions = MEASURE_HERE,
+    server: ServerOptions = AGAINST_SERVER,
+) -> int:
+    _refuse_changed(engine if url else server, "does not go with" if url else "needs")
+    if url:
+        return bench_server(url, server, seed, as_json=as_json)
+    with LoadingBar(show_after_s=0) as bar:
+        bar("loading PyTorch", 0.0)
+        from rerankd.cli.bench_engine import bench_engine
+    return bench_engine(engine, model, random_weights, seed or 0, as_json=as_json)
+
+
+def _refuse_changed(options: EngineOptions | ServerOptions, verb: str) -> None:
+    """Refuses options that mean nothing here.
+
+    Raises:
+        SettingsError: one of them is not the default.
+    """
+    for one in fields(options):
+        if getattr(options, one.name) != one.default:
+            raise SettingsError(f"--{one.name.replace('_', '-')} {verb} --url.")

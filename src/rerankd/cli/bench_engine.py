@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from rich.table import Table
 
 from rerankd.bench.measure import Result, Task, measure
 from rerankd.bench.random_weights import random_checkpoint
+from rerankd.cli.bench import EngineOptions
 from rerankd.cli.console import output_console
 from rerankd.engine.checkpoint import find_checkpoint
 from rerankd.engine.devices import choose_device, describe_device
@@ -21,39 +22,42 @@ from rerankd.errors import InferenceError, SettingsError
 from rerankd.version import __version__
 
 
-def run(options: argparse.Namespace) -> int:
-    """Measures and prints; the status is 1 if nothing could be measured."""
-    seed = options.seed or 0
-    folder = find_checkpoint(options.model) if options.model else random_checkpoint(options.random_weights, seed)
+def bench_engine(options: EngineOptions, model: str | None, size: str | None, seed: int, *, as_json: bool) -> int:
+    """Measures and prints; the status is 1 if nothing could be measured.
+
+    Args:
+        model: hub id or folder.
+        size: without a model, the size of random weights.
+    """
+    folder = find_checkpoint(model) if model else random_checkpoint(str(size), seed)
+    name = model or f"random weights, {size}"
     pythons = dict(options.peer_python)
     results, failures = [], []
-    for workload in options.workload:
-        for system in options.system:
-            for dtype in options.dtype:
-                python = pythons.get(system, Path(sys.executable))
-                task = Task(system, folder, options.device, dtype, workload, max(1, options.calls), seed, python)
-                print(f"measuring {system}, {dtype}, workload {workload} …", file=sys.stderr)
-                try:
-                    results.append(measure(task))
-                except (SettingsError, InferenceError) as error:
-                    print(f"not measured: {error}", file=sys.stderr)
-                    failures.append({"system": system, "dtype": dtype, "workload": workload, "reason": str(error)})
-    if options.json:
-        print(json.dumps({**_as_json(options, results), "not_measured": failures}, indent=2))
+    for workload, system, dtype in product(options.workload, options.system, options.dtype):
+        python = pythons.get(system, Path(sys.executable))
+        task = Task(system, folder, options.device, dtype, workload, options.calls, seed, python)
+        print(f"measuring {system}, {dtype}, workload {workload} …", file=sys.stderr)
+        try:
+            results.append(measure(task))
+        except (SettingsError, InferenceError) as error:
+            print(f"not measured: {error}", file=sys.stderr)
+            failures.append({"system": system, "dtype": dtype, "workload": workload, "reason": str(error)})
+    if as_json:
+        print(json.dumps({**_as_json(options, name, results), "not_measured": failures}, indent=2))
     elif results:
-        _print(options, results)
+        _print(options, name, results)
     return 0 if results else 1
 
 
-def _machine(options: argparse.Namespace) -> str:
+def _machine(options: EngineOptions) -> str:
     return f"{describe_device(choose_device(options.device))}, torch {torch.__version__}, rerankd {__version__}"
 
 
-def _as_json(options: argparse.Namespace, results: Sequence[Result]) -> dict[str, object]:
+def _as_json(options: EngineOptions, model: str, results: Sequence[Result]) -> dict[str, object]:
     rows = [{k: v for k, v in dataclasses.asdict(result).items() if k != "logits"} for result in results]
     return {
         "machine": _machine(options),
-        "model": options.model or f"random weights, {options.random_weights}",
+        "model": model,
         "calls": options.calls,
         "results": rows,
         "largest_score_difference": _drift(results),
@@ -69,7 +73,7 @@ def _drift(results: Sequence[Result]) -> dict[str, float]:
     return drift
 
 
-def _print(options: argparse.Namespace, results: Sequence[Result]) -> None:
+def _print(options: EngineOptions, model: str, results: Sequence[Result]) -> None:
     console = output_console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("workload", "system", "dtype"):
@@ -82,7 +86,7 @@ def _print(options: argparse.Namespace, results: Sequence[Result]) -> None:
         table.add_row(r.workload, r.system, r.dtype, *numbers, f"{r.load_s:.1f}", f"{r.peak_memory_gb:.2f}")
     console.print(table)
     console.print("[dim]of limit: the time of the matrix products alone, measured right after, over the time taken")
-    console.print(f"[dim]{options.model or 'random weights, ' + options.random_weights}; {_machine(options)}")
+    console.print(f"[dim]{model}; {_machine(options)}")
     if len(results) > len(options.workload):
         drift = ", ".join(f"{workload} {value:.4f}" for workload, value in _drift(results).items())
         console.print(f"[dim]largest difference of a score between the rows: {drift}")

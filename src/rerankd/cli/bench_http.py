@@ -2,71 +2,108 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import dataclasses
 import json
 import os
 import random
 import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
 
+from cyclopts import Group, Parameter, Token, validators
 from rich.table import Table
 
 from rerankd.bench.load import CAPACITY_S, Latencies, Load, LoadResult, WorkloadResult, measure
 from rerankd.bench.load_client import LoadClient
 from rerankd.bench.workloads import WORKLOADS
 from rerankd.cli.console import output_console
+from rerankd.cli.options import COUNT, SECONDS, SEVERAL
 from rerankd.cli.progress import LoadingBar
+from rerankd.config import CLIENT_KEY
 from rerankd.errors import SettingsError
 
-OPTIONS = ("mix", "concurrency", "rate", "load", "requests", "duration", "unloaded", "timeout", "pid", "api_key")
-"""Those that mean nothing without --url."""
-
 NUM_CLIENTS = 8
+DURATION_S = 60.0
+
+SERVER = Group("A running server (--url)", sort_key=3)
+ONE_RATE = Group("arrivals", show=False, validator=validators.MutuallyExclusive())
+ONE_AMOUNT = Group("amount", show=False, validator=validators.MutuallyExclusive())
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("a running server (--url)")
-    group.add_argument(
-        "--mix",
-        nargs="+",
-        type=_share,
-        default=[("A", 1)],
-        metavar="WORKLOAD=N",
-        help="'short=9 long=1': of each 10 requests, in random order, 9 are short and 1 is long (default: A)",
-    )
-    group.add_argument(
-        "--concurrency", type=_count, metavar="N", help=f"clients of a closed loop (default: {NUM_CLIENTS})"
-    )
-    arrivals = group.add_mutually_exclusive_group()
-    arrivals.add_argument(
-        "--rate", type=_positive, metavar="R", help="open loop: Poisson arrivals, so many requests a second"
-    )
-    arrivals.add_argument(
-        "--load",
-        type=_positive,
-        metavar="SHARE",
-        help="open loop at this share of the capacity, say 0.7, which a closed loop of --concurrency clients measures "
-        f"first, for {CAPACITY_S:.0f} s",
-    )
-    amount = group.add_mutually_exclusive_group()
-    amount.add_argument("--requests", type=_count, metavar="N", help="how many requests to send")
-    amount.add_argument(
-        "--duration", type=_positive, default=60.0, metavar="S", help="seconds for which to send them (default: 60)"
-    )
-    group.add_argument(
-        "--unloaded",
-        type=_count,
-        default=5,
-        metavar="N",
-        help="requests of each workload sent alone first (default: 5)",
-    )
-    group.add_argument("--timeout", type=_positive, default=600.0, metavar="S", help="for an answer (default: 600)")
-    group.add_argument("--pid", type=_count, help="the server's process, if on this machine: watch its memory")
-    group.add_argument("--api-key", default=os.environ.get("RERANKD_API_KEY"), help="the server's key")
+def _mix(kind: Any, tokens: Sequence[Token]) -> tuple[tuple[str, int], ...]:
+    return tuple(_share(token.value) for token in tokens)
 
 
-def run(options: argparse.Namespace) -> int:
+def _share(text: str) -> tuple[str, int]:
+    name, _, count = text.partition("=")
+    if name not in WORKLOADS:
+        raise ValueError(f"{name!r} is not one of {', '.join(WORKLOADS)}")
+    if not (count or "1").isdecimal() or count == "0":
+        raise ValueError(f"{count!r} is not a whole number of at least 1")
+    return name, int(count or "1")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """How a running server is put under load."""
+
+    mix: Annotated[
+        tuple[tuple[str, int], ...],
+        SEVERAL,
+        Parameter(
+            help="'short=9 long=1': of each 10 requests, in random order, 9 are short and 1 is long (default: A)",
+            converter=_mix,
+            n_tokens=1,
+            metavar="WORKLOAD=N",
+            group=SERVER,
+            show_default=False,
+        ),
+    ] = (("A", 1),)
+    concurrency: Annotated[
+        int | None, COUNT, Parameter(help=f"clients of a closed loop (default: {NUM_CLIENTS})", group=SERVER)
+    ] = None
+    rate: Annotated[
+        float | None,
+        SECONDS,
+        Parameter(help="open loop: requests per second, with Poisson arrivals", metavar="R", group=(SERVER, ONE_RATE)),
+    ] = None
+    load: Annotated[
+        float | None,
+        SECONDS,
+        Parameter(
+            help="open loop at this share of the capacity, say 0.7, which a closed loop of --concurrency clients "
+            f"measures first, for {CAPACITY_S:.0f} s",
+            metavar="SHARE",
+            group=(SERVER, ONE_RATE),
+        ),
+    ] = None
+    requests: Annotated[int | None, COUNT, Parameter(help="number of requests to send", group=(SERVER, ONE_AMOUNT))] = (
+        None
+    )
+    duration: Annotated[
+        float | None,
+        SECONDS,
+        Parameter(help=f"seconds for which requests are sent (default: {DURATION_S:.0f})", group=(SERVER, ONE_AMOUNT)),
+    ] = None
+    unloaded: Annotated[
+        int, COUNT, Parameter(help="requests of each workload that are sent alone first", group=SERVER)
+    ] = 5
+    timeout: Annotated[float, SECONDS, Parameter(help="seconds to wait for an answer", group=SERVER)] = 600.0
+    pid: Annotated[
+        int | None,
+        COUNT,
+        Parameter(help="the server's process, if on this machine: watch its memory", metavar="PID", group=SERVER),
+    ] = None
+    api_key: Annotated[str | None, Parameter(help="the server's key", metavar="KEY", group=SERVER)] = None
+
+
+AGAINST_SERVER = ServerOptions()
+
+
+def bench_server(url: str, options: ServerOptions, seed: int | None, *, as_json: bool) -> int:
     """Measures and prints.
 
     Raises:
@@ -77,52 +114,29 @@ def run(options: argparse.Namespace) -> int:
         raise SettingsError("--concurrency is the number of clients of a closed loop; with --rate there is none.")
     load = Load(
         mix=dict(options.mix),
-        # A seed of its own for each run: the server may still know the scores of the last one.
-        seed=random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed,
+        # A new seed for each run: the server may still have the scores of the last one in its cache.
+        seed=random.SystemRandom().randrange(1_000_000) if seed is None else seed,
         num_clients=options.concurrency or NUM_CLIENTS,
         rate=options.rate,
         share_of_capacity=options.load,
         num_requests=options.requests,
-        duration_s=options.duration,
+        duration_s=options.duration or DURATION_S,
         num_unloaded=options.unloaded,
         pid=options.pid,
     )
-    result = asyncio.run(_measure(options, load))
-    if options.json:
-        print(
-            json.dumps({"url": options.url, "load": dataclasses.asdict(load), **dataclasses.asdict(result)}, indent=2)
-        )
+    key = options.api_key or os.environ.get(CLIENT_KEY)
+    result = asyncio.run(_measure(url, key, options.timeout, load))
+    if as_json:
+        print(json.dumps({"url": url, "load": dataclasses.asdict(load), **dataclasses.asdict(result)}, indent=2))
     else:
         _print(load, result)
     return 0
 
 
-async def _measure(options: argparse.Namespace, load: Load) -> LoadResult:
+async def _measure(url: str, key: str | None, timeout_s: float, load: Load) -> LoadResult:
     with LoadingBar() as bar:
-        async with LoadClient(options.url, options.api_key, options.timeout) as client:
+        async with LoadClient(url, key, timeout_s) as client:
             return await measure(client, load, bar)
-
-
-def _share(text: str) -> tuple[str, int]:
-    name, _, count = text.partition("=")
-    if name not in WORKLOADS:
-        raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(WORKLOADS)}")
-    return name, _count(count or "1")
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
-
-
-def _positive(text: str) -> float:
-    try:
-        if (number := float(text)) > 0:
-            return number
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
 
 
 def _print(load: Load, result: LoadResult) -> None:

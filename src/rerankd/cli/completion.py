@@ -1,26 +1,28 @@
-"""`rerankd completion SHELL`: a script that completes commands, options and file names, without running rerankd."""
+"""`rerankd completion SHELL`: a script that completes commands, options and file names without running rerankd."""
 
 from __future__ import annotations
 
-import argparse
-from contextlib import suppress
+from importlib import import_module
+from typing import Annotated, Literal
 
-import shtab
+from cyclopts import App, Parameter
 
-from rerankd.cli.main import add_options as add_options_of
-from rerankd.cli.main import root_parser
+from rerankd.cli.main import COMMANDS, root
+from rerankd.cli.options import command
 
-SHELLS = ("bash", "zsh", "fish")
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
+app = command("completion")
 
 
-def run(options: argparse.Namespace) -> int:
-    root, commands = root_parser()
-    for name, parser in commands.items():
-        with suppress(ImportError):  # without an extra, the command is completed, its options are not
-            add_options_of(parser, name)
-    print(shtab.complete(root, options.shell))
+@app.default
+def completion(
+    shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(help="the shell", metavar="SHELL")], /
+) -> int:
+    complete = root()
+    for name, summary in COMMANDS.items():
+        try:
+            import_module(f"rerankd.cli.{name}")
+        except ImportError:  # without an extra, the command is completed, its options are not
+            del complete[name]
+            complete.command(App(name=name, help=summary))
+    print(complete.generate_completion(prog_name="rerankd", shell=shell))
     return 0

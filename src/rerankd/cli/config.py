@@ -1,30 +1,32 @@
-"""`rerankd config`: what `rerankd serve` would be told by these options, this environment and this file."""
+"""`rerankd config`: the settings of `rerankd serve` with these options, this environment and this file."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
-from typing import Any
+from typing import Annotated, Any
 
-from rerankd.cli.options import add_settings, given
-from rerankd.cli.store import show_table
+from cyclopts import Parameter
+
+from rerankd.cli.options import FLAG, NONE_GIVEN, Given, command, takes
+from rerankd.cli.table import show_table
 from rerankd.config import ServerSettings, read_settings_and_sources
 from rerankd.setting import settings_of
 
 PASSWORD_IN_URL = re.compile(r"(?<=:)[^/@]*(?=@)")
 
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    add_settings(parser, ServerSettings)
+app = command("config")
 
 
-def run(options: argparse.Namespace) -> int:
-    settings, sources = read_settings_and_sources(ServerSettings, given(options, ServerSettings), os.environ)
+@app.default
+@takes(ServerSettings)
+def config(
+    *, as_json: Annotated[bool, FLAG, Parameter("--json", help="print JSON")] = False, given: Given = NONE_GIVEN
+) -> int:
+    settings, sources = read_settings_and_sources(ServerSettings, given, os.environ)
     shown = {name: _shown(getattr(settings, name)) for name in settings_of(ServerSettings)}
-    if options.json:
+    if as_json:
         rows = {name: {"value": value, "source": sources.get(name, "default")} for name, value in shown.items()}
         print(json.dumps(rows, indent=2, ensure_ascii=False))
     else:
@@ -35,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _shown(value: Any) -> Any:
-    """The value as JSON has it. A secret writes itself as stars; the password of an address becomes some here."""
+    """The value in JSON. A secret prints as asterisks; so does the password in a URL."""
     if value is None or isinstance(value, bool | int | float):
         return value
     return list(value) if isinstance(value, tuple) else PASSWORD_IN_URL.sub("***", str(value))

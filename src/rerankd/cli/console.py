@@ -34,6 +34,11 @@ def output_console(pipe_width: int = PIPE_WIDTH) -> OutputConsole:
     return OutputConsole(width=width, highlight=False)
 
 
+def error_console() -> OutputConsole:
+    """For tables on standard error."""
+    return OutputConsole(stderr=True, highlight=False)
+
+
 def can_print(characters: str) -> bool:
     """Whether standard output's encoding has these."""
     try:

@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from pathlib import Path
+from typing import Annotated
 
+from cyclopts import Parameter
+
+from rerankd.cli.options import FLAG, command
 from rerankd.cli.progress import LoadingBar
-from rerankd.engine.checkpoint import find_checkpoint
-from rerankd.engine.open import AUTO_MODEL
 from rerankd.errors import SettingsError
 
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", nargs="?", default="auto", help=f"a name on the hub, or 'auto': {AUTO_MODEL}")
-    parser.add_argument("--revision", help="a branch, tag or commit (default: the newest)")
-    parser.add_argument(
-        "--to", type=Path, metavar="FOLDER", help="also copy it into this folder, for images and machines without a hub"
-    )
-    parser.add_argument("--offline", action="store_true", help="do not ask the hub: is it complete in the cache?")
+app = command("download")
 
 
-def run(options: argparse.Namespace) -> int:
-    name = AUTO_MODEL if options.model == "auto" else options.model
-    target: Path | None = options.to
-    if target is not None and target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise SettingsError(f"{target} exists and is not empty: pass --to with another folder.")
+@app.default
+def download(
+    model: Annotated[str, Parameter(help="a name on the hub, or 'auto': Qwen/Qwen3-Reranker-0.6B")] = "auto",
+    /,
+    *,
+    revision: Annotated[
+        str | None, Parameter(help="branch, tag or commit (default: the newest)", metavar="REVISION")
+    ] = None,
+    to: Annotated[
+        Path | None,
+        Parameter(help="also copy it into this folder, for images and machines without a hub", metavar="FOLDER"),
+    ] = None,
+    offline: Annotated[bool, FLAG, Parameter(help="check the cache only: is the model complete there?")] = False,
+) -> int:
+    from rerankd.engine.checkpoint import find_checkpoint
+    from rerankd.engine.open import AUTO_MODEL
+
+    name = AUTO_MODEL if model == "auto" else model
+    if to is not None and to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise SettingsError(f"{to} exists and is not empty: pass --to with another folder.")
     with LoadingBar() as bar:
         folder = find_checkpoint(
-            name,
-            revision=options.revision,
-            offline=options.offline,
-            progress=lambda share: bar(f"downloading {name}", share),
+            name, revision=revision, offline=offline, progress=lambda share: bar(f"downloading {name}", share)
         )
-    if target is not None:
-        shutil.copytree(folder, target, dirs_exist_ok=True)  # the cache's links become files
-    print(target or folder)
+    if to is not None:
+        shutil.copytree(folder, to, dirs_exist_ok=True)  # the cache's links become files
+    print(to or folder)
     return 0

@@ -62,3 +62,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "rerankd completion fish > ~/.config/fish/completions/rerankd.fish",
     ),
 }
+
+
+def examples_of(command: str) -> str:
+    """The end of a command's help page."""
+    return "\n".join(["Examples:", *(f"  {example}" for example in EXAMPLES[command])])

@@ -1,88 +1,114 @@
-"""`rerankd keys`: what callers show."""
+"""`rerankd keys`: API keys of accounts."""
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from rerankd.accounts.keys import Key
-from rerankd.accounts.store import Store
+from rerankd.cli.options import NONE_GIVEN, Given, command, converter
 from rerankd.cli.store import (
+    AS_TABLE,
+    NO_LIMIT_OPTIONS,
+    Formats,
+    Limits,
     account_of,
-    add_actions,
-    add_formats,
-    add_limits,
+    action,
     limits_from,
     opened,
     print_records,
     show_limits,
-    show_table,
 )
+from rerankd.cli.table import show_table
 
 SPANS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    add = add_actions(parser)
-    create = add("create", "make a key, and print its secret, which cannot be had again")
-    create.add_argument("--account", required=True, metavar="EMAIL", help="whom its calls are charged to")
-    create.add_argument("--name", required=True, help="what it is for")
-    create.add_argument("--expires", type=_expiry, metavar="WHEN", help="after 12h, 90d or 6w, or on a day: 2030-12-31")
-    create.add_argument(
-        "--model", action="append", default=[], metavar="NAME", help="it may use only this one; may be repeated"
-    )
-    add_limits(create)
-    listing = add("list", "list keys")
-    listing.add_argument("--account", metavar="EMAIL", help="only those of one account")
-    add_formats(listing)
-    revoke = add("revoke", "let a key in no more, from now on")
-    revoke.add_argument("id", type=int, metavar="ID", help="its number in the list")
+app = command("keys")
 
 
-def run(options: argparse.Namespace) -> int:
-    with opened(options) as store:
-        return ACTIONS[options.action](store, options)
+def _expiry(text: str) -> datetime:
+    if found := re.fullmatch(r"(\d{1,4})([hdw])", text):
+        return datetime.now(UTC) + int(found[1]) * SPANS[found[2]]
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither like 90d nor like 2030-12-31") from None
 
 
-def _create(store: Store, options: argparse.Namespace) -> int:
-    account = account_of(store, options.account)
-    key, secret = store.keys.create(account.id, options.name, options.expires, options.model, limits_from(options))
-    # Beside the secret, not with it: stdout can be piped.
-    print(f"Made key {key.id} of {account.email}. It is shown this once:", file=sys.stderr)
+EXPIRES = Parameter(converter=converter(_expiry), metavar="WHEN", help="after 12h, 90d or 6w, or on a day: 2030-12-31")
+
+
+@action(app, "create")
+def create(
+    *,
+    account: Annotated[str, Parameter(help="the account that its calls are charged to", metavar="EMAIL")],
+    name: Annotated[str, Parameter(help="what it is for", metavar="NAME")],
+    expires: Annotated[datetime | None, EXPIRES] = None,
+    model: Annotated[
+        tuple[str, ...],
+        Parameter(help="allow this model only; repeatable", metavar="NAME", show_default=False),
+    ] = (),
+    limits: Limits = NO_LIMIT_OPTIONS,
+    given: Given = NONE_GIVEN,
+) -> int:
+    """Create a key, and print its secret, which is never shown again."""
+    with opened(given) as store:
+        owner = account_of(store, account)
+        key, secret = store.keys.create(owner.id, name, expires, list(model), limits_from(limits))
+    # On stderr, so that a pipe gets the secret only.
+    print(f"Made key {key.id} of {owner.email}. It is shown this once:", file=sys.stderr)
     if key.models:
         print(f"It may use only: {', '.join(key.models)}.", file=sys.stderr)
     print(secret)
     return 0
 
 
-def _list(store: Store, options: argparse.Namespace) -> int:
-    if options.account is None:
-        keys = store.keys.all()
-    else:
-        keys = store.keys.of_account(account_of(store, options.account).id)
-    emails = {account.id: account.email for account in store.people.all()}
-    if print_records(options, [_record(key, emails[key.account_id]) for key in keys]):
+@action(app, "list")
+def list_keys(
+    *,
+    account: Annotated[str | None, Parameter(help="keys of this account only", metavar="EMAIL")] = None,
+    formats: Formats = AS_TABLE,
+    given: Given = NONE_GIVEN,
+) -> int:
+    """List keys."""
+    with opened(given) as store:
+        keys = store.keys.all() if account is None else store.keys.of_account(account_of(store, account).id)
+        emails = {one.id: one.email for one in store.people.all()}
+    if print_records(formats, [_record(key, emails[key.account_id]) for key in keys]):
         return 0
-    rows = [
-        (
-            key.id,
-            emails[key.account_id],
-            key.name,
-            key.hint,
-            ", ".join(key.models) or "all",
-            show_limits(key.limits),
-            key.created,
-            key.last_used or "never",
-            _state(key),
-        )
-        for key in keys
-    ]
     columns = ("id", "account", "name", "key", "models", "own limits", "created", "last used", "")
-    show_table(columns, rows, numbers=("id",))
+    show_table(columns, [_row(key, emails[key.account_id]) for key in keys], numbers=("id",))
     return 0
+
+
+@action(app, "revoke")
+def revoke(
+    number: Annotated[int, Parameter(name="ID", help="its number in the list")], /, *, given: Given = NONE_GIVEN
+) -> int:
+    """Revoke a key: it stops working at once."""
+    with opened(given) as store:
+        store.keys.revoke(number)
+    print(f"Key {number} is revoked.")
+    return 0
+
+
+def _row(key: Key, email: str) -> tuple[object, ...]:
+    return (
+        key.id,
+        email,
+        key.name,
+        key.hint,
+        ", ".join(key.models) or "all",
+        show_limits(key.limits),
+        key.created,
+        key.last_used or "never",
+        _state(key),
+    )
 
 
 def _record(key: Key, email: str) -> dict[str, object]:
@@ -100,27 +126,9 @@ def _record(key: Key, email: str) -> dict[str, object]:
     }
 
 
-def _revoke(store: Store, options: argparse.Namespace) -> int:
-    store.keys.revoke(options.id)
-    print(f"Key {options.id} is revoked.")
-    return 0
-
-
-ACTIONS = {"create": _create, "list": _list, "revoke": _revoke}
-
-
 def _state(key: Key) -> str:
     if key.revoked:
         return "revoked"
     if not key.is_usable(datetime.now(UTC)):
         return "expired"
     return f"expires {key.expires:%Y-%m-%d}" if key.expires else ""
-
-
-def _expiry(text: str) -> datetime:
-    if found := re.fullmatch(r"(\d{1,4})([hdw])", text):
-        return datetime.now(UTC) + int(found[1]) * SPANS[found[2]]
-    try:
-        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is neither like 90d nor like 2030-12-31") from None

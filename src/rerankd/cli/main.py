@@ -1,29 +1,31 @@
-"""Reads the command line and runs one subcommand. Subcommands import what they need when they run."""
+"""Reads the command line and runs one command. A command's module is imported when it runs."""
 
 from __future__ import annotations
 
 import logging
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 
-from rerankd.cli.console import ending_quietly
-from rerankd.cli.parser import Parser
+from cyclopts import App, CycloptsError, MissingArgumentError
+
+from rerankd.cli.console import ending_quietly, error_console, output_console
+from rerankd.cli.examples import examples_of
+from rerankd.cli.options import DEFAULTS, OPTIONS
 from rerankd.errors import RerankdError
 from rerankd.version import __version__
 
 COMMANDS = {
-    "serve": "serve the rerank APIs over HTTP",
-    "rank": "rank lines, records, files or folders for a query",
-    "download": "download a model from the hub, into the cache or a folder",
-    "config": "show the settings in force, and where each was set",
-    "doctor": "check this machine, the model and its scores",
-    "bench": "measure speed and memory",
-    "accounts": "make and change the accounts of callers",
-    "keys": "make, list and revoke API keys",
-    "credits": "add to an account's balance, and show why it is what it is",
-    "usage": "what was charged, by day, key, model or account",
-    "completion": "print what makes a shell complete rerankd's commands and options",
+    "serve": "Serve the rerank APIs over HTTP.",
+    "rank": "Rank lines, records, files or folders for a query.",
+    "download": "Download a model from the hub, into the cache or a folder.",
+    "config": "Show the settings in force, and where each was set.",
+    "doctor": "Check this machine, the model and its scores.",
+    "bench": "Measure speed and memory.",
+    "accounts": "Create and change the accounts of callers.",
+    "keys": "Create, list and revoke API keys.",
+    "credits": "Add to an account's balance, and show its statement.",
+    "usage": "Show what was charged, by day, key, model or account.",
+    "completion": "Print a script that completes commands and options in a shell.",
 }
 
 EXTRAS = {
@@ -36,43 +38,37 @@ EXTRAS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status. Errors of ours become one line on stderr and status 1."""
+    """Runs the command; returns its exit status. Our errors become one line on stderr and status 1."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     name = arguments[0] if arguments and arguments[0] in COMMANDS else None
     with ending_quietly(f"rerankd {name}" if name else "rerankd"):
-        return _run(name, arguments)
+        return _run(name or "", arguments)
 
 
-def root_parser() -> tuple[Parser, dict[str, Parser]]:
-    """The parser, and its subcommands' without their options: only the one that runs loads what those need."""
-    parser = Parser(prog="rerankd", description="Qwen3-Reranker on your own hardware. See also: COMMAND --help.")
-    parser.add_argument("--version", action="version", version=f"rerankd {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    return parser, {
-        name: commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
-        for name, summary in COMMANDS.items()
-    }
+def root() -> App:
+    """The command, with subcommands that are imported when they are asked for."""
+    app = App(
+        name="rerankd",
+        help="Qwen3-Reranker on your own hardware. See also: rerankd COMMAND --help.",
+        help_epilogue=examples_of("rerankd"),
+        help_format="plaintext",
+        version=f"rerankd {__version__}",
+        default_parameter=DEFAULTS,
+        group_parameters=OPTIONS,
+    )
+    for name, summary in COMMANDS.items():
+        app.command(f"rerankd.cli.{name}:app", name=name, help=summary, sort_key=list(COMMANDS).index(name))
+    return app
 
 
-def add_options(parser: Parser, name: str) -> None:
-    """What a subcommand can be told.
-
-    Raises:
-        ImportError: a package that it needs is not installed.
-    """
-    import_module(f"rerankd.cli.{name}").add_options(parser)
-
-
-def _run(name: str | None, arguments: Sequence[str]) -> int:
-    parser, commands = root_parser()
-    if name is None:
-        return _without_command(parser, arguments)
+def _run(name: str, arguments: Sequence[str]) -> int:
+    app = root()
     try:
-        add_options(commands[name], name)
-        options = parser.parse_args(arguments)
-        logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-        status: int = import_module(f"rerankd.cli.{name}").run(options)
-        return status
+        return _call(app, arguments)
+    except CycloptsError as error:
+        chain = error.command_chain or ()
+        print(f"{' '.join(['rerankd', *chain])}: {_message(error)}", file=sys.stderr)
+        return 2
     except RerankdError as error:
         print(f"rerankd {name}: {error}", file=sys.stderr)
         return 1
@@ -83,17 +79,29 @@ def _run(name: str | None, arguments: Sequence[str]) -> int:
         return 130
 
 
-def _without_command(parser: Parser, arguments: Sequence[str]) -> int:
-    if arguments and not arguments[0].startswith("-"):
-        parser.refuse_command(arguments[0], list(COMMANDS))
-    parser.parse_args(arguments)  # --help and --version end here
-    parser.print_help(sys.stderr)
-    return 2
+def _call(app: App, arguments: Sequence[str]) -> int:
+    _, apps, rest = app.parse_commands(arguments)
+    if not rest and apps[-1].default_command is None:
+        app.help_print(arguments, console=error_console())
+        return 2
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    status = app(
+        arguments, console=output_console(), exit_on_error=False, print_error=False, result_action="return_value"
+    )
+    return status or 0  # None: --help or --version
+
+
+def _message(error: CycloptsError) -> str:
+    """One line, with a suggestion where there is one."""
+    if type(error) is MissingArgumentError and error.argument is not None:
+        return f"{error.keyword} needs a value." if error.keyword else f"{error.argument.name} is missing."
+    return " ".join(str(error).split())
 
 
 def _missing(command: str, error: ImportError) -> str:
-    if not isinstance(error, ModuleNotFoundError) or not error.name or error.name.startswith("rerankd"):
-        return f"a package cannot be imported: {error}"
-    module = error.name.partition(".")[0]
+    cause = error.__cause__ if isinstance(error.__cause__, ImportError) else error  # of a command's own module
+    if not isinstance(cause, ModuleNotFoundError) or not cause.name or cause.name.startswith("rerankd"):
+        return f"a package cannot be imported: {cause}"
+    module = cause.name.partition(".")[0]
     hint = ", or ask a server with --url" if command == "rank" else ""
     return f"{module} is missing: pip install 'rerankd[{EXTRAS.get(module, 'server')}]'{hint}"

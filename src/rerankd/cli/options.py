@@ -1,51 +1,124 @@
-"""Settings as command-line options: one option a field, in the words of config.py."""
+"""Options as the commands declare them: those of a settings class, and the kinds of values that several commands read.
+
+An option of a setting is made from its declaration in config.py; nothing about it is written here.
+"""
 
 from __future__ import annotations
 
-import argparse
 import os
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime, time
+from types import MappingProxyType
+from typing import Annotated, Any, TypedDict, TypeVar
 
+from cyclopts import App, Group, Parameter, Token, validators
+
+from rerankd.cli.examples import examples_of
 from rerankd.config import GROUPS, Settings, read_settings
-from rerankd.environment import PREFIX
-from rerankd.setting import Setting, settings_of
+from rerankd.setting import Secret, Setting, settings_of
 
 Kind = TypeVar("Kind", bound=Settings)
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+Given = Mapping[str, Any]
+"""The settings that a command line has, by name."""
+
+OPTIONS = Group("Options", sort_key=0)
+
+SETTINGS = Group("Settings", sort_key=10)
+
+MANY = 10
+"""From this number on, settings have headings of their own."""
+
+NONE_GIVEN: Given = MappingProxyType({})
+
+DEFAULTS = Parameter(negative=(), allow_repeating=True)
+"""No `--no-json`; the last of two values counts."""
+
+FLAG = Parameter(show_default=False)
+COUNT = Parameter(validator=validators.Number(gte=1), metavar="N")
+NUMBER = Parameter(validator=validators.Number(gte=0), metavar="N")
+SECONDS = Parameter(validator=validators.Number(gt=0), metavar="S")
+SEVERAL = Parameter(consume_multiple=(1, None), show_default=lambda values: ", ".join(map(str, values)))
 
 
-def add_settings(parser: argparse.ArgumentParser, kind: type[Settings]) -> None:
-    """Adds an option for each field of a settings class; those that are not given stay absent."""
-    note = f"each setting also as an environment variable, {PREFIX}CONFIG and so on, and in the --config file"
-    parser.description = f"{parser.description or ''} {note}".strip()
-    known = settings_of(kind)
-    for title in GROUPS:
-        group = parser.add_argument_group(title)
-        for name, setting in known.items():
-            if setting.rule.group == title:
-                _add(group, name, setting)
+def command(name: str) -> App:
+    """A command of `rerankd`, or an action of one (`keys create`), with its examples."""
+    return App(
+        name=name.rpartition(" ")[2],
+        help_epilogue=examples_of(f"rerankd {name}"),
+        group_parameters=OPTIONS,
+        default_parameter=DEFAULTS,
+    )
 
 
-def _add(group: argparse._ArgumentGroup, name: str, setting: Setting) -> None:
-    how: dict[str, Any] = {"metavar": setting.rule.metavar or "N"}
-    if setting.type is bool:
-        how = {"action": argparse.BooleanOptionalAction if setting.default else "store_true"}
-    elif setting.is_list:
-        how["action"] = "append"
-    elif setting.choices:
-        how = {"choices": setting.choices}
-    default = f" (default: {setting.shown_default})".replace("%", "%%") if setting.shown_default else ""
-    group.add_argument(setting.option, default=argparse.SUPPRESS, help=f"{setting.rule.help}{default}", **how)
+def takes(kind: type[Settings]) -> Callable[[Command], Command]:
+    """Gives a command an option for each setting of a class; its parameter `given` holds those on the command line."""
+    settings = settings_of(kind)
+    rows = {name: Annotated[_type(one), _parameter(one, len(settings) >= MANY)] for name, one in settings.items()}
+    make_type: Any = TypedDict
+    options: Any = Annotated[make_type("options", rows, total=False), Parameter(name="*")]
+
+    def mark(command: Command) -> Command:
+        command.__annotations__["given"] = options
+        return command
+
+    return mark
 
 
-def given(options: argparse.Namespace, kind: type[Settings]) -> dict[str, Any]:
-    """The settings that a parsed command line has."""
-    return {name: value for name, value in vars(options).items() if name in settings_of(kind)}
-
-
-def settings_from(options: argparse.Namespace, kind: type[Kind]) -> Kind:
-    """The settings of a parsed command line, the environment and the settings file.
+def settings_from(kind: type[Kind], given: Given) -> Kind:
+    """The settings of a command line, the environment and the settings file.
 
     Raises:
         SettingsError: one of them is malformed.
     """
-    return read_settings(kind, given(options, kind), os.environ)
+    return read_settings(kind, given, os.environ)
+
+
+def _group(setting: Setting) -> Group:
+    """The setting's heading on a help page; settings come after the command's own options."""
+    return Group(setting.rule.group, sort_key=10 + GROUPS.index(setting.rule.group))
+
+
+def _type(setting: Setting) -> Any:
+    return list[str] if setting.is_list else str if setting.type is Secret else setting.type
+
+
+def _parameter(setting: Setting, grouped: bool) -> Parameter:
+    is_flag = setting.type is bool
+    return Parameter(
+        help=setting.rule.help,
+        group=_group(setting) if grouped else SETTINGS,
+        metavar=None if is_flag or setting.choices else setting.rule.metavar or "N",
+        negative=f"--no-{setting.option[2:]}" if is_flag and setting.default else (),
+        show_default=setting.shown_default or False,
+        converter=None if is_flag or setting.is_list or setting.choices else _converter(setting),
+    )
+
+
+def _converter(setting: Setting) -> Callable[[Any, Sequence[Token]], Any]:
+    def convert(_: Any, tokens: Sequence[Token]) -> Any:
+        text = tokens[0].value
+        try:
+            value = setting.read(text)
+            return text if isinstance(value, Secret) else value
+        except ValueError as error:
+            raise ValueError(f"{'the value' if setting.is_secret else repr(text)} {error}") from None
+
+    return convert
+
+
+def converter(read: Callable[[str], Any]) -> Callable[[Any, Sequence[Token]], Any]:
+    """A cyclopts converter from a function that reads one text, or raises ValueError."""
+    return lambda _, tokens: read(tokens[0].value)
+
+
+def read_day(text: str) -> datetime:
+    """The first moment of a day, in UTC."""
+    try:
+        return datetime.combine(date.fromisoformat(text), time(tzinfo=UTC))
+    except ValueError:
+        raise ValueError(f"{text!r} is not a day such as 2030-01-01") from None
+
+
+DAY = Parameter(converter=converter(read_day), metavar="DAY")

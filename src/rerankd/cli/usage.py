@@ -2,46 +2,50 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Annotated, Any
 
-from rerankd.accounts.usage import UsageRow, as_csv, usage
+from cyclopts import Parameter
+
+from rerankd.accounts.usage import UsageRow, as_csv
+from rerankd.accounts.usage import usage as usage_rows
 from rerankd.accounts.validation import show_amount
-from rerankd.cli.options import add_settings
-from rerankd.cli.store import account_of, currency, day, opened, show_table
+from rerankd.cli.options import DAY, FLAG, NONE_GIVEN, Given, command, takes
+from rerankd.cli.store import account_of, currency, opened
+from rerankd.cli.table import show_table
 from rerankd.config import DatabaseSettings
 
+app = command("usage")
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--by",
-        type=lambda text: text.split(","),
-        default=["day"],
-        metavar="WHAT,…",
-        help="day (UTC), key, model, account, or several of them, as in key,day (default: day)",
-    )
-    parser.add_argument("--account", metavar="EMAIL", help="only of one account")
-    parser.add_argument("--since", type=day, metavar="DAY", help="from this day on, as 2030-01-01")
-    parser.add_argument("--until", type=day, metavar="DAY", help="up to this day, and with it")
-    parser.add_argument("--csv", action="store_true", help="print CSV")
-    add_settings(parser, DatabaseSettings)
+BY = Parameter(help="day (UTC), key, model, account, or several of them, as in key,day", metavar="WHAT,…")
 
 
-def run(options: argparse.Namespace) -> int:
-    by, unit = options.by, currency(options)
-    until = options.until and options.until + timedelta(days=1)
-    with opened(options) as store:
-        account_id = account_of(store, options.account).id if options.account else None
-        rows = usage(store.database, by, account_id, options.since, until)
-        total = usage(store.database, [], account_id, options.since, until) if len(rows) > 1 else []
-    if options.csv:
-        sys.stdout.write(as_csv(rows, by))
+@app.default
+@takes(DatabaseSettings)
+def usage(
+    *,
+    by: Annotated[str, BY] = "day",
+    account: Annotated[str | None, Parameter(help="this account only", metavar="EMAIL")] = None,
+    since: Annotated[datetime | None, DAY, Parameter(help="from this day on, as 2030-01-01")] = None,
+    until: Annotated[datetime | None, DAY, Parameter(help="up to and including this day")] = None,
+    csv: Annotated[bool, FLAG, Parameter(help="print CSV")] = False,
+    given: Given = NONE_GIVEN,
+) -> int:
+    columns: list[Any] = by.split(",")  # usage_rows checks them
+    unit = currency(given)
+    end = until and until + timedelta(days=1)
+    with opened(given) as store:
+        account_id = account_of(store, account).id if account else None
+        rows = usage_rows(store.database, columns, account_id, since, end)
+        total = usage_rows(store.database, [], account_id, since, end) if len(rows) > 1 else []
+    if csv:
+        sys.stdout.write(as_csv(rows, columns))
         return 0
-    lines = [(*(getattr(row, name) for name in by), *_sums(row)) for row in rows]
-    lines += [("all", *("" for _ in by[1:]), *_sums(row)) for row in total]
+    lines = [(*(getattr(row, name) for name in columns), *_sums(row)) for row in rows]
+    lines += [("all", *("" for _ in columns[1:]), *_sums(row)) for row in total]
     sums = ("calls", "tokens", "free tokens", "billed tokens", f"cost, {unit}")
-    show_table((*by, *sums), lines, numbers=sums)
+    show_table((*columns, *sums), lines, numbers=sums)
     return 0
 
 

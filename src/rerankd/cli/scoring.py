@@ -1,0 +1,170 @@
+"""Has documents scored by a server or by a local model. Knows no files and no output."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Annotated, Any
+
+from cyclopts import Group, Parameter, Token
+
+from rerankd.apis.facts import DialectName
+from rerankd.cli.progress import LoadingBar
+from rerankd.config import CLIENT_KEY, ScoringSettings
+from rerankd.errors import SettingsError
+from rerankd.types import DEFAULT_INSTRUCT, Score
+
+PART_DOCUMENTS = 200
+"""Documents in one request to a server: progress moves after each."""
+
+AT_ONCE_S = 0.0
+HEADER_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+SERVER = Group("A server instead of a local model", sort_key=20)
+
+
+def _headers(kind: Any, tokens: Sequence[Token]) -> tuple[tuple[str, str], ...]:
+    return tuple(_header(token.value) for token in tokens)
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not re.fullmatch(HEADER_NAME, name.strip()):
+        raise ValueError(f"{text!r} is not 'NAME: VALUE'")
+    return name.strip(), value.strip()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RemoteOptions:
+    """Which server scores, and how it is asked."""
+
+    url: Annotated[str | None, Parameter(help="ask this server", group=SERVER, metavar="URL")] = None
+    api_key: Annotated[str | None, Parameter(help="key for --url", group=SERVER, metavar="KEY", env_var=CLIENT_KEY)] = (
+        None
+    )
+    header: Annotated[
+        tuple[tuple[str, str], ...],
+        Parameter(
+            help="'NAME: VALUE', sent with every request to --url; repeatable",
+            group=SERVER,
+            metavar="HEADER",
+            converter=_headers,
+            n_tokens=1,
+            show_default=False,
+        ),
+    ] = ()
+    dialect: Annotated[
+        DialectName, Parameter(help="the API that --url speaks; 'auto' decides by the address", group=SERVER)
+    ] = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One query and its documents.
+
+    Attributes:
+        texts: the documents.
+        top_n: how many results there may be; None for all.
+        instruct: None for the model's or the server's default.
+    """
+
+    query: str
+    texts: Sequence[str]
+    top_n: int | None
+    instruct: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What scored the documents, and the scores.
+
+    Attributes:
+        ranked: best first.
+        model: the name of the model that scored.
+        explanations: by index, if they were asked for.
+        prompt: of one document, if it was asked for.
+    """
+
+    ranked: Sequence[Score]
+    warnings: Sequence[str]
+    model: str
+    explanations: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    prompt: str | None = None
+
+
+def ask(task: Task, remote: RemoteOptions, model: str | None) -> Outcome:
+    """Has a server rank the documents.
+
+    Raises:
+        RemoteError: see `Client.rank`.
+        SettingsError: the server needs a model's name.
+    """
+    assert remote.url is not None, "This is a bug."
+    with LoadingBar(AT_ONCE_S) as bar:
+        stage = f"asking {remote.url} about {len(task.texts):,} documents"
+        bar(stage, 0.0)
+        from rerankd.client.client import Client
+        from rerankd.client.dialects import DIALECTS, endpoint
+        from rerankd.client.errors import RemoteRefused
+
+        name, _ = endpoint(remote.url, remote.dialect)
+        part = min(PART_DOCUMENTS, DIALECTS[name].max_documents or PART_DOCUMENTS)
+        headers: dict[str, Any] = {"headers": dict(remote.header)} if remote.header else {}
+        with Client(
+            remote.url, remote.api_key, dialect=remote.dialect, model=model, max_documents=part, **headers
+        ) as client:
+            try:
+                ranking = client.rank(
+                    task.query,
+                    task.texts,
+                    top_n=task.top_n,
+                    instruct=task.instruct,
+                    progress=lambda done: bar(stage, done / len(task.texts)),
+                )
+            except RemoteRefused as error:
+                if model is None and "model" in str(error).lower():
+                    raise SettingsError(f"{error} (Pass --model NAME.)") from error
+                raise
+    return Outcome(ranking.ranked, ranking.warnings, ranking.model or "a model without a name")
+
+
+def score(task: Task, settings: ScoringSettings, explain: bool, prompt: int | None) -> Outcome:
+    """Ranks the documents with a model in this process.
+
+    Args:
+        explain: add an explanation of each result.
+        prompt: add the prompt of this document.
+    """
+    with LoadingBar(AT_ONCE_S) as bar:
+        bar("loading PyTorch", 0.0)
+        import_module("rerankd.startup")  # outside of Reranker, which reports a missing package to programs
+        from rerankd.local import Reranker
+        from rerankd.ranking import explanation
+
+        reranker = Reranker(
+            settings.model,
+            device=settings.device,
+            dtype=settings.dtype,
+            deterministic=settings.deterministic,
+            offline=settings.offline,
+            skip_self_test=settings.skip_self_test,
+            progress=bar,
+        )
+    with reranker, LoadingBar() as bar:
+        ranking = reranker.rank(
+            task.query,
+            task.texts,
+            top_n=task.top_n,
+            instruct=task.instruct or DEFAULT_INSTRUCT,
+            progress=lambda done: bar(f"ranking {len(task.texts):,} documents", done / len(task.texts)),
+        )
+        explained = ranking.ranked if explain else ()
+        return Outcome(
+            ranking.ranked,
+            ranking.warnings,
+            reranker.info.name,
+            {one.index: explanation(one, reranker.info) for one in explained},
+            None if prompt is None else reranker.prompt_of(ranking.scores[prompt]),
+        )

@@ -1,0 +1,182 @@
+"""The process of `rerankd serve`: model, application, uvicorn, log and shutdown. Knows no command line."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import ssl
+import time
+from functools import partial
+from socket import socket
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from rerankd.cli.log import log_to_stderr
+from rerankd.cli.progress import LoadingBar
+from rerankd.config import ServerSettings
+from rerankd.errors import CheckpointNotFound, SettingsError
+from rerankd.server.app import create_app
+from rerankd.server.connections import Connections, most_connections
+from rerankd.server.forwarded import Forwarded
+from rerankd.server.held import HeldBytes
+from rerankd.server.interpreter import spare_collector, tune_for_serving
+from rerankd.server.listening import address_of, bind, remove_files
+from rerankd.server.protocol import BoundedHTTP
+from rerankd.server.served import LocalScorer, ServedModel
+from rerankd.types import LoadProgress
+from rerankd.version import __version__
+
+if TYPE_CHECKING:
+    from rerankd.accounts.store import Store
+
+logger = logging.getLogger(__name__)
+
+DRAIN_S = 120
+"""Seconds after SIGTERM in which running requests may finish."""
+
+
+def serve(settings: ServerSettings) -> int:
+    """Serves until a signal or a failure ends it; returns the exit status."""
+    settings.check_exposure()
+    _check_folder(settings.model)
+    log_to_stderr(settings.log_level)
+    served = ServedModel(
+        lambda progress: _start(settings, progress, fallback=settings.may_fall_back),
+        settings.model,
+        settings.alias,
+        retry=lambda: _start(settings, lambda stage, share: None, fallback=False),
+    )
+    store = _open_store(settings) if settings.accounts else None
+    held = HeldBytes(settings.max_held_mb * 1_000_000)
+
+    def stop() -> None:
+        server.should_exit = True
+
+    app = create_app(settings, served, store, on_failure=stop, held=held)
+    server = _Server(served, settings.drain_delay_s, _uvicorn_config(app, settings, held))
+    tune_for_serving()
+    logger.info("rerankd %s starts: %s", __version__, _summary(settings))
+    try:
+        server.run(bind(settings.host, settings.port, settings.uds))
+    except KeyboardInterrupt:
+        pass
+    if served.failure is not None:
+        raise served.failure
+    return 0 if server.started else 1
+
+
+def _uvicorn_config(app: Any, settings: ServerSettings, held: HeldBytes) -> uvicorn.Config:
+    password = settings.ssl_keyfile_password
+    config = uvicorn.Config(
+        Forwarded(app, is_local_only=settings.uds is not None),
+        # uvicorn calls it like the class
+        http=partial(BoundedHTTP, connections=Connections(most_connections()), held=held),  # type: ignore[arg-type]
+        ws="none",
+        proxy_headers=False,  # Forwarded extends uvicorn's middleware by a header
+        log_config=None,
+        access_log=False,  # server/access_log.py logs more
+        server_header=False,
+        timeout_keep_alive=settings.timeout_keep_alive,
+        timeout_graceful_shutdown=DRAIN_S,
+        ssl_certfile=settings.ssl_certfile,
+        ssl_keyfile=settings.ssl_keyfile,
+        ssl_keyfile_password=password.get_secret_value() if password else None,
+        ssl_ca_certs=settings.ssl_ca_certs,
+        ssl_cert_reqs=ssl.CERT_REQUIRED if settings.ssl_ca_certs else ssl.CERT_NONE,
+    )
+    try:
+        config.load()
+    except OSError as error:  # also ssl.SSLError
+        raise SettingsError(f"The certificate cannot be used ({error}): check --ssl-certfile and its key.") from None
+    return config
+
+
+def _open_store(settings: ServerSettings) -> Store:
+    from rerankd.accounts.store import open_store
+
+    store = open_store(settings.require_database(), make_folder=settings.has_default_database)
+    if not store.people.all():
+        logger.warning("There are no accounts yet: rerankd accounts create --admin EMAIL")
+    return store
+
+
+def _check_folder(model: str) -> None:
+    """Refuses a missing folder before the server listens.
+
+    Raises:
+        CheckpointNotFound: the folder does not exist.
+    """
+    path = os.path.abspath(os.path.expanduser(model))
+    if model.startswith((".", os.sep, "~")) and not os.path.exists(path):
+        raise CheckpointNotFound(f"There is no folder {path}. Pass the folder that holds config.json.")
+
+
+def _summary(settings: ServerSettings) -> str:
+    """The main settings, without a secret."""
+    callers = "accounts" if settings.accounts else "one key" if settings.api_key else "no key"
+    return f"model {settings.model}, dtype {settings.dtype}, {callers}, settings file {settings.config or 'none'}"
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which logs the address with the real port and how it stops.
+
+    Args:
+        drain_delay_s: seconds after a signal in which calls are still accepted while /health answers 503.
+    """
+
+    def __init__(self, served: ServedModel, drain_delay_s: float, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._served, self._drain_delay_s = served, drain_delay_s
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        self._served.stopping = True
+        calls = len(self.server_state.tasks)
+        later = f"; new ones are accepted for {self._drain_delay_s:g} s more" if self._drain_delay_s else ""
+        logger.info("Stopping: running calls (%d now) have %d s to finish%s", calls, DRAIN_S, later)
+        await self._wait_for_balancers()
+        remove_files(sockets or [])
+        await super().shutdown(sockets)
+        logger.info("Stopped")
+
+    async def _wait_for_balancers(self) -> None:
+        """Load balancers send calls until they notice that /health fails."""
+        until = time.monotonic() + self._drain_delay_s
+        while time.monotonic() < until and not self.force_exit:
+            await asyncio.sleep(0.1)
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        await super().startup(sockets)
+        scheme = "https" if self.config.ssl else "http"
+        for bound in sockets or [] if self.started else []:
+            where = "Listening on %s (playground at /, API description at /docs)"
+            logger.info(where, address_of(bound, scheme))
+
+
+def _start(settings: ServerSettings, progress: LoadProgress, *, fallback: bool) -> LocalScorer:
+    # Imported on the loading thread: the server listens before torch is loaded.
+    from rerankd.engine.open import Choice
+    from rerankd.startup import start_scorer
+
+    choice = Choice(settings.model, settings.device, settings.dtype, settings.deterministic, settings.offline, fallback)
+    with LoadingBar() as bar:
+
+        def both(stage: str, share: float) -> None:
+            progress(stage, share)
+            bar(stage, share)
+
+        scorer = start_scorer(
+            choice,
+            max_queue=settings.max_queue,
+            score_cache_mb=settings.score_cache_mb,
+            skip_self_test=settings.skip_self_test,
+            progress=both,
+        )
+    if settings.skip_self_test:
+        logger.warning("The known-answer check was skipped: these scores may be meaningless.")
+    if scorer.info.notice:
+        logger.warning(scorer.info.notice)
+    spare_collector()
+    logger.info("Ready: %s answers", scorer.info.name)
+    return scorer
