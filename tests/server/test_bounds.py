@@ -224,9 +224,9 @@ def test_replies_of_many_documents_are_written_beside_the_loop(monkeypatch: pyte
     threads: dict[int, str] = {}
     write = VLLMRerank.reply
 
-    def watched(self: VLLMRerank, body: Any, answer: Any) -> Any:
+    def watched(self: VLLMRerank, answer: Any) -> Any:
         threads[len(answer.ranking.scores)] = threading.current_thread().name
-        return write(self, body, answer)
+        return write(self, answer)
 
     monkeypatch.setattr(VLLMRerank, "reply", watched)
     app = create_app(ServerSettings(), ServedModel(lambda _: scorer_of(FakeModel()), "fake", ()))

@@ -1,84 +1,62 @@
-"""What every dialect is: a request shape, a reply shape, an error shape, and the paths that speak it."""
+"""What every API consists of: a request, a reply, errors and paths. Knows no HTTP library and no single API."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Generic, TypeVar
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, WithJsonSchema
-from pydantic_core import core_schema
+from pydantic import BaseModel
 
 from rerankd.apis.errors import BodyTimeout, MethodNotAllowed, UnsupportedEncoding
 from rerankd.apis.facts import ApiFacts
+from rerankd.apis.fields import JSON, Explain, ObjectDocument, RequestBody, echo
 from rerankd.errors import (
     Forbidden,
     InvalidRequest,
     ModelNotFound,
     OutOfCredit,
-    Problem,
     RateLimited,
     RerankdError,
     Unauthorized,
     Unavailable,
 )
 from rerankd.ranking import explanation
-from rerankd.types import ModelInfo, Ranking, RerankRequest, Score, TokenCounts
+from rerankd.types import Limits, ModelInfo, Ranking, RerankRequest, Score, TokenCounts
 
-JSON = dict[str, Any]
 Reply = JSON | list[JSON] | list[list[JSON]]
-BodyT = TypeVar("BodyT", bound="RequestBody")
+BodyT = TypeVar("BodyT", bound=RequestBody)
 Word = TypeVar("Word")
-Item = TypeVar("Item")
 
 
-MAX_ITEMS = 100_000
-"""Of a list in a body. A document takes a kilobyte while it is ranked, however short it is."""
+@dataclass(frozen=True, slots=True)
+class Show:
+    """How the reply shows the results.
 
+    Attributes:
+        documents: Whether the reply has them.
+        sent: The documents as the caller sent them, where the reply has them so.
+        logits: In place of scores.
+        at_most: Number of results; None for all of the ranking.
+        form: Of the reply, where the API has several.
+    """
 
-@dataclass(frozen=True)
-class Bounded:
-    """A list in a body: of its items only the first mistake is told, since all those of a few megabytes would take
-    gigabytes. (Pydantic's own FailFast cannot be hashed, so it cannot be in a union.)"""
-
-    max_items: int = MAX_ITEMS
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        return {**handler(source), "fail_fast": True, "max_length": self.max_items}
-
-
-ListOf = Annotated[list[Item], Bounded()]
-
-
-class Explain(BaseModel):
-    """What `explain` may ask beside `true`."""
-
-    model_config = ConfigDict(extra="forbid")
-    prompt: int | None = Field(None, ge=0, description="Index of the document whose exact prompt is returned too.")
-
-
-class RequestBody(BaseModel):
-    """A parsed request body. Fields that a dialect does not know are kept, so that they can be named."""
-
-    model_config = ConfigDict(extra="allow")
-
-    explain: Explain | bool | None = Field(
-        None,
-        description="rerankd's own: true adds to each result its logit, tokens, cuts, and whether it was computed; "
-        '`{"prompt": 0}` also the exact prompt of document 0.',
-    )
-
-    def unknown_fields(self) -> list[Problem]:
-        """The first fields that the dialect does not have, as mistakes: a misspelt one explains a missing one."""
-        return [Problem(name[:100], "Unknown field", "extra_forbidden") for name in list(self.model_extra or {})[:8]]
+    documents: bool = False
+    sent: Sequence[ObjectDocument] = ()
+    logits: bool = False
+    at_most: int | None = None
+    form: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a body asks, in the words of the domain.
+    """A body, translated.
 
-    model: the name that was asked for, None for any. id: what the caller calls this request. explain: see RequestBody.
+    Attributes:
+        model: The requested name; None for any.
+        id: The caller's id of this request.
+        explain: See `RequestBody`.
     """
 
     request: RerankRequest
@@ -86,6 +64,7 @@ class Call:
     warnings: tuple[str, ...] = ()
     id: str | None = None
     explain: Explain | bool | None = None
+    show: Show = Show()
 
 
 DOCUMENTS_A_SEARCH_UNIT = 100
@@ -94,18 +73,19 @@ DOCUMENTS_A_SEARCH_UNIT = 100
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a reply is made from.
+    """Everything that a reply is made from.
 
     Attributes:
-        id: of this request.
-        model: the name to echo.
-        usage: the tokens of all its prompts.
-        info: the model that scored.
-        explain: whether each result is explained.
-        prompts: those that were asked for, by index.
-        seconds: since the request came.
-        encode_seconds: of them, to make the prompts.
-        engine_seconds: of them, in the engine, waiting included.
+        id: Of this request.
+        model: The name to echo.
+        usage: The tokens of all its prompts.
+        info: The model that scored.
+        explain: Whether each result is explained.
+        prompts: By index, those that the caller asked for.
+        seconds: Since the request came.
+        encode_seconds: Of them, for the prompts.
+        engine_seconds: Of them, in the engine, waiting included.
+        show: Of the call.
     """
 
     id: str
@@ -119,14 +99,34 @@ class Answer:
     seconds: float = 0.0
     encode_seconds: float = 0.0
     engine_seconds: float = 0.0
+    show: Show = Show()
+
+    @property
+    def ranked(self) -> tuple[Score, ...]:
+        """The results to show, best first."""
+        return self.ranking.ranked[: self.show.at_most]
+
+    @property
+    def openai_usage(self) -> JSON:
+        """OpenAI's usage object: the tokens of the prompts, template included."""
+        tokens = self.usage.prompt_tokens
+        return {"prompt_tokens": tokens, "total_tokens": tokens}
 
     @property
     def search_units(self) -> int:
-        """What Cohere bills for a query with so many documents."""
+        """Cohere's bill for a query with so many documents."""
         return -(-len(self.ranking.scores) // DOCUMENTS_A_SEARCH_UNIT)
 
+    def value(self, of: Score) -> float:
+        """The score, or the logit if the caller asked for it."""
+        return of.raw_score if self.show.logits else of.score
+
+    def document(self, of: Score) -> JSON:
+        """`document` as an object with all keys that were sent; nothing where documents are not shown."""
+        return {"document": echo(self.show.sent[of.index], of.document)} if self.show.documents else {}
+
     def result(self, of: Score, /, **fields: Any) -> JSON:
-        """One entry of a result list: the dialect's fields, and the explanation if it was asked for."""
+        """One entry of a result list: the API's fields, and the explanation if the caller asked for it."""
         if not self.explain:
             return fields
         prompt = {"prompt": self.prompts[of.index]} if of.index in self.prompts else {}
@@ -214,12 +214,15 @@ class ApiSettings:
 
 
 class Api(ABC, Generic[BodyT]):
-    """One surface. Shapes and conversion only.
+    """One API. Shapes and conversion only.
 
-    facts: its names and paths. body: what is read; reply_body,
-    error_body: what is sent, for the API's description (a model, or a list of one). errors: the status and the words
-    of each error. json_only: refuse a body that is not declared as JSON. any_model: every name is answered by the
-    served model, as by a server that has one only; a name that is not its own brings a warning.
+    Attributes:
+        facts: Its names, paths and fields.
+        body: The model of a request's body.
+        reply_body, error_body: Models of the replies, for the API's description.
+        errors: Status and words of each error.
+        json_only: It refuses a body that is not declared as JSON.
+        any_model: The served model answers to every name, with a warning if the name is not its own.
     """
 
     facts: ClassVar[ApiFacts]
@@ -261,17 +264,22 @@ class Api(ABC, Generic[BodyT]):
         """Whether it leaves bodies on a path of several APIs to the others."""
         return type(self).claims is not Api.claims
 
+    def limits(self, **own: Any) -> Limits:
+        """The limits of most APIs, and the API's own."""
+        common = Limits(self.max_documents, max_prompt_tokens=self.settings.max_context)
+        return replace(common, **own)
+
     def claims(self, value: Mapping[str, Any]) -> bool:
-        """Whether a body on a path of several dialects is this one's. The last dialect of a path takes the rest."""
+        """Whether a body on a path of several APIs belongs to this one. The last API of a path takes the rest."""
         return True
 
     @abstractmethod
     def parse(self, body: BodyT) -> Call:
-        """Raises InvalidRequest for what the shape alone does not rule out."""
+        """Raises InvalidRequest for mistakes that the body's model does not exclude."""
 
     @abstractmethod
-    def reply(self, body: BodyT, answer: Answer) -> Reply:
-        """The 200 body."""
+    def reply(self, answer: Answer) -> Reply:
+        """The body of a 200."""
 
     def headers(self, answer: Answer) -> Mapping[str, str]:
         """Further headers of a 200."""
@@ -279,24 +287,4 @@ class Api(ABC, Generic[BodyT]):
 
     @abstractmethod
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON | None]:
-        """Status and body, None for an empty one."""
-
-
-def text_of(value: Any) -> Any:
-    """What stands for a document: the text of an object, anything else as it is."""
-    return value["text"] if isinstance(value, dict) and "text" in value else value
-
-
-Document = Annotated[
-    str,
-    BeforeValidator(text_of),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string"},
-                {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
-            ]
-        }
-    ),
-]
-"""A document: its text, or an object with the key `text`."""
+        """Status and body; None for an empty body."""

@@ -9,24 +9,24 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field
 
-from rerankd.apis.base import (
-    DOCUMENTS_A_SEARCH_UNIT,
-    JSON,
-    MAX_ITEMS,
-    Answer,
-    Api,
-    Bounded,
-    Call,
-    ErrorTable,
-    ListOf,
-)
-from rerankd.apis.bounds import MAX_PRIORITY, RankFields, heard_priority
+from rerankd.apis.base import DOCUMENTS_A_SEARCH_UNIT, Answer, Api, Call, ErrorTable, Show
 from rerankd.apis.errors import NotJSON
 from rerankd.apis.facts import FACTS
-from rerankd.apis.fields import EchoedDocument, ObjectDocument, echo, texts_of
-from rerankd.apis.instruct import InstructBody
+from rerankd.apis.fields import (
+    JSON,
+    MAX_ITEMS,
+    MAX_PRIORITY,
+    Bounded,
+    EchoedDocument,
+    InstructBody,
+    ListOf,
+    ObjectDocument,
+    RankFields,
+    document_texts,
+    heard_priority,
+)
 from rerankd.errors import InvalidRequest, MissingKey, ModelNotFound, RerankdError, Unauthorized
-from rerankd.types import Limits, RerankRequest, Score
+from rerankd.types import RerankRequest, Score
 
 MAX_QUERY_TOKENS = 2048
 MAX_DOCUMENTS = 10_000
@@ -137,13 +137,7 @@ class Meta(BaseModel):
     warnings: list[str] = Field(description="What was not done as asked.")
 
 
-class V1Reply(BaseModel):
-    id: str
-    results: list[Result]
-    meta: Meta
-
-
-class V2Reply(BaseModel):
+class Reply(BaseModel):
     id: str
     results: list[Result]
     meta: Meta
@@ -167,10 +161,10 @@ class _Cohere(Api[BodyT]):
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
         return self.errors.status(error), {"id": request_id, "message": _message(error)}
 
-    def reply(self, body: BodyT, answer: Answer) -> JSON:
+    def reply(self, answer: Answer) -> JSON:
         return {
             "id": answer.id,
-            "results": [_result(body, answer, score) for score in answer.ranking.ranked],
+            "results": [_result(answer, score) for score in answer.ranking.ranked],
             "meta": {
                 "api_version": {"version": self.version, "is_experimental": False},
                 "billed_units": {"search_units": answer.search_units},
@@ -180,9 +174,8 @@ class _Cohere(Api[BodyT]):
         }
 
 
-def _result(body: V1Body | V2Body, answer: Answer, score: Score) -> JSON:
-    document = {"document": echo(body.documents[score.index], score.document)} if body.return_documents else {}
-    return answer.result(score, **document, index=score.index, relevance_score=score.score)
+def _result(answer: Answer, score: Score) -> JSON:
+    return answer.result(score, **answer.document(score), index=score.index, relevance_score=score.score)
 
 
 class CohereV1(_Cohere[V1Body]):
@@ -191,7 +184,7 @@ class CohereV1(_Cohere[V1Body]):
     facts = FACTS["cohere-v1"]
     version = "1"
     body = V1Body
-    reply_body = V1Reply
+    reply_body = Reply
 
     @property
     def max_documents(self) -> int:
@@ -209,13 +202,10 @@ class CohereV1(_Cohere[V1Body]):
         _refuse_empty(body.query, documents)
         if body.max_chunks_per_doc is not None:
             warnings += ("max_chunks_per_doc ignored: texts are not chunked",)
-        limits = Limits(
-            max_documents=self.settings.max_call_documents,
-            max_query_tokens=MAX_QUERY_TOKENS,
-            max_prompt_tokens=self.settings.max_context,
-        )
+        limits = self.limits(max_documents=self.settings.max_call_documents, max_query_tokens=MAX_QUERY_TOKENS)
         request = RerankRequest((body.query,), documents, instruct, body.top_n, limits)
-        return Call(request, body.model or None, warnings, explain=body.explain)
+        show = Show(bool(body.return_documents), body.documents)
+        return Call(request, body.model or None, warnings, explain=body.explain, show=show)
 
     def _check_chunks(self, num_documents: int, chunks_per_doc: int | None) -> None:
         chunks = num_documents * (chunks_per_doc or DEFAULT_CHUNKS_PER_DOC)
@@ -229,7 +219,7 @@ class CohereV1(_Cohere[V1Body]):
 def _texts(body: V1Body) -> tuple[str, ...]:
     if body.rank_fields in (None, ["text"]):
         return tuple(_text(document, index) for index, document in enumerate(body.documents))
-    return texts_of(body.documents, "documents", body.rank_fields)
+    return document_texts(body.documents, "documents", body.rank_fields)
 
 
 def _text(document: ObjectDocument, index: int) -> str:
@@ -245,20 +235,18 @@ class CohereV2(_Cohere[V2Body]):
     facts = FACTS["cohere-v2"]
     version = "2"
     body = V2Body
-    reply_body = V2Reply
+    reply_body = Reply
 
     def parse(self, body: V2Body) -> Call:
         instruct, warnings = body.instruct_asked()
         if body.relevant_spans and body.relevant_spans.get("mode") != "disabled":
             warnings += ("relevant_spans ignored: no spans are found",)
-        limits = Limits(
-            max_documents=self.settings.max_call_documents,
-            max_query_tokens=MAX_QUERY_TOKENS,
-            max_document_tokens=body.max_tokens_per_doc or DEFAULT_TOKENS_PER_DOC,
-            max_prompt_tokens=self.settings.max_context,
+        limits = self.limits(
+            max_query_tokens=MAX_QUERY_TOKENS, max_document_tokens=body.max_tokens_per_doc or DEFAULT_TOKENS_PER_DOC
         )
-        documents = texts_of(body.documents, "documents")
+        documents = document_texts(body.documents, "documents")
         _refuse_empty(body.query, documents)
-        priority, _ = heard_priority(body.priority, self.settings)
+        priority, _ = heard_priority(body.priority, trusted=self.settings.trust_priority)
         request = RerankRequest((body.query,), documents, instruct, body.top_n, limits, priority)
-        return Call(request, body.model, warnings, explain=body.explain)
+        show = Show(bool(body.return_documents), body.documents)
+        return Call(request, body.model, warnings, explain=body.explain, show=show)

@@ -10,20 +10,10 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, Field
 
-from rerankd.apis.base import (
-    FLAT_CODES,
-    JSON,
-    Answer,
-    Api,
-    ApiSettings,
-    Call,
-    Document,
-    ErrorTable,
-    ListOf,
-    RequestBody,
-)
+from rerankd.apis.base import FLAT_CODES, Answer, Api, ApiSettings, Call, ErrorTable, Show
 from rerankd.apis.errors import BodyTooLarge, MethodNotAllowed, NotJSON
 from rerankd.apis.facts import FACTS
+from rerankd.apis.fields import JSON, Document, ListOf, RequestBody, Usage
 from rerankd.errors import (
     Forbidden,
     InvalidRequest,
@@ -111,13 +101,19 @@ def _request(
     return RerankRequest((query,), tuple(documents), instruct or DEFAULT_INSTRUCT, top_n, _limits(settings))
 
 
-def _results(answer: Answer, with_documents: bool) -> list[JSON]:
+def _usage(answer: Answer) -> JSON:
+    """The billed tokens, without the template's."""
+    tokens = answer.usage.text_tokens
+    return {"prompt_tokens": tokens, "total_tokens": tokens}
+
+
+def _results(answer: Answer) -> list[JSON]:
     return [
         answer.result(
             score,
             index=score.index,
             relevance_score=score.score,
-            **({"document": {"text": score.document}} if with_documents else {}),
+            **({"document": {"text": score.document}} if answer.show.documents else {}),
         )
         for score in answer.ranking.ranked
     ]
@@ -160,15 +156,10 @@ class NativeOutput(BaseModel):
     results: list[Result]
 
 
-class NativeUsage(BaseModel):
-    prompt_tokens: int
-    total_tokens: int
-
-
 class NativeReply(BaseModel):
     request_id: str
     output: NativeOutput
-    usage: NativeUsage
+    usage: Usage
 
 
 class NativeError(BaseModel):
@@ -195,15 +186,13 @@ class DashScopeNative(Api[NativeBody]):
         parameters = body.parameters or NativeParameters()
         request = _request(body.input.query, body.input.documents, parameters.instruct, parameters.top_n, self.settings)
         explain = parameters.explain if body.explain is None else body.explain
-        return Call(request, body.model, explain=explain)
+        return Call(request, body.model, explain=explain, show=Show(bool(parameters.return_documents)))
 
-    def reply(self, body: NativeBody, answer: Answer) -> JSON:
-        with_documents = bool(body.parameters and body.parameters.return_documents)
-        tokens = answer.usage.text_tokens
+    def reply(self, answer: Answer) -> JSON:
         return {
             "request_id": answer.id,
-            "output": {"results": _results(answer, with_documents)},
-            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+            "output": {"results": _results(answer)},
+            "usage": _usage(answer),
         }
 
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
@@ -223,17 +212,12 @@ class CompatibleBody(RequestBody):
     return_documents: bool | None = Field(None, description="Echo each document's text.")
 
 
-class CompatibleUsage(BaseModel):
-    prompt_tokens: int
-    total_tokens: int
-
-
 class CompatibleReply(BaseModel):
     id: str
     object: str = "list"
     model: str
     results: list[Result]
-    usage: CompatibleUsage
+    usage: Usage
     meta: dict[str, Any] | None = Field(None, description="Only with warnings: what was not done as asked.")
 
 
@@ -281,18 +265,17 @@ class DashScopeCompatible(Api[CompatibleBody]):
 
     def parse(self, body: CompatibleBody) -> Call:
         request = _request(body.query, body.documents, body.instruct, body.top_n, self.settings)
-        return Call(request, body.model, explain=body.explain)
-
-    def reply(self, body: CompatibleBody, answer: Answer) -> JSON:
         asked = body.return_documents
-        with_documents = self._documents_by_default if asked is None else asked
-        tokens = answer.usage.text_tokens
+        show = Show(self._documents_by_default if asked is None else asked)
+        return Call(request, body.model, explain=body.explain, show=show)
+
+    def reply(self, answer: Answer) -> JSON:
         reply: JSON = {
             "id": answer.id,
             "object": "list",
             "model": answer.model,
-            "results": _results(answer, with_documents),
-            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+            "results": _results(answer),
+            "usage": _usage(answer),
         }
         if answer.warnings:
             reply["meta"] = {"warnings": list(answer.warnings)}

@@ -1,18 +1,112 @@
-"""Documents as objects: which of their text is scored, and what of them is returned."""
+"""Fields that several APIs have: lists with bounds, documents as objects, the instruct, the priority. Knows no API."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, WithJsonSchema
+from pydantic_core import core_schema
 
-from rerankd.apis.base import JSON
-from rerankd.errors import InvalidRequest
+from rerankd.errors import InvalidRequest, Problem
+from rerankd.types import DEFAULT_INSTRUCT
+
+JSON = dict[str, Any]
+Item = TypeVar("Item")
+
+MAX_ITEMS = 100_000
+"""Longest list in a body. A document takes a kilobyte while it is ranked, however short it is."""
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """A list in a body. Validation stops at its first mistake: all mistakes of a few megabytes would take gigabytes.
+
+    Pydantic's own FailFast cannot be hashed, so it cannot be in a union.
+    """
+
+    max_items: int = MAX_ITEMS
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return {**handler(source), "fail_fast": True, "max_length": self.max_items}
+
+
+ListOf = Annotated[list[Item], Bounded()]
+
+
+class Explain(BaseModel):
+    """The options of `explain`."""
+
+    model_config = ConfigDict(extra="forbid")
+    prompt: int | None = Field(None, ge=0, description="Index of the document whose exact prompt is returned too.")
+
+
+class RequestBody(BaseModel):
+    """A parsed request body. It keeps unknown fields, so that a warning can name them."""
+
+    model_config = ConfigDict(extra="allow")
+
+    explain: Explain | bool | None = Field(
+        None,
+        description="rerankd's own: true adds to each result its logit, tokens, cuts, and whether it was computed; "
+        '`{"prompt": 0}` also the exact prompt of document 0.',
+    )
+
+    def unknown_fields(self) -> list[Problem]:
+        """The first unknown fields, as mistakes: a misspelt field explains a missing one."""
+        return [Problem(name[:100], "Unknown field", "extra_forbidden") for name in list(self.model_extra or {})[:8]]
+
+
+class InstructBody(RequestBody):
+    """A body of an API without an instruct of its own."""
+
+    instruct: str | None = Field(None, description=f"rerankd's own: the sorting task. Default: {DEFAULT_INSTRUCT}")
+    instruction: str | None = Field(None, description="The same under vLLM's name.")
+
+    def instruct_asked(self) -> tuple[str, tuple[str, ...]]:
+        """The instruct, and a warning if the two fields differ."""
+        instruct, warnings = first_given({"instruct": self.instruct, "instruction": self.instruction})
+        return instruct or DEFAULT_INSTRUCT, warnings
+
+
+def first_given(values: Mapping[str, Any]) -> tuple[str | None, tuple[str, ...]]:
+    """The first text that is not empty, and a warning for each field that differs from it. `values`: by field."""
+    given = {name: text for name, text in values.items() if isinstance(text, str) and text}
+    first = next(iter(given), None)
+    if first is None:
+        return None, ()
+    differing = [name for name, text in given.items() if text != given[first]]
+    return given[first], tuple(f"{name} ignored: {first} says something else" for name in differing)
+
+
+def bare_text(value: Any) -> Any:
+    """The text of an object with `text`; any other value as it is."""
+    return value["text"] if isinstance(value, dict) and "text" in value else value
+
+
+Document = Annotated[
+    str,
+    BeforeValidator(bare_text),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+            ]
+        }
+    ),
+]
+"""A document: its text, or an object with the key `text`."""
+
+
+class Usage(BaseModel):
+    prompt_tokens: int
+    total_tokens: int
 
 
 class EchoedDocument(BaseModel):
-    """With all keys of a document that was sent as an object."""
+    """It has all keys of the document that was sent."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -21,13 +115,13 @@ class EchoedDocument(BaseModel):
 
 MAX_NAMES = 8
 MAX_NAME_CHARS = 100
-"""Of the caller's fields in a message."""
+"""Bounds of the caller's field names in a message."""
 
 ObjectDocument = str | dict[str, Any]
-"""A text; an object with the key `text`; one with `content`, vLLM's list of parts; or one with the rank fields."""
+"""A text, or an object with `text`, with `content` (vLLM's list of parts), or with the rank fields."""
 
 
-def texts_of(
+def document_texts(
     documents: Sequence[ObjectDocument], path: str, rank_fields: Sequence[str] | None = None
 ) -> tuple[str, ...]:
     """The text of each document.
@@ -40,18 +134,18 @@ def texts_of(
     Raises:
         InvalidRequest: an object has none of them, or they are not texts.
     """
-    names = list(dict.fromkeys(rank_fields or ()))  # named twice, a text would be scored twice
-    return tuple(text_of(document, f"{path}.{index}", names) for index, document in enumerate(documents))
+    names = list(dict.fromkeys(rank_fields or ()))  # a name that occurs twice would score its text twice
+    return tuple(document_text(document, f"{path}.{index}", names) for index, document in enumerate(documents))
 
 
 def echo(document: ObjectDocument, text: str | None) -> JSON:
-    """A document as a reply shows it: an object with `text`, a string, and all that was sent beside it."""
+    """A document in a reply: an object with its text and all its other keys."""
     if isinstance(document, str):
         return {"text": text}
     return document if isinstance(document.get("text"), str) else {**document, "text": text}
 
 
-def text_of(document: ObjectDocument, path: str, rank_fields: Sequence[str] | None = None) -> str:
+def document_text(document: ObjectDocument, path: str, rank_fields: Sequence[str] | None = None) -> str:
     """The text of one document, or of a query that may be an object, too."""
     if isinstance(document, str):
         return document
@@ -73,7 +167,7 @@ def _ranked_text(document: dict[str, Any], path: str, rank_fields: Sequence[str]
 
 
 def _parts(parts: list[Any], path: str) -> str:
-    """vLLM's content: text parts only, this model sees no images."""
+    """vLLM's content. Only text parts: the model reads no images."""
     texts = []
     for part in parts:
         if not isinstance(part, dict) or part.get("type", "text") != "text" or not isinstance(part.get("text"), str):
@@ -84,3 +178,33 @@ def _parts(parts: list[Any], path: str) -> str:
 
 def _refuse(path: str, problem: str) -> NoReturn:
     raise InvalidRequest(f"{path}: {problem}.", ((path, problem),))
+
+
+MAX_RANK_FIELDS = 100
+
+RankFields = Annotated[list[str], Bounded(MAX_RANK_FIELDS)]
+
+MAX_PRIORITY = 999
+"""As Cohere's; the lowest one is its negative."""
+
+MAX_NAMED = 5
+
+
+def heard_priority(asked: int | None, *, trusted: bool) -> tuple[int, tuple[str, ...]]:
+    """The priority of a call, and a warning if the caller asked for another one.
+
+    Every caller may lower its priority. Only trusted callers may raise it.
+    """
+    lowest = -MAX_PRIORITY if trusted else 0
+    priority = min(max(asked or 0, lowest), MAX_PRIORITY)
+    if asked is None or asked == priority:
+        return priority, ()
+    return priority, (f"priority taken as {priority}: from {lowest} to {MAX_PRIORITY} are heard here",)
+
+
+def ignored_keys(field: str, keys: Iterable[str]) -> tuple[str, ...]:
+    """A warning for each of the first keys that have no effect, and one with the number of the others."""
+    listed = list(keys)
+    named = tuple(f"{field}.{key[:100]} ignored" for key in listed[:MAX_NAMED])
+    rest = len(listed) - MAX_NAMED
+    return (*named, f"{rest} more keys of {field} ignored") if rest > 0 else named

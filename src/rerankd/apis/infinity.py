@@ -10,12 +10,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
 
-from rerankd.apis.base import JSON, Answer, Api, Call, ErrorTable, ListOf, text_of
+from rerankd.apis.base import Answer, Api, Call, ErrorTable, Show
 from rerankd.apis.errors import BodyTooLarge, MethodNotAllowed, NotJSON
 from rerankd.apis.facts import FACTS
-from rerankd.apis.instruct import InstructBody
+from rerankd.apis.fields import JSON, InstructBody, ListOf, Usage, bare_text
 from rerankd.errors import Busy, InvalidRequest, Problem, RerankdError, Unauthorized
-from rerankd.types import Limits, RerankRequest
+from rerankd.types import RerankRequest
 
 DEFAULT_MODEL = "default/not-specified"
 """What its clients send when they name no model."""
@@ -41,7 +41,7 @@ ERRORS = ErrorTable(
 
 class Body(InstructBody):
     query: Text = Field(examples=["Where is Munich?"])
-    documents: ListOf[Annotated[Text, BeforeValidator(text_of)]] = Field(
+    documents: ListOf[Annotated[Text, BeforeValidator(bare_text)]] = Field(
         min_length=1, examples=[["Munich is in Germany.", "The sky is blue."]]
     )
     return_documents: bool | None = Field(None, description="Echo each document's text; false by default.")
@@ -55,11 +55,6 @@ class Result(BaseModel):
     index: int
     document: str | None = Field(description="null unless the documents are asked for.")
     explain: JSON | None = None
-
-
-class Usage(BaseModel):
-    prompt_tokens: int
-    total_tokens: int
 
 
 class Reply(BaseModel):
@@ -107,30 +102,25 @@ class Infinity(Api[Body]):
 
     def parse(self, body: Body) -> Call:
         instruct, warnings = body.instruct_asked()
-        limits = Limits(self.settings.max_call_documents, max_prompt_tokens=self.settings.max_context)
         model = None if body.model == DEFAULT_MODEL else body.model or None
-        return Call(
-            RerankRequest((body.query,), tuple(body.documents), instruct, body.top_n, limits),
-            model,
-            warnings,
-            explain=body.explain,
-        )
+        request = RerankRequest((body.query,), tuple(body.documents), instruct, body.top_n, self.limits())
+        show = Show(bool(body.return_documents), logits=bool(body.raw_scores))
+        return Call(request, model, warnings, explain=body.explain, show=show)
 
-    def reply(self, body: Body, answer: Answer) -> JSON:
-        tokens = answer.usage.prompt_tokens
+    def reply(self, answer: Answer) -> JSON:
         return {
             "object": "rerank",
             "results": [
                 answer.result(
                     score,
-                    relevance_score=score.raw_score if body.raw_scores else score.score,
+                    relevance_score=answer.value(score),
                     index=score.index,
-                    document=score.document if body.return_documents else None,
+                    document=score.document if answer.show.documents else None,
                 )
                 for score in answer.ranking.ranked
             ],
             "model": answer.info.name,
-            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+            "usage": answer.openai_usage,
             "id": f"infinity-{answer.id}",
             "created": int(time.time()),
         }

@@ -11,11 +11,18 @@ from typing import Any
 
 from pydantic import BaseModel, Field, RootModel
 
-from rerankd.apis.base import JSON, Answer, Api, Call, ErrorTable, ListOf
+from rerankd.apis.base import Answer, Api, Call, ErrorTable, Show
 from rerankd.apis.errors import BodyTooLarge, NotJSON
 from rerankd.apis.facts import FACTS
-from rerankd.apis.fields import EchoedDocument, ObjectDocument, echo, text_of, texts_of
-from rerankd.apis.instruct import InstructBody
+from rerankd.apis.fields import (
+    JSON,
+    EchoedDocument,
+    InstructBody,
+    ListOf,
+    ObjectDocument,
+    document_text,
+    document_texts,
+)
 from rerankd.errors import (
     InvalidRequest,
     MissingKey,
@@ -26,7 +33,7 @@ from rerankd.errors import (
     RerankdError,
     Unauthorized,
 )
-from rerankd.types import Limits, RerankRequest, Score
+from rerankd.types import RerankRequest, Score
 
 SCORE_DECIMALS = 8
 
@@ -135,30 +142,21 @@ class Jina(Api[Body]):
     errors = ERRORS
 
     def parse(self, body: Body) -> Call:
-        query = text_of(body.query, "query")
-        documents = texts_of(body.documents, "documents")
+        query = document_text(body.query, "query")
+        documents = document_texts(body.documents, "documents")
         instruct, warnings = body.instruct_asked()
-        limits = Limits(
-            max_documents=self.settings.max_call_documents,
-            max_document_tokens=body.max_doc_length or body.max_tokens_per_doc,
-            max_prompt_tokens=self.settings.max_context,
-        )
+        limits = self.limits(max_document_tokens=body.max_doc_length or body.max_tokens_per_doc)
         request = RerankRequest((query,), documents, instruct, body.top_n or body.top_k, limits)
-        return Call(request, body.model or None, warnings + _second_names(body), explain=body.explain)
+        show = Show(body.return_documents is not False, body.documents)
+        return Call(request, body.model or None, warnings + _second_names(body), explain=body.explain, show=show)
 
-    def reply(self, body: Body, answer: Answer) -> JSON:
+    def reply(self, answer: Answer) -> JSON:
         return {
             "model": answer.model,
             "object": "list",
             "usage": {"total_tokens": answer.usage.prompt_tokens},
-            "results": [self._result(body, answer, score) for score in answer.ranking.ranked],
+            "results": [_result(answer, score) for score in answer.ranking.ranked],
         }
-
-    def _result(self, body: Body, answer: Answer, score: Score) -> JSON:
-        result: JSON = {"index": score.index, "relevance_score": round(score.score, SCORE_DECIMALS)}
-        if body.return_documents is not False:
-            result["document"] = echo(body.documents[score.index], score.document)
-        return answer.result(score, **result)
 
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
         request_id = _hex(request_id)
@@ -171,6 +169,11 @@ class Jina(Api[Body]):
         mistakes = [_mistake(problem) for problem in _problems(error)]
         detail = f"Validation error: '{mistakes[0]['field']}' {mistakes[0]['message']}"
         return status, {"detail": detail, "request_id": request_id, "errors": mistakes}
+
+
+def _result(answer: Answer, score: Score) -> JSON:
+    value = round(score.score, SCORE_DECIMALS)
+    return answer.result(score, index=score.index, relevance_score=value, **answer.document(score))
 
 
 def _second_names(body: Body) -> tuple[str, ...]:

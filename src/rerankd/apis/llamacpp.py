@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
-from rerankd.apis.base import JSON, Answer, Api, Call, Document, ErrorTable, ListOf
+from rerankd.apis.base import Answer, Api, Call, ErrorTable, Show
 from rerankd.apis.errors import BodyTooLarge
 from rerankd.apis.facts import FACTS
-from rerankd.apis.instruct import InstructBody
+from rerankd.apis.fields import JSON, Document, InstructBody, ListOf, Usage
 from rerankd.errors import InvalidRequest, Problem, PromptTooLong, RerankdError, Unauthorized
-from rerankd.types import Limits, RerankRequest
+from rerankd.types import RerankRequest
 
 ERRORS = ErrorTable(
     {BodyTooLarge: 413},
@@ -27,6 +27,10 @@ ERRORS = ErrorTable(
         503: "unavailable_error",
     },
 )
+
+
+TEXTS = "texts"
+"""The field that selects the bare list of text-embeddings-inference as the reply."""
 
 
 class Body(InstructBody):
@@ -45,21 +49,11 @@ class Body(InstructBody):
     return_text: bool | None = Field(None, description="With `texts`: echo each text; false by default.")
     model: str | None = Field(None, description="Any name; echoed, the one served model answers.")
 
-    @property
-    def is_tei(self) -> bool:
-        """Whether the reply is a bare list."""
-        return "texts" in self.model_fields_set
-
 
 class Result(BaseModel):
     index: int
     relevance_score: float
     explain: JSON | None = None
-
-
-class Usage(BaseModel):
-    prompt_tokens: int
-    total_tokens: int
 
 
 class Reply(BaseModel):
@@ -106,36 +100,29 @@ class LlamaCpp(Api[Body]):
             missing = Problem("documents", "Field required", "missing")
             raise InvalidRequest("The request has no documents.", [missing, *body.unknown_fields()])
         instruct, warnings = body.instruct_asked()
-        limits = Limits(
-            max_documents=self.settings.max_call_documents,
-            max_prompt_tokens=self.settings.max_context,
-            on_overlong="truncate" if self.settings.truncate_overlong else "refuse",
-        )
-        return Call(
-            RerankRequest((body.query,), tuple(documents), instruct, limits=limits),
-            body.model or None,
-            warnings,
-            explain=body.explain,
-        )
+        limits = self.limits(on_overlong="truncate" if self.settings.truncate_overlong else "refuse")
+        request = RerankRequest((body.query,), tuple(documents), instruct, limits=limits)
+        show = Show(bool(body.return_text), at_most=body.top_n, form=TEXTS if TEXTS in body.model_fields_set else "")
+        return Call(request, body.model or None, warnings, explain=body.explain, show=show)
 
-    def reply(self, body: Body, answer: Answer) -> JSON | list[JSON]:
-        ranked = answer.ranking.ranked[: body.top_n]
-        if body.is_tei:
+    def reply(self, answer: Answer) -> JSON | list[JSON]:
+        if answer.show.form == TEXTS:
             return [
                 answer.result(
                     score,
                     index=score.index,
                     score=score.score,
-                    **({"text": score.document} if body.return_text else {}),
+                    **({"text": score.document} if answer.show.documents else {}),
                 )
-                for score in ranked
+                for score in answer.ranked
             ]
-        tokens = answer.usage.prompt_tokens
         return {
             "model": answer.model,
             "object": "list",
-            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-            "results": [answer.result(score, index=score.index, relevance_score=score.score) for score in ranked],
+            "usage": answer.openai_usage,
+            "results": [
+                answer.result(score, index=score.index, relevance_score=score.score) for score in answer.ranked
+            ],
         }
 
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:

@@ -11,17 +11,24 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from rerankd.apis.base import JSON, Answer, Api, Call, ErrorTable, ListOf
-from rerankd.apis.bounds import RankFields
+from rerankd.apis.base import Answer, Api, Call, ErrorTable, Show
 from rerankd.apis.facts import FACTS
-from rerankd.apis.fields import ObjectDocument, text_of, texts_of
-from rerankd.apis.instruct import InstructBody
+from rerankd.apis.fields import (
+    JSON,
+    InstructBody,
+    ListOf,
+    ObjectDocument,
+    RankFields,
+    Usage,
+    document_text,
+    document_texts,
+)
 from rerankd.errors import (
     InvalidRequest,
     Problem,
     RerankdError,
 )
-from rerankd.types import Limits, RerankRequest
+from rerankd.types import RerankRequest
 
 ERRORS = ErrorTable(
     {InvalidRequest: 422},
@@ -63,11 +70,6 @@ class Result(BaseModel):
     explain: dict[str, Any] | None = None
 
 
-class Usage(BaseModel):
-    prompt_tokens: int
-    total_tokens: int
-
-
 class Reply(BaseModel):
     model: str
     object: Literal["list"] = "list"
@@ -97,17 +99,16 @@ class Mixedbread(Api[Body]):
         return "input" in value
 
     def parse(self, body: Body) -> Call:
-        query = text_of(body.query, "query")
-        documents = texts_of(body.input, "input", body.rank_fields)
+        query = document_text(body.query, "query")
+        documents = document_texts(body.input, "input", body.rank_fields)
         instruct, warnings = body.instruct_asked()
         if body.rewrite_query:
             warnings += ("rewrite_query ignored: the query is scored as it is",)
-        limits = Limits(self.settings.max_call_documents, max_prompt_tokens=self.settings.max_context)
-        request = RerankRequest((query,), documents, instruct, _top_n(body.top_k), limits)
-        return Call(request, body.model or None, warnings, explain=body.explain)
+        request = RerankRequest((query,), documents, instruct, _top_n(body.top_k), self.limits())
+        show = Show(bool(body.return_input), body.input)
+        return Call(request, body.model or None, warnings, explain=body.explain, show=show)
 
-    def reply(self, body: Body, answer: Answer) -> JSON:
-        tokens = answer.usage.prompt_tokens
+    def reply(self, answer: Answer) -> JSON:
         ranked = answer.ranking.ranked
         return {
             "model": answer.model,
@@ -117,14 +118,14 @@ class Mixedbread(Api[Body]):
                     score,
                     index=score.index,
                     score=score.score,
-                    input=body.input[score.index] if body.return_input else None,
+                    input=answer.show.sent[score.index] if answer.show.documents else None,
                     object="rank_result",
                 )
                 for score in ranked
             ],
-            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+            "usage": answer.openai_usage,
             "top_k": len(ranked),
-            "return_input": bool(body.return_input),
+            "return_input": answer.show.documents,
         }
 
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:

@@ -11,13 +11,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from rerankd.apis.base import JSON, Answer, Api, Call, ErrorTable, ListOf
+from rerankd.apis.base import Answer, Api, Call, ErrorTable
 from rerankd.apis.errors import BodyTooLarge
 from rerankd.apis.facts import FACTS
-from rerankd.apis.fields import ObjectDocument, text_of, texts_of
-from rerankd.apis.instruct import InstructBody
+from rerankd.apis.fields import JSON, InstructBody, ListOf, ObjectDocument, Usage, document_text, document_texts
 from rerankd.errors import InvalidRequest, PromptTooLong, RerankdError
-from rerankd.types import Limits, RerankRequest
+from rerankd.types import RerankRequest
 
 MAX_PASSAGES = 512
 
@@ -60,11 +59,6 @@ class Rank(BaseModel):
     explain: JSON | None = None
 
 
-class Usage(BaseModel):
-    prompt_tokens: int
-    total_tokens: int
-
-
 class Reply(BaseModel):
     rankings: list[Rank]
     usage: Usage
@@ -96,25 +90,20 @@ class NIM(Api[Body]):
         return min(MAX_PASSAGES, self.settings.max_call_documents)
 
     def parse(self, body: Body) -> Call:
-        query = text_of(body.query, "query")
-        passages = texts_of(body.passages, "passages")
+        query = document_text(body.query, "query")
+        passages = document_texts(body.passages, "passages")
         instruct, warnings = body.instruct_asked()
         truncates = body.truncate == "END" or self.settings.truncate_overlong
-        limits = Limits(
-            max_documents=self.max_documents,
-            max_prompt_tokens=self.settings.max_context,
-            on_overlong="truncate" if truncates else "refuse_if_truncated",
-        )
+        limits = self.limits(on_overlong="truncate" if truncates else "refuse_if_truncated")
         request = RerankRequest((query,), passages, instruct, body.top_k, limits)
         return Call(request, body.model or None, warnings, explain=body.explain)
 
-    def reply(self, body: Body, answer: Answer) -> JSON:
-        tokens = answer.usage.prompt_tokens
+    def reply(self, answer: Answer) -> JSON:
         return {
             "rankings": [
                 answer.result(score, index=score.index, logit=score.raw_score) for score in answer.ranking.ranked
             ],
-            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+            "usage": answer.openai_usage,
         }
 
     def error(self, error: RerankdError, request_id: str) -> tuple[int, dict[str, Any]]:

@@ -10,15 +10,14 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from rerankd.apis.base import JSON, Answer, Api, Call, ErrorTable, ListOf
+from rerankd.apis.base import Answer, Api, Call, ErrorTable, Show
 from rerankd.apis.facts import FACTS
-from rerankd.apis.fields import ObjectDocument, texts_of
-from rerankd.apis.instruct import InstructBody
+from rerankd.apis.fields import JSON, InstructBody, ListOf, document_text
 from rerankd.errors import (
     InvalidRequest,
     RerankdError,
 )
-from rerankd.types import Limits, RerankRequest
+from rerankd.types import RerankRequest
 
 Content = str | ListOf[dict[str, Any]] | dict[str, Any]
 """A text, or a list of parts of the type `text`; also an object with the key `text`."""
@@ -72,23 +71,23 @@ class SGLang(Api[Body]):
     any_model = True
 
     def parse(self, body: Body) -> Call:
-        query = _texts([body.query], "query")[0]
-        documents = _texts(body.documents, "documents")
+        query = _text(body.query, "query")
+        documents = tuple(_text(one, f"documents.{index}") for index, one in enumerate(body.documents))
         _refuse_empty(query, documents)
         if body.top_n is not None and body.top_n < 1:
             problem = "Value error, parameter top_n should be larger than 0."
             raise InvalidRequest(problem, [("top_n", problem)])
         instruct, warnings = body.instruct_asked()
-        limits = Limits(self.settings.max_call_documents, max_prompt_tokens=self.settings.max_context)
-        request = RerankRequest((query,), documents, instruct, body.top_n, limits)
-        return Call(request, body.model or None, warnings, explain=body.explain)
+        request = RerankRequest((query,), documents, instruct, body.top_n, self.limits())
+        show = Show(body.return_documents is not False)
+        return Call(request, body.model or None, warnings, explain=body.explain, show=show)
 
-    def reply(self, body: Body, answer: Answer) -> list[JSON]:
+    def reply(self, answer: Answer) -> list[JSON]:
         return [
             answer.result(
                 score,
                 score=score.score,
-                **({} if body.return_documents is False else {"document": score.document}),
+                **({"document": score.document} if answer.show.documents else {}),
                 index=score.index,
                 meta_info=None,
             )
@@ -105,10 +104,9 @@ class SGLang(Api[Body]):
         return status, {"object": "error", "message": message, "type": kind, "param": param, "code": status}
 
 
-def _texts(contents: list[Content], path: str) -> tuple[str, ...]:
+def _text(content: Content, path: str) -> str:
     """A list of parts is what vLLM has under the key `content`."""
-    objects: list[ObjectDocument] = [{"content": one} if isinstance(one, list) else one for one in contents]
-    return texts_of(objects, path)
+    return document_text({"content": content} if isinstance(content, list) else content, path)
 
 
 def _refuse_empty(query: str, documents: tuple[str, ...]) -> None:

@@ -7,16 +7,20 @@ Sources: text-embeddings-inference `router/src/http/types.rs` and `server.rs`, i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field, RootModel
 
-from rerankd.apis.base import JSON, Answer, Api, ApiSettings, Call, Document, ErrorTable, ListOf
+from rerankd.apis.base import Answer, Api, Call, ErrorTable, Show
 from rerankd.apis.errors import BodyTooLarge, NotJSON
 from rerankd.apis.facts import FACTS
-from rerankd.apis.instruct import InstructBody
+from rerankd.apis.fields import JSON, Document, InstructBody, ListOf
 from rerankd.errors import Busy, InvalidRequest, PromptTooLong, RerankdError, TooManyDocuments, Unauthorized
-from rerankd.types import Limits, RerankRequest, Score
+from rerankd.types import RerankRequest
+
+BATCH = "batch"
+"""The form of a reply to a list of pairs."""
 
 LABEL = "LABEL_0"
 """The one class of a reranker, as transformers names it."""
@@ -46,17 +50,6 @@ class _Options(InstructBody):
         None, description="The end of a text that is cut off, in small or capital letters; right by default."
     )
     raw_scores: bool | None = Field(None, description="true returns logits in place of scores in [0, 1].")
-
-    def limits(self, settings: ApiSettings) -> Limits:
-        return Limits(
-            max_documents=settings.max_call_documents,
-            max_prompt_tokens=settings.max_context,
-            on_overlong="refuse" if self.truncate is False else "truncate",
-            truncation_side=self.truncation_direction or "right",
-        )
-
-    def value(self, score: Score) -> float:
-        return score.raw_score if self.raw_scores else score.score
 
 
 class RerankBody(_Options):
@@ -136,10 +129,14 @@ class _TEI(Api[BodyT]):
             )
         return status, {"error": message, "error_type": ERRORS.word(error)}
 
-    def _call(self, queries: tuple[str, ...], texts: tuple[str, ...], body: BodyT) -> Call:
+    def _call(self, queries: tuple[str, ...], texts: tuple[str, ...], body: BodyT, show: Show) -> Call:
         instruct, warnings = body.instruct_asked()
-        request = RerankRequest(queries, texts, instruct, limits=body.limits(self.settings))
-        return Call(request, None, warnings, explain=body.explain)
+        limits = self.limits(
+            on_overlong="refuse" if body.truncate is False else "truncate",
+            truncation_side=body.truncation_direction or "right",
+        )
+        request = RerankRequest(queries, texts, instruct, limits=limits)
+        return Call(request, None, warnings, explain=body.explain, show=replace(show, logits=bool(body.raw_scores)))
 
 
 class TEIRerank(_TEI[RerankBody]):
@@ -155,19 +152,20 @@ class TEIRerank(_TEI[RerankBody]):
     def parse(self, body: RerankBody) -> Call:
         if not body.texts:
             raise _Empty("`texts` cannot be empty")
-        return self._call((body.query,), tuple(body.texts), body)
+        show = Show(bool(body.return_text), at_most=body.top_n or None)
+        return self._call((body.query,), tuple(body.texts), body, show)
 
-    def reply(self, body: RerankBody, answer: Answer) -> list[JSON]:
+    def reply(self, answer: Answer) -> list[JSON]:
         # Ties come out reversed, as the repository's own test has it.
         ranked = sorted(answer.ranking.scores, key=lambda score: (score.raw_score, score.index), reverse=True)
         return [
             answer.result(
                 score,
                 index=score.index,
-                **({"text": score.document} if body.return_text else {}),
-                score=body.value(score),
+                **({"text": score.document} if answer.show.documents else {}),
+                score=answer.value(score),
             )
-            for score in ranked[: body.top_n or None]
+            for score in ranked[: answer.show.at_most]
         ]
 
 
@@ -186,11 +184,11 @@ class TEIPredict(_TEI[PredictBody]):
         if not batch:
             raise _Empty("`inputs` cannot be empty")
         queries, texts = zip(*(_pair(item, index) for index, item in enumerate(batch)), strict=True)
-        return self._call(queries, texts, body)
+        return self._call(queries, texts, body, Show(form=BATCH if isinstance(body.inputs, list) else ""))
 
-    def reply(self, body: PredictBody, answer: Answer) -> list[JSON] | list[list[JSON]]:
-        rows = [answer.result(score, score=body.value(score), label=LABEL) for score in answer.ranking.scores]
-        return [[row] for row in rows] if isinstance(body.inputs, list) else rows
+    def reply(self, answer: Answer) -> list[JSON] | list[list[JSON]]:
+        rows = [answer.result(score, score=answer.value(score), label=LABEL) for score in answer.ranking.scores]
+        return [[row] for row in rows] if answer.show.form == BATCH else rows
 
 
 def _pair(item: str | tuple[str, ...] | list[str], index: int) -> tuple[str, str]:

@@ -14,12 +14,22 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from rerankd.apis.base import FLAT_CODES, JSON, Answer, Api, ApiSettings, Call, ErrorTable, ListOf, RequestBody
-from rerankd.apis.bounds import RankFields, heard_priority, ignored_keys
+from rerankd.apis.base import FLAT_CODES, Answer, Api, ApiSettings, Call, ErrorTable, Show
 from rerankd.apis.errors import NotJSON, UnsupportedMedia
 from rerankd.apis.facts import FACTS
-from rerankd.apis.fields import EchoedDocument, ObjectDocument, echo, texts_of
-from rerankd.apis.instruct import first_said
+from rerankd.apis.fields import (
+    JSON,
+    EchoedDocument,
+    ListOf,
+    ObjectDocument,
+    RankFields,
+    RequestBody,
+    Usage,
+    document_texts,
+    first_given,
+    heard_priority,
+    ignored_keys,
+)
 from rerankd.errors import InvalidRequest, Problem, PromptTooLong, RerankdError, Unauthorized
 from rerankd.types import DEFAULT_INSTRUCT, Limits, RerankRequest, Score
 
@@ -121,11 +131,8 @@ class _Options(RequestBody):
         }
         unused = (key for key in kwargs if key not in ("instruction", "instruct"))
         ignored = ignored_keys("chat_template_kwargs", unused)
-        instruct, warnings = first_said(said)
+        instruct, warnings = first_given(said)
         return instruct, (*ignored, *warnings)
-
-    def value(self, score: Score) -> float:
-        return score.raw_score if self.use_activation is False else score.score
 
 
 def _at_most(name: str, tokens: int | None, max_context: int) -> int | None:
@@ -162,9 +169,10 @@ def _read(
     if settings.lift_instruct and not instruct and (lifted := _lift(queries)):
         instruct, queries = lifted
         warnings += (f"instruction of {len(instruct)} characters lifted out of the query; send it as `instruction`",)
-    priority, reduced = heard_priority(body.priority, settings)
+    priority, reduced = heard_priority(body.priority, trusted=settings.trust_priority)
     request = RerankRequest(queries, documents, instruct or DEFAULT_INSTRUCT, top_n, body.limits(settings), priority)
-    return Call(request, body.model or None, warnings + reduced, body.request_id, body.explain)
+    show = Show(logits=body.use_activation is False)
+    return Call(request, body.model or None, warnings + reduced, body.request_id, body.explain, show)
 
 
 def _lift(queries: tuple[str, ...]) -> tuple[str, tuple[str, ...]] | None:
@@ -226,9 +234,7 @@ class Result(BaseModel):
     explain: dict[str, Any] | None = None
 
 
-class Usage(BaseModel):
-    prompt_tokens: int
-    total_tokens: int
+class RerankUsage(Usage):
     completion_tokens: int = 0
 
 
@@ -236,7 +242,7 @@ class RerankReply(BaseModel):
     id: str
     object: str = "list"
     model: str
-    usage: Usage
+    usage: RerankUsage
     results: list[Result]
     meta: dict[str, Any] = Field(description="Cohere's counters; `warnings`: what was not done as asked.")
 
@@ -275,18 +281,20 @@ class VLLMRerank(Api[RerankBody]):
     def parse(self, body: RerankBody) -> Call:
         if body.rank_fields == []:
             raise InvalidRequest("rank_fields must not be empty: name a field, or leave it out.")
-        documents = texts_of(_as_list(body.documents), "documents", body.rank_fields)
-        call = _read(texts_of([body.query], "query"), documents, body, self.settings, body.top_n or None)
-        return replace(call, warnings=call.warnings + body.not_done())
+        sent = _as_list(body.documents)
+        documents = document_texts(sent, "documents", body.rank_fields)
+        call = _read(document_texts([body.query], "query"), documents, body, self.settings, body.top_n or None)
+        show = replace(call.show, documents=body.return_documents is not False, sent=sent)
+        return replace(call, warnings=call.warnings + body.not_done(), show=show)
 
-    def reply(self, body: RerankBody, answer: Answer) -> JSON:
+    def reply(self, answer: Answer) -> JSON:
         tokens = answer.usage.prompt_tokens
         return {
             "id": f"rerank-{answer.id}",
             "object": "list",
             "model": answer.model,
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0},
-            "results": self._results(body, answer),
+            "results": [_result(answer, score) for score in answer.ranking.ranked],
             "meta": {
                 "api_version": {"version": "2"},
                 "billed_units": {"search_units": answer.search_units},
@@ -295,22 +303,16 @@ class VLLMRerank(Api[RerankBody]):
             },
         }
 
-    def _results(self, body: RerankBody, answer: Answer) -> list[JSON]:
-        documents = _as_list(body.documents)
-        results = []
-        for score in answer.ranking.ranked:
-            # The key is left out, never null: LiteLLM's type has no null.
-            document = (
-                {} if body.return_documents is False else {"document": echo(documents[score.index], score.document)}
-            )
-            results.append(answer.result(score, index=score.index, **document, relevance_score=body.value(score)))
-        return results
-
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
         nested = _error(error)
         message, code = nested["message"], CODES.word(error)
         flat = {"message": message, "detail": message, "code": code, "request_id": request_id, "id": request_id}
         return ERRORS.status(error), {"error": nested, **flat}
+
+
+def _result(answer: Answer, score: Score) -> JSON:
+    # Without the documents the key is left out, because LiteLLM's type has no null.
+    return answer.result(score, index=score.index, **answer.document(score), relevance_score=answer.value(score))
 
 
 class ScoreBody(_Options):
@@ -345,7 +347,7 @@ class ScoreBody(_Options):
         for left, right in SIDES:
             queries, documents = getattr(self, left), getattr(self, right)
             if queries is not None and documents is not None:
-                return texts_of(_as_list(queries), left), texts_of(_as_list(documents), right)
+                return document_texts(_as_list(queries), left), document_texts(_as_list(documents), right)
         pairs = ", ".join(f"{left} and {right}" for left, right in SIDES)
         wanted = (name for name in SIDES[0] if getattr(self, name) is None)
         missing = [Problem(name, "Field required", "missing") for name in wanted]
@@ -359,7 +361,7 @@ class ScoreRow(BaseModel):
     explain: dict[str, Any] | None = None
 
 
-class ScoreUsage(Usage):
+class ScoreUsage(RerankUsage):
     prompt_tokens_details: None = None
     completion_tokens_details: None = None
 
@@ -392,7 +394,7 @@ class VLLMScore(Api[ScoreBody]):
     def parse(self, body: ScoreBody) -> Call:
         return _read(*body.sides(), body, self.settings, None)
 
-    def reply(self, body: ScoreBody, answer: Answer) -> JSON:
+    def reply(self, answer: Answer) -> JSON:
         tokens = answer.usage.prompt_tokens
         return {
             "id": f"score-{answer.id}",
@@ -400,7 +402,7 @@ class VLLMScore(Api[ScoreBody]):
             "created": int(time.time()),
             "model": answer.model,
             "data": [
-                answer.result(score, index=score.index, object="score", score=body.value(score))
+                answer.result(score, index=score.index, object="score", score=answer.value(score))
                 for score in answer.ranking.scores
             ],
             "usage": {

@@ -11,10 +11,9 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from rerankd.apis.base import JSON, Answer, Api, Call, ErrorTable, ListOf
+from rerankd.apis.base import Answer, Api, Call, ErrorTable, Show
 from rerankd.apis.facts import FACTS
-from rerankd.apis.fields import ObjectDocument, texts_of
-from rerankd.apis.instruct import InstructBody
+from rerankd.apis.fields import JSON, InstructBody, ListOf, ObjectDocument, document_texts
 from rerankd.errors import (
     InvalidRequest,
     ModelNotFound,
@@ -23,7 +22,7 @@ from rerankd.errors import (
     TooManyDocuments,
     TooManyTokens,
 )
-from rerankd.types import Limits, RerankRequest, Score
+from rerankd.types import RerankRequest, Score
 
 MAX_DOCUMENTS = 1000
 MAX_QUERY_TOKENS = 8_000
@@ -111,34 +110,35 @@ class VoyageShared(Api[SharedBody]):
         return min(MAX_DOCUMENTS, self.settings.max_call_documents)
 
     def parse(self, body: SharedBody) -> Call:
-        documents = texts_of(body.documents, "documents")
+        documents = document_texts(body.documents, "documents")
         if not documents:
             raise TooManyDocuments(0, MAX_DOCUMENTS)
         instruct, warnings = body.instruct_asked()
-        limits = Limits(
-            max_documents=self.max_documents,
+        limits = self.limits(
             max_query_tokens=MAX_QUERY_TOKENS,
             max_total_tokens=MAX_TOTAL_TOKENS,
             max_prompt_tokens=min(MAX_PAIR_TOKENS, self.settings.max_context),
             on_overlong="refuse_if_truncated" if body.truncation is False else "truncate",
         )
         request = RerankRequest((body.query,), documents, instruct, body.top_k, limits)
-        return Call(request, body.model or None, warnings, explain=body.explain)
+        show = Show(bool(body.return_documents))
+        return Call(request, body.model or None, warnings, explain=body.explain, show=show)
 
-    def reply(self, body: SharedBody, answer: Answer) -> JSON:
+    def reply(self, answer: Answer) -> JSON:
         return {
             "object": "list",
-            "data": [self._result(body, answer, score) for score in answer.ranking.ranked],
+            "data": [_result(answer, score) for score in answer.ranking.ranked],
             "model": answer.model,
             "usage": {"total_tokens": answer.usage.text_tokens},
         }
 
-    def _result(self, body: SharedBody, answer: Answer, score: Score) -> JSON:
-        document = {"document": score.document} if body.return_documents else {}
-        return answer.result(score, relevance_score=score.score, index=score.index, **document)
-
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
         return self.errors.status(error), {"detail": _message(error)}
+
+
+def _result(answer: Answer, score: Score) -> JSON:
+    document = {"document": score.document} if answer.show.documents else {}
+    return answer.result(score, relevance_score=score.score, index=score.index, **document)
 
 
 class Voyage(VoyageShared):

@@ -10,17 +10,29 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from rerankd.apis.base import JSON, Answer, Api, Call, ErrorTable, ListOf
-from rerankd.apis.bounds import ignored_keys
+from rerankd.apis.base import Answer, Api, Call, ErrorTable, Show
 from rerankd.apis.facts import FACTS
-from rerankd.apis.fields import EchoedDocument, ObjectDocument, echo, text_of, texts_of
-from rerankd.apis.instruct import InstructBody, first_said
+from rerankd.apis.fields import (
+    JSON,
+    EchoedDocument,
+    InstructBody,
+    ListOf,
+    ObjectDocument,
+    document_text,
+    document_texts,
+    first_given,
+    ignored_keys,
+)
 from rerankd.errors import (
     InvalidRequest,
     ModelNotFound,
     RerankdError,
 )
-from rerankd.types import DEFAULT_INSTRUCT, Limits, RerankRequest
+from rerankd.types import DEFAULT_INSTRUCT, RerankRequest
+
+WITH_TOKENS = "with tokens"
+"""The form of a reply with `return_len`."""
+
 
 # The bodies, as the API's description shows them.
 
@@ -39,12 +51,12 @@ class Body(InstructBody):  # type: ignore[no-redef]  # pydantic's plugin has a `
         None, description="A JSON object; its key `instruction` or `instruct` is the instruct.", examples=["{}"]
     )
 
-    def all_said(self) -> tuple[str, tuple[str, ...]]:
+    def instruct_with_kwargs(self) -> tuple[str, tuple[str, ...]]:
         """The instruct, which may be in `kwargs`, and a warning for whatever else is there."""
         kwargs = self._kwargs()
         names = ("instruction", "instruct")
         in_kwargs = {f"kwargs.{name}": kwargs[name] for name in names if name in kwargs}
-        said, warnings = first_said({**in_kwargs, "instruct": self.instruct, "instruction": self.instruction})
+        said, warnings = first_given({**in_kwargs, "instruct": self.instruct, "instruction": self.instruction})
         return said or DEFAULT_INSTRUCT, warnings + ignored_keys("kwargs", (key for key in kwargs if key not in names))
 
     def _kwargs(self) -> dict[str, Any]:
@@ -97,16 +109,16 @@ class Xinference(Api[Body]):
     errors = ErrorTable({ModelNotFound: 400})
 
     def parse(self, body: Body) -> Call:
-        query = text_of(body.query, "query")
-        documents = texts_of(body.documents, "documents")
-        instruct, warnings = body.all_said()
+        query = document_text(body.query, "query")
+        documents = document_texts(body.documents, "documents")
+        instruct, warnings = body.instruct_with_kwargs()
         if body.max_chunks_per_doc is not None:
             warnings += ("max_chunks_per_doc ignored: texts are not chunked",)
-        limits = Limits(self.settings.max_call_documents, max_prompt_tokens=self.settings.max_context)
-        request = RerankRequest((query,), documents, instruct, body.top_n or None, limits)
-        return Call(request, body.model, warnings, explain=body.explain)
+        request = RerankRequest((query,), documents, instruct, body.top_n or None, self.limits())
+        show = Show(bool(body.return_documents), body.documents, form=WITH_TOKENS if body.return_len else "")
+        return Call(request, body.model, warnings, explain=body.explain, show=show)
 
-    def reply(self, body: Body, answer: Answer) -> JSON:
+    def reply(self, answer: Answer) -> JSON:
         num_tokens = answer.usage.prompt_tokens
         tokens = {"input_tokens": num_tokens, "output_tokens": num_tokens}  # as its own engines count them
         return {
@@ -116,14 +128,14 @@ class Xinference(Api[Body]):
                     score,
                     index=score.index,
                     relevance_score=score.score,
-                    document=echo(body.documents[score.index], score.document) if body.return_documents else None,
+                    **{"document": None, **answer.document(score)},
                 )
                 for score in answer.ranking.ranked
             ],
             "meta": {
                 "api_version": None,
                 "billed_units": None,
-                "tokens": tokens if body.return_len else None,
+                "tokens": tokens if answer.show.form == WITH_TOKENS else None,
                 "warnings": list(answer.warnings) or None,
             },
         }

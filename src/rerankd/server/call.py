@@ -18,8 +18,9 @@ from starlette.responses import JSONResponse, Response
 
 from rerankd.accounts.decision import CallCost, Charge
 from rerankd.admission.gate import Admitted, Gate
-from rerankd.apis.base import Answer, Api, Call, Explain
+from rerankd.apis.base import Answer, Api, Call
 from rerankd.apis.errors import BodyTimeout, BodyTooLarge, MethodNotAllowed, NotJSON, UnsupportedEncoding
+from rerankd.apis.fields import Explain
 from rerankd.config import ServerSettings
 from rerankd.errors import InvalidRequest, OutOfCredit, RateLimited, RerankdError, Unavailable
 from rerankd.ranking import Prepared
@@ -160,7 +161,7 @@ async def _answer_admitted(
         state.engine_seconds = time.monotonic() - started
         state.warnings += state.ranking.warnings
         answer = _answer_to(call, state, scorer, prepared.usage)
-        response = await beside_if_large(request.scope, _reply, dialect, body, answer)
+        response = await beside_if_large(request.scope, _reply, dialect, answer)
         await settlement.settle()
         state.charge = settlement.charge
     response.headers.update(rate_limit_headers(settlement.limits) | charge_headers(settlement.charge))
@@ -174,14 +175,14 @@ def _bounded(asked: RerankRequest, settings: ServerSettings, admitted: Admitted)
     return replace(asked, limits=limits, owner=str(caller.account_id) if caller else "")
 
 
-def _reply(dialect: Api[Any], body: Any, answer: Answer) -> Response:
+def _reply(dialect: Api[Any], answer: Answer) -> Response:
     headers = {
         "x-request-id": answer.id,
         "x-rerankd-model": _header_text(answer.info.name),
         **warning_header(answer.warnings),
         **dialect.headers(answer),
     }
-    return WrittenJSON(dialect.reply(body, answer), headers=headers)
+    return WrittenJSON(dialect.reply(answer), headers=headers)
 
 
 def _fingerprint(api: str, call: Call, prepared: Prepared) -> bytes:
@@ -215,6 +216,7 @@ def _answer_to(call: Call, state: _CallState, scorer: LocalScorer, usage: TokenC
         time.monotonic() - state.started,
         state.encode_seconds,
         state.engine_seconds,
+        call.show,
     )
 
 

@@ -12,8 +12,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse
 
 from rerankd.admission.identity import Authenticator
-from rerankd.apis.base import ErrorTable, ListOf
+from rerankd.apis.base import ErrorTable
 from rerankd.apis.errors import BodyTimeout, BodyTooLarge, UnsupportedEncoding
+from rerankd.apis.fields import ListOf
 from rerankd.config import ServerSettings
 from rerankd.errors import InvalidRequest, ModelNotFound, RerankdError, Unauthorized, Unavailable
 from rerankd.prices import Price, PriceFile
