@@ -95,9 +95,13 @@ class TooManyTokens(InvalidRequest):
 
 
 class PromptTooLong(InvalidRequest):
-    """One prompt is longer than the served context, and what is too long may not, or cannot, be cut.
+    """One prompt is longer than the served context, and the part that is too long is not to be truncated.
 
-    part: what is too long, of the document at `index`. limit: in tokens.
+    Attributes:
+        part: the part of the prompt that is too long.
+        index: of the document.
+        limit: in tokens.
+        tokens: the prompt has at least so many; None if only a part of it was counted.
     """
 
     def __init__(
@@ -106,31 +110,28 @@ class PromptTooLong(InvalidRequest):
         part: Literal["instruct", "query", "document"] = "instruct",
         index: int = 0,
         limit: int | None = None,
+        tokens: int | None = None,
     ) -> None:
         super().__init__(message)
         self.part = part
         self.index = index
         self.limit = limit
+        self.tokens = tokens
 
     @classmethod
     def of_text(cls, part: Literal["query", "document"], index: int, tokens: int, limit: int) -> PromptTooLong:
-        """A text of at least so many tokens that the caller does not want cut."""
+        """A text of at least so many tokens."""
         name = "query" if part == "query" else f"document {index}"
-        message = f"The {name} has at least {tokens} tokens and would have to be cut: the limit is {limit} tokens."
-        return cls(f"{message} Shorten it, or allow it to be cut.", part, index, limit)
+        message = (
+            f"The {name} has at least {tokens} tokens and would have to be truncated: the limit is {limit} tokens."
+        )
+        return cls(f"{message} Shorten it, or allow truncation.", part, index, limit)
 
     @classmethod
     def of_document(cls, index: int, tokens: int, limit: int) -> PromptTooLong:
         """The prompt of a document, of at least so many tokens."""
-        return cls(
-            f"This model's maximum context length is {limit} tokens. However, your prompt for document {index} "
-            f"contains at least {tokens} input tokens. Please reduce the length of the input prompt, or set "
-            "truncate_prompt_tokens to -1 to have the document cut (whoever runs the server can have it cut for "
-            "every call: --truncate-overlong).",
-            "document",
-            index,
-            limit,
-        )
+        message = f"The prompt for document {index} has at least {tokens} tokens: the model reads {limit} tokens."
+        return cls(f"{message} Shorten the document, or allow truncation.", "document", index, limit, tokens)
 
 
 class Unauthorized(RequestError):

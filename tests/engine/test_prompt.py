@@ -207,7 +207,7 @@ def test_refuse_cuts_nothing(prompt: Qwen3Prompt, reference_tokenizer: Any) -> N
 
 
 def test_refuse_does_not_join_what_is_far_too_long(prompt: Qwen3Prompt) -> None:
-    with pytest.raises(PromptTooLong, match=r"length is 100 tokens.* for document 1 contains at least"):
+    with pytest.raises(PromptTooLong, match=r"prompt for document 1 has at least .* reads 100 tokens"):
         prompt.encode(
             pairs_request([("q", "d"), ("q", LONG)], "i", Limits(max_prompt_tokens=100, on_overlong="refuse"))
         )

@@ -70,6 +70,13 @@ def _error(error: RerankdError) -> JSON:
             nested["param"] = "body" if error.position is None else f"body.{error.position}"
     elif isinstance(error, PromptTooLong):
         nested["param"] = "input_tokens"
+        if error.tokens is not None:
+            nested["message"] = (
+                f"This model's maximum context length is {error.limit} tokens. However, your prompt for document "
+                f"{error.index} contains at least {error.tokens} input tokens. Please reduce the length of the input "
+                "prompt, or set truncate_prompt_tokens to -1 to have the document truncated (the operator can have it "
+                "truncated for every call: --truncate-overlong)."
+            )
     return nested
 
 
