@@ -58,7 +58,7 @@ def test_every_setting_of_a_file_is_read(tmp_path: Path) -> None:
         '[rates."qwen3-rerank"]\ninput_price = 0.02\n',
     )
     settings = read_settings(ServerSettings, {"config": path}, {})
-    assert settings.model == "embedded" and settings.alias == ("a", "b")
+    assert settings.model == ("embedded",) and settings.alias == ("a", "b")
     assert settings.accounts and settings.sign_up == "invite"
     assert (settings.redis, settings.database) == ("redis://localhost/1", "sqlite:///x.db")
     assert (settings.requests_per_minute, settings.tokens_per_minute, settings.concurrency) == (60, 1_000_000, 4)

@@ -95,15 +95,9 @@ class DatabaseSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSettings(Settings):
-    """Which model runs, and how."""
+class EngineSettings(Settings):
+    """How models run."""
 
-    model: str = setting(
-        "auto",
-        "hub id, folder, 'embedded', or 'auto': Qwen/Qwen3-Reranker-0.6B, else the embedded model",
-        MODEL,
-        metavar="MODEL",
-    )
     device: str = setting(
         "auto",
         "auto, cpu, cuda, cuda:1 or mps",
@@ -125,14 +119,43 @@ class ModelSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoringSettings(ModelSettings):
-    """The settings of commands that refuse a model whose scores are wrong."""
+class SelfTestSettings(Settings):
+    """Whether a model whose scores are wrong is refused."""
 
     skip_self_test: bool = setting(False, "use the model even if it fails its known-answer check", MODEL)
 
 
+MODEL_HELP = "hub id, folder, 'embedded', or 'auto': Qwen/Qwen3-Reranker-0.6B, else the embedded model"
+
+
 @dataclass(frozen=True, kw_only=True)
-class ServerSettings(DatabaseSettings, ScoringSettings):
+class OneModel(Settings):
+    """Which model runs."""
+
+    model: str = setting("auto", MODEL_HELP, MODEL, metavar="MODEL")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeveralModels(Settings):
+    """Which models are served."""
+
+    model: tuple[str, ...] = setting(
+        ("auto",), f"{MODEL_HELP}; repeatable: the first one is the default", MODEL, metavar="MODEL", clean=str.strip
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings(EngineSettings, OneModel):
+    """The settings of commands that run one model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringSettings(SelfTestSettings, ModelSettings):
+    """The settings of commands that score with one model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings(DatabaseSettings, SelfTestSettings, EngineSettings, SeveralModels):
     """The settings of `rerankd serve`."""
 
     fallback: bool = setting(

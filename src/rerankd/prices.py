@@ -91,30 +91,32 @@ class PriceFile:
 
     Args:
         path: None for an empty list.
+        num_models: that the server serves.
 
     Raises:
         SettingsError: the file cannot be read, or a price in it is invalid.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, num_models: int = 1) -> None:
         self._path = path
+        self._num_models = num_models
         self._lock = threading.Lock()
         self._seen = path and _version(path)
         self._list = read_price_list(path) if path else PriceList()
-        self._names: tuple[str, ...] = ()  # of the served model, once known
+        self._served: list[tuple[str, ...]] = []  # the names of each served model, once known
 
     def serve(self, names: Sequence[str]) -> None:
-        """Rejects, from now on, every list that has prices but none for the served model: a typo would make it free.
+        """Rejects, from now on, every list that has prices but none for this model: a typo would make it free.
 
         Args:
-            names: the names that the model answers to.
+            names: the names that a served model answers to.
 
         Raises:
             SettingsError: the current list has no price for the model.
         """
         if self._list.misses(names):
             raise SettingsError(f"{self._path}: {_missing_price(self._list, names)}")
-        self._names = tuple(names)
+        self._served.append(tuple(names))
         self._warn_of_unserved(self._list)
 
     def current(self) -> PriceList:
@@ -132,8 +134,9 @@ class PriceFile:
     def _reload(self, path: Path) -> None:
         try:
             prices = read_price_list(path)
-            if prices.misses(self._names) or (self._list.has(self._names) and not prices.has(self._names)):
-                raise SettingsError(f"{path}: {_missing_price(prices, self._names)}")
+            for names in self._served:
+                if prices.misses(names) or (self._list.has(names) and not prices.has(names)):
+                    raise SettingsError(f"{path}: {_missing_price(prices, names)}")
         except SettingsError as error:
             logger.error("The price list stays as it was: %s", error)
         else:
@@ -142,8 +145,9 @@ class PriceFile:
             self._warn_of_unserved(prices)
 
     def _warn_of_unserved(self, prices: PriceList) -> None:
-        others = [price.model for price in prices.prices if self._names and price.model not in self._names]
-        if others:
+        served = {name for names in self._served for name in names}
+        others = [price.model for price in prices.prices if price.model not in served]
+        if others and len(self._served) >= self._num_models:
             logger.warning("The price list has models that are not served here: %s", ", ".join(others))
 
 
@@ -188,7 +192,7 @@ def _problem(kind: str, message: str) -> str:
 def _missing_price(prices: PriceList, names: Sequence[str]) -> str:
     sections = ", ".join(f'[rates."{price.model}"]' for price in prices.prices) or "no section [rates.…]"
     return (
-        f"no price for the served model, so every call would be free. There is {sections}; "
+        f"no price for a served model, so every call would be free. There is {sections}; "
         f"the model answers to {', '.join(names)}. Correct the name, or set input_price = 0."
     )
 

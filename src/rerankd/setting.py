@@ -128,7 +128,7 @@ class Setting:
         """The default in help and documentation; empty where there is none to show."""
         if callable(self.default) or self.default in (None, (), "") or isinstance(self.default, bool):
             return ""
-        return str(self.default)
+        return ", ".join(self.default) if self.is_list else str(self.default)
 
     def read(self, value: Any) -> Any:
         """A value of the setting's type, from what an option, a variable or a TOML file holds.

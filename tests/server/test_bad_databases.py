@@ -26,6 +26,7 @@ from rerankd.accounts.store import Store, open_store
 from rerankd.config import ServerSettings
 from rerankd.server import admission
 from rerankd.server.app import create_app
+from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
 
 PASSWORD = "correct horse battery"
@@ -103,7 +104,7 @@ def served(store: Store, model: FakeModel, card: Path) -> Iterator[httpx2.Client
     """Leases are short: outages that last longer than them are as short as a test may be."""
     short = Store(store.database, store.people, store.keys, Ledger(store.database, LEASE_S))
     settings = ServerSettings(accounts=True, config=card, score_cache_mb=0)
-    app = create_app(settings, ServedModel(lambda _: scorer_of(model), "fake", ()), short)
+    app = create_app(settings, Models(ServedModel(lambda _: scorer_of(model))), short)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, ws="none"))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -219,6 +219,7 @@ def test_a_failed_calls_body_is_freed_at_once(monkeypatch: pytest.MonkeyPatch) -
 
     from rerankd.config import ServerSettings
     from rerankd.server.app import create_app
+    from rerankd.server.models import Models
     from rerankd.server.served import ServedModel
 
     class Body(dict[str, Any]):
@@ -234,7 +235,7 @@ def test_a_failed_calls_body_is_freed_at_once(monkeypatch: pytest.MonkeyPatch) -
         return value, warnings
 
     monkeypatch.setattr(body_module, "_parse", watched)
-    app = create_app(ServerSettings(), ServedModel(lambda _: scorer_of(FakeModel()), "fake", ()))
+    app = create_app(ServerSettings(), Models(ServedModel(lambda _: scorer_of(FakeModel()))))
     with TestClient(app) as client:
         while client.get("/health").status_code != 200:
             time.sleep(0.01)

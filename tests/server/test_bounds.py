@@ -20,6 +20,7 @@ from rerankd.apis.base import ApiSettings
 from rerankd.apis.vllm_rerank import RerankBody, VLLMRerank
 from rerankd.config import ServerSettings
 from rerankd.server.app import create_app
+from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
 
 pytestmark = pytest.mark.timeout(120)  # what is not bounded takes hours, or all memory
@@ -214,7 +215,7 @@ def test_documents_are_counted_before_each_is_read(monkeypatch: pytest.MonkeyPat
         raise AssertionError("100,000 documents were read to be refused")
 
     monkeypatch.setattr(VLLMRerank, "parse", fail)
-    app = create_app(ServerSettings(), ServedModel(lambda _: scorer_of(FakeModel()), "fake", ()))
+    app = create_app(ServerSettings(), Models(ServedModel(lambda _: scorer_of(FakeModel()))))
     with TestClient(app) as client:
         response = client.post("/v1/rerank", json={"query": "a", "documents": ["same"] * 100_000})
     assert response.status_code == 400 and "There are 100000 documents" in response.json()["error"]["message"]
@@ -229,7 +230,7 @@ def test_replies_of_many_documents_are_written_beside_the_loop(monkeypatch: pyte
         return write(self, answer)
 
     monkeypatch.setattr(VLLMRerank, "reply", watched)
-    app = create_app(ServerSettings(), ServedModel(lambda _: scorer_of(FakeModel()), "fake", ()))
+    app = create_app(ServerSettings(), Models(ServedModel(lambda _: scorer_of(FakeModel()))))
     with TestClient(app) as client:
         while client.get("/health").status_code != 200:
             time.sleep(0.01)

@@ -19,6 +19,7 @@ from rerankd.config import ServerSettings, read_settings
 from rerankd.engine.scorer import EngineScorer
 from rerankd.errors import HubUnreachable
 from rerankd.server import served as served_module
+from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
 
 
@@ -60,7 +61,6 @@ def test_the_model_takes_its_place_when_it_can_be_had(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(served_module, "RETRY_S", 0.05)
-    monkeypatch.setattr(served_module, "HANDOVER_S", 0.5)
     reachable, tries = threading.Event(), []
 
     def retry() -> EngineScorer:
@@ -70,7 +70,7 @@ def test_the_model_takes_its_place_when_it_can_be_had(
         return scorer_of(FakeModel())
 
     stand_in = Fallback()
-    served = ServedModel(lambda progress: scorer_of(stand_in), "auto", (), retry)
+    served = Models(ServedModel(lambda progress: scorer_of(stand_in), retry), any_size=True)
     with caplog.at_level(logging.INFO, "rerankd"), serving_model(served) as client:
         assert client.get("/health").json()["fallback"] is True
         assert "rerankd_fallback 1.0" in client.get("/metrics").text
@@ -97,7 +97,7 @@ def test_the_model_takes_its_place_when_it_can_be_had(
 
 
 def test_a_server_that_stops_does_not_wait_for_the_hub() -> None:
-    served = ServedModel(lambda progress: scorer_of(Fallback()), "auto", (), lambda: scorer_of(FakeModel()))
+    served = Models(ServedModel(lambda progress: scorer_of(Fallback()), lambda: scorer_of(FakeModel())), any_size=True)
     with serving_model(served):
         pass
     served.close()

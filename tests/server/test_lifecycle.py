@@ -34,6 +34,7 @@ from rerankd.engine.engine import MAX_BATCH_TOKENS, Engine
 from rerankd.engine.scorer import EngineScorer
 from rerankd.errors import ModelError
 from rerankd.server.app import create_app
+from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
 from rerankd.types import LoadProgress, ModelInfo, Prompt, RerankRequest
 
@@ -84,14 +85,14 @@ def serving(
     start: Callable[[LoadProgress], EngineScorer], wait: bool = True, **settings: Any
 ) -> Iterator[httpx2.Client]:
     """A server in this process, on a port of its own; `start` makes its scorer."""
-    with serving_model(ServedModel(start, "fake", ()), wait, **settings) as client:
+    with serving_model(Models(ServedModel(start)), wait, **settings) as client:
         yield client
 
 
 @contextmanager
-def serving_model(served: ServedModel, wait: bool = True, **settings: Any) -> Iterator[httpx2.Client]:
+def serving_model(models: Models, wait: bool = True, **settings: Any) -> Iterator[httpx2.Client]:
     """Likewise, for a model that is told how to load."""
-    app = create_app(ServerSettings(**settings), served)
+    app = create_app(ServerSettings(**settings), models)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, ws="none"))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -154,7 +155,7 @@ def test_an_engine_that_cannot_go_on_fails_health_and_ends_the_server(monkeypatc
 
     monkeypatch.setattr(engine_module, "next_batch", broken)
     ended = threading.Event()
-    served = ServedModel(lambda progress: scorer_of(FakeModel()), "fake", ())
+    served = Models(ServedModel(lambda progress: scorer_of(FakeModel())))
     app = create_app(ServerSettings(), served, on_failure=ended.set)
     with TestClient(app) as client:
         _wait_until(lambda: client.get("/health").status_code == 200)

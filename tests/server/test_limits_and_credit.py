@@ -25,6 +25,7 @@ from rerankd.apis.registry import api_routes
 from rerankd.config import ServerSettings
 from rerankd.errors import Forbidden, OutOfCredit, RateLimited, RerankdError
 from rerankd.server.app import create_app
+from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
 from rerankd.types import Prompt, RerankRequest
 
@@ -325,7 +326,7 @@ def test_calls_that_are_being_prepared_run_at_a_time_too() -> None:
     ],
 )
 def test_who_has_an_ipv6_address_has_its_network(addresses: list[str], statuses: list[int]) -> None:
-    served = ServedModel(lambda _: scorer_of(FakeModel()), "fake", ())
+    served = Models(ServedModel(lambda _: scorer_of(FakeModel())))
     app = create_app(ServerSettings(requests_per_minute=2), served)
     found = []
     with TestClient(app) as started:

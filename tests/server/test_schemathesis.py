@@ -17,6 +17,7 @@ from schemathesis.specs.openapi.checks import (
 from conftest import Server
 from rerankd.config import ServerSettings
 from rerankd.server.app import create_app
+from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
@@ -26,7 +27,7 @@ def _never(_: Any) -> Any:
     raise AssertionError("only the description is asked for")
 
 
-DESCRIPTION = create_app(ServerSettings(), ServedModel(_never, "embedded", ())).openapi()
+DESCRIPTION = create_app(ServerSettings(), Models(ServedModel(_never))).openapi()
 OPERATIONS = [result.ok() for result in schemathesis.openapi.from_dict(DESCRIPTION).get_all_operations()]
 
 

@@ -37,6 +37,7 @@ from rerankd.apis.registry import api_routes
 from rerankd.config import ServerSettings
 from rerankd.errors import InvalidRequest
 from rerankd.server.app import create_app
+from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
 from rerankd.server.status import DetokenizeBody, TokenizeBody
 from rerankd.setting import Secret
@@ -172,7 +173,7 @@ def fort(start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathF
 
 def test_every_route_has_a_kind_of_door(fort: Fort) -> None:
     settings = ServerSettings(accounts=True, sign_up="invite")
-    app = create_app(settings, ServedModel(lambda _: scorer_of(FakeModel()), "fake", ()), fort.store)
+    app = create_app(settings, Models(ServedModel(lambda _: scorer_of(FakeModel()))), fort.store)
     found = set(routes_of(app.routes))
     kinds = (OPEN, KEYED, RERANK, SIGNED_IN, ADMIN)
     assert found == set().union(*kinds)
@@ -579,9 +580,7 @@ class Unequal(str):
 
 def test_the_static_key_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Secret, "get_secret_value", lambda self: Unequal(self._secret_value))
-    app = create_app(
-        ServerSettings(api_key=Secret("sesame")), ServedModel(lambda _: scorer_of(FakeModel()), "fake", ())
-    )
+    app = create_app(ServerSettings(api_key=Secret("sesame")), Models(ServedModel(lambda _: scorer_of(FakeModel()))))
     client = TestClient(app)
     for key, status in (("sesame", 503), ("sesamE", 401), ("s", 401), ("", 401), ("é", 401)):  # it is not loading
         headers = [("authorization", f"Bearer {key}".encode())]

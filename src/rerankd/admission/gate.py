@@ -79,7 +79,7 @@ class Gate:
     """Admits the calls of one server.
 
     Args:
-        names: every name of the served model, its own first; raises Loading.
+        names: every name of the only model, its own first; none where several are served. Raises Loading.
         limits: of callers without limits of their own.
         accounts: None without accounts.
     """
@@ -155,31 +155,33 @@ class Gate:
         await self._rate_limiter.take(_without(admitted.windows, tokens_per_minute=None), 0)
         return True
 
-    def check_model(self, admitted: Admitted, model: str | None) -> None:
+    def check_model(self, admitted: Admitted, names: Sequence[str], requested: str | None) -> None:
         """Refuses a key that may not use the model.
 
         Args:
-            model: the requested name; None: any.
+            names: every name of the model that answers, its own first.
+            requested: the name in the request; None: any.
 
         Raises:
-            Forbidden: the key may use neither this name nor the served model's own name. A name that the model does
-                not answer to grants nothing, although some APIs accept any name.
-            Loading: the served model is not known yet.
+            Forbidden: the key may use neither this name nor the model's own name. A name that the model does not answer
+                to grants nothing, although some APIs accept any name.
         """
         caller = admitted.identity.caller
         if caller is None or not caller.models:
             return
-        own, *aliases = self._names()
-        names = {own, *aliases}
-        requested = names & {own, model} if model else names
-        if not requested & set(caller.models):
-            raise Forbidden(model or own, caller.models)
+        own = names[0]
+        granting = set(names) & {own, requested} if requested else set(names)
+        if not granting & set(caller.models):
+            raise Forbidden(requested or own, caller.models)
 
     @asynccontextmanager
-    async def reserve(self, admitted: Admitted, cost: CallCost, *, is_counted: bool) -> AsyncIterator[Settlement]:
+    async def reserve(
+        self, admitted: Admitted, names: Sequence[str], cost: CallCost, *, is_counted: bool
+    ) -> AsyncIterator[Settlement]:
         """Counts a call and sets its cost aside. Releases the cost at the end of the block unless it was settled.
 
         Args:
+            names: of the model that answers; its price and its limits hold.
             is_counted: `count_large` has counted the call.
 
         Raises:
@@ -190,15 +192,17 @@ class Gate:
             Unavailable: Redis or the accounts do not answer.
         """
         caller = admitted.identity.caller
+        price = self._prices.current().of(names)
+        windows = self._windows(admitted.identity, price)
         if self._accounts is None or caller is None:
-            yield Settlement(await self._count(admitted, cost.tokens, is_counted))
+            yield Settlement(await self._count(windows, cost.tokens, is_counted))
             return
-        concurrency = Concurrency(*(window.limits.concurrency for window in admitted.windows))
+        concurrency = Concurrency(*(window.limits.concurrency for window in windows))
         ledger = self._accounts.ledger
-        reservation = await self._accounts.run(ledger.reserve, caller, self._price(), cost, concurrency)
+        reservation = await self._accounts.run(ledger.reserve, caller, price, cost, concurrency)
         settlement: Settlement | None = None
         try:
-            limits = await self._count(admitted, cost.tokens, is_counted)
+            limits = await self._count(windows, cost.tokens, is_counted)
             settlement = _AccountSettlement(limits, self._accounts, reservation)
             yield settlement
         finally:
@@ -244,12 +248,12 @@ class Gate:
         await self._rate_limiter.close()
 
     def _price(self) -> Price:
-        """The served model's price now; free while it loads, when no call is answered."""
+        """The price of the only model now. Free while it loads, and where only the body says which model is asked."""
         try:
             names = self._names()
         except Loading:
-            names = ("",)
-        return self._prices.current().of(names)
+            names = ()
+        return self._prices.current().of(names or ("",))
 
     def _windows(self, identity: Identity, price: Price) -> tuple[Window, ...]:
         caller = identity.caller
@@ -266,10 +270,10 @@ class Gate:
         if not quota.left:
             raise OutOfCredit(caller.available, None, price.currency)
 
-    async def _count(self, admitted: Admitted, tokens: int, is_counted: bool) -> Mapping[str, RateLimitStatus]:
-        windows = _without(admitted.windows, requests_per_minute=None) if is_counted else admitted.windows
-        await self._rate_limiter.take(windows, tokens)
-        return await self._rate_limiter.status(admitted.windows)
+    async def _count(self, windows: tuple[Window, ...], tokens: int, is_counted: bool) -> Mapping[str, RateLimitStatus]:
+        uncounted = _without(windows, requests_per_minute=None) if is_counted else windows
+        await self._rate_limiter.take(uncounted, tokens)
+        return await self._rate_limiter.status(windows)
 
     async def _release(self, accounts: AsyncStore, reservation: Reservation) -> None:
         try:

@@ -23,6 +23,7 @@ from rerankd.server.forwarded import Forwarded
 from rerankd.server.held import HeldBytes
 from rerankd.server.interpreter import spare_collector, tune_for_serving
 from rerankd.server.listening import address_of, bind, remove_files
+from rerankd.server.models import Models
 from rerankd.server.protocol import BoundedHTTP
 from rerankd.server.served import LocalScorer, ServedModel
 from rerankd.types import LoadProgress
@@ -40,13 +41,13 @@ DRAIN_S = 120
 def serve(settings: ServerSettings) -> int:
     """Serves until a signal or a failure ends it; returns the exit status."""
     settings.check_exposure()
-    _check_folder(settings.model)
+    for name in settings.model:
+        _check_folder(name)
     log_to_stderr(settings.log_level)
-    served = ServedModel(
-        lambda progress: _start(settings, progress, fallback=settings.may_fall_back),
-        settings.model,
-        settings.alias,
-        retry=lambda: _start(settings, lambda stage, share: None, fallback=False),
+    models = Models(
+        *(_served(name, settings) for name in settings.model),
+        aliases=settings.alias,
+        any_size=settings.model[0] == "auto",
     )
     store = _open_store(settings) if settings.accounts else None
     held = HeldBytes(settings.max_held_mb * 1_000_000)
@@ -54,16 +55,16 @@ def serve(settings: ServerSettings) -> int:
     def stop() -> None:
         server.should_exit = True
 
-    app = create_app(settings, served, store, on_failure=stop, held=held)
-    server = _Server(served, settings.drain_delay_s, _uvicorn_config(app, settings, held))
+    app = create_app(settings, models, store, on_failure=stop, held=held)
+    server = _Server(models, settings.drain_delay_s, _uvicorn_config(app, settings, held))
     tune_for_serving()
     logger.info("rerankd %s starts: %s", __version__, _summary(settings))
     try:
         server.run(bind(settings.host, settings.port, settings.uds))
     except KeyboardInterrupt:
         pass
-    if served.failure is not None:
-        raise served.failure
+    if models.failure is not None:
+        raise models.failure
     return 0 if server.started else 1
 
 
@@ -116,7 +117,8 @@ def _check_folder(model: str) -> None:
 def _summary(settings: ServerSettings) -> str:
     """The main settings, without a secret."""
     callers = "accounts" if settings.accounts else "one key" if settings.api_key else "no key"
-    return f"model {settings.model}, dtype {settings.dtype}, {callers}, settings file {settings.config or 'none'}"
+    names = ", ".join(settings.model)
+    return f"model {names}, dtype {settings.dtype}, {callers}, settings file {settings.config or 'none'}"
 
 
 class _Server(uvicorn.Server):
@@ -126,12 +128,12 @@ class _Server(uvicorn.Server):
         drain_delay_s: seconds after a signal in which calls are still accepted while /health answers 503.
     """
 
-    def __init__(self, served: ServedModel, drain_delay_s: float, config: uvicorn.Config) -> None:
+    def __init__(self, models: Models, drain_delay_s: float, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self._served, self._drain_delay_s = served, drain_delay_s
+        self._models, self._drain_delay_s = models, drain_delay_s
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
-        self._served.stopping = True
+        self._models.stopping = True
         calls = len(self.server_state.tasks)
         later = f"; new ones are accepted for {self._drain_delay_s:g} s more" if self._drain_delay_s else ""
         logger.info("Stopping: running calls (%d now) have %d s to finish%s", calls, DRAIN_S, later)
@@ -154,12 +156,19 @@ class _Server(uvicorn.Server):
             logger.info(where, address_of(bound, scheme))
 
 
-def _start(settings: ServerSettings, progress: LoadProgress, *, fallback: bool) -> LocalScorer:
+def _served(model: str, settings: ServerSettings) -> ServedModel:
+    return ServedModel(
+        lambda progress: _start(model, settings, progress, fallback=settings.may_fall_back),
+        retry=lambda: _start(model, settings, lambda stage, share: None, fallback=False),
+    )
+
+
+def _start(model: str, settings: ServerSettings, progress: LoadProgress, *, fallback: bool) -> LocalScorer:
     # Imported on the loading thread: the server listens before torch is loaded.
     from rerankd.engine.open import Choice
     from rerankd.startup import start_scorer
 
-    choice = Choice(settings.model, settings.device, settings.dtype, settings.deterministic, settings.offline, fallback)
+    choice = Choice(model, settings.device, settings.dtype, settings.deterministic, settings.offline, fallback)
     with LoadingBar() as bar:
 
         def both(stage: str, share: float) -> None:

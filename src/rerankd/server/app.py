@@ -32,9 +32,9 @@ from rerankd.server.foreign_pages import ForeignPages
 from rerankd.server.held import HeldBytes, Holding
 from rerankd.server.keyed_paths import KeyedPaths
 from rerankd.server.metrics.metrics import Metrics, metrics_routes
+from rerankd.server.models import Models
 from rerankd.server.openapi import describe
 from rerankd.server.paths import Paths
-from rerankd.server.served import ServedModel
 from rerankd.server.status import status_routes
 from rerankd.types import CallLimits
 from rerankd.version import __version__
@@ -63,38 +63,38 @@ PAGES = ("/",)
 
 def create_app(
     settings: ServerSettings,
-    served: ServedModel,
+    models: Models,
     store: Store | None = None,
     on_failure: Callable[[], None] = lambda: None,
     held: HeldBytes | None = None,
 ) -> FastAPI:
-    """The application around a model that it starts to load when it starts.
+    """The application around models that it starts to load when it starts.
 
     Args:
         store: of the accounts, None where there are none.
-        on_failure: called if the model cannot be loaded; `served.failure` says why.
+        on_failure: called if a model cannot be loaded; `models.failure` says why.
         held: what the server keeps for its callers, where the connections count into it as well.
 
     Raises:
         SettingsError: the price list is wrong, or Redis's package is missing.
     """
-    prices = PriceFile(settings.config)
+    prices = PriceFile(settings.config, len(models.all))
     routes = api_routes(api_settings(settings))
-    metrics = Metrics(served, {dialect.name for dialects in routes.values() for dialect in dialects})
+    metrics = Metrics(models.default, {dialect.name for dialects in routes.values() for dialect in dialects})
     accounts = AsyncStore(store) if store else None
     auth = Authenticator(settings.api_key, accounts)
     limits = CallLimits(settings.requests_per_minute, settings.tokens_per_minute, settings.concurrency)
-    gate = Gate(auth, RateLimiter(settings.redis), prices, served.names, limits, accounts)
+    gate = Gate(auth, RateLimiter(settings.redis), prices, models.names_without_body, limits, accounts)
 
     metrics.watch_accounts(lambda: "accounts" not in gate.troubles, lambda: gate.failed_renewals)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        served.load(on_failure, prices.serve) if accounts else served.load(on_failure)
+        models.load(on_failure, prices.serve) if accounts else models.load(on_failure)
         maintenance = asyncio.create_task(gate.maintain())
         yield
         maintenance.cancel()
-        served.close()
+        models.close()
         await gate.close()
         if accounts:
             accounts.close()
@@ -119,13 +119,13 @@ def create_app(
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origin, **CORS)
     app.add_middleware(Paths, router=app.router, root_path=settings.root_path)
     app.add_middleware(AccessLog)
-    context = ServerContext(settings, served, gate, metrics)
+    context = ServerContext(settings, models, gate, metrics)
     for (method, path), dialects in routes.items():
         app.add_api_route(path, _endpoint(dialects, context), methods=[method], include_in_schema=False)
-    app.include_router(status_routes(served, settings, auth, prices, lambda: gate.troubles))
+    app.include_router(status_routes(models, settings, auth, prices, lambda: gate.troubles))
     app.include_router(metrics_routes(metrics))
-    app.include_router(dialect_status_routes(served, settings, auth))
-    app.include_router(web_routes(WebContext(settings, prices, served, store, metrics.status)))
+    app.include_router(dialect_status_routes(models, settings, auth))
+    app.include_router(web_routes(WebContext(settings, prices, models.default, models.names, store, metrics.status)))
     describe(app, routes)
 
     @app.exception_handler(HTTPException)

@@ -11,7 +11,7 @@ import uuid
 from array import array
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -29,8 +29,9 @@ from rerankd.server.beside import beside, beside_if_large
 from rerankd.server.body import check_items, read_as, read_json
 from rerankd.server.held import share_of
 from rerankd.server.metrics.metrics import Metrics
+from rerankd.server.models import Models
 from rerankd.server.reply_headers import charge_headers, rate_limit_headers
-from rerankd.server.served import LocalScorer, ServedModel
+from rerankd.server.served import LocalScorer
 from rerankd.server.written import WrittenJSON
 from rerankd.types import Ranking, RerankRequest, TokenCounts
 
@@ -50,7 +51,7 @@ class ServerContext:
     """The parts of a server that every call uses."""
 
     settings: ServerSettings
-    served: ServedModel
+    models: Models
     gate: Gate
     metrics: Metrics
 
@@ -70,6 +71,14 @@ class _CallState:
     engine_seconds: float = 0.0
     ranking: Ranking | None = None
     charge: Charge | None = None
+
+
+class _Read(NamedTuple):
+    """A body, the call in it, and whether the call is counted already as one of the minute's."""
+
+    body: Any
+    call: Call
+    is_counted: bool
 
 
 async def answer_call(request: Request, dialects: Sequence[Api[Any]], context: ServerContext) -> Response:
@@ -122,21 +131,26 @@ async def _answer(state: _CallState, dialects: Sequence[Api[Any]], context: Serv
     admitted = await context.gate.authenticate(state.request)
     state.key = admitted.identity.key_name
     with context.gate.slot(admitted):
-        return await _answer_admitted(state, dialects, context, admitted)
+        read = await _read(state, dialects, context, admitted)
+        any_model = state.dialect.any_model or context.settings.any_model
+        served, substituted = context.models.find(read.call.model, any_name=any_model)
+        state.warnings += substituted
+        with served.lease() as scorer:
+            state.model = scorer.info.name
+            names = context.models.names_of(served)
+            context.gate.check_model(admitted, names, read.call.model)
+            return await _score(state, context, admitted, read, scorer, names)
 
 
-async def _answer_admitted(
-    state: _CallState, dialects: Sequence[Api[Any]], context: ServerContext, admitted: Admitted
-) -> Response:
-    request, settings, served, gate = state.request, context.settings, context.served, context.gate
+async def _read(state: _CallState, dialects: Sequence[Api[Any]], context: ServerContext, admitted: Admitted) -> _Read:
+    request, settings, gate = state.request, context.settings, context.gate
     try:
         value, unused = await read_json(request, settings.max_body_mb, state.dialect.json_only)
     except NotJSON:
         await gate.count_large(admitted, request)
         raise
-    dialect = next((one for one in dialects if one.claims(value)), state.dialect)
-    state.dialect = dialect
-    is_counted = served.ready and await gate.count_large(admitted, request)
+    state.dialect = dialect = next((one for one in dialects if one.claims(value)), state.dialect)
+    is_counted = context.models.default.ready and await gate.count_large(admitted, request)
     body, ignored = await beside(request.scope, read_as, value, dialect.body, settings.strict)
     check_items(body, dialect.max_documents)
     call = await beside(request.scope, dialect.parse, body)
@@ -144,18 +158,26 @@ async def _answer_admitted(
     if "x-request-id" not in request.headers:
         state.request_id = _given_id(call.id) or state.request_id
     state.warnings = unused + ignored + call.warnings
-    state.warnings += served.check_name(call.model, any_name=dialect.any_model or settings.any_model)
-    scorer = served.scorer  # of the whole call, also if another takes its place meanwhile
-    state.model = scorer.info.name
-    gate.check_model(admitted, call.model)
+    return _Read(body, call, is_counted)
+
+
+async def _score(
+    state: _CallState,
+    context: ServerContext,
+    admitted: Admitted,
+    read: _Read,
+    scorer: LocalScorer,
+    names: Sequence[str],
+) -> Response:
+    request, gate, dialect, call = state.request, context.gate, state.dialect, read.call
     started = time.monotonic()
-    prepared = await beside(request.scope, scorer.prepare, _bounded(call.request, settings, admitted))
+    prepared = await beside(request.scope, scorer.prepare, _bounded(call.request, context.settings, admitted))
     state.encode_seconds = time.monotonic() - started
     fingerprint = b""
     if gate.charges:
         fingerprint = await beside(request.scope, _fingerprint, dialect.name, call, prepared)
     cost = CallCost(prepared.usage.text_tokens, state.request_id, fingerprint, dialect.name)
-    async with gate.reserve(admitted, cost, is_counted=is_counted) as settlement:
+    async with gate.reserve(admitted, names, cost, is_counted=read.is_counted) as settlement:
         started = time.monotonic()
         state.ranking = await _unless_gone(scorer.rank(prepared), request)
         state.engine_seconds = time.monotonic() - started

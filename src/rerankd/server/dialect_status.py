@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse
 from rerankd.admission.identity import Authenticator
 from rerankd.config import ServerSettings
 from rerankd.errors import ModelNotFound, RerankdError, Unauthorized, Unavailable
+from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
 from rerankd.version import __version__
 
@@ -20,18 +21,18 @@ KEYED: dict[int | str, dict[str, Any]] = {401: {"description": "No key, or a wro
 LABELS = {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
 
 
-def dialect_status_routes(served: ServedModel, settings: ServerSettings, auth: Authenticator) -> APIRouter:
+def dialect_status_routes(models: Models, settings: ServerSettings, auth: Authenticator) -> APIRouter:
     """GET /info, and /tei, /tei/health, /tei/ping, /tei/info; /infinity/health and /infinity/models, also under the
     prefix; /xinference/v1/cluster/auth, /xinference/v1/models, /xinference/v1/models/{name}."""
     router = APIRouter(tags=["status"])
-    router.include_router(_tei_routes(served, settings, auth))
-    router.include_router(_xinference_routes(served, auth))
+    router.include_router(_tei_routes(models, settings, auth))
+    router.include_router(_xinference_routes(models, auth))
     for prefix in dict.fromkeys(("/infinity", settings.infinity_prefix)):
-        router.include_router(_infinity_routes(prefix, served, settings, auth))
+        router.include_router(_infinity_routes(prefix, models, settings, auth))
     return router
 
 
-def _tei_routes(served: ServedModel, settings: ServerSettings, auth: Authenticator) -> APIRouter:
+def _tei_routes(models: Models, settings: ServerSettings, auth: Authenticator) -> APIRouter:
     router = APIRouter()
 
     @router.get("/info", summary="The served model, as text-embeddings-inference tells it", responses=KEYED)
@@ -39,7 +40,7 @@ def _tei_routes(served: ServedModel, settings: ServerSettings, auth: Authenticat
     async def tei_info(request: Request) -> Response:
         try:
             await auth.identify(request)
-            return JSONResponse(_info(served, settings))
+            return JSONResponse(_info(models, settings))
         except Unauthorized:
             return Response(status_code=401, headers={"www-authenticate": "Bearer"})
         except Unavailable as error:
@@ -50,7 +51,7 @@ def _tei_routes(served: ServedModel, settings: ServerSettings, auth: Authenticat
     @router.get("/tei/ping", summary="The same", responses=LOADING, response_class=Response)
     async def tei_health() -> Response:
         try:
-            served.engine  # noqa: B018  # raises Loading
+            models.default.engine  # noqa: B018  # raises Loading
         except Unavailable as error:
             return _unhealthy(error)
         return Response()
@@ -63,9 +64,9 @@ def _unhealthy(error: Unavailable) -> Response:
     return JSONResponse(body, 503, {"retry-after": str(error.retry_after_s)})
 
 
-def _info(served: ServedModel, settings: ServerSettings) -> dict[str, Any]:
+def _info(models: Models, settings: ServerSettings) -> dict[str, Any]:
     """Raises Loading. Where this server has no such limit, the field is null."""
-    info = served.engine.info
+    info = models.default.engine.info
     return {
         "model_id": info.name,
         "model_sha": None,
@@ -74,7 +75,7 @@ def _info(served: ServedModel, settings: ServerSettings) -> dict[str, Any]:
         "model_type": {"reranker": LABELS},
         "max_concurrent_requests": settings.max_queue,
         "max_input_length": min(info.max_tokens, settings.max_context),
-        "max_batch_tokens": served.engine.max_batch_tokens,
+        "max_batch_tokens": models.default.engine.max_batch_tokens,
         "max_batch_requests": None,
         "max_client_batch_size": settings.max_call_documents,
         "auto_truncate": True,
@@ -85,7 +86,7 @@ def _info(served: ServedModel, settings: ServerSettings) -> dict[str, Any]:
     }
 
 
-def _infinity_routes(prefix: str, served: ServedModel, settings: ServerSettings, auth: Authenticator) -> APIRouter:
+def _infinity_routes(prefix: str, models: Models, settings: ServerSettings, auth: Authenticator) -> APIRouter:
     router = APIRouter(prefix=prefix)
     created = int(time.time())
 
@@ -93,7 +94,7 @@ def _infinity_routes(prefix: str, served: ServedModel, settings: ServerSettings,
     async def infinity_models(request: Request) -> Response:
         try:
             await auth.identify(request)
-            return JSONResponse({"data": [_model(served, settings, created)], "object": "list"})
+            return JSONResponse({"data": _cards(models, settings, created), "object": "list"})
         except Unauthorized:
             return JSONResponse({"detail": "Unauthorized"}, 401, {"www-authenticate": "Bearer"})
         except Unavailable as error:
@@ -102,7 +103,7 @@ def _infinity_routes(prefix: str, served: ServedModel, settings: ServerSettings,
     @router.get("/health", summary="The time, if requests can be answered", responses=LOADING)
     async def infinity_health() -> Response:
         try:
-            served.engine  # noqa: B018  # raises Loading
+            models.default.engine  # noqa: B018  # raises Loading
         except Unavailable as error:
             return _loading(error)
         return JSONResponse({"unix": time.time()})
@@ -115,8 +116,12 @@ def _loading(error: Unavailable) -> Response:
     return JSONResponse({"error": told}, 503, {"retry-after": str(error.retry_after_s)})
 
 
-def _model(served: ServedModel, settings: ServerSettings, created: int) -> dict[str, Any]:
+def _cards(models: Models, settings: ServerSettings, created: int) -> list[dict[str, Any]]:
     """Raises Loading."""
+    return [_card(served, settings, created) for served in models]
+
+
+def _card(served: ServedModel, settings: ServerSettings, created: int) -> dict[str, Any]:
     engine = served.engine
     waiting = engine.num_queued
     return {
@@ -130,7 +135,7 @@ def _model(served: ServedModel, settings: ServerSettings, created: int) -> dict[
     }
 
 
-def _xinference_routes(served: ServedModel, auth: Authenticator) -> APIRouter:
+def _xinference_routes(models: Models, auth: Authenticator) -> APIRouter:
     """Its client asks these before it sends the first request: whether to send its key, and what a model is for."""
     router = APIRouter(prefix="/xinference/v1")
 
@@ -142,7 +147,9 @@ def _xinference_routes(served: ServedModel, auth: Authenticator) -> APIRouter:
     async def xinference_models(request: Request) -> Response:
         try:
             await auth.identify(request)
-            data = [{"id": name, "object": "model", **_xinference_model(name, served)} for name in served.names()]
+            models.default.scorer  # noqa: B018  # raises Loading
+            named = models.names().items()
+            data = [{"id": name, "object": "model", **_xinference_model(name, served)} for name, served in named]
             return JSONResponse({"object": "list", "data": data})
         except (Unauthorized, Unavailable) as error:
             return _xinference_error(error)
@@ -155,7 +162,7 @@ def _xinference_routes(served: ServedModel, auth: Authenticator) -> APIRouter:
     async def xinference_model(name: str, request: Request) -> Response:
         try:
             await auth.identify(request)
-            served.check_name(name, any_name=False)
+            served, _ = models.find(name)
             return JSONResponse(_xinference_model(name, served))
         except (Unauthorized, Unavailable, ModelNotFound) as error:
             return _xinference_error(error)
@@ -165,7 +172,7 @@ def _xinference_routes(served: ServedModel, auth: Authenticator) -> APIRouter:
 
 def _xinference_model(name: str, served: ServedModel) -> dict[str, Any]:
     """Raises Loading."""
-    return {"model_type": "rerank", "model_uid": name, "model_name": served.engine.info.name, "replica": 1}
+    return {"model_type": "rerank", "model_uid": name, "model_name": served.scorer.info.name, "replica": 1}
 
 
 def _xinference_error(error: RerankdError) -> Response:

@@ -1,4 +1,4 @@
-"""The model behind the server: loading, ready or failed, and the names it answers to; a fallback until it is there."""
+"""One model behind the server: loading, ready or failed, with a fallback until it is there. Knows no other model."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
-from rerankd.errors import Loading, ModelError, ModelNotFound
+from rerankd.errors import Loading, ModelError
 from rerankd.ranking import Scorer
 from rerankd.types import EngineStats, LoadProgress, ModelInfo
 
@@ -19,14 +21,6 @@ MAX_RETRY_AFTER_S = 60
 
 RETRY_S, MAX_RETRY_S = 30.0, 900.0
 """Seconds until a model that could not be had is tried again: the first pause, which doubles, and the longest."""
-
-HANDOVER_S = 60.0
-"""Seconds in which calls that were prepared for the old model may still be submitted to it."""
-
-ALIASES = ("qwen3-rerank", "gte-rerank", "gte-rerank-v2")
-"""DashScope's names; some of its clients send one whatever they are told."""
-
-QWEN3_RERANKERS = tuple(f"Qwen/Qwen3-Reranker-{size}" for size in ("0.6B", "4B", "8B"))
 
 
 class Engine(Protocol):
@@ -72,42 +66,35 @@ class ServedModel:
 
     Args:
         start: makes the engine; raises ModelError or SettingsError.
-        model: the setting; under `auto` the server answers to every Qwen3-Reranker's name.
-        aliases: further names.
         retry: makes the engine in whose place a fallback answers, or raises; None: the fallback stays.
     """
 
     def __init__(
         self,
         start: Callable[[LoadProgress], LocalScorer],
-        model: str,
-        aliases: tuple[str, ...],
         retry: Callable[[], LocalScorer] | None = None,
     ) -> None:
         self._start, self._retry = start, retry
         self._closing = threading.Event()
-        self._auto = model == "auto"
-        self._aliases = aliases
         self._scorer: LocalScorer | None = None
+        self._leases: Counter[int] = Counter()  # calls that use a scorer, by its id
+        self._released = threading.Condition()
         self._stage, self._share = "starting", 0.0
         self._started = time.monotonic()
         self.failure: Exception | None = None  # why nothing can be answered any more
-        self.stopping = False  # set once the process was asked to end
 
-    def load(
-        self, on_failure: Callable[[], None], accept: Callable[[Sequence[str]], None] = lambda names: None
-    ) -> None:
+    def load(self, on_failure: Callable[[], None], accept: Callable[[str], None] = lambda name: None) -> None:
         """Starts loading and returns at once. Both are called on the loading thread.
 
         Args:
-            accept: given the model's names before anything is answered; what it raises is a failure to load.
+            accept: given the model's name before anything is answered; what it raises is a failure to load.
         """
         threading.Thread(target=self._load, args=(on_failure, accept), name="rerankd-loader", daemon=True).start()
 
-    def _load(self, on_failure: Callable[[], None], accept: Callable[[Sequence[str]], None]) -> None:
+    def _load(self, on_failure: Callable[[], None], accept: Callable[[str], None]) -> None:
         try:
             scorer = self._start(self._progress)
-            accept(self._names_of(scorer))
+            accept(scorer.info.name)
         except Exception as error:
             self.failure = error
             on_failure()
@@ -122,7 +109,7 @@ class ServedModel:
         fallback: LocalScorer,
         retry: Callable[[], LocalScorer],
         on_failure: Callable[[], None],
-        accept: Callable[[Sequence[str]], None],
+        accept: Callable[[str], None],
     ) -> None:
         """Tries for the model that was asked for until it is there. Calls that run end on the fallback."""
         pause_s = RETRY_S
@@ -130,14 +117,15 @@ class ServedModel:
             pause_s = min(2 * pause_s, MAX_RETRY_S)
             try:
                 scorer = retry()
-                accept(self._names_of(scorer))
+                accept(scorer.info.name)
             except Exception as error:  # whatever it is, the fallback goes on
                 logger.warning("%s still answers; the next try is in %.0f s: %s", fallback.info.name, pause_s, error)
                 continue
             scorer.engine.watch(lambda error: self._fail(error, on_failure))
             self._scorer = scorer
             logger.warning("%s answers from now on, no longer %s", scorer.info.name, fallback.info.name)
-            self._closing.wait(HANDOVER_S)
+            with self._released:
+                self._released.wait_for(lambda: not self._leases[id(fallback)])
             fallback.close()
             return
 
@@ -166,6 +154,19 @@ class ServedModel:
         """The scorer's engine. Raises Loading."""
         return self.scorer.engine
 
+    @contextmanager
+    def lease(self) -> Iterator[LocalScorer]:
+        """The scorer, which stays open until the block ends, also if another takes its place. Raises Loading."""
+        scorer = self.scorer
+        with self._released:
+            self._leases[id(scorer)] += 1
+        try:
+            yield scorer
+        finally:
+            with self._released:
+                self._leases[id(scorer)] -= 1
+                self._released.notify_all()
+
     @property
     def scorer(self) -> LocalScorer:
         """What ranks, once it is loaded.
@@ -179,35 +180,6 @@ class ServedModel:
             message = f"The model is loading ({self._stage}, {self._share:.0%}). Try again later."
             raise Loading(message, min(math.ceil(left), MAX_RETRY_AFTER_S))
         return self._scorer
-
-    def names(self) -> tuple[str, ...]:
-        """Every name that the model answers to, its own first. Raises Loading."""
-        return self._names_of(self.scorer)
-
-    def _names_of(self, scorer: LocalScorer) -> tuple[str, ...]:
-        own = scorer.info.name
-        family = QWEN3_RERANKERS if self._auto else ()
-        return tuple(dict.fromkeys((own, *self._aliases, *ALIASES, *family)))
-
-    def check_name(self, name: str | None, *, any_name: bool) -> tuple[str, ...]:
-        """Returns a warning where another model than the named one answers.
-
-        Args:
-            any_name: a name that the model does not answer to is answered all the same.
-
-        Raises:
-            Loading: it is not known yet.
-            ModelNotFound: not one of `names`.
-        """
-        if name is None:
-            return ()
-        known = name in self.names()
-        if not known and not any_name:
-            raise ModelNotFound(name, self.names())
-        own = self.scorer.info.name
-        if not known or (name in QWEN3_RERANKERS and name not in (own, *self._aliases)):
-            return (f"model substituted: {name[:200]} was asked for, {own} scored",)
-        return ()
 
     def close(self) -> None:
         """Drains and ends the engine, if there is one."""

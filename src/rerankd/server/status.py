@@ -21,6 +21,7 @@ from rerankd.prices import Price, PriceFile
 from rerankd.server.beside import beside
 from rerankd.server.body import read_as, read_json
 from rerankd.server.call import warning_header
+from rerankd.server.models import Models
 from rerankd.server.openapi import STATUS_MEANS
 from rerankd.server.served import LocalScorer, ServedModel
 from rerankd.server.written import WrittenJSON
@@ -79,7 +80,7 @@ class DetokenizeBody(BaseModel):
 
 
 def status_routes(
-    served: ServedModel,
+    models: Models,
     settings: ServerSettings,
     auth: Authenticator,
     prices: PriceFile,
@@ -92,12 +93,12 @@ def status_routes(
 
     @router.get("/health", summary="Whether requests can be answered", responses=LOADING)
     async def health() -> Response:
-        return _health(served, troubles())
+        return _health(models, troubles())
 
     @router.get("/ping", summary="The same, as SageMaker asks", responses=LOADING)
     @router.post("/ping", summary="The same, as SageMaker asks", responses=LOADING)
     async def ping() -> Response:
-        return _health(served, troubles())
+        return _health(models, troubles())
 
     @router.get(
         "/livez", summary="Whether the process answers; also while the model loads", response_class=PlainTextResponse
@@ -111,21 +112,25 @@ def status_routes(
 
     @router.get("/load", summary="Requests that wait or run", responses=LOADING)
     async def load() -> Response:
-        return JSONResponse({"server_load": served.engine.num_queued if served.ready else 0})
+        return JSONResponse({"server_load": sum(served.engine.num_queued for served in models if served.ready)})
 
-    @router.get("/v1/models", summary="The names that the served model answers to", responses=KEYED)
-    async def models(request: Request) -> Response:
+    @router.get("/v1/models", summary="The names that the served models answer to", responses=KEYED)
+    async def model_cards(request: Request) -> Response:
         try:
             await auth.identify(request)
-            return JSONResponse({"object": "list", "data": [card(name) for name in served.names()]})
+            return JSONResponse({"object": "list", "data": [card(*named) for named in known_names().items()]})
         except (Unauthorized, Unavailable) as error:
             return _refusal(error)
 
-    def card(name: str) -> dict[str, Any]:
-        info, price_list = served.engine.info, prices.current()
+    def known_names() -> Mapping[str, ServedModel]:
+        models.default.scorer  # noqa: B018  # raises Loading
+        return models.names()
+
+    def card(name: str, served: ServedModel) -> dict[str, Any]:
+        info, price_list = served.scorer.info, prices.current()
         context = min(info.max_tokens, settings.max_context)
         model = _model_card(name, info.name, context, info.notice, created)
-        price = price_list.of(served.names())
+        price = price_list.of(models.names_of(served))
         return {**model, "rerankd": _price(price, settings)} if price in price_list.prices else model
 
     @router.get(
@@ -136,8 +141,8 @@ def status_routes(
     async def model(name: str, request: Request) -> Response:
         try:
             await auth.identify(request)
-            served.check_name(name, any_name=settings.any_model)
-            return JSONResponse(card(name))
+            served, _ = models.find(name, any_name=settings.any_model)
+            return JSONResponse(card(name, served))
         except (Unauthorized, Unavailable, ModelNotFound) as error:
             return _refusal(error)
 
@@ -161,7 +166,7 @@ def status_routes(
             context = min(scorer.info.max_tokens, settings.max_context)
             return {"count": len(found), "max_model_len": context, "tokens": found, "token_strs": strings}
 
-        return await _answer(request, TokenizeBody, tokens, served, settings, auth)
+        return await _answer(request, TokenizeBody, tokens, models, settings, auth)
 
     @router.post(
         "/detokenize", summary="The text of tokens", responses=READING, openapi_extra=_request_body(DetokenizeBody)
@@ -170,7 +175,7 @@ def status_routes(
         def text(body: DetokenizeBody, scorer: LocalScorer) -> dict[str, Any]:
             return {"prompt": scorer.prompts.decode(body.tokens)}
 
-        return await _answer(request, DetokenizeBody, text, served, settings, auth)
+        return await _answer(request, DetokenizeBody, text, models, settings, auth)
 
     return router
 
@@ -184,14 +189,14 @@ async def _answer(
     request: Request,
     kind: type[Body],
     work: Callable[[Body, LocalScorer], dict[str, Any]],
-    served: ServedModel,
+    models: Models,
     settings: ServerSettings,
     auth: Authenticator,
 ) -> Response:
     """Key, body, then the work, beside the server's loop."""
     try:
         await auth.identify(request)
-        scorer = served.scorer
+        scorer = models.default.scorer
         value, unused = await read_json(request, settings.max_body_mb, json_only=False)
         body, ignored = await beside(request.scope, read_as, value, kind, settings.strict)
         headers = warning_header(unused + ignored)
@@ -202,31 +207,34 @@ async def _answer(
         return _refusal(error)
 
 
-def _health(served: ServedModel, troubles: Mapping[str, str]) -> Response:
+def _health(models: Models, troubles: Mapping[str, str]) -> Response:
     """troubles: by what cannot be asked now, so that calls are refused, in what state it is."""
-    if served.stopping:
+    if models.stopping:
         return JSONResponse({"status": "stopping"}, 503)
-    if served.failure is not None:
+    if models.failure is not None:
         return JSONResponse({"status": "failed"}, 503)
-    if not served.ready:
-        stage, share = served.progress
+    if loading := next((served for served in models if not served.ready), None):
+        stage, share = loading.progress
         body = {"status": "loading", "stage": stage, "progress": round(share, 3)}
         return JSONResponse(body, 503, {"retry-after": "1"})
     if troubles:
         return JSONResponse({"status": "unavailable", **troubles}, 503, {"retry-after": "5"})
-    info = served.engine.info
-    return JSONResponse(
-        {
-            "status": "ok",
-            "model": info.name,
-            "device": info.device,
-            "dtype": info.dtype,
-            "prompt_id": info.prompt_id,
-            "unix": time.time(),  # what Infinity's clients read
-            "warning": info.notice,
-            "fallback": info.is_fallback,
-        }
-    )
+    body = {"status": "ok", **_state(models.default), "unix": time.time()}  # unix: what Infinity's clients read
+    if len(models.all) > 1:
+        body["models"] = [_state(served) for served in models]
+    return JSONResponse(body)
+
+
+def _state(served: ServedModel) -> dict[str, Any]:
+    info = served.scorer.info
+    return {
+        "model": info.name,
+        "device": info.device,
+        "dtype": info.dtype,
+        "prompt_id": info.prompt_id,
+        "warning": info.notice,
+        "fallback": info.is_fallback,
+    }
 
 
 def _refusal(error: RerankdError) -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -32,8 +32,6 @@ class Served(Protocol):
 
     @property
     def engine(self) -> Engine: ...
-
-    def names(self) -> tuple[str, ...]: ...
 
 
 class ServerStatus(Protocol):
@@ -70,12 +68,14 @@ class ServerStatus(Protocol):
 class WebContext:
     """Everything that the pages show.
 
-    accounts: None where accounts are off. status: asked by the page for administrators only.
+    served: the default model. names_served: of all models. accounts: None where accounts are off. status: asked by the
+    page for administrators only.
     """
 
     settings: ServerSettings
     prices: PriceFile
     served: Served
+    names_served: Callable[[], Iterable[str]]
     accounts: Store | None = None
     status: Callable[[], ServerStatus] | None = None
 
@@ -85,8 +85,8 @@ class WebContext:
         return self.accounts is not None or self.settings.api_key is not None
 
     def names(self) -> tuple[str, ...]:
-        """The names that the model answers to, none while it loads."""
-        return self.served.names() if self.served.ready else ()
+        """The names that the models answer to; none while the default model loads."""
+        return tuple(self.names_served()) if self.served.ready else ()
 
     def model_names(self) -> tuple[str, ...]:
         """These and those of the price list: what a key may be confined to."""
