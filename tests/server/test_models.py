@@ -113,7 +113,7 @@ def test_two_real_models_do_not_disturb_each_others_scores(
     def scores(call: tuple[str, int]) -> list[float]:
         name, number = call
         body = {"model": name, "query": f"{QUERY} {number}", "documents": DOCUMENTS}
-        response = server.post("/v1/rerank", body).raise_for_status()
+        response = httpx2.post(f"{server.url}/v1/rerank", json=body, timeout=60).raise_for_status()
         assert response.headers["x-rerankd-model"] == name
         by_index = sorted(response.json()["results"], key=lambda result: result["index"])
         return [result["relevance_score"] for result in by_index]
