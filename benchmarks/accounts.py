@@ -64,7 +64,7 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         database = asked.database or f"sqlite:///{folder / 'accounts.db'}"
         store = open_store(database)
-        account = store.people.create("bench@example.org", limits=LIMITS)
+        account = store.accounts.create("bench@example.org", limits=LIMITS)
         store.ledger.add_credits(account.id, 10**12)
         _, key = store.keys.create(account.id, "bench", limits=LIMITS)
         model = ("--model", asked.model, "--skip-self-test")

@@ -281,7 +281,7 @@ def main() -> None:
             store = open_store(database)
             keys = []
             for who in ("small", "attacker"):
-                account = store.people.create(f"{who}@example.org")
+                account = store.accounts.create(f"{who}@example.org")
                 store.ledger.add_credits(account.id, 10**12)
                 keys.append(store.keys.create(account.id, who)[1])
             store.database.close()

@@ -98,7 +98,7 @@ CONFINED = {
 # Of its part, only this file may import it.
 ONE_FILE = {
     "pathspec": "cli/folders.py",
-    "argon2": "accounts/people.py",
+    "argon2": "accounts/passwords.py",
     "limits": "admission/rate_limits.py",
     "redis": "admission/rate_limits.py",
 }

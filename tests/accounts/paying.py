@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from itertools import count
 
+from rerankd.accounts.accounts import Account
 from rerankd.accounts.decision import UNLIMITED, CallCost, Concurrency
 from rerankd.accounts.keys import Caller
 from rerankd.accounts.ledger import Ledger, Reservation
-from rerankd.accounts.people import Account
 from rerankd.accounts.store import Store
 from rerankd.prices import MICRO, Price
 
@@ -38,7 +38,7 @@ class Payer:
 
     @property
     def account(self) -> Account:
-        account = self.store.people.by_id(self.account_id)
+        account = self.store.accounts.by_id(self.account_id)
         assert account is not None
         return account
 
@@ -76,7 +76,7 @@ def live(ledger: Ledger, clock: Clock, seconds: int) -> None:
 
 
 def new_payer(store: Store, ledger: Ledger | None = None, credit: int = MICRO) -> Payer:
-    account = store.people.create(f"payer-{next(NUMBERS)}@example.org")
+    account = store.accounts.create(f"payer-{next(NUMBERS)}@example.org")
     ledger = ledger or store.ledger
     if credit:
         ledger.add_credits(account.id, credit)

@@ -27,9 +27,9 @@ def test_the_migrations_make_what_the_schema_says(store: Store) -> None:
 
 
 def test_upgrading_again_changes_nothing(store: Store) -> None:
-    account = store.people.create("ann@example.org")
+    account = store.accounts.create("ann@example.org")
     store.database.upgrade()
-    assert store.people.all() == [account]
+    assert store.accounts.all() == [account]
 
 
 def test_processes_that_start_together_make_one_database(database_url: str) -> None:
@@ -37,7 +37,7 @@ def test_processes_that_start_together_make_one_database(database_url: str) -> N
     starting = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(4)]
     assert [(process.communicate()[1], process.returncode) for process in starting] == [("", 0)] * 4
     opened = open_store(database_url)
-    assert opened.people.all() == []
+    assert opened.accounts.all() == []
     opened.database.close()
 
 
@@ -50,7 +50,7 @@ def test_a_database_of_a_newer_version_is_refused(store: Store) -> None:
 
 @pytest.mark.parametrize("change", ["UPDATE entries SET amount = 0", "DELETE FROM entries"])
 def test_entries_can_be_neither_changed_nor_deleted(store: Store, change: str) -> None:
-    account = store.people.create("ann@example.org")
+    account = store.accounts.create("ann@example.org")
     store.ledger.add_credits(account.id, 5)
     with pytest.raises(Unavailable) as raised, store.database.transaction() as connection:
         connection.execute(text(change))
@@ -78,7 +78,7 @@ def test_a_reader_sees_one_state(store: Store) -> None:
     number = select(func.count()).select_from(accounts)
     with store.database.read() as connection:
         before = connection.scalar(number)
-        store.people.create("ann@example.org")
+        store.accounts.create("ann@example.org")
         assert connection.scalar(number) == before == 0
     with store.database.read() as connection:
         assert connection.scalar(number) == 1
@@ -87,7 +87,7 @@ def test_a_reader_sees_one_state(store: Store) -> None:
 def test_the_file_and_its_folder_are_the_users_own(tmp_path: Path) -> None:
     file = tmp_path / "new" / "folder" / "accounts.db"
     opened = open_store(f"sqlite:///{file}", make_folder=True)
-    opened.people.create("ann@example.org")
+    opened.accounts.create("ann@example.org")
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in file.parent.iterdir()}
     assert modes == {"accounts.db": 0o600, "accounts.db-wal": 0o600, "accounts.db-shm": 0o600}
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
@@ -137,13 +137,13 @@ def test_a_server_that_is_not_there_is_refused_without_its_password() -> None:
 def test_a_server_that_restarted_is_found_again(new_postgres: Callable[[], str], postgres_server: str) -> None:
     url = new_postgres()
     opened = open_store(url)
-    opened.people.create("ann@example.org")
+    opened.accounts.create("ann@example.org")
     with psycopg.connect(postgres_server, autocommit=True) as connection:
         name = url.rpartition("/")[2]
         ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
         assert connection.execute(ended, [name]).fetchall() == [(True,)]
-        assert len(opened.people.all()) == 1
+        assert len(opened.accounts.all()) == 1
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
     with pytest.raises(Unavailable, match="Try again"):
-        opened.people.all()
+        opened.accounts.all()
     opened.database.close()

@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import text, update
 
 from rerankd.accounts import schema
+from rerankd.accounts.accounts import Account
 from rerankd.accounts.keys import MAX_KEYS, Caller
-from rerankd.accounts.people import Account
 from rerankd.accounts.store import Store, open_store
 from rerankd.errors import InvalidRequest
 from rerankd.types import CallLimits
@@ -22,7 +22,7 @@ TOMORROW = datetime.now(UTC) + timedelta(days=1)
 
 @pytest.fixture
 def ann(store: Store) -> Account:
-    return store.people.create("ann@example.org", limits=CallLimits(1, 2, 3))
+    return store.accounts.create("ann@example.org", limits=CallLimits(1, 2, 3))
 
 
 def test_a_key_lets_its_account_in(store: Store, ann: Account) -> None:
@@ -91,7 +91,7 @@ def test_a_revoked_key_lets_nobody_in(store: Store, ann: Account) -> None:
 
 
 def test_only_the_owner_revokes_a_key(store: Store, ann: Account) -> None:
-    bob = store.people.create("bob@example.org")
+    bob = store.accounts.create("bob@example.org")
     key, secret = store.keys.create(ann.id, "a key")
     for key_id, account_id in ((key.id, bob.id), (99, ann.id), (99, None)):
         with pytest.raises(InvalidRequest, match=f"no key {key_id}"):
@@ -101,14 +101,14 @@ def test_only_the_owner_revokes_a_key(store: Store, ann: Account) -> None:
 
 def test_a_disabled_account_is_let_in_no_more(store: Store, ann: Account) -> None:
     _, secret = store.keys.create(ann.id, "a key")
-    store.people.set_disabled(ann.id, True)
+    store.accounts.disable(ann.id)
     assert store.keys.find(secret) is None
-    store.people.set_disabled(ann.id, False)
+    store.accounts.enable(ann.id)
     assert store.keys.find(secret)
 
 
 def test_keys_are_listed_newest_first(store: Store, ann: Account) -> None:
-    bob = store.people.create("bob@example.org")
+    bob = store.accounts.create("bob@example.org")
     first, second = (store.keys.create(ann.id, name)[0] for name in "ab")
     third, _ = store.keys.create(bob.id, "c")
     assert store.keys.of_account(ann.id) == [second, first]
@@ -131,7 +131,7 @@ def test_bad_keys_are_not_made(store: Store, ann: Account) -> None:
 def test_the_secret_is_in_no_file_and_no_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, "sqlalchemy"):
         store = open_store(f"sqlite:///{tmp_path / 'a.db'}")
-        ann = store.people.create("ann@example.org")
+        ann = store.accounts.create("ann@example.org")
         _, secret = store.keys.create(ann.id, "a key")
         assert store.keys.find(secret)
     files = b"".join(file.read_bytes() for file in tmp_path.iterdir())
@@ -142,7 +142,7 @@ def test_the_secret_is_in_no_file_and_no_log(tmp_path: Path, caplog: pytest.LogC
 
 
 def test_an_account_has_a_hundred_keys(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    ann, bob = store.people.create("ann@example.org"), store.people.create("bob@example.org")
+    ann, bob = store.accounts.create("ann@example.org"), store.accounts.create("bob@example.org")
     made = [store.keys.create(ann.id, f"key {number}")[0] for number in range(MAX_KEYS)]
     with pytest.raises(InvalidRequest, match="at most 100 keys that can be used: revoke one first"):
         store.keys.create(ann.id, "one more")

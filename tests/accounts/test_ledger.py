@@ -444,7 +444,7 @@ def test_a_key_remembers_its_last_use_to_the_minute(payer: Payer, clock: Clock) 
 
 
 def test_credit_is_added_and_corrected(payer: Payer) -> None:
-    admin = payer.store.people.create("admin@example.org", role="admin")
+    admin = payer.store.accounts.create("admin@example.org", role="admin")
     credit = payer.ledger.add_credits(payer.account_id, -MICRO - 7, "a slip", admin.id)
     assert (credit.amount, credit.balance_after, credit.note, credit.by) == (-MICRO - 7, -7, "a slip", admin.id)
     assert payer.money == (-7, 0)

@@ -30,7 +30,7 @@ def charges(store: Store) -> list[dict[str, object]]:
     clock = Clock(0)
     ledger = Ledger(store.database, clock=clock)
     made: list[dict[str, object]] = []
-    people = [store.people.create(email) for email in ("bob@example.org", "ann@example.org")]
+    people = [store.accounts.create(email) for email in ("bob@example.org", "ann@example.org")]
     owners = [people[0], people[1], people[1]]
     keys = [store.keys.create(owner.id, name) for owner, name in zip(owners, ("=1+1", "work", "home"), strict=True)]
     prices = [Price(model="b", input_price=Decimal("0.5"), free_tokens=250), Price(model="a", input_price=Decimal(3))]
@@ -74,7 +74,7 @@ def test_sorted_in_the_order_asked(store: Store, charges: list[dict[str, object]
 
 
 def test_keys_of_one_name_are_kept_apart(store: Store, charges: list[dict[str, object]]) -> None:
-    ann = store.people.by_email("ann@example.org")
+    ann = store.accounts.by_email("ann@example.org")
     assert ann is not None
     rows = usage(store.database, ["key"], ann.id)
     assert [row.key_id for row in rows] == [3, 2]
@@ -82,7 +82,7 @@ def test_keys_of_one_name_are_kept_apart(store: Store, charges: list[dict[str, o
 
 
 def test_one_account_and_a_span_of_time(store: Store, charges: list[dict[str, object]]) -> None:
-    ann = store.people.by_email("ann@example.org")
+    ann = store.accounts.by_email("ann@example.org")
     assert ann is not None
     midnight = datetime(2027, 3, 2, tzinfo=UTC)
     rows = usage(store.database, ["day", "account"], ann.id, midnight, midnight + timedelta(days=1))
@@ -99,7 +99,7 @@ def test_the_ends_of_a_span(store: Store, charges: list[dict[str, object]]) -> N
 
 
 def test_without_charges_there_are_no_rows(store: Store) -> None:
-    account = store.people.create("ann@example.org")
+    account = store.accounts.create("ann@example.org")
     store.ledger.add_credits(account.id, 5)
     assert usage(store.database, []) == usage(store.database, ["day"]) == []
     assert as_csv([], ["day"]) == "day,calls,tokens,free_tokens,billed_tokens,cost\r\n"

@@ -67,7 +67,7 @@ def call(store: Store, secret: str, tokens: int) -> int:
 def test_from_an_empty_database_to_a_bill(command: Command, store: Store) -> None:
     made = command("accounts", "create", "Ann@Example.org", "--admin", "--password-stdin", stdin="hunter2 hunter2\n")
     assert made == (0, "Made the administrator ann@example.org.\n", "")
-    ann = store.people.check_password("ann@example.org", "hunter2 hunter2")
+    ann = store.accounts.check_password("ann@example.org", "hunter2 hunter2")
     assert ann is not None and ann.role == "admin"
 
     assert command("credits", "add", "ann@example.org", "25.00", "--note", "welcome")[1] == (
@@ -122,7 +122,7 @@ def test_credit_is_exact_and_may_be_taken_back(command: Command, store: Store, a
         ("999999999", "999999998.999999"),
     ):
         assert command("credits", "add", ann, amount)[1].endswith(f"the balance is {balance} USD.\n")
-    account = store.people.by_email(ann)
+    account = store.accounts.by_email(ann)
     assert account is not None and account.balance == 999999998_999999
 
 
@@ -154,12 +154,12 @@ def test_a_disabled_account(command: Command, store: Store, ann: str) -> None:
 
 
 def test_a_password_is_changed(command: Command, store: Store, ann: str) -> None:
-    account = store.people.by_email(ann)
+    account = store.accounts.by_email(ann)
     assert account is not None
-    session = store.people.open_session(account.id)
+    session = store.sessions.open(account.id)
     assert command("accounts", "password", ann, "--password-stdin", stdin="hunter3 hunter3")[0] == 0
-    assert store.people.check_password(ann, "hunter3 hunter3")
-    assert store.people.session(session) is None
+    assert store.accounts.check_password(ann, "hunter3 hunter3")
+    assert store.sessions.find(session) is None
 
 
 def test_check_says_what_does_not_add_up(command: Command, store: Store, ann: str) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from test_lifecycle import FakeModel, scorer_of
 
 from rerankd.accounts.ledger import Ledger
 from rerankd.accounts.store import Store, open_store
+from rerankd.admission import gate
 from rerankd.config import ServerSettings
-from rerankd.server import admission
 from rerankd.server.app import create_app
 from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
@@ -67,7 +67,7 @@ class Bank:
         return answer.status_code, answer.json().get("accounts")
 
     def balance(self) -> int:
-        account = self.store.people.by_id(self.account_id)
+        account = self.store.accounts.by_id(self.account_id)
         assert account is not None
         return account.balance
 
@@ -86,11 +86,11 @@ class Bank:
 def bank(
     database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Bank]:
-    monkeypatch.setattr(admission, "RENEW_AGAIN_S", LEASE_S / 5)
+    monkeypatch.setattr(gate, "RENEW_AGAIN_S", LEASE_S / 5)
     card = tmp_path / "rerankd.toml"
     card.write_text(CARD)
     store = open_store(database_url)
-    account = store.people.create("team@example.org", "", PASSWORD)
+    account = store.accounts.create("team@example.org", "", PASSWORD)
     _, key = store.keys.create(account.id, "test")
     model = FakeModel()
     with served(store, model, card) as client:
@@ -102,7 +102,7 @@ def bank(
 @contextmanager
 def served(store: Store, model: FakeModel, card: Path) -> Iterator[httpx2.Client]:
     """Leases are short: outages that last longer than them are as short as a test may be."""
-    short = Store(store.database, store.people, store.keys, Ledger(store.database, LEASE_S))
+    short = replace(store, ledger=Ledger(store.database, LEASE_S))
     settings = ServerSettings(accounts=True, config=card, score_cache_mb=0)
     app = create_app(settings, Models(ServedModel(lambda _: scorer_of(model))), short)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, ws="none"))

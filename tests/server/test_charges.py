@@ -57,7 +57,7 @@ class Charging:
             return list(connection.execute(charges.order_by(entries.c.id)))
 
     def balance(self) -> int:
-        account = self.store.people.by_id(self.account_id)
+        account = self.store.accounts.by_id(self.account_id)
         assert account is not None
         return account.balance
 
@@ -69,7 +69,9 @@ def start_charging(
     def start(*options: str, credit: int = 0, limits: CallLimits = CallLimits()) -> Charging:  # noqa: B008  frozen
         everything = ("--model", "embedded", "--accounts", "--database", database_url, "--config", str(card))
         server = start_server(*everything, "--max-queue", "2000", *options)
-        account = store.people.by_email("team@example.org") or store.people.create("team@example.org", limits=limits)
+        account = store.accounts.by_email("team@example.org") or store.accounts.create(
+            "team@example.org", limits=limits
+        )
         if credit:
             store.ledger.add_credits(account.id, credit)
         _, key = store.keys.create(account.id, "test")
@@ -169,7 +171,7 @@ def test_killed_in_the_middle_of_a_thousand_calls(start_charging: Callable[..., 
 
     free_what_died(charging.store)
     assert ledger.check() == []
-    account = charging.store.people.by_id(charging.account_id)
+    account = charging.store.accounts.by_id(charging.account_id)
     assert account is not None and account.reserved == 0, "what the dead server had set aside is free again"
     price = Price(model=MODEL, input_price=Decimal(1000), free_tokens=3000)
     quota = ledger.quota(account.id, price)
@@ -260,7 +262,7 @@ def one_charging(start_server: Callable[..., Server], tmp_path_factory: pytest.T
     card, url = folder / "rerankd.toml", f"sqlite:///{folder / 'accounts.db'}"
     card.write_text(CARD.replace("free_tokens = 3_000", ""))
     store = open_store(url)
-    account = store.people.create("team@example.org")
+    account = store.accounts.create("team@example.org")
     store.ledger.add_credits(account.id, 10**12)
     _, key = store.keys.create(account.id, "test")
     server = start_server("--model", "embedded", "--accounts", "--database", url, "--config", str(card))
@@ -282,8 +284,8 @@ def test_other_work_under_the_same_id_is_charged(one_charging: Charging, kind: s
 
 def test_nothing_tells_an_account_what_another_one_scored(one_charging: Charging) -> None:
     store, server = one_charging.store, one_charging.server
-    _, other = store.keys.create(store.people.create("other@example.org").id, "other")
-    store.ledger.add_credits(store.people.by_email("other@example.org").id, 10**12)  # type: ignore[union-attr]
+    _, other = store.keys.create(store.accounts.create("other@example.org").id, "other")
+    store.ledger.add_credits(store.accounts.by_email("other@example.org").id, 10**12)  # type: ignore[union-attr]
     body = {"model": MODEL, "query": "is it told?", "documents": ["a secret"], "explain": True}
 
     def cached(key: str) -> bool:

@@ -30,7 +30,7 @@ from test_lifecycle import FakeModel, scorer_of, serving
 from conftest import Server
 from redis_server import free_port, running_redis
 from rerankd.accounts import schema
-from rerankd.accounts.people import Account
+from rerankd.accounts.accounts import Account
 from rerankd.accounts.store import Store, open_store
 from rerankd.apis.base import ApiSettings
 from rerankd.apis.registry import api_routes
@@ -117,14 +117,14 @@ class Fort:
 
     def client(self, key: str | None = None, account: Account | None = None, **headers: str) -> httpx2.Client:
         """Somebody with a key, or a browser that is signed in."""
-        cookies = {"rerankd-session": self.store.people.open_session(account.id)} if account else {}
+        cookies = {"rerankd-session": self.store.sessions.open(account.id)} if account else {}
         authorization = {"authorization": f"Bearer {key}"} if key is not None else {}
         return httpx2.Client(
             base_url=self.server.url, headers={**authorization, **headers}, cookies=cookies, timeout=60
         )
 
     def csrf(self, client: httpx2.Client) -> str:
-        session = self.store.people.session(client.cookies["rerankd-session"])
+        session = self.store.sessions.find(client.cookies["rerankd-session"])
         assert session
         return session.csrf
 
@@ -149,10 +149,10 @@ def fort(start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathF
     card, file = folder / "rerankd.toml", folder / "rerankd.db"
     card.write_text(CARD)
     store = open_store(f"sqlite:///{file}")
-    people, keys = store.people, store.keys
-    admin = people.create("admin@example.com", "Ada", PASSWORD, "admin")
-    user = people.create("user@example.com", "Ursula", PASSWORD)
-    gone = people.create("gone@example.com", "", PASSWORD)
+    accounts, keys = store.accounts, store.keys
+    admin = accounts.create("admin@example.com", "Ada", PASSWORD, "admin")
+    user = accounts.create("user@example.com", "Ursula", PASSWORD)
+    gone = accounts.create("gone@example.com", "", PASSWORD)
     secrets = {
         "good": keys.create(user.id, "good")[1],
         "confined": keys.create(user.id, "confined", models=["another-model"])[1],
@@ -164,7 +164,7 @@ def fort(start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathF
     with store.database.transaction() as connection:
         past = datetime.now(UTC) - timedelta(seconds=1)
         connection.execute(update(schema.keys).where(schema.keys.c.id == expired.id).values(expires=past))
-    people.set_disabled(gone.id, True)
+    accounts.disable(gone.id)
     admin_key = keys.create(admin.id, "the administrator's")[0].id
     options = ("--accounts", "--database", f"sqlite:///{file}", "--config", str(card), "--sign-up", "invite")
     server = start_server("--model", "embedded", *options, "--max-body-mb", "1")
@@ -260,17 +260,17 @@ def test_a_key_for_another_model_opens_no_surface(fort: Fort, route: Route) -> N
 @pytest.mark.parametrize("route", sorted(SIGNED_IN | ADMIN), ids=" ".join)
 def test_pages_are_for_who_is_signed_in_now(fort: Fort, route: Route) -> None:
     method, path = route[0], fort.path(route[1])
-    people = fort.store.people
-    gone = people.by_email("gone@example.com")
+    store = fort.store
+    gone = store.accounts.by_email("gone@example.com")
     assert gone
-    closed, expired = people.open_session(fort.admin.id), people.open_session(fort.admin.id)
-    people.close_session(closed)
+    closed, expired = store.sessions.open(fort.admin.id), store.sessions.open(fort.admin.id)
+    store.sessions.close(closed)
     hashed = hashlib.sha256(expired.encode()).digest()
     with fort.store.database.transaction() as connection:
         past = datetime.now(UTC) - timedelta(seconds=1)
         connection.execute(update(schema.sessions).where(schema.sessions.c.hash == hashed).values(expires=past))
     before = fort.state()
-    for token in (None, "", "a" * 43, closed, expired, people.open_session(gone.id), fort.keys["good"]):
+    for token in (None, "", "a" * 43, closed, expired, store.sessions.open(gone.id), fort.keys["good"]):
         cookies = {} if token is None else {"rerankd-session": token}
         with httpx2.Client(base_url=fort.server.url, cookies=cookies) as client:
             response = client.request(method, path, headers=FORM, content=b"csrf=" if method == "POST" else None)
@@ -589,10 +589,10 @@ def test_the_static_key_is_compared_in_constant_time(monkeypatch: pytest.MonkeyP
 
 def test_what_is_hashed_is_compared_as_a_hash(store: Store) -> None:
     """Keys, sessions and invitations are looked up by their hashes, the only thing that the database sees."""
-    account = store.people.create("a@example.com", role="admin")
+    account = store.accounts.create("a@example.com", role="admin")
     _, secret = store.keys.create(account.id, "a key")
-    session, invite = store.people.open_session(account.id), store.people.create_invite(account.id)
-    for ask, token in ((store.keys.find, secret), (store.people.session, session), (store.people.invite, invite)):
+    session, invite = store.sessions.open(account.id), store.invites.create(account.id)
+    for ask, token in ((store.keys.find, secret), (store.accounts.session, session), (store.accounts.invite, invite)):
         assert ask(Unequal(token))
         assert not ask(Unequal(token[:-1]))
         assert not ask(Unequal(hashlib.sha256(token.encode()).hexdigest()))
@@ -691,7 +691,7 @@ def test_the_passwords_of_other_servers_are_told_nobody(
         options = ("--accounts", "--database", url, "--redis", f"redis://:sesame-redis@127.0.0.1:{port}/0")
         server = start_server("--model", "embedded", *options, "--requests-per-minute", "1000")
         store = open_store(url)
-        server.key = store.keys.create(store.people.create("a@example.com").id, "a key")[1]
+        server.key = store.keys.create(store.accounts.create("a@example.com").id, "a key")[1]
         replies = [server.post(CALLED, CALL), server.post(CALLED, CALL, key="wrong")]
         replies += [httpx2.get(server.url + path) for path in ("/metrics", "/openapi.json", "/health", "/", "/rates")]
         assert [reply.status_code for reply in replies[:2]] == [503, 401]
@@ -747,21 +747,21 @@ def together(num: int, act: Callable[[], Any]) -> list[Any]:
 
 
 def test_what_is_done_twice_at_once(store: Store) -> None:
-    people, keys, ledger = store.people, store.keys, store.ledger
-    account = people.create("a@example.com")
+    keys, ledger = store.keys, store.ledger
+    account = store.accounts.create("a@example.com")
     ledger.add_credits(account.id, 1000)
     key, secret = keys.create(account.id, "a key")
     assert together(8, lambda: keys.revoke(key.id, account.id)) == [None] * 8
     assert keys.find(secret) is None
     together(8, lambda: ledger.add_credits(account.id, -100))
-    after = people.by_id(account.id)
+    after = store.accounts.by_id(account.id)
     assert after and after.balance == 200 and ledger.check() == []
-    people.set_role(account.id, "admin")
-    invitation = people.create_invite(account.id)
+    store.accounts.set_role(account.id, "admin")
+    invitation = store.invites.create(account.id)
     names = iter(range(8))
-    made = together(8, lambda: people.use_invite(invitation, f"{next(names)}@example.com", "", PASSWORD))
+    made = together(8, lambda: store.invites.use(invitation, f"{next(names)}@example.com", "", PASSWORD))
     assert sum(isinstance(one, Account) for one in made) == 1, "an invitation makes one account"
-    same = together(4, lambda: people.create("same@example.com"))
+    same = together(4, lambda: store.accounts.create("same@example.com"))
     assert sum(isinstance(one, Account) for one in same) == 1
 
 
@@ -789,22 +789,21 @@ def test_a_key_that_is_revoked_while_its_calls_run(fort: Fort) -> None:
     assert late == [401] * 4 and set(statuses) <= {200, 401}
     charged = [entry for entry in fort.state()[2] if entry.key_id == key.id]
     assert len(charged) == statuses.count(200) and fort.store.ledger.check() == []
-    account = fort.store.people.by_id(fort.user.id)
+    account = fort.store.accounts.by_id(fort.user.id)
     assert account and account.reserved == 0
 
 
 def test_an_invitation_ends_with_who_made_it(store: Store) -> None:
-    people = store.people
-    people.create("root@example.com", role="admin")
-    boss = people.create("boss@example.com", role="admin")
-    invitation = people.create_invite(boss.id)
+    store.accounts.create("root@example.com", role="admin")
+    boss = store.accounts.create("boss@example.com", role="admin")
+    invitation = store.invites.create(boss.id)
     for take, give_back in (
-        (lambda: people.set_disabled(boss.id, True), lambda: people.set_disabled(boss.id, False)),
-        (lambda: people.set_role(boss.id, "user"), lambda: people.set_role(boss.id, "admin")),
+        (lambda: store.accounts.disable(boss.id), lambda: store.accounts.enable(boss.id)),
+        (lambda: store.accounts.set_role(boss.id, "user"), lambda: store.accounts.set_role(boss.id, "admin")),
     ):
         take()
-        assert people.invite(invitation) is None
+        assert store.invites.find(invitation) is None
         with pytest.raises(InvalidRequest, match="not valid"):
-            people.use_invite(invitation, "boss2@example.com", "", PASSWORD)
+            store.invites.use(invitation, "boss2@example.com", "", PASSWORD)
         give_back()
-    assert store.people.use_invite(invitation, "new@example.com", "", PASSWORD).role == "user"
+    assert store.invites.use(invitation, "new@example.com", "", PASSWORD).role == "user"

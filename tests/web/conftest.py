@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from rerankd.accounts.people import Account
+from rerankd.accounts.accounts import Account
 from rerankd.accounts.store import Store, open_store
 from rerankd.config import ServerSettings
 from rerankd.prices import PriceFile
@@ -156,12 +156,12 @@ class Site:
         base = "https://testserver" if https else "http://testserver"
         client = TestClient(self.app, base_url=base, follow_redirects=False, client=(host, 50_000))
         if account:
-            client.cookies.set("rerankd-session", self.store.people.open_session(account.id))
+            client.cookies.set("rerankd-session", self.store.sessions.open(account.id))
         return client
 
     def csrf(self, client: TestClient) -> str:
         """The token that this visitor's forms carry."""
-        session = self.store.people.session(client.cookies["rerankd-session"])
+        session = self.store.sessions.find(client.cookies["rerankd-session"])
         assert session
         return session.csrf
 
@@ -178,8 +178,8 @@ def make_site(tmp_path: Path) -> Callable[..., Site]:
         prices = PriceFile(config)
         app = FastAPI(openapi_url=None)
         app.include_router(web_routes(WebContext(settings, prices, Model(), store, Status)))
-        admin = store.people.create("admin@example.com", "Ada", PASSWORD, "admin")
-        user = store.people.create("user@example.com", "", PASSWORD)
+        admin = store.accounts.create("admin@example.com", "Ada", PASSWORD, "admin")
+        user = store.accounts.create("user@example.com", "", PASSWORD)
         return Site(app, store, prices, admin, user, settings)
 
     return make

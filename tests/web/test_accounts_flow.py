@@ -109,7 +109,7 @@ def test_account_key_playground_usage_revocation(
 
 
 def test_no_credit_is_told_with_a_way_out(server: Server, store: Store, open_page: Callable[..., Page]) -> None:
-    account = store.people.create("poor@example.com", "", PASSWORD)
+    account = store.accounts.create("poor@example.com", "", PASSWORD)
     _, secret = store.keys.create(account.id, "a key")
     page = open_page(server.url)
     page.fill("#key", secret)

@@ -47,8 +47,8 @@ def check(page: Page, name: str) -> None:
 def lived_in(site: Site) -> Site:
     """With some weeks of traffic."""
     chance = random.Random(0)
-    site.store.people.set_limits(site.user.id, CallLimits(100, 200_000, 2))
-    site.store.people.set_disabled(site.store.people.create("gone@example.com").id, True)
+    site.store.accounts.set_limits(site.user.id, CallLimits(100, 200_000, 2))
+    site.store.accounts.disable(site.store.accounts.create("gone@example.com").id)
     for account in (site.admin, site.user):
         site.store.ledger.add_credits(account.id, 25_000_000, "start", site.admin.id)
         secrets = [site.store.keys.create(account.id, name)[1] for name in ("search page", "nightly job")]
@@ -158,7 +158,7 @@ def test_sign_in_and_make_a_key_by_keyboard(serve_site: tuple[Site, str], open_p
 
 def test_an_invitation_is_taken_from_its_link(serve_site: tuple[Site, str], open_page: Open) -> None:
     site, url = serve_site
-    token = site.store.people.create_invite(site.admin.id)
+    token = site.store.invites.create(site.admin.id)
     asked: list[str] = []
     page = open_page(f"{url}/rates")
     page.on("request", lambda request: asked.append(request.url))

@@ -16,8 +16,8 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from rerankd.accounts.accounts import Account
 from rerankd.accounts.decision import CallCost
-from rerankd.accounts.people import Account
 from rerankd.config import ServerSettings
 from rerankd.prices import PriceFile
 from rerankd.types import CallLimits
@@ -128,7 +128,7 @@ def test_doors(site: Site) -> None:
     for path in ("/admin/accounts", "/admin/invites", f"/admin/accounts/{site.user.id}/credit"):
         response = post(site, user, path, email="new@example.com", amount="100")
         assert response.status_code == 403
-    assert site.store.people.by_email("new@example.com") is None
+    assert site.store.accounts.by_email("new@example.com") is None
     assert site.visitor(site.admin).get("/admin/accounts/99").status_code == 404
     assert site.visitor(site.admin).get(f"/admin/accounts/{10**30}").status_code == 404
 
@@ -144,7 +144,7 @@ def test_sign_in_and_out(site: Site) -> None:
     token = client.cookies["rerankd-session"]
     assert post(site, client, "/sign-out").status_code == 303
     assert "rerankd-session" not in client.cookies
-    assert site.store.people.session(token) is None
+    assert site.store.sessions.find(token) is None
 
 
 def test_cookies_over_https_are_secure(site: Site) -> None:
@@ -158,8 +158,8 @@ def test_a_sign_in_leads_nowhere_else(site: Site, after: str) -> None:
 
 
 def test_a_wrong_password_tells_nothing(site: Site) -> None:
-    site.store.people.set_disabled(site.store.people.create("off@example.com", "", PASSWORD).id, True)
-    site.store.people.create("keys@example.com")
+    site.store.accounts.disable(site.store.accounts.create("off@example.com", "", PASSWORD).id)
+    site.store.accounts.create("keys@example.com")
     answers = set()
     for email in ("user@example.com", "nobody@example.com", "off@example.com", "keys@example.com", "no address"):
         response = sign_in(site.visitor(), email, PASSWORD if email.startswith("off") else "wrong password")
@@ -309,7 +309,7 @@ def test_password(site: Site) -> None:
     assert response.headers["location"] == "/account?done"
     assert "The password is changed" in client.get("/account?done").text
     assert elsewhere.get("/account").status_code == 303
-    assert site.store.people.check_password("user@example.com", new)
+    assert site.store.accounts.check_password("user@example.com", new)
 
 
 def test_invitation(site: Site) -> None:
@@ -325,7 +325,7 @@ def test_invitation(site: Site) -> None:
         assert refused.status_code == 400 and "invitation is not valid" in refused.text
     assert guest.post("/sign-up", data={**fields, "invite": found[1]}).headers["location"] == "/keys"
     assert "new@example.com" in guest.get("/account").text
-    account = site.store.people.by_email("new@example.com")
+    account = site.store.accounts.by_email("new@example.com")
     assert account and account.role == "user"
 
 
@@ -336,7 +336,7 @@ def test_open_sign_up(make_site: Callable[..., Site]) -> None:
     fields = {"csrf": guest.cookies["rerankd-form"], "new": PASSWORD, "again": PASSWORD, "role": "admin"}
     assert "has an account already" in guest.post("/sign-up", data={**fields, "email": "user@example.com"}).text
     assert guest.post("/sign-up", data={**fields, "email": "new@example.com"}).status_code == 303
-    account = site.store.people.by_email("new@example.com")
+    account = site.store.accounts.by_email("new@example.com")
     assert account and account.role == "user"
     statuses = [guest.post("/sign-up", data=fields).status_code for _ in range(PER_ADDRESS)]
     assert set(statuses) == {400, 429}
@@ -357,7 +357,7 @@ def test_administration(site: Site) -> None:
     response = post(
         site, admin, "/admin/accounts", email="new@example.com", name="New", password=PASSWORD, role="admin"
     )
-    new = site.store.people.by_email("new@example.com")
+    new = site.store.accounts.by_email("new@example.com")
     assert new and new.role == "admin" and response.headers["location"] == f"/admin/accounts/{new.id}?done=made"
     assert "The account is made." in admin.get(response.headers["location"]).text
     assert post(site, admin, "/admin/accounts", email="new@example.com").status_code == 400
@@ -365,14 +365,14 @@ def test_administration(site: Site) -> None:
     for amount in ("", "x", "0", "1e400", "0.0000001", "nan"):
         assert post(site, admin, f"{one}/credit", amount=amount).status_code == 400
     post(site, admin, f"{one}/limits", requests_per_minute="10", tokens_per_minute="", concurrency="2")
-    user = site.store.people.by_id(site.user.id)
+    user = site.store.accounts.by_id(site.user.id)
     assert user and (user.balance, user.limits) == (25_500_000, CallLimits(10, None, 2))
     assert "25.50 USD" in admin.get("/admin").text
     post(site, admin, f"{one}/password", password="set by an admin")
-    assert site.store.people.check_password("user@example.com", "set by an admin")
+    assert site.store.accounts.check_password("user@example.com", "set by an admin")
     post(site, admin, f"{one}/role", role="admin")
     post(site, admin, f"{one}/state", disabled="yes")
-    user = site.store.people.by_id(site.user.id)
+    user = site.store.accounts.by_id(site.user.id)
     assert user and user.disabled and user.role == "admin"
     assert "The account is disabled" in admin.get(f"{one}?done=disabled").text
     post(site, admin, f"{one}/state", disabled="no")

@@ -20,8 +20,9 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from rerankd.accounts import schema
+from rerankd.accounts.accounts import Account
 from rerankd.accounts.decision import CallCost
-from rerankd.accounts.people import Account, People, Session
+from rerankd.accounts.sessions import Session, Sessions
 from rerankd.accounts.store import Store, open_store
 from rerankd.config import ServerSettings
 from rerankd.prices import PriceFile
@@ -67,7 +68,7 @@ TYPED = {
 def furnished(site: Site) -> Site:
     """With a key and an invitation."""
     site.store.keys.create(site.user.id, "a key")
-    site.store.people.create_invite(site.admin.id)
+    site.store.invites.create(site.admin.id)
     return site
 
 
@@ -129,13 +130,13 @@ class Unequal(str):
 
 
 def test_tokens_are_compared_in_constant_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    session = People.session
+    find = Sessions.find
 
-    def guarded(people: People, token: str) -> Session | None:
-        found = session(people, token)
+    def guarded(sessions: Sessions, token: str) -> Session | None:
+        found = find(sessions, token)
         return found and replace(found, csrf=Unequal(found.csrf))
 
-    monkeypatch.setattr(People, "session", guarded)
+    monkeypatch.setattr(Sessions, "find", guarded)
     client = site.visitor(site.user)
     token = str(site.csrf(client))
     for sent, status in ((token, 200), (token[:-1], 403), ("é", 403)):
@@ -153,8 +154,8 @@ def cookie_of(response: Any) -> str:
 
 
 def test_a_planted_session_is_not_the_one_after_signing_in(site: Site) -> None:
-    people = site.store.people
-    attackers = people.open_session(site.user.id)  # whose name the visitor would work under
+    store = site.store
+    attackers = store.sessions.open(site.user.id)  # whose name the visitor would work under
     for planted in ("a" * 43, attackers):
         visitor = site.visitor()
         visitor.get("/sign-in")
@@ -164,9 +165,9 @@ def test_a_planted_session_is_not_the_one_after_signing_in(site: Site) -> None:
         response = visitor.post("/sign-in", data=form)
         given = cookie_of(response)
         assert given != planted
-        session = people.session(given)
+        session = store.sessions.find(given)
         assert session and session.account.id == site.admin.id and session.csrf != token
-        assert people.session(planted) is None
+        assert store.sessions.find(planted) is None
 
 
 def test_a_new_password_ends_every_other_session(site: Site) -> None:
@@ -201,10 +202,10 @@ def test_a_session_that_was_ended_cannot_be_replayed(site: Site) -> None:
 
 
 def test_who_is_no_administrator_any_more_acts_as_none(site: Site) -> None:
-    second = site.store.people.create("second@example.com", "", PASSWORD, "admin")
+    second = site.store.accounts.create("second@example.com", "", PASSWORD, "admin")
     client = site.visitor(second)
     csrf = site.csrf(client)
-    site.store.people.set_role(second.id, "user")
+    site.store.accounts.set_role(second.id, "user")
     assert client.get("/admin").status_code == 403
     form = {"csrf": csrf, "amount": "5"}
     assert client.post(f"/admin/accounts/{second.id}/credit", data=form).status_code == 403
@@ -337,9 +338,9 @@ def named_site(folder: Path, text: str) -> tuple[Site, Account, int]:
     model = Model(replace(INFO, name=f"model {text}", notice=text, device=text, dtype=text, prompt_id=text))
     app = FastAPI(openapi_url=None)
     app.include_router(web_routes(WebContext(settings, prices, model, store, Status)))
-    admin = store.people.create("admin@example.com", "Ada", PASSWORD, "admin")
+    admin = store.accounts.create("admin@example.com", "Ada", PASSWORD, "admin")
     email = email_of(text)
-    one = store.people.create(email, text, PASSWORD)
+    one = store.accounts.create(email, text, PASSWORD)
     key, secret = store.keys.create(one.id, text, models=[f"model {text}"])
     store.keys.create(one.id, f"another {text}")
     store.ledger.add_credits(one.id, 10**9, text, admin.id)
@@ -373,8 +374,8 @@ def named(store: Store) -> Callable[..., Site]:
         settings = ServerSettings(accounts=True, sign_up="open")
         prices, app = PriceFile(None), FastAPI(openapi_url=None)
         app.include_router(web_routes(WebContext(settings, prices, Model(), store, Status)))
-        admin = store.people.create("admin@example.com", "Ada", PASSWORD, "admin")
-        user = store.people.create("user@example.com", "", PASSWORD)
+        admin = store.accounts.create("admin@example.com", "Ada", PASSWORD, "admin")
+        user = store.accounts.create("user@example.com", "", PASSWORD)
         return Site(app, store, prices, admin, user, settings)
 
     return make
@@ -387,7 +388,7 @@ def test_names_are_stored_and_shown_as_they_are(named: Callable[..., Site]) -> N
         email = email_of(f"{number}{text}")
         form = {"csrf": site.csrf(admin), "email": email, "name": text}
         assert admin.post("/admin/accounts", data=form).status_code == 303
-        account = site.store.people.by_email(email)
+        account = site.store.accounts.by_email(email)
         assert account and (account.email, account.name) == (email, text)
         assert user.post("/keys", data={"csrf": site.csrf(user), "name": text}).status_code == 200
         assert site.store.keys.of_account(site.user.id)[0].name == text
@@ -429,4 +430,4 @@ def test_nothing_that_is_typed_breaks_a_query(named: Callable[..., Site]) -> Non
             form = {b"content-type": b"application/x-www-form-urlencoded", **cookie}
             refused = site.visitor().post("/sign-in", content=urlencode({"csrf": raw}), headers=form)  # type: ignore[arg-type]
             assert refused.status_code in (403, 400)
-    assert site.store.people.by_id(site.admin.id) and site.store.ledger.check() == []
+    assert site.store.accounts.by_id(site.admin.id) and site.store.ledger.check() == []

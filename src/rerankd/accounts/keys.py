@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +10,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, func, insert, or_, sel
 
 from rerankd.accounts.database import Database
 from rerankd.accounts.schema import LIMITS, NO_LIMITS, accounts, keys, limits_of
+from rerankd.accounts.tokens import new_token, token_hash
 from rerankd.accounts.validation import check_limits, read_name
 from rerankd.errors import InvalidRequest
 from rerankd.types import CallLimits
@@ -109,11 +108,11 @@ class Keys:
         now = datetime.now(UTC)
         if expires is not None and expires <= now:
             raise InvalidRequest("The key would expire at once.", [("expires", "is in the past")])
-        secret = PREFIX + secrets.token_urlsafe(32)
+        secret = PREFIX + new_token()
         values = {
             "account_id": account_id,
             "name": read_name(name, 100),
-            "hash": _hash(secret),
+            "hash": token_hash(secret),
             "hint": f"{secret[:7]}…{secret[-4:]}",
             "created": now,
             "expires": expires,
@@ -128,7 +127,7 @@ class Keys:
     def find(self, secret: str) -> Caller | None:
         """Whose key this is; None if it is nobody's, revoked, expired, or of a disabled account."""
         with self._database.read() as connection:
-            row = connection.execute(_FIND, {"hash": _hash(secret), "now": datetime.now(UTC)}).first()
+            row = connection.execute(_FIND, {"hash": token_hash(secret), "now": datetime.now(UTC)}).first()
         if row is None:
             return None
         account_id, key_id, name, models, *limits, available, created, last_used = row
@@ -202,8 +201,3 @@ def _key(row: RowMapping) -> Key:
         limits=limits_of(row),
         last_used=row["last_used"],
     )
-
-
-def _hash(secret: str) -> bytes:
-    # A fast hash: nobody can guess 256 random bits, however fast.
-    return hashlib.sha256(secret.encode()).digest()

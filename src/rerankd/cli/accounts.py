@@ -11,7 +11,8 @@ from typing import Annotated
 from cyclopts import Group, Parameter, validators
 from rich.console import Console
 
-from rerankd.accounts.people import PASSWORD_LENGTH, Account, Role, check_password_length
+from rerankd.accounts.accounts import Account, Role
+from rerankd.accounts.passwords import PASSWORD_LENGTH, check_password_length
 from rerankd.accounts.validation import read_email
 from rerankd.cli.options import FLAG, NONE_GIVEN, OPTIONS, Given, command
 from rerankd.cli.store import (
@@ -56,11 +57,11 @@ def create(
     """Create an account; asks for its password."""
     with opened(given) as store:
         email = read_email(email)
-        if store.people.by_email(email):
+        if store.accounts.by_email(email):
             raise InvalidRequest(f"{email} has an account already.")
         password = None if no_password else _password(password_stdin)
         role: Role = "admin" if admin else "user"
-        account = store.people.create(email, name, password, role, limits_from(limits))
+        account = store.accounts.create(email, name, password, role, limits_from(limits))
     print(f"Made the {'administrator' if admin else 'account'} {account.email}.")
     return 0
 
@@ -70,7 +71,7 @@ def list_accounts(*, formats: Formats = AS_TABLE, given: Given = NONE_GIVEN) -> 
     """List all accounts."""
     unit = currency(given)
     with opened(given) as store:
-        accounts = store.people.all()
+        accounts = store.accounts.all()
     if print_records(formats, [_record(account, unit) for account in accounts]):
         return 0
     columns = ("e-mail", "name", "role", "balance", "reserved", "own limits", "created", "")
@@ -117,7 +118,7 @@ def password(
     """Change an account's password; signs it out everywhere."""
     with opened(given) as store:
         account = account_of(store, email)
-        store.people.set_password(account.id, _password(password_stdin))
+        store.accounts.set_password(account.id, _password(password_stdin))
     print(f"Changed the password of {account.email}, and signed it out everywhere.")
     return 0
 
@@ -137,7 +138,7 @@ def enable(email: Email, /, *, given: Given = NONE_GIVEN) -> int:
 def _set_disabled(email: str, disabled: bool, given: Given) -> int:
     with opened(given) as store:
         account = account_of(store, email)
-        store.people.set_disabled(account.id, disabled)
+        (store.accounts.disable if disabled else store.accounts.enable)(account.id)
     print(f"{account.email} is {'disabled' if disabled else 'enabled'}.")
     return 0
 
@@ -149,7 +150,7 @@ def limits(email: Email, /, *, limits: Limits = NO_LIMIT_OPTIONS, given: Given =
         account = account_of(store, email)
         changed = limits_from(limits, account.limits)
         if changed != account.limits:
-            store.people.set_limits(account.id, changed)
+            store.accounts.set_limits(account.id, changed)
     print(f"{account.email}: {show_limits(changed) or 'no limits of its own'}.")
     return 0
 

@@ -78,7 +78,7 @@ def list_keys(
     """List keys."""
     with opened(given) as store:
         keys = store.keys.all() if account is None else store.keys.of_account(account_of(store, account).id)
-        emails = {one.id: one.email for one in store.people.all()}
+        emails = {one.id: one.email for one in store.accounts.all()}
     if print_records(formats, [_record(key, emails[key.account_id]) for key in keys]):
         return 0
     columns = ("id", "account", "name", "key", "models", "own limits", "created", "last used", "")

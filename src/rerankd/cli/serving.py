@@ -98,7 +98,7 @@ def _open_store(settings: ServerSettings) -> Store:
     from rerankd.accounts.store import open_store
 
     store = open_store(settings.require_database(), make_folder=settings.has_default_database)
-    if not store.people.all():
+    if not store.accounts.all():
         logger.warning("There are no accounts yet: rerankd accounts create --admin EMAIL")
     return store
 

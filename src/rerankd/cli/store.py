@@ -13,7 +13,7 @@ from typing import Annotated, TypedDict, TypeVar
 
 from cyclopts import App, Group, Parameter, validators
 
-from rerankd.accounts.people import Account
+from rerankd.accounts.accounts import Account
 from rerankd.accounts.schema import NO_LIMITS
 from rerankd.accounts.store import Store, open_store
 from rerankd.accounts.usage import csv_cell
@@ -108,7 +108,7 @@ def account_of(store: Store, email: str) -> Account:
     Raises:
         InvalidRequest: there is none.
     """
-    account = store.people.by_email(email)
+    account = store.accounts.by_email(email)
     if account is None:
         raise InvalidRequest(f"There is no account {email}.")
     return account

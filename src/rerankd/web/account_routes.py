@@ -30,8 +30,8 @@ def account_routes(context: WebContext, store: Store, pages: Pages) -> tuple[API
     """`/sign-in`, `/sign-up`, `/sign-out`, `/account`, `/keys`, `/usage`, `/usage.csv`, `/admin`, …"""
     register_url_convertor("row", _RowNumber())
     router = APIRouter()
-    visitors = Visitors(store.people, pages)
-    SignIn(context, store.people, visitors, pages).add_to(router)
+    visitors = Visitors(store.sessions, pages)
+    SignIn(context, store, visitors, pages).add_to(router)
     OwnPages(context, store, visitors, pages).add_to(router)
     AdminPages(context, store, visitors, pages).add_to(router)
     return router, visitors

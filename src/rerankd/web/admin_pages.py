@@ -9,7 +9,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from rerankd.accounts.people import Account, Role, Session
+from rerankd.accounts.accounts import Account, Role
+from rerankd.accounts.sessions import Session
 from rerankd.accounts.store import Store
 from rerankd.accounts.validation import read_amount
 from rerankd.errors import InvalidRequest
@@ -59,7 +60,7 @@ class AdminPages:
     def overview(self, request: Request, session: Session, /, **told: Any) -> Response:
         values = {
             **usage_report(self._store.database, request, None),
-            "accounts": self._store.people.all(),
+            "accounts": self._store.accounts.all(),
             "tiles": self._tiles(),
             "currency": self._context.prices.current().currency,
             "typed": Form(),
@@ -95,11 +96,11 @@ class AdminPages:
 
     def create_account(self, request: Request, session: Session, form: Form) -> Response:
         password = form["password"] or None
-        account = self._store.people.create(form["email"], form["name"], password, _role(form))
+        account = self._store.accounts.create(form["email"], form["name"], password, _role(form))
         return _back_to(account.id, "made")
 
     def invite(self, request: Request, session: Session, form: Form) -> Response:
-        token = self._store.people.create_invite(session.account.id, form["email"].strip() or None)
+        token = self._store.invites.create(session.account.id, form["email"].strip() or None)
         # After the #: it reaches neither a server's log nor another site.
         link = f"{request.url.scheme}://{request.url.netloc}{root_of(request)}/sign-up#{token}"
         return self.overview(request, session, invitation=link)
@@ -113,7 +114,7 @@ class AdminPages:
 
     def set_limits(self, request: Request, session: Session, form: Form) -> Response:
         account = self._existing(request)
-        self._store.people.set_limits(account.id, read_limits(form))
+        self._store.accounts.set_limits(account.id, read_limits(form))
         return _back_to(account.id, "limits")
 
     def set_state(self, request: Request, session: Session, form: Form) -> Response:
@@ -121,17 +122,17 @@ class AdminPages:
         if form["disabled"] not in ("yes", "no"):
             raise InvalidRequest("Whether the account is disabled is not said.")
         disabled = form["disabled"] == "yes"
-        self._store.people.set_disabled(account.id, disabled)
+        (self._store.accounts.disable if disabled else self._store.accounts.enable)(account.id)
         return _back_to(account.id, "disabled" if disabled else "enabled")
 
     def set_role(self, request: Request, session: Session, form: Form) -> Response:
         account = self._other(request, session)
-        self._store.people.set_role(account.id, _role(form))
+        self._store.accounts.set_role(account.id, _role(form))
         return _back_to(account.id, "role")
 
     def set_password(self, request: Request, session: Session, form: Form) -> Response:
         account = self._other(request, session)
-        self._store.people.set_password(account.id, form["password"])
+        self._store.accounts.set_password(account.id, form["password"])
         return _back_to(account.id, "password")
 
     def revoke_key(self, request: Request, session: Session, form: Form) -> Response:
@@ -140,7 +141,7 @@ class AdminPages:
         return _back_to(account.id, "revoked")
 
     def _account(self, request: Request) -> Account | None:
-        return self._store.people.by_id(request.path_params["account_id"])
+        return self._store.accounts.by_id(request.path_params["account_id"])
 
     def _existing(self, request: Request) -> Account:
         if account := self._account(request):

@@ -9,8 +9,9 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from rerankd.accounts.accounts import Account
 from rerankd.accounts.database import Database
-from rerankd.accounts.people import Account, Session
+from rerankd.accounts.sessions import Session
 from rerankd.accounts.store import Store
 from rerankd.accounts.usage import By, UsageRow, as_csv, usage
 from rerankd.errors import InvalidRequest

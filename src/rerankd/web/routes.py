@@ -13,7 +13,7 @@ from rerankd.web.context import WebContext
 from rerankd.web.pages import Pages, static_file
 
 if TYPE_CHECKING:
-    from rerankd.accounts.people import Session
+    from rerankd.accounts.sessions import Session
 
 SORTING_MODES = {
     "Question answering": f"{DEFAULT_INSTRUCT}.",

@@ -8,7 +8,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from rerankd.accounts.people import People, Session
+from rerankd.accounts.sessions import Session
+from rerankd.accounts.store import Store
 from rerankd.admission.identity import network_of
 from rerankd.errors import InvalidRequest
 from rerankd.web.context import WebContext
@@ -26,9 +27,9 @@ MAX_EMAIL = 254
 class SignIn:
     """The pages `/sign-in`, `/sign-up` and `/account`."""
 
-    def __init__(self, context: WebContext, people: People, visitors: Visitors, pages: Pages) -> None:
+    def __init__(self, context: WebContext, store: Store, visitors: Visitors, pages: Pages) -> None:
         self._sign_up = context.settings.sign_up
-        self._people = people
+        self._store = store
         self._visitors = visitors
         self._pages = pages
         self._sign_ins, self._sign_ups = Throttle(), Throttle()
@@ -52,7 +53,7 @@ class SignIn:
         email, address = form["email"].strip().lower()[:MAX_EMAIL], _address(request)
         if wait := self._sign_ins.attempt(email, address):
             return self._too_many("sign_in.html", request, form, wait)
-        account = self._people.check_password(email, form["password"])
+        account = self._store.accounts.check_password(email, form["password"])
         if account is None:
             problem = "The e-mail address or the password is wrong."
             return self._form("sign_in.html", request, form, status=403, problem=problem)
@@ -60,7 +61,7 @@ class SignIn:
         return self._enter(request, account.id, _afterwards(form["next"]))
 
     def sign_out(self, request: Request, session: Session, form: Form) -> Response:
-        self._people.close_session(request.cookies[SESSION_COOKIE])
+        self._store.sessions.close(request.cookies[SESSION_COOKIE])
         response = RedirectResponse("/sign-in", 303)
         response.delete_cookie(SESSION_COOKIE, path=root_of(request) or "/")
         return response
@@ -89,24 +90,24 @@ class SignIn:
         email, address = session.account.email, _address(request)
         if wait := self._sign_ins.attempt(email, address):
             raise InvalidRequest(f"Too many wrong passwords. Try again in {duration(wait)}.")
-        if self._people.check_password(email, form["password"]) is None:
+        if self._store.accounts.check_password(email, form["password"]) is None:
             raise InvalidRequest("The current password is wrong.")
         self._sign_ins.succeeded(email, address)
         _check_twice(form)
-        self._people.set_password(session.account.id, form["new"])
+        self._store.accounts.set_password(session.account.id, form["new"])
         return self._enter(request, session.account.id, "/account?done")
 
     def _make_account(self, form: Form) -> int:
         _check_twice(form)
         email, name, password = form["email"], form["name"], form["new"]
         if self._sign_up == "invite" or form["invite"].strip():
-            return self._people.use_invite(form["invite"].strip(), email, name, password).id
-        return self._people.create(email, name, password).id
+            return self._store.invites.use(form["invite"].strip(), email, name, password).id
+        return self._store.accounts.create(email, name, password).id
 
     def _enter(self, request: Request, account_id: int, path: str) -> Response:
         if before := request.cookies.get(SESSION_COOKIE):
-            self._people.close_session(before)
-        return set_session(RedirectResponse(path, 303), request, self._people.open_session(account_id))
+            self._store.sessions.close(before)
+        return set_session(RedirectResponse(path, 303), request, self._store.sessions.open(account_id))
 
     def _too_many(self, template: str, request: Request, form: Form, wait: int) -> Response:
         problem = f"Too many attempts that failed. Try again in {duration(wait)}."

@@ -15,7 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
-from rerankd.accounts.people import SESSION, People, Role, Session
+from rerankd.accounts.accounts import Role
+from rerankd.accounts.sessions import SESSION_LIFETIME, Session, Sessions
 from rerankd.errors import InvalidRequest, Unavailable
 from rerankd.web.pages import Pages, root_of
 
@@ -73,15 +74,15 @@ class Visitors:
     Every page is shown, and every form is read, on a thread: both ask the database.
     """
 
-    def __init__(self, people: People, pages: Pages) -> None:
-        self._people = people
+    def __init__(self, sessions: Sessions, pages: Pages) -> None:
+        self._sessions = sessions
         self._pages = pages
         self._hashing = CapacityLimiter(PASSWORDS_AT_ONCE)
 
     def session(self, request: Request) -> Session | None:
         """Who is signed in, if anybody."""
         token = request.cookies.get(SESSION_COOKIE)
-        return self._people.session(token) if token else None
+        return self._sessions.find(token) if token else None
 
     def glance(self, request: Request) -> Session | None:
         """The same for pages that everybody may see, which are shown even when the database does not answer."""
@@ -190,7 +191,7 @@ async def _read(request: Request) -> Form:
 
 def set_session(response: Response, request: Request, token: str) -> Response:
     """Signs the browser in."""
-    _set_cookie(response, request, SESSION_COOKIE, token, int(SESSION.total_seconds()))
+    _set_cookie(response, request, SESSION_COOKIE, token, int(SESSION_LIFETIME.total_seconds()))
     return response
 
 

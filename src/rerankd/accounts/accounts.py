@@ -1,0 +1,217 @@
+"""Accounts and their passwords."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row, RowMapping, Select, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from rerankd.accounts.database import Database
+from rerankd.accounts.passwords import Passwords
+from rerankd.accounts.schema import NO_LIMITS, accounts, limits_of, sessions
+from rerankd.accounts.validation import check_limits, read_email, read_name, storable
+from rerankd.errors import InvalidRequest
+from rerankd.types import CallLimits
+
+Role = Literal["admin", "user"]
+
+ENABLED_ADMINS = select(accounts.c.id).where(accounts.c.role == "admin", accounts.c.disabled.is_(False))
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account that calls are charged to. Money in millionths.
+
+    Attributes:
+        balance: credit less charges.
+        reserved: the cost of running calls.
+        limits: the account's own; None where the price's or the server's apply.
+    """
+
+    id: int
+    email: str
+    name: str
+    role: Role
+    created: datetime
+    disabled: bool
+    balance: int
+    reserved: int
+    limits: CallLimits
+
+    @property
+    def available(self) -> int:
+        """What further calls may cost."""
+        return self.balance - self.reserved
+
+
+class Accounts:
+    """The accounts of one database. Each method is one transaction."""
+
+    def __init__(self, database: Database, passwords: Passwords) -> None:
+        self._database = database
+        self._passwords = passwords
+
+    def create(
+        self,
+        email: str,
+        name: str = "",
+        password: str | None = None,
+        role: Role = "user",
+        limits: CallLimits = NO_LIMITS,
+    ) -> Account:
+        """Creates an account.
+
+        Args:
+            name: default: the e-mail address.
+            password: None: nobody can sign in; the account's keys work.
+
+        Raises:
+            InvalidRequest: the e-mail address is malformed or has an account already, or the name or password is
+                invalid.
+        """
+        hashed = None if password is None else self._passwords.hash(password)
+        values = new_account(email, name, hashed, role, limits)
+        with self._database.transaction() as connection:
+            return insert_account(connection, values)
+
+    def by_id(self, account_id: int) -> Account | None:
+        with self._database.read() as connection:
+            return _account(connection.execute(select(accounts).where(accounts.c.id == account_id)).first())
+
+    def by_email(self, email: str) -> Account | None:
+        """Ignores case."""
+        with self._database.read() as connection:
+            return _account(connection.execute(select_by_email(email)).first())
+
+    def all(self) -> list[Account]:
+        """Sorted by e-mail address."""
+        with self._database.read() as connection:
+            return [account_of(row._mapping) for row in connection.execute(select(accounts).order_by(accounts.c.email))]
+
+    def set_name(self, account_id: int, name: str) -> None:
+        self._update(account_id, {"name": read_name(name, 200)})
+
+    def set_role(self, account_id: int, role: Role) -> None:
+        """Raises InvalidRequest if no administrator would be left."""
+        with self._database.transaction() as connection:
+            if role != "admin":
+                _keep_an_admin(connection, account_id)
+            _update(connection, account_id, {"role": role})
+
+    def set_limits(self, account_id: int, limits: CallLimits) -> None:
+        """Raises InvalidRequest if a limit is less than 1."""
+        self._update(account_id, check_limits(limits))
+
+    def enable(self, account_id: int) -> None:
+        self._update(account_id, {"disabled": False})
+
+    def disable(self, account_id: int) -> None:
+        """Invalidates the account's keys, ends its sessions, and prevents sign-in.
+
+        Raises:
+            InvalidRequest: no administrator would be left.
+        """
+        with self._database.transaction() as connection:
+            _keep_an_admin(connection, account_id)
+            _update(connection, account_id, {"disabled": True})
+            _sign_out(connection, account_id)
+
+    def set_password(self, account_id: int, password: str) -> None:
+        """Signs the account out everywhere.
+
+        Raises:
+            InvalidRequest: too short or too long.
+        """
+        hashed = self._passwords.hash(password)
+        with self._database.transaction() as connection:
+            _update(connection, account_id, {"password": hashed})
+            _sign_out(connection, account_id)
+
+    def check_password(self, email: str, password: str) -> Account | None:
+        """Returns the account if the password is right and the account is enabled.
+
+        Takes as long for an address without an account, so its time does not reveal which addresses have one.
+        """
+        with self._database.read() as connection:
+            row = connection.execute(select_by_email(email)).first()
+        if not self._passwords.matches(password, row.password if row else None) or row is None or row.disabled:
+            return None
+        if rehashed := self._passwords.rehash(password, row.password):
+            self._update(row.id, {"password": rehashed})
+        return _account(row)
+
+    def _update(self, account_id: int, values: Mapping[str, Any]) -> None:
+        with self._database.transaction() as connection:
+            _update(connection, account_id, values)
+
+
+def new_account(
+    email: str, name: str, hashed_password: str | None, role: Role = "user", limits: CallLimits = NO_LIMITS
+) -> dict[str, Any]:
+    """The columns of an account that is created now. Raises InvalidRequest."""
+    email = read_email(email)
+    return {
+        "email": email,
+        "name": read_name(name or email, 200),
+        "password": hashed_password,
+        "role": role,
+        "created": datetime.now(UTC),
+        **check_limits(limits),
+    }
+
+
+def insert_account(connection: Connection, values: Mapping[str, Any]) -> Account:
+    """Raises InvalidRequest if the e-mail address has an account already."""
+    try:
+        row = connection.execute(insert(accounts).returning(*accounts.c), values).one()
+    except IntegrityError:
+        raise has_account(values["email"]) from None
+    return account_of(row._mapping)
+
+
+def has_account(email: str) -> InvalidRequest:
+    return InvalidRequest(f"{email} has an account already.", [("email", "has an account already")])
+
+
+def select_by_email(email: str) -> Select[Any]:
+    return select(accounts).where(accounts.c.email == storable(email.strip().lower()))
+
+
+def account_of(row: RowMapping) -> Account:
+    """Converts a row with the columns of `accounts`."""
+    return Account(
+        id=row["id"],
+        email=row["email"],
+        name=row["name"],
+        role=row["role"],
+        created=row["created"],
+        disabled=row["disabled"],
+        balance=row["balance"],
+        reserved=row["reserved"],
+        limits=limits_of(row),
+    )
+
+
+def _account(row: Row[Any] | None) -> Account | None:
+    return None if row is None else account_of(row._mapping)
+
+
+def _keep_an_admin(connection: Connection, account_id: int) -> None:
+    """Raises InvalidRequest if this is the only administrator."""
+    # Locked in one order, so that two administrators cannot remove each other at once.
+    if set(connection.scalars(ENABLED_ADMINS.order_by(accounts.c.id).with_for_update())) == {account_id}:
+        raise InvalidRequest("This is the only administrator: make another one first.")
+
+
+def _update(connection: Connection, account_id: int, values: Mapping[str, Any]) -> None:
+    changed = connection.execute(update(accounts).where(accounts.c.id == account_id).values(values))
+    if not changed.rowcount:
+        raise InvalidRequest(f"There is no account {account_id}.")
+
+
+def _sign_out(connection: Connection, account_id: int) -> None:
+    connection.execute(delete(sessions).where(sessions.c.account_id == account_id))
