@@ -139,10 +139,14 @@ class Unauthorized(RequestError):
 
 
 class MissingKey(Unauthorized):
-    """No key was sent."""
+    """No key was sent.
 
-    def __init__(self) -> None:
-        super().__init__("No API key was given: send the header 'Authorization: Bearer <key>', or 'X-Api-Key: <key>'.")
+    Args:
+        way_out: how to send one.
+    """
+
+    def __init__(self, way_out: str) -> None:
+        super().__init__(f"No API key was given: {way_out}.")
 
 
 class WrongKey(Unauthorized):

@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # SQLAlchemy is loaded only where accounts are on
     from rerankd.accounts.keys import Caller
 
 
+HOW_TO_SEND_A_KEY = "send the header 'Authorization: Bearer <key>', or 'X-Api-Key: <key>'"
+
 CACHED_S = 1.0
 MAX_CACHED = 10_000
 """Keys."""
@@ -76,7 +78,7 @@ class Authenticator:
             return Identity(f"address:{network_of(request.client.host) if request.client else ''}")
         key = _key_of(request)
         if not key:
-            raise MissingKey
+            raise MissingKey(HOW_TO_SEND_A_KEY)
         return self._check_static_key(key) if self._accounts is None else await self._find(key, self._accounts)
 
     async def identify_cached(self, request: Request) -> Identity:
