@@ -23,6 +23,7 @@ ARROWS = {
     "arguments": set(),
     "results": set(),
     "rankers": {"arguments"},
+    "testing": {"arguments"},
     "surrogates": set(),
     "deprecation": set(),
     "version": set(),

@@ -9,37 +9,24 @@ import pytest
 from rerankd import ranking
 from rerankd.errors import InvalidRequest, PromptTooLong, TooManyDocuments, TooManyTokens
 from rerankd.ranking import Prepared
+from rerankd.testing import TEMPLATE_TOKENS, FakeModel
 from rerankd.types import Limits, Logits, ModelInfo, Prompt, Ranking, RerankRequest, TokenCounts, Truncation, Usage
 
 INFO = ModelInfo("fake", "qwen3", "none", 1000, "cpu", "float32", 0, "")
-TEMPLATE_TOKENS = 10
 QUERY = "which planet"
 
 
-class WordModel:
-    """One token for each word, ten for the template. Truncates nothing."""
-
-    def __init__(self) -> None:
-        self.requests: list[RerankRequest] = []
-
-    def encode(self, request: RerankRequest) -> list[Prompt]:
-        self.requests.append(request)
-        queries = request.per_document(request.queries)
-        return [encode(query, document) for query, document in zip(queries, request.documents, strict=True)]
-
-
 def encode(query: str, document: str, *truncations: Truncation) -> Prompt:
-    query_tokens, document_tokens = len(query.split()), len(document.split())
-    token_ids = range(TEMPLATE_TOKENS + query_tokens + document_tokens)
-    return Prompt(query, document, token_ids, query_tokens, document_tokens, truncations)
+    [prompt] = FakeModel().encode(RerankRequest((query,), (document,)))
+    return replace(prompt, truncations=truncations)
 
 
 def request(*documents: str, top_n: int | None = None, **limits: int | str) -> RerankRequest:
     return RerankRequest((QUERY,), documents, top_n=top_n, limits=Limits(**limits))  # type: ignore[arg-type]
 
 
-def prepare(request: RerankRequest, model: WordModel | None = None) -> Prepared:
-    return ranking.prepare(request, model or WordModel(), INFO)
+def prepare(request: RerankRequest, model: FakeModel | None = None) -> Prepared:
+    return ranking.prepare(request, model or FakeModel(), INFO)
 
 
 def ranked(request: RerankRequest, *logits: float) -> Ranking:
@@ -54,7 +41,7 @@ def prepared(request: RerankRequest, *prompts: Prompt) -> Prepared:
 
 
 def test_the_model_gets_the_request_and_its_limits() -> None:
-    model = WordModel()
+    model = FakeModel()
     asked = replace(request("a", max_documents=1, max_query_tokens=7), instruct="Find planets.")
     assert prepare(asked, model).prompts == [encode(QUERY, "a")]
     assert model.requests == [asked]
@@ -70,7 +57,7 @@ def test_each_document_may_have_a_query_of_its_own() -> None:
 
 
 def test_too_many_documents() -> None:
-    model = WordModel()
+    model = FakeModel()
     with pytest.raises(TooManyDocuments, match="3 documents; from 1 to 2 are allowed") as caught:
         prepare(request("a", "b", "c", max_documents=2), model)
     assert caught.value.limit == 2

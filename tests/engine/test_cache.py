@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
 from rerankd.engine.cache import BYTES_PER_ENTRY, ScoreCache, keys_of
 from rerankd.engine.engine import Engine
-from rerankd.types import CacheStats, ModelInfo, Prompt
+from rerankd.testing import FakeModel
+from rerankd.types import CacheStats, Prompt
 
 
-class CountingModel:
-    """The logit of a prompt is its first token; keeps every prompt that it was given."""
-
-    info = ModelInfo("fake", "qwen3", "none", 32768, "cpu", "float32", 0, "")
+class CountingModel(FakeModel):
+    """The logit of a prompt is its first token, of 13 NaN."""
 
     def __init__(self) -> None:
-        self.seen: list[int] = []
+        super().__init__(lambda prompt: math.nan if prompt.token_ids[0] == 13 else float(prompt.token_ids[0]))
 
-    def logits(self, batch: Sequence[Prompt]) -> list[float]:
-        self.seen += [pair.token_ids[0] for pair in batch]
-        return [float("nan") if pair.token_ids[0] == 13 else float(pair.token_ids[0]) for pair in batch]
+    @property
+    def seen(self) -> list[int]:
+        """The first tokens of all prompts it was given."""
+        return [prompt.token_ids[0] for batch in self.batches for prompt in batch]
 
 
 def prompts(*firsts: int) -> list[Prompt]:

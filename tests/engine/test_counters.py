@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,24 +15,15 @@ from pairs_request import pairs_request
 from rerankd.engine.counters import BATCH_FILL
 from rerankd.engine.engine import MAX_BATCH_TOKENS, Engine
 from rerankd.errors import InferenceError
-from rerankd.types import CacheStats, Limits, ModelInfo, Prompt
+from rerankd.testing import FakeModel
+from rerankd.types import CacheStats, Limits, Prompt
 
 
-class GatedModel:
-    """The logit of a prompt is its first token; breaks on 13, stands still while its gate is closed."""
-
-    info = ModelInfo("fake", "qwen3", "none", 32768, "cpu", "float32", 0, "")
-
-    def __init__(self) -> None:
-        self.gate, self.entered = threading.Event(), threading.Event()
-        self.gate.set()
-
-    def logits(self, batch: Sequence[Prompt]) -> list[float]:
-        self.entered.set()
-        assert self.gate.wait(20)
-        if any(pair.token_ids[0] == 13 for pair in batch):
-            raise RuntimeError
-        return [float(pair.token_ids[0]) for pair in batch]
+def first_token(prompt: Prompt) -> float:
+    """The logit of a prompt; the model fails on 13."""
+    if prompt.token_ids[0] == 13:
+        raise RuntimeError
+    return float(prompt.token_ids[0])
 
 
 def prompt(first: int, length: int) -> Prompt:
@@ -40,12 +31,12 @@ def prompt(first: int, length: int) -> Prompt:
 
 
 @pytest.fixture
-def model() -> GatedModel:
-    return GatedModel()
+def model() -> FakeModel:
+    return FakeModel(first_token)
 
 
 @pytest.fixture
-def engine(model: GatedModel) -> Any:
+def engine(model: FakeModel) -> Any:
     engine = Engine(model, score_cache_bytes=10**6)
     yield engine
     model.gate.set()
@@ -86,7 +77,7 @@ def test_known_prompts_save_their_tokens_and_do_not_wait(engine: Engine) -> None
     assert sum(stats.queue_s.counts) == 2
 
 
-def test_a_batch_that_breaks_is_not_counted_and_those_beside_it_are(engine: Engine, model: GatedModel) -> None:
+def test_a_batch_that_breaks_is_not_counted_and_those_beside_it_are(engine: Engine, model: FakeModel) -> None:
     model.gate.clear()
     futures = [engine.submit([prompt(1, MAX_BATCH_TOKENS)])]  # alone in its batch
     assert model.entered.wait(10)
@@ -100,7 +91,7 @@ def test_a_batch_that_breaks_is_not_counted_and_those_beside_it_are(engine: Engi
     assert sum(stats.queue_s.counts) == 3
 
 
-def test_what_runs_and_what_waits(engine: Engine, model: GatedModel) -> None:
+def test_what_runs_and_what_waits(engine: Engine, model: FakeModel) -> None:
     model.gate.clear()
     first = engine.submit([prompt(1, MAX_BATCH_TOKENS), prompt(2, MAX_BATCH_TOKENS)])
     assert model.entered.wait(10)

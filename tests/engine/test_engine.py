@@ -17,7 +17,8 @@ from rerankd.engine.counters import Counters
 from rerankd.engine.engine import MAX_BATCH_TOKENS, Engine
 from rerankd.engine.protocols import Chunk, LastChunk
 from rerankd.errors import Busy, InferenceError, Stopping
-from rerankd.types import ModelInfo, Prompt
+from rerankd.testing import FakeModel
+from rerankd.types import Prompt
 
 WAIT_S = 10
 serial = itertools.count(step=100_000)
@@ -25,24 +26,11 @@ HALF = MAX_BATCH_TOKENS // 2 + 1
 """Tokens of a prompt that shares its batch with no other of its size."""
 
 
-class LengthModel:
-    """The logit of a prompt is its number of tokens. Runs only while `gate` is open; keeps what it was given."""
-
-    info = ModelInfo("fake", "qwen3", "none", 32768, "cpu", "float32", 0, "")
+class LengthModel(FakeModel):
+    """The logit of a prompt is its number of tokens."""
 
     def __init__(self) -> None:
-        self.batches: list[list[Prompt]] = []
-        self.gate, self.entered = threading.Event(), threading.Event()
-        self.gate.set()
-
-    def logits(self, batch: Sequence[Prompt]) -> list[float]:
-        self.batches.append(list(batch))
-        self.entered.set()
-        assert self.gate.wait(WAIT_S)
-        return self.answer(batch)
-
-    def answer(self, batch: Sequence[Prompt]) -> list[float]:
-        return [float(len(pair.token_ids)) for pair in batch]
+        super().__init__(logit=lambda prompt: float(len(prompt.token_ids)))
 
     @property
     def seen(self) -> list[int]:
@@ -100,7 +88,7 @@ def test_requests_of_many_threads_get_their_own_logits_in_order(start: Callable[
     with ThreadPoolExecutor(8) as threads:
         futures = list(threads.map(engine.submit, requests))
     model.gate.set()
-    assert [future.result(WAIT_S) for future in futures] == [lengths(pairs) for pairs in requests]
+    assert [future.result(WAIT_S).values for future in futures] == [lengths(pairs) for pairs in requests]
     assert running.result(WAIT_S).values == [MAX_BATCH_TOKENS]
     assert len(model.seen) == 1 + sum(map(len, requests)), "each prompt runs once"
     assert all(sum(lengths(batch)) <= MAX_BATCH_TOKENS for batch in model.batches)
@@ -170,7 +158,7 @@ def test_a_failure_hits_only_its_own_request(start: Callable[..., Engine]) -> No
     bad = engine.submit([prompt(4), prompt(5, "poison")])
     good.append(engine.submit(prompts(6)))
     model.gate.set()
-    assert [future.result(WAIT_S) for future in good] == [[1, 2], [3], [6]]
+    assert [future.result(WAIT_S).values for future in good] == [[1, 2], [3], [6]]
     error = bad.exception(WAIT_S)
     assert isinstance(error, InferenceError) and "secret detail" not in str(error)
     assert isinstance(error.__cause__, ValueError)
@@ -293,8 +281,7 @@ class ChunkedModel(LengthModel):
         return reading
 
     def read(self, chunks: Sequence[Chunk], last: Sequence[LastChunk]) -> list[float]:
-        self.entered.set()
-        assert self.gate.wait(WAIT_S)
+        self.wait_at_gate()
         if self.fail:
             self.fail -= 1
             raise ValueError("once")
@@ -334,7 +321,7 @@ def test_a_long_prompt_is_read_in_batches_and_others_pass(start: Callable[..., E
     long = engine.submit(prompts(20 * MAX_BATCH_TOKENS))
     assert model.entered.wait(WAIT_S)
     shorts = [engine.submit(prompts(10)) for _ in range(5)]
-    assert [short.result(WAIT_S) for short in shorts] == [[10]] * 5
+    assert [short.result(WAIT_S).values for short in shorts] == [[10]] * 5
     assert not long.done() or len(model.passes) > 20
     assert long.result(WAIT_S).values == [20 * MAX_BATCH_TOKENS]
     assert max(model.passes) <= MAX_BATCH_TOKENS
@@ -439,7 +426,7 @@ def test_a_full_queue_is_busy_until_there_is_room(start: Callable[..., Engine]) 
     assert engine.num_queued == 2
     assert engine.submit([]).result(0).values == []
     model.gate.set()
-    assert [future.result(WAIT_S) for future in waiting] == [[MAX_BATCH_TOKENS], [5]]
+    assert [future.result(WAIT_S).values for future in waiting] == [[MAX_BATCH_TOKENS], [5]]
     wait_until(lambda: engine.num_queued == 0)
     assert engine.submit(prompts(6)).result(WAIT_S).values == [6]
 
@@ -493,7 +480,7 @@ def test_close_finishes_the_queue_and_refuses_the_rest(start: Callable[..., Engi
     model.gate.set()
     closing.join(WAIT_S)
     assert not closing.is_alive()
-    assert [future.result(0) for future in waiting[:3]] == [[MAX_BATCH_TOKENS], [5, HALF, HALF], [6]]
+    assert [future.result(0).values for future in waiting[:3]] == [[MAX_BATCH_TOKENS], [5, HALF, HALF], [6]]
     assert all(future.result(0).values == [7] for future in waiting[3:])
     assert refused()
 

@@ -15,6 +15,7 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 
 from rerankd import AsyncClient, Client, RemoteError
 from rerankd.integrations.langchain import RerankdCompressor
+from rerankd.testing import FakeRanker
 
 pytest_plugins = ["asked"]
 
@@ -89,6 +90,12 @@ def test_errors_and_warnings_reach_the_caller(
     assert "instruct ignored" in caplog.text  # by the embedded model: so it was sent
     with Client(address[0], "wrong") as stranger, pytest.raises(RemoteError, match="401"):
         RerankdCompressor(client=stranger).compress_documents(DOCUMENTS, QUERY)
+
+
+def test_any_ranker_will_do() -> None:
+    compressor = RerankdCompressor(client=FakeRanker(), top_n=1)
+    assert [found.id for found in compressor.compress_documents(DOCUMENTS, QUERY)] == ["2"]
+    assert [found.id for found in asyncio.run(compressor.acompress_documents(DOCUMENTS, QUERY))] == ["2"]
 
 
 def test_a_model_in_this_process_does_the_same(client: Client) -> None:

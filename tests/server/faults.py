@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import httpx2
 from surfaces import RERANK
-from test_lifecycle import FakeModel, scorer_of, serving
+from test_lifecycle import NumberedModel, scorer_of, serving
 
 from rerankd.engine.scorer import EngineScorer
 from rerankd.types import LoadProgress
@@ -23,7 +23,7 @@ def loading() -> Iterator[httpx2.Client]:
     def start(progress: LoadProgress) -> EngineScorer:
         progress("loading the weights", 0.5)
         assert loaded.wait(30)
-        return scorer_of(FakeModel())
+        return scorer_of(NumberedModel())
 
     with serving(start, wait=False) as client:
         try:
@@ -35,11 +35,11 @@ def loading() -> Iterator[httpx2.Client]:
 @contextmanager
 def busy() -> Iterator[httpx2.Client]:
     """The queue is full."""
-    model = FakeModel()
+    model = NumberedModel()
     model.gate.clear()
     with serving(lambda progress: scorer_of(model, max_queue=1)) as client, ThreadPoolExecutor() as pool:
         accepted = pool.submit(client.post, RERANK.path, json=RERANK.body(documents=["1"]))
-        assert model.running.wait(20)
+        assert model.entered.wait(20)
         try:
             yield client
         finally:
@@ -50,7 +50,7 @@ def busy() -> Iterator[httpx2.Client]:
 @contextmanager
 def limited() -> Iterator[httpx2.Client]:
     """The caller's minute is full."""
-    with serving(lambda progress: scorer_of(FakeModel()), requests_per_minute=1) as client:
+    with serving(lambda progress: scorer_of(NumberedModel()), requests_per_minute=1) as client:
         client.post(RERANK.path, json=RERANK.body(documents=["1"]))
         yield client
 
@@ -62,14 +62,14 @@ def failing() -> Iterator[httpx2.Client]:
     def fault(document: str) -> None:
         raise RuntimeError("CUDA error at /secret/path")
 
-    with serving(lambda progress: scorer_of(FakeModel(fault))) as client:
+    with serving(lambda progress: scorer_of(NumberedModel(fault))) as client:
         yield client
 
 
 @contextmanager
 def small() -> Iterator[httpx2.Client]:
     """Reads at most 1 MB."""
-    with serving(lambda progress: scorer_of(FakeModel()), max_body_mb=1) as client:
+    with serving(lambda progress: scorer_of(NumberedModel()), max_body_mb=1) as client:
         yield client
 
 

@@ -19,7 +19,7 @@ import httpx2
 import psycopg
 import pytest
 import uvicorn
-from test_lifecycle import FakeModel, scorer_of
+from test_lifecycle import NumberedModel, scorer_of
 
 from rerankd.accounts.ledger import Ledger
 from rerankd.accounts.store import Store, open_store
@@ -43,7 +43,7 @@ class Bank:
 
     client: httpx2.Client
     store: Store
-    model: FakeModel
+    model: NumberedModel
     account_id: int
     key: str
     log: pytest.LogCaptureFixture
@@ -92,7 +92,7 @@ def bank(
     store = open_store(database_url)
     account = store.accounts.create("team@example.org", "", PASSWORD)
     _, key = store.keys.create(account.id, "test")
-    model = FakeModel()
+    model = NumberedModel()
     with served(store, model, card) as client:
         yield Bank(client, store, model, account.id, key, caplog)
         model.gate.set()
@@ -100,7 +100,7 @@ def bank(
 
 
 @contextmanager
-def served(store: Store, model: FakeModel, card: Path) -> Iterator[httpx2.Client]:
+def served(store: Store, model: NumberedModel, card: Path) -> Iterator[httpx2.Client]:
     """Leases are short: outages that last longer than them are as short as a test may be."""
     short = replace(store, ledger=Ledger(store.database, LEASE_S))
     settings = ServerSettings(accounts=True, config=card, score_cache_mb=0)
@@ -147,7 +147,7 @@ def test_a_running_calls_credit_is_never_given_away(bank: Bank, database_url: st
     bank.model.gate.clear()
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(bank.call, 1)
-        assert bank.model.running.wait(20)
+        assert bank.model.entered.wait(20)
         assert bank.call(2).status_code == 429, "the rest does not pay for another one"
         with read_only(database_url):
             outage = time.monotonic()

@@ -215,7 +215,7 @@ def _memory(server: Server, field: str = "VmRSS") -> float:
 
 def test_a_failed_calls_body_is_freed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     from fastapi.testclient import TestClient
-    from test_lifecycle import FakeModel, scorer_of
+    from test_lifecycle import NumberedModel, scorer_of
 
     from rerankd.config import ServerSettings
     from rerankd.server.app import create_app
@@ -235,7 +235,7 @@ def test_a_failed_calls_body_is_freed_at_once(monkeypatch: pytest.MonkeyPatch) -
         return value, warnings
 
     monkeypatch.setattr(body_module, "_parse", watched)
-    app = create_app(ServerSettings(), Models(ServedModel(lambda _: scorer_of(FakeModel()))))
+    app = create_app(ServerSettings(), Models(ServedModel(lambda _: scorer_of(NumberedModel()))))
     with TestClient(app) as client:
         while client.get("/health").status_code != 200:
             time.sleep(0.01)

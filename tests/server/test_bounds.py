@@ -13,7 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 from folders import COHERE_V1, COHERE_V2, FOLDERS, MIXEDBREAD, NIM, VOYAGE, Folder
 from surfaces import ALL, NATIVE, RERANK, SCORE, VLLM, Surface
-from test_lifecycle import FakeModel, scorer_of
+from test_lifecycle import NumberedModel, scorer_of
 
 from conftest import Server
 from rerankd.apis.base import ApiSettings
@@ -215,7 +215,7 @@ def test_documents_are_counted_before_each_is_read(monkeypatch: pytest.MonkeyPat
         raise AssertionError("100,000 documents were read to be refused")
 
     monkeypatch.setattr(VLLMRerank, "parse", fail)
-    app = create_app(ServerSettings(), Models(ServedModel(lambda _: scorer_of(FakeModel()))))
+    app = create_app(ServerSettings(), Models(ServedModel(lambda _: scorer_of(NumberedModel()))))
     with TestClient(app) as client:
         response = client.post("/v1/rerank", json={"query": "a", "documents": ["same"] * 100_000})
     assert response.status_code == 400 and "There are 100000 documents" in response.json()["error"]["message"]
@@ -230,7 +230,7 @@ def test_replies_of_many_documents_are_written_beside_the_loop(monkeypatch: pyte
         return write(self, answer)
 
     monkeypatch.setattr(VLLMRerank, "reply", watched)
-    app = create_app(ServerSettings(), Models(ServedModel(lambda _: scorer_of(FakeModel()))))
+    app = create_app(ServerSettings(), Models(ServedModel(lambda _: scorer_of(NumberedModel()))))
     with TestClient(app) as client:
         while client.get("/health").status_code != 200:
             time.sleep(0.01)

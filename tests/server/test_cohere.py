@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from folders import COHERE_V1, COHERE_V2, Folder
 from surfaces import DOCUMENTS, QUERY, RERANK
-from test_lifecycle import FakeModel, scorer_of, serving
+from test_lifecycle import NumberedModel, scorer_of, serving
 
 from conftest import Server
 from rerankd.engine.scorer import EngineScorer
@@ -137,7 +137,7 @@ def test_a_query_over_2048_tokens_is_cut_with_a_warning(folder: Folder, qwen_ser
 
 
 def test_v2_a_lower_priority_is_computed_first() -> None:
-    model = FakeModel()
+    model = NumberedModel()
     model.gate.clear()
     scorer = scorer_of(model)
 
@@ -147,7 +147,7 @@ def test_v2_a_lower_priority_is_computed_first() -> None:
 
     with serving(lambda progress: scorer) as client, ThreadPoolExecutor() as pool:
         sent = [pool.submit(send, 0)]
-        assert model.running.wait(20)
+        assert model.entered.wait(20)
         for place, priority in enumerate((5, None, 999, 4), start=1):
             sent.append(pool.submit(send, place, priority=priority))
             _wait_for(scorer, place)

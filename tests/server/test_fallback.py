@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from surfaces import RERANK
-from test_lifecycle import FakeModel, _wait_until, scorer_of, serving_model
+from test_lifecycle import NumberedModel, _wait_until, scorer_of, serving_model
 
 from conftest import Server
 from rerankd.config import ServerSettings, read_settings
@@ -21,10 +21,11 @@ from rerankd.errors import HubUnreachable
 from rerankd.server import served as served_module
 from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
+from rerankd.testing import INFO
 
 
-class Fallback(FakeModel):
-    info = replace(FakeModel.info, name="stand-in", notice="This is a stand-in.", is_fallback=True)
+def stand_in_model() -> NumberedModel:
+    return NumberedModel(info=replace(INFO, name="stand-in", notice="This is a stand-in.", is_fallback=True))
 
 
 @pytest.mark.parametrize(
@@ -67,9 +68,9 @@ def test_the_model_takes_its_place_when_it_can_be_had(
         tries.append(1)
         if not reachable.is_set():
             raise HubUnreachable("no answer")
-        return scorer_of(FakeModel())
+        return scorer_of(NumberedModel())
 
-    stand_in = Fallback()
+    stand_in = stand_in_model()
     served = Models(ServedModel(lambda progress: scorer_of(stand_in), retry), any_size=True)
     with caplog.at_level(logging.INFO, "rerankd"), serving_model(served) as client:
         assert client.get("/health").json()["fallback"] is True
@@ -81,9 +82,9 @@ def test_the_model_takes_its_place_when_it_can_be_had(
         stand_in.gate.clear()  # a call that runs when the model comes ends where it began
         last, replies = RERANK.body(documents=["7"]), list[httpx2.Response]()
         running = threading.Thread(target=lambda: replies.append(client.post(RERANK.path, json=last)))
-        stand_in.running.clear()
+        stand_in.entered.clear()
         running.start()
-        assert stand_in.running.wait(20)
+        assert stand_in.entered.wait(20)
         reachable.set()
         _wait_until(lambda: client.get("/health").json()["fallback"] is False)
         after = client.post(RERANK.path, json=body)
@@ -97,7 +98,9 @@ def test_the_model_takes_its_place_when_it_can_be_had(
 
 
 def test_a_server_that_stops_does_not_wait_for_the_hub() -> None:
-    served = Models(ServedModel(lambda progress: scorer_of(Fallback()), lambda: scorer_of(FakeModel())), any_size=True)
+    served = Models(
+        ServedModel(lambda progress: scorer_of(stand_in_model()), lambda: scorer_of(NumberedModel())), any_size=True
+    )
     with serving_model(served):
         pass
     served.close()

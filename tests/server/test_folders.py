@@ -15,7 +15,7 @@ from folders import COHERE_V1, COHERE_V2, FOLDERS, JINA, MIXEDBREAD, VOYAGE, XIN
 from hypothesis import given, settings
 from surfaces import DOCUMENTS, QUERY, RERANK
 from test_fuzz import EXAMPLES, bodies, mutations
-from test_lifecycle import FakeModel, scorer_of, serving
+from test_lifecycle import NumberedModel, scorer_of, serving
 
 from conftest import Server
 from rerankd.apis.base import ApiSettings
@@ -359,7 +359,7 @@ def test_error_loading() -> None:
     def start(progress: LoadProgress) -> EngineScorer:
         progress("loading the weights", 0.25)
         assert loaded.wait(30)
-        return scorer_of(FakeModel())
+        return scorer_of(NumberedModel())
 
     with serving(start, wait=False) as client:
         for folder in FOLDERS:
@@ -371,7 +371,7 @@ def test_error_loading() -> None:
 
 def test_error_the_model_fails() -> None:
     """Told without the cause."""
-    with serving(lambda progress: scorer_of(FakeModel())) as client:
+    with serving(lambda progress: scorer_of(NumberedModel())) as client:
         for folder in FOLDERS:
             message = folder.error(client.post(folder.path, json=folder.body(documents=["1", "nan"])), 500)
             assert "nan" not in message.lower()

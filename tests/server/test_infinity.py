@@ -12,7 +12,7 @@ import pytest
 from faults import FAULTS, small
 from surfaces import DOCUMENTS, INFINITY, QUERY, RERANK
 from test_auth_and_settings import refusal
-from test_lifecycle import FakeModel, scorer_of, serving
+from test_lifecycle import NumberedModel, scorer_of, serving
 
 from conftest import Server
 
@@ -204,7 +204,7 @@ def test_health_and_models_while_loading() -> None:
 
 @pytest.mark.parametrize("prefix", ["", "/v1", "/some/where"])
 def test_the_prefix_is_a_setting(prefix: str) -> None:
-    with serving(lambda progress: scorer_of(FakeModel()), infinity_prefix=prefix) as client:
+    with serving(lambda progress: scorer_of(NumberedModel()), infinity_prefix=prefix) as client:
         for path in (f"{prefix}/rerank", "/infinity/rerank"):
             reply = client.post(path, json=INFINITY.body(documents=["1"], return_documents=True)).json()
             assert reply["object"] == "rerank" and reply["results"][0]["document"] == "1"

@@ -36,47 +36,35 @@ from rerankd.errors import ModelError
 from rerankd.server.app import create_app
 from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
-from rerankd.types import LoadProgress, ModelInfo, Prompt, RerankRequest
+from rerankd.testing import INFO, FakeModel
+from rerankd.types import LoadProgress, ModelInfo, Prompt
 
 
-class FakeModel:
-    """Each pair fills a batch, and its logit is its document's number. `gate`: closed, the model stands still.
+class NumberedModel(FakeModel):
+    """Each prompt fills a batch, and its logit is its document's number.
 
     seen: the documents that it was given. fault: what it does with a document, before its number is read.
     """
 
-    info = ModelInfo("fake", "qwen3", "none", 8192, "cpu", "float32", 1, "nowhere")
-
-    def __init__(self, fault: Callable[[str], None] = lambda document: None) -> None:
+    def __init__(self, fault: Callable[[str], None] = lambda document: None, info: ModelInfo = INFO) -> None:
+        super().__init__(self._number, _full_batch, info)
         self.fault = fault
-        self.seen: list[str] = []
-        self.gate = threading.Event()
-        self.gate.set()
-        self.running = threading.Event()
 
-    def encode(self, request: RerankRequest) -> list[Prompt]:
-        firsts = [zlib.crc32(text.encode()) % 1_000_000 for text in request.documents]  # no prompt begins as another
-        return [
-            Prompt("", document, range(first, first + MAX_BATCH_TOKENS), 1, 1)
-            for document, first in zip(request.documents, firsts, strict=True)
-        ]
+    def _number(self, prompt: Prompt) -> float:
+        self.fault(prompt.document)
+        return float(prompt.document)
 
-    def logits(self, batch: Sequence[Prompt]) -> list[float]:
-        self.seen += [prompt.document for prompt in batch]
-        self.running.set()
-        assert self.gate.wait(30)
-        for prompt in batch:
-            self.fault(prompt.document)
-        return [float(prompt.document) for prompt in batch]
-
-    def decode(self, token_ids: Sequence[int]) -> str:
-        return " ".join(map(str, token_ids))
-
-    def tokenize(self, text: str) -> list[int]:
-        return [*text.encode()]
+    @property
+    def seen(self) -> list[str]:
+        return [prompt.document for batch in self.batches for prompt in batch]
 
 
-def scorer_of(model: FakeModel, **options: int) -> EngineScorer:
+def _full_batch(query: str, document: str) -> Sequence[int]:
+    first = zlib.crc32(document.encode()) % 1_000_000  # no prompt begins as another
+    return range(first, first + MAX_BATCH_TOKENS)
+
+
+def scorer_of(model: NumberedModel, **options: int) -> EngineScorer:
     return EngineScorer(Engine(model, **options), model)
 
 
@@ -130,7 +118,7 @@ def test_while_loading_every_dialect_says_when_to_come_back(surface: Surface) ->
     def start(progress: LoadProgress) -> EngineScorer:
         progress("loading the weights", 0.25)
         assert loaded.wait(30)
-        return scorer_of(FakeModel())
+        return scorer_of(NumberedModel())
 
     with serving(start, wait=False) as client:
         health = client.get("/health")
@@ -155,7 +143,7 @@ def test_an_engine_that_cannot_go_on_fails_health_and_ends_the_server(monkeypatc
 
     monkeypatch.setattr(engine_module, "next_batch", broken)
     ended = threading.Event()
-    served = Models(ServedModel(lambda progress: scorer_of(FakeModel())))
+    served = Models(ServedModel(lambda progress: scorer_of(NumberedModel())))
     app = create_app(ServerSettings(), served, on_failure=ended.set)
     with TestClient(app) as client:
         _wait_until(lambda: client.get("/health").status_code == 200)
@@ -174,7 +162,7 @@ def test_nobody_is_sent_away_for_hours() -> None:
     def start(progress: LoadProgress) -> EngineScorer:
         progress("loading the weights", 1e-6)
         assert loaded.wait(30)
-        return scorer_of(FakeModel())
+        return scorer_of(NumberedModel())
 
     with serving(start, wait=False) as client:
         response = client.post(RERANK.path, json=RERANK.body())
@@ -212,11 +200,11 @@ def test_a_port_in_use_is_told(embedded_server: Server) -> None:
 
 
 def test_a_full_queue_refuses_and_keeps_answering() -> None:
-    model = FakeModel()
+    model = NumberedModel()
     model.gate.clear()
     with serving(lambda progress: scorer_of(model, max_queue=1)) as client, ThreadPoolExecutor() as pool:
         accepted = pool.submit(client.post, RERANK.path, json=_numbered(RERANK, 1, 2))
-        assert model.running.wait(20)
+        assert model.entered.wait(20)
         for surface in ALL:
             refused = client.post(surface.path, json=_numbered(surface, 5))
             assert "queue is full" in surface.error(refused, 503)
@@ -235,7 +223,7 @@ def test_a_model_that_fails_spoils_one_request_only(surface: Surface, fault: str
             raise RuntimeError("CUDA error at /secret/path")
 
     number = "13" if fault == "raises" else "nan"
-    with serving(lambda progress: scorer_of(FakeModel(break_on_13))) as client, ThreadPoolExecutor() as pool:
+    with serving(lambda progress: scorer_of(NumberedModel(break_on_13))) as client, ThreadPoolExecutor() as pool:
         good = [pool.submit(client.post, surface.path, json=_numbered(surface, value, 2)) for value in range(6)]
         bad = client.post(surface.path, json=surface.body(documents=["1", number]))
         surface.error(bad, 500)
@@ -245,7 +233,7 @@ def test_a_model_that_fails_spoils_one_request_only(surface: Surface, fault: str
 
 
 def test_a_caller_that_hangs_up_frees_its_work(caplog: pytest.LogCaptureFixture) -> None:
-    model = FakeModel()
+    model = NumberedModel()
     model.gate.clear()
     with caplog.at_level(logging.INFO, "rerankd"), serving(lambda progress: scorer_of(model)) as client:
         with pytest.raises(httpx2.ReadTimeout):
@@ -266,7 +254,7 @@ def test_a_body_that_stops_in_the_middle(surface: Surface, monkeypatch: pytest.M
         time.sleep(pause_s)
         yield content[10:]
 
-    with serving(lambda progress: scorer_of(FakeModel())) as client:
+    with serving(lambda progress: scorer_of(NumberedModel())) as client:
         headers = {"content-type": "application/json", "content-length": str(len(content))}
         in_time = client.post(surface.path, content=sent_slowly(0.01), headers=headers)
         assert len(surface.scores(in_time)) == 2
@@ -355,7 +343,7 @@ def test_livez_answers_while_the_model_loads() -> None:
 
     def load(progress: LoadProgress) -> EngineScorer:
         hold.wait(60)
-        return scorer_of(FakeModel())
+        return scorer_of(NumberedModel())
 
     with serving(load, wait=False) as client:
         assert client.get("/livez").text == "ok" and client.get("/health").status_code == 503

@@ -16,7 +16,7 @@ import pytest
 from fastapi.testclient import TestClient
 from folders import FOLDERS, Folder
 from surfaces import JSON, ONE_EACH, RERANK, Surface
-from test_lifecycle import FakeModel, scorer_of, serving
+from test_lifecycle import NumberedModel, scorer_of, serving
 
 from conftest import Server
 from redis_server import free_port, running_redis
@@ -224,7 +224,7 @@ def one() -> JSON:
 
 
 def test_a_small_call_that_is_refused_is_not_counted() -> None:
-    with serving(lambda progress: scorer_of(FakeModel()), requests_per_minute=3) as client:
+    with serving(lambda progress: scorer_of(NumberedModel()), requests_per_minute=3) as client:
         for wrong in ({}, RERANK.body(model="unheard-of"), RERANK.body(documents=[])):
             assert client.post(RERANK.path, json=wrong).status_code in (400, 404)
         left = [client.post(RERANK.path, json=one()).headers["x-ratelimit-remaining-requests"] for _ in range(3)]
@@ -244,7 +244,7 @@ def test_servers_with_one_redis_count_together() -> None:
 
     def server() -> AbstractContextManager[httpx2.Client]:
         url = f"redis://127.0.0.1:{port}/0"
-        return serving(lambda progress: scorer_of(FakeModel()), requests_per_minute=2, redis=url)
+        return serving(lambda progress: scorer_of(NumberedModel()), requests_per_minute=2, redis=url)
 
     with server() as first, server() as second:
         with running_redis(port):
@@ -272,7 +272,7 @@ WRONG: tuple[tuple[bytes, int], ...] = (
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda one: str(one[0]))
 def test_a_large_call_that_is_refused_is_one_of_the_minute(wrong: tuple[bytes, int]) -> None:
     body, status = wrong[0] + b" " * 20_000, wrong[1]
-    with serving(lambda _: scorer_of(FakeModel()), requests_per_minute=3) as client:
+    with serving(lambda _: scorer_of(NumberedModel()), requests_per_minute=3) as client:
         client.headers["content-type"] = "application/json"
         statuses = [client.post("/v1/rerank", content=body).status_code for _ in range(5)]
         assert statuses == [status] * 3 + [429] * 2
@@ -280,7 +280,7 @@ def test_a_large_call_that_is_refused_is_one_of_the_minute(wrong: tuple[bytes, i
 
 
 def test_what_is_refused_before_its_body_was_read_is_not_counted() -> None:
-    with serving(lambda _: scorer_of(FakeModel()), requests_per_minute=1, max_body_mb=1) as client:
+    with serving(lambda _: scorer_of(NumberedModel()), requests_per_minute=1, max_body_mb=1) as client:
         for _ in range(3):
             with contextlib.suppress(httpx2.WriteError):
                 large = client.post(
@@ -292,7 +292,7 @@ def test_what_is_refused_before_its_body_was_read_is_not_counted() -> None:
         assert client.post("/v1/rerank", json=GOOD).status_code == 429
 
 
-class SlowToEncode(FakeModel):
+class SlowToEncode(NumberedModel):
     """Tokenises until it is told to go on."""
 
     def __init__(self) -> None:
@@ -326,7 +326,7 @@ def test_calls_that_are_being_prepared_run_at_a_time_too() -> None:
     ],
 )
 def test_who_has_an_ipv6_address_has_its_network(addresses: list[str], statuses: list[int]) -> None:
-    served = Models(ServedModel(lambda _: scorer_of(FakeModel())))
+    served = Models(ServedModel(lambda _: scorer_of(NumberedModel())))
     app = create_app(ServerSettings(requests_per_minute=2), served)
     found = []
     with TestClient(app) as started:

@@ -18,7 +18,7 @@ import pytest
 from faults import failing, loading
 from scrape import Scrape, growth
 from surfaces import COMPATIBLE, INFINITY, LLAMA_CPP, NATIVE, ONE_EACH, RERANK, SCORE, SGLANG, TEI, Surface
-from test_lifecycle import FakeModel, scorer_of, serving
+from test_lifecycle import NumberedModel, scorer_of, serving
 
 from conftest import Server
 from rerankd.engine.scorer import EngineScorer
@@ -55,7 +55,7 @@ def answered(server: Server, surface: Surface, documents: list[str], **options: 
 
 def test_every_series_is_there_before_the_first_call() -> None:
     """Prometheus' increase() does not see a series that begins at 1; a dashboard of a fresh server shows 0."""
-    with serving(lambda progress: scorer_of(FakeModel())) as client:
+    with serving(lambda progress: scorer_of(NumberedModel())) as client:
         scrape = Scrape(str(client.base_url))
     names = scrape.labels("rerankd_requests_total", "dialect")
     assert set(NAMES.values()) <= names
@@ -76,7 +76,7 @@ def test_no_counter_has_a_series_of_its_birth(embedded_server: Server) -> None:
 
 
 def test_refusals_by_a_limit_are_counted_by_kind() -> None:
-    with serving(lambda progress: scorer_of(FakeModel()), requests_per_minute=1, tokens_per_minute=1000) as client:
+    with serving(lambda progress: scorer_of(NumberedModel()), requests_per_minute=1, tokens_per_minute=1000) as client:
         body = RERANK.body(documents=["1"])
         statuses = [client.post(RERANK.path, json=body).status_code for _ in range(3)]
         scrape = Scrape(str(client.base_url))
@@ -277,7 +277,7 @@ def test_the_names_that_dashboards_of_vllm_read(embedded_server: Server) -> None
 
 def test_requests_that_run_wait_and_are_given_up() -> None:
     """One fills the batch that runs, two wait behind it; then one of those hangs up."""
-    model = FakeModel()
+    model = NumberedModel()
     model.gate.clear()
     with serving(lambda progress: scorer_of(model)) as client, ThreadPoolExecutor() as pool:
         url = str(client.base_url).rstrip("/")
@@ -293,7 +293,7 @@ def test_requests_that_run_wait_and_are_given_up() -> None:
 
         assert queue() == (0, 0)
         sent = [pool.submit(send, 1)]
-        assert model.running.wait(20)
+        assert model.entered.wait(20)
         sent.append(pool.submit(send, 2))
         _wait_until(lambda: queue() == (1, 1))
         with pytest.raises(httpx2.ReadTimeout):
@@ -457,7 +457,7 @@ def metrics_of(scorer: EngineScorer, clock: Callable[[], float]) -> Iterator[Met
 
 def test_the_status_is_that_of_the_last_minute() -> None:
     now = 1000.0
-    scorer = scorer_of(FakeModel(), score_cache_bytes=10**6)
+    scorer = scorer_of(NumberedModel(), score_cache_bytes=10**6)
     with metrics_of(scorer, lambda: now) as metrics:
         status = metrics.status()
         assert (status.requests_per_minute, status.tokens_per_second, status.score_hit_share) == (0, 0, None)
@@ -491,7 +491,7 @@ def test_before_the_model_is_there_the_status_says_what_it_can() -> None:
 
 
 def test_what_everybody_is_told_is_no_warning() -> None:
-    model = FakeModel()
+    model = NumberedModel()
     model.info = replace(model.info, notice="small")
     with metrics_of(scorer_of(model), time.monotonic) as metrics:
         pair = Prompt("", "1", range(10), 1, 1)
@@ -507,7 +507,7 @@ class Charged:
 
 
 def test_what_was_charged_is_counted() -> None:
-    with metrics_of(scorer_of(FakeModel()), time.monotonic) as metrics:
+    with metrics_of(scorer_of(NumberedModel()), time.monotonic) as metrics:
         pair = Prompt("", "1", range(10), 1, 1)
         for charge in (Charged(2_500_000, 3, 7), Charged(500_000, 0, 10), None):
             metrics.observe(dialect="tei", status=200, seconds=1, ranking=_ranking(pair), charge=charge)

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from test_lifecycle import FakeModel, scorer_of, serving_model
+from test_lifecycle import NumberedModel, scorer_of, serving_model
 
 from conftest import Server
 from rerankd.engine.scorer import EngineScorer
@@ -24,8 +24,8 @@ QUERY = "Which planet is known as the Red Planet?"
 DOCUMENTS = ["Mars is red.", "Venus is hot.", "Bread is baked.", "The red planet is Mars, not Venus. " * 20]
 
 
-def named(name: str) -> FakeModel:
-    model = FakeModel()
+def named(name: str) -> NumberedModel:
+    model = NumberedModel()
     model.info = replace(model.info, name=name)
     return model
 

@@ -25,7 +25,7 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import update
-from test_lifecycle import FakeModel, scorer_of, serving
+from test_lifecycle import NumberedModel, scorer_of, serving
 
 from conftest import Server
 from redis_server import free_port, running_redis
@@ -173,7 +173,7 @@ def fort(start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathF
 
 def test_every_route_has_a_kind_of_door(fort: Fort) -> None:
     settings = ServerSettings(accounts=True, sign_up="invite")
-    app = create_app(settings, Models(ServedModel(lambda _: scorer_of(FakeModel()))), fort.store)
+    app = create_app(settings, Models(ServedModel(lambda _: scorer_of(NumberedModel()))), fort.store)
     found = set(routes_of(app.routes))
     kinds = (OPEN, KEYED, RERANK, SIGNED_IN, ADMIN)
     assert found == set().union(*kinds)
@@ -580,7 +580,9 @@ class Unequal(str):
 
 def test_the_static_key_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Secret, "get_secret_value", lambda self: Unequal(self._secret_value))
-    app = create_app(ServerSettings(api_key=Secret("sesame")), Models(ServedModel(lambda _: scorer_of(FakeModel()))))
+    app = create_app(
+        ServerSettings(api_key=Secret("sesame")), Models(ServedModel(lambda _: scorer_of(NumberedModel())))
+    )
     client = TestClient(app)
     for key, status in (("sesame", 503), ("sesamE", 401), ("s", 401), ("", 401), ("é", 401)):  # it is not loading
         headers = [("authorization", f"Bearer {key}".encode())]
@@ -666,11 +668,11 @@ def test_an_error_within_tells_nothing(caplog: pytest.LogCaptureFixture) -> None
     def fault(document: str) -> None:
         raise RuntimeError("it broke")
 
-    class Broken(FakeModel):
+    class Broken(NumberedModel):
         def encode(self, *_: Any) -> Any:
             raise KeyError("it broke")
 
-    for model in (FakeModel(fault), Broken()):
+    for model in (NumberedModel(fault), Broken()):
         with serving(lambda _, model=model: scorer_of(model), api_key=Secret("sesame-4711")) as client:  # type: ignore[misc]
             headers = {"authorization": "Bearer sesame-4711"}
             response = client.post(CALLED, json={"query": "my secret query", "documents": ["1"]}, headers=headers)
