@@ -39,7 +39,7 @@ from rerankd.errors import InvalidRequest
 from rerankd.server.app import create_app
 from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
-from rerankd.server.status import DetokenizeBody, TokenizeBody
+from rerankd.server.tokens import DetokenizeBody, TokenizeBody
 from rerankd.setting import Secret
 
 PASSWORD = "correct horse battery"

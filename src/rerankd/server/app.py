@@ -25,8 +25,10 @@ from rerankd.apis.errors import MethodNotAllowed
 from rerankd.apis.registry import api_routes
 from rerankd.config import ServerSettings
 from rerankd.prices import PriceFile
+from rerankd.server import model_cards, status, tokens
 from rerankd.server.access_log import AccessLog
-from rerankd.server.call import ServerContext, answer_call, error_response
+from rerankd.server.call import answer_call, error_response
+from rerankd.server.context import ServerContext
 from rerankd.server.dialect_status import dialect_status_routes
 from rerankd.server.foreign_pages import ForeignPages
 from rerankd.server.held import HeldBytes, Holding
@@ -35,7 +37,6 @@ from rerankd.server.metrics.metrics import Metrics, metrics_routes
 from rerankd.server.models import Models
 from rerankd.server.openapi import describe
 from rerankd.server.paths import Paths
-from rerankd.server.status import status_routes
 from rerankd.types import CallLimits
 from rerankd.version import __version__
 from rerankd.web.context import WebContext
@@ -119,10 +120,11 @@ def create_app(
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origin, **CORS)
     app.add_middleware(Paths, router=app.router, root_path=settings.root_path)
     app.add_middleware(AccessLog)
-    context = ServerContext(settings, models, gate, metrics)
+    context = app.state.context = ServerContext(settings, models, auth, gate, prices, metrics)
     for (method, path), dialects in routes.items():
         app.add_api_route(path, _endpoint(dialects, context), methods=[method], include_in_schema=False)
-    app.include_router(status_routes(models, settings, auth, prices, lambda: gate.troubles))
+    for router in (status.router, model_cards.router, tokens.router):
+        app.include_router(router)
     app.include_router(metrics_routes(metrics))
     app.include_router(dialect_status_routes(models, settings, auth))
     app.include_router(web_routes(WebContext(settings, prices, models.default, models.names, store, metrics.status)))

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from rerankd.accounts.decision import CallCost, Charge
-from rerankd.admission.gate import Admitted, Gate
+from rerankd.admission.gate import Admitted
 from rerankd.apis.base import Answer, Api, Call
 from rerankd.apis.errors import BodyTimeout, BodyTooLarge, MethodNotAllowed, NotJSON, UnsupportedEncoding
 from rerankd.apis.fields import Explain
@@ -27,9 +27,8 @@ from rerankd.ranking import Prepared
 from rerankd.server.access_log import describe
 from rerankd.server.beside import beside, beside_if_large
 from rerankd.server.body import check_items, read_as, read_json
+from rerankd.server.context import ServerContext
 from rerankd.server.held import share_of
-from rerankd.server.metrics.metrics import Metrics
-from rerankd.server.models import Models
 from rerankd.server.reply_headers import charge_headers, rate_limit_headers
 from rerankd.server.served import LocalScorer
 from rerankd.server.written import WrittenJSON
@@ -44,16 +43,6 @@ UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 MAX_WARNING_HEADER = 1000
 """Characters; proxies refuse long headers. The body holds every warning. The log holds none: some quote the caller."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServerContext:
-    """The parts of a server that every call uses."""
-
-    settings: ServerSettings
-    models: Models
-    gate: Gate
-    metrics: Metrics
 
 
 @dataclass(slots=True)

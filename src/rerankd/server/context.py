@@ -1,0 +1,42 @@
+"""The parts of a server that its routes share."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from rerankd.admission.gate import Gate
+from rerankd.admission.identity import Authenticator
+from rerankd.config import ServerSettings
+from rerankd.prices import PriceFile
+from rerankd.server.metrics.metrics import Metrics
+from rerankd.server.models import Models
+
+
+@dataclass(frozen=True, slots=True)
+class ServerContext:
+    """Built once for each application.
+
+    Attributes:
+        created: seconds since 1970.
+    """
+
+    settings: ServerSettings
+    models: Models
+    auth: Authenticator
+    gate: Gate
+    prices: PriceFile
+    metrics: Metrics
+    created: int = field(default_factory=lambda: int(time.time()))
+
+
+async def _context_of(request: Request) -> ServerContext:
+    context: ServerContext = request.app.state.context
+    return context
+
+
+Context = Annotated[ServerContext, Depends(_context_of)]
+"""The type of a route's parameter that receives the context."""
