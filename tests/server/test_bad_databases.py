@@ -24,8 +24,8 @@ from test_lifecycle import NumberedModel, scorer_of
 from rerankd.accounts.ledger import Ledger
 from rerankd.accounts.store import Store, open_store
 from rerankd.admission import gate
+from rerankd.app import create_app
 from rerankd.config import ServerSettings
-from rerankd.server.app import create_app
 from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
 

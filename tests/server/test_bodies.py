@@ -217,8 +217,8 @@ def test_a_failed_calls_body_is_freed_at_once(monkeypatch: pytest.MonkeyPatch) -
     from fastapi.testclient import TestClient
     from test_lifecycle import NumberedModel, scorer_of
 
+    from rerankd.app import create_app
     from rerankd.config import ServerSettings
-    from rerankd.server.app import create_app
     from rerankd.server.models import Models
     from rerankd.server.served import ServedModel
 

@@ -18,8 +18,8 @@ from test_lifecycle import NumberedModel, scorer_of
 from conftest import Server
 from rerankd.apis.base import ApiSettings
 from rerankd.apis.vllm_rerank import RerankBody, VLLMRerank
+from rerankd.app import create_app
 from rerankd.config import ServerSettings
-from rerankd.server.app import create_app
 from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
 

@@ -28,12 +28,12 @@ from starlette.testclient import TestClient
 from surfaces import ALL, ONE_EACH, RERANK, Surface
 
 from conftest import Server
+from rerankd.app import create_app
 from rerankd.config import ServerSettings
 from rerankd.engine import engine as engine_module
 from rerankd.engine.engine import MAX_BATCH_TOKENS, Engine
 from rerankd.engine.scorer import EngineScorer
 from rerankd.errors import ModelError
-from rerankd.server.app import create_app
 from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
 from rerankd.testing import INFO, FakeModel

@@ -22,9 +22,9 @@ from conftest import Server
 from redis_server import free_port, running_redis
 from rerankd.apis.base import Api, ApiSettings
 from rerankd.apis.registry import api_routes
+from rerankd.app import create_app
 from rerankd.config import ServerSettings
 from rerankd.errors import Forbidden, OutOfCredit, RateLimited, RerankdError
-from rerankd.server.app import create_app
 from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
 from rerankd.types import Prompt, RerankRequest

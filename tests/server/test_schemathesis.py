@@ -15,8 +15,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from conftest import Server
+from rerankd.app import create_app
 from rerankd.config import ServerSettings
-from rerankd.server.app import create_app
 from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
 

@@ -34,9 +34,9 @@ from rerankd.accounts.accounts import Account
 from rerankd.accounts.store import Store, open_store
 from rerankd.apis.base import ApiSettings
 from rerankd.apis.registry import api_routes
+from rerankd.app import create_app
 from rerankd.config import ServerSettings
 from rerankd.errors import InvalidRequest
-from rerankd.server.app import create_app
 from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
 from rerankd.server.tokens import DetokenizeBody, TokenizeBody

@@ -113,18 +113,22 @@ INFO = ModelInfo(
 
 @dataclass(frozen=True)
 class Model:
-    """A model as the pages see it, without its weights."""
+    """One served model as the pages see it, and the server's `Models` at once; without weights."""
 
     info: ModelInfo = INFO
     ready: bool = True
     progress: tuple[str, float] = ("reading the weights", 0.4)
 
     @property
-    def engine(self) -> Model:
+    def default(self) -> Model:
         return self
 
-    def names(self) -> tuple[str, ...]:
-        return (self.info.name, "qwen3-rerank", "gte-rerank")
+    @property
+    def scorer(self) -> Model:
+        return self
+
+    def names(self) -> dict[str, Model]:
+        return dict.fromkeys((self.info.name, "qwen3-rerank", "gte-rerank"), self)
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from rerankd.app import create_app
 from rerankd.cli.log import log_to_stderr
 from rerankd.cli.progress import LoadingBar
 from rerankd.config import ServerSettings
 from rerankd.errors import CheckpointNotFound, SettingsError
-from rerankd.server.app import create_app
 from rerankd.server.connections import Connections, most_connections
 from rerankd.server.forwarded import Forwarded
 from rerankd.server.held import HeldBytes

@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
@@ -39,8 +39,6 @@ from rerankd.server.openapi import describe
 from rerankd.server.paths import Paths
 from rerankd.types import CallLimits
 from rerankd.version import __version__
-from rerankd.web.context import WebContext
-from rerankd.web.routes import web_routes
 
 if TYPE_CHECKING:  # SQLAlchemy is loaded only where accounts are on
     from rerankd.accounts.store import Store
@@ -62,24 +60,23 @@ PAGES = ("/",)
 """Paths of dialects that are a page as well."""
 
 
-def create_app(
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The application without web pages, and its metrics."""
+
+    app: FastAPI
+    metrics: Metrics
+
+
+def create_server(
     settings: ServerSettings,
     models: Models,
-    store: Store | None = None,
-    on_failure: Callable[[], None] = lambda: None,
-    held: HeldBytes | None = None,
-) -> FastAPI:
-    """The application around models that it starts to load when it starts.
-
-    Args:
-        store: of the accounts, None where there are none.
-        on_failure: called if a model cannot be loaded; `models.failure` says why.
-        held: what the server keeps for its callers, where the connections count into it as well.
-
-    Raises:
-        SettingsError: the price list is wrong, or Redis's package is missing.
-    """
-    prices = PriceFile(settings.config, len(models.all))
+    prices: PriceFile,
+    store: Store | None,
+    on_failure: Callable[[], None],
+    held: HeldBytes | None,
+) -> Server:
+    """See `rerankd.app.create_app`."""
     routes = api_routes(api_settings(settings))
     metrics = Metrics(models.default, {dialect.name for dialects in routes.values() for dialect in dialects})
     accounts = AsyncStore(store) if store else None
@@ -127,7 +124,6 @@ def create_app(
         app.include_router(router)
     app.include_router(metrics_routes(metrics))
     app.include_router(dialect_status_routes(models, settings, auth))
-    app.include_router(web_routes(WebContext(settings, prices, models.default, models.names, store, metrics.status)))
     describe(app, routes)
 
     @app.exception_handler(HTTPException)
@@ -147,7 +143,7 @@ def create_app(
             detail = f"Not Found: {request.method} {asked[:200]}. Rerank here: POST {paths}"
         return JSONResponse({"detail": detail}, error.status_code, error.headers)
 
-    return app
+    return Server(app, metrics)
 
 
 def api_settings(settings: ServerSettings) -> ApiSettings:

@@ -157,9 +157,9 @@ class AdminPages:
 
     def _tiles(self) -> dict[str, str]:
         """How the server does, in words, by what is told."""
-        served, status = self._context.served, self._context.status
+        served, status = self._context.models.default, self._context.status
         stage, share = served.progress
-        health = f"ready: {served.engine.info.name}" if served.ready else f"loading ({stage}, {words.share(share)})"
+        health = f"ready: {served.scorer.info.name}" if served.ready else f"loading ({stage}, {words.share(share)})"
         if status is None:
             return {"Health": health}
         now = status()

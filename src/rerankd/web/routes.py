@@ -89,7 +89,7 @@ def _playground(context: WebContext) -> dict[str, Any]:
         "currency": card.currency,
         "price": str(card.of(names).input_price) if names else "0",
         "defaultInstruct": SORTING_MODES["Question answering"],
-        "ready": context.served.ready,
+        "ready": context.models.default.ready,
     }
     return {"names": names, "modes": SORTING_MODES, "state": state, "needs_key": context.needs_key}
 
@@ -99,9 +99,9 @@ def _prices(context: WebContext) -> dict[str, Any]:
     card = context.prices.current()
     return {
         "names": names,
-        "info": context.served.engine.info if names else None,
+        "info": context.models.default.scorer.info if names else None,
         "price": card.of(names) if names else None,
         "card": card,
         "settings": context.settings,
-        "progress": context.served.progress,
+        "progress": context.models.default.progress,
     }

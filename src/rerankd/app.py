@@ -1,0 +1,43 @@
+"""The application: the server with its web pages. Composes them, and knows nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+
+from rerankd.config import ServerSettings
+from rerankd.prices import PriceFile
+from rerankd.server.app import create_server
+from rerankd.server.held import HeldBytes
+from rerankd.server.models import Models
+from rerankd.web.context import WebContext
+from rerankd.web.routes import web_routes
+
+if TYPE_CHECKING:  # SQLAlchemy is loaded only where accounts are on
+    from rerankd.accounts.store import Store
+
+
+def create_app(
+    settings: ServerSettings,
+    models: Models,
+    store: Store | None = None,
+    on_failure: Callable[[], None] = lambda: None,
+    held: HeldBytes | None = None,
+) -> FastAPI:
+    """The application. It loads the models when it starts.
+
+    Args:
+        store: the accounts; None without accounts.
+        on_failure: called if a model cannot be loaded; `models.failure` says why.
+        held: counts the bytes held for callers, where the connections count into it as well.
+
+    Raises:
+        SettingsError: the price list is invalid, or the package `redis` is missing.
+    """
+    prices = PriceFile(settings.config, len(models.all))
+    server = create_server(settings, models, prices, store, on_failure, held)
+    pages = web_routes(WebContext(settings, prices, models, store, server.metrics.status))
+    server.app.include_router(pages)
+    return server.app
