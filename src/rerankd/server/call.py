@@ -26,11 +26,12 @@ from rerankd.errors import InvalidRequest, OutOfCredit, RateLimited, RerankdErro
 from rerankd.ranking import Prepared
 from rerankd.server.access_log import describe
 from rerankd.server.beside import beside, beside_if_large
-from rerankd.server.body import check_items, read_as, read_json
+from rerankd.server.body import read_json
 from rerankd.server.context import ServerContext
 from rerankd.server.held import share_of
 from rerankd.server.reply_headers import charge_headers, rate_limit_headers
 from rerankd.server.served import LocalScorer
+from rerankd.server.validation import check_items, read_as
 from rerankd.server.written import WrittenJSON
 from rerankd.types import Ranking, RerankRequest, TokenCounts
 

@@ -12,11 +12,12 @@ from starlette.requests import ClientDisconnect
 from rerankd.apis.fields import ListOf
 from rerankd.errors import InvalidRequest, Unauthorized, Unavailable
 from rerankd.server.beside import beside
-from rerankd.server.body import read_as, read_json
+from rerankd.server.body import read_json
 from rerankd.server.call import warning_header
 from rerankd.server.context import Context, ServerContext
 from rerankd.server.openai_errors import READING, refusal
 from rerankd.server.served import LocalScorer
+from rerankd.server.validation import read_as
 from rerankd.server.written import WrittenJSON
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -82,11 +83,12 @@ async def _answer(
     settings = context.settings
     try:
         await context.auth.identify(request)
-        scorer = context.models.default.scorer
+        context.models.default.scorer  # noqa: B018  # raises Loading before the body is read
         value, unused = await read_json(request, settings.max_body_mb, json_only=False)
         body, ignored = await beside(request.scope, read_as, value, kind, settings.strict)
         headers = warning_header(unused + ignored)
-        return await beside(request.scope, lambda: WrittenJSON(work(body, scorer), headers=headers))
+        with context.models.default.lease() as scorer:
+            return await beside(request.scope, lambda: WrittenJSON(work(body, scorer), headers=headers))
     except ClientDisconnect:
         return Response(status_code=499)
     except (Unauthorized, InvalidRequest, Unavailable) as error:

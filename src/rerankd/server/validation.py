@@ -1,0 +1,132 @@
+"""A JSON object → an API's parsed body; every mistake in it becomes a `Problem`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from rerankd.errors import InvalidRequest, Problem, TooManyDocuments
+
+Body = TypeVar("Body", bound=BaseModel)
+
+MAX_PROBLEMS = 10
+"""Mistakes in one reply, as in vLLM."""
+
+MAX_INPUT_CHARS = 100
+"""Characters of a wrong value in a reply."""
+
+WANTED = "Input should be "
+"""How pydantic's messages begin."""
+
+MEMBERS = ("str", "bool", "Explain")
+"""pydantic's names for the members of unions."""
+
+JSONObject = dict[str, Any]
+
+
+def read_as(value: JSONObject, kind: type[Body], strict: bool) -> tuple[Body, tuple[str, ...]]:
+    """Parses the object as a body of this kind. The warning names unknown fields.
+
+    Args:
+        kind: a model that keeps unknown fields.
+        strict: refuse unknown fields.
+
+    Raises:
+        InvalidRequest: names every mistake.
+    """
+    body = _validate(value, kind)
+    ignored = [name[:100] for name in _unknown_fields(body, "")]
+    if ignored and strict:
+        problems = [Problem(name, "Unknown field", "extra_forbidden") for name in ignored[:MAX_PROBLEMS]]
+        raise InvalidRequest(f"Unknown fields: {', '.join(ignored[:MAX_PROBLEMS])} (--strict).", problems)
+    if ignored:
+        more = f" and {len(ignored) - MAX_PROBLEMS} more" if len(ignored) > MAX_PROBLEMS else ""
+        return body, (f"fields ignored: {', '.join(map(repr, ignored[:MAX_PROBLEMS]))}{more}",)
+    return body, ()
+
+
+def check_items(body: BaseModel, most: int) -> None:
+    """Counts the items of the body's lists before each becomes a document.
+
+    Raises:
+        TooManyDocuments: a list is longer.
+    """
+    for name in type(body).model_fields:
+        value = getattr(body, name)
+        if isinstance(value, BaseModel):
+            check_items(value, most)
+        elif isinstance(value, list) and len(value) > most:
+            raise TooManyDocuments(len(value), most)
+
+
+def _validate(value: JSONObject, kind: type[Body]) -> Body:
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        found = [
+            Problem(_path(problem["loc"]), problem["msg"], problem["type"], _plain(problem["input"]))
+            for problem in error.errors(include_url=False, include_context=False)
+        ]
+    problems = _one_for_each_place(found)
+    problems += [Problem(name[:100], "Unknown field", "extra_forbidden") for name in _misspelt_fields(value, kind, "")]
+    raise InvalidRequest("The body does not have the documented shape.", problems[:MAX_PROBLEMS])
+
+
+def _one_for_each_place(found: Sequence[Problem]) -> list[Problem]:
+    """Merges the mistakes of one place. pydantic reports one for each member of a union; where a member got as far as
+    an item of a list, the mistakes of other members about the list itself are dropped."""
+    inner = {problem.path.rpartition(".")[0] for problem in found}
+    kept: dict[str, Problem] = {}
+    for problem in found:
+        if problem.path in inner:
+            continue
+        if problem.kind == "too_long":
+            problem = problem._replace(message=f"{problem.message}: send fewer, or several requests")
+        first = kept.setdefault(problem.path, problem)
+        wanted = problem.message.removeprefix(WANTED)
+        if problem.message.startswith(WANTED) and wanted not in first.message:
+            kept[problem.path] = first._replace(message=f"{first.message} or {wanted}")
+    return list(kept.values())
+
+
+def _plain(value: Any) -> Any:
+    """The value that a caller sent, shortened; None for lists and objects."""
+    if isinstance(value, str):
+        return value[:MAX_INPUT_CHARS]
+    return value if isinstance(value, int | float) and abs(value) < 2**63 else None  # infinity is no JSON
+
+
+def _path(location: Sequence[int | str]) -> str:
+    """A dotted path, without pydantic's names for the members of unions."""
+    return ".".join(
+        str(part) for part in location if isinstance(part, int) or (part not in MEMBERS and "[" not in part)
+    )
+
+
+def _misspelt_fields(value: dict[str, Any], kind: type[BaseModel], prefix: str) -> list[str]:
+    """Unknown keys of an object that does not fit, nested ones too."""
+    names = [f"{prefix}{name}" for name in value if name not in kind.model_fields]
+    for name, field in kind.model_fields.items():
+        nested = next((part for part in _members(field.annotation) if _is_model(part)), None)
+        if nested is not None and isinstance(value.get(name), dict):
+            names += _misspelt_fields(value[name], nested, f"{prefix}{name}.")
+    return names
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) or (annotation,)
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _unknown_fields(body: BaseModel, prefix: str) -> list[str]:
+    """Unknown keys of a body that fits, nested ones too."""
+    names = [f"{prefix}{name}" for name in body.model_extra or {}]
+    for name, value in body:
+        if isinstance(value, BaseModel):
+            names += _unknown_fields(value, f"{prefix}{name}.")
+    return names
