@@ -35,11 +35,7 @@ from rerankd.errors import InvalidRequest
 app = command("accounts")
 
 Email = Annotated[str, Parameter(help="the account's e-mail address")]
-ONE_PASSWORD = Group("password", show=False, validator=validators.MutuallyExclusive())
-PASSWORD_STDIN = Parameter(help="read the password from the first line of stdin", group=(OPTIONS, ONE_PASSWORD))
-NO_PASSWORD = Parameter(
-    help="create it without a password: nobody can sign in, its keys work", group=(OPTIONS, ONE_PASSWORD)
-)
+ONE_PASSWORD = Parameter(group=(OPTIONS, Group("password", show=False, validator=validators.MutuallyExclusive())))
 
 
 @action(app, "create")
@@ -47,14 +43,21 @@ def create(
     email: Email,
     /,
     *,
-    name: Annotated[str, Parameter(help="a name to show (default: the e-mail address)", metavar="NAME")] = "",
-    admin: Annotated[bool, FLAG, Parameter(help="let it see and change all accounts on the web page")] = False,
-    password_stdin: Annotated[bool, FLAG, PASSWORD_STDIN] = False,
-    no_password: Annotated[bool, FLAG, NO_PASSWORD] = False,
+    name: Annotated[str, Parameter(metavar="NAME", show_default=False)] = "",
+    admin: Annotated[bool, FLAG] = False,
+    password_stdin: Annotated[bool, FLAG, ONE_PASSWORD] = False,
+    no_password: Annotated[bool, FLAG, ONE_PASSWORD] = False,
     limits: Limits = NO_LIMIT_OPTIONS,
     given: Given = NONE_GIVEN,
 ) -> int:
-    """Create an account; asks for its password."""
+    """Create an account; asks for its password.
+
+    Args:
+        name: a name to show (default: the e-mail address)
+        admin: let it see and change all accounts on the web page
+        password_stdin: read the password from the first line of stdin
+        no_password: create it without a password: nobody can sign in, its keys work
+    """
     with opened(given) as store:
         email = read_email(email)
         if store.accounts.by_email(email):
@@ -108,14 +111,12 @@ def _record(account: Account, unit: str) -> dict[str, object]:
 
 
 @action(app, "password")
-def password(
-    email: Email,
-    /,
-    *,
-    password_stdin: Annotated[bool, FLAG, PASSWORD_STDIN] = False,
-    given: Given = NONE_GIVEN,
-) -> int:
-    """Change an account's password; signs it out everywhere."""
+def password(email: Email, /, *, password_stdin: Annotated[bool, FLAG] = False, given: Given = NONE_GIVEN) -> int:
+    """Change an account's password; signs it out everywhere.
+
+    Args:
+        password_stdin: read the password from the first line of stdin
+    """
     with opened(given) as store:
         account = account_of(store, email)
         store.accounts.set_password(account.id, _password(password_stdin))
@@ -168,8 +169,12 @@ def check(*, given: Given = NONE_GIVEN) -> int:
 
 
 @action(app, "backup")
-def backup(file: Annotated[Path, Parameter(help="a new file")], /, *, given: Given = NONE_GIVEN) -> int:
-    """Copy a SQLite database while servers use it."""
+def backup(file: Path, /, *, given: Given = NONE_GIVEN) -> int:
+    """Copy a SQLite database while servers use it.
+
+    Args:
+        file: a new file
+    """
     with opened(given) as store:
         store.database.back_up(file)
     print(f"Copied the database to {file}.")

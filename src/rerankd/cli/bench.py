@@ -19,7 +19,6 @@ from rerankd.errors import SettingsError
 
 Size = Literal["0.6B", "4B", "8B"]
 
-HERE = Group("A model in this process (not with --url)", sort_key=2)
 MEASURED = Group("What is measured", sort_key=-1)
 ONE_MEASURED = Group("one of them", show=False, validator=validators.LimitedChoice(1, 1))
 
@@ -55,37 +54,32 @@ def _interpreter(text: str) -> tuple[str, Path]:
     return system, Path(found)
 
 
-@Parameter(name="*")
+WORKLOAD = Parameter(help=_workload_help(), converter=_workloads, n_tokens=1, metavar="WORKLOAD")
+SYSTEM = Parameter(help=f"rerankd, {', '.join(PEERS)}", converter=_systems, n_tokens=1, metavar="SYSTEM")
+PYTHONS = Parameter(converter=_interpreters, n_tokens=1, metavar="SYSTEM=PYTHON", show_default=False)
+MODEL = Parameter(metavar="MODEL", group=(MEASURED, ONE_MEASURED))
+SIZE = Parameter(group=(MEASURED, ONE_MEASURED))
+URL = Parameter(metavar="URL", group=(MEASURED, ONE_MEASURED))
+
+
+@Parameter(name="*", group=Group("A model in this process (not with --url)", sort_key=2))
 @dataclass(frozen=True, kw_only=True)
 class EngineOptions:
-    """What is measured in this process."""
+    """What is measured in this process.
 
-    workload: Annotated[
-        tuple[str, ...],
-        SEVERAL,
-        Parameter(help=_workload_help(), converter=_workloads, n_tokens=1, metavar="WORKLOAD", group=HERE),
-    ] = ("A",)
-    system: Annotated[
-        tuple[str, ...],
-        SEVERAL,
-        Parameter(help=f"rerankd, {', '.join(PEERS)}", converter=_systems, n_tokens=1, metavar="SYSTEM", group=HERE),
-    ] = ("rerankd",)
-    peer_python: Annotated[
-        tuple[tuple[str, Path], ...],
-        Parameter(
-            help="run this system with this interpreter, in whose environment it is installed; repeatable",
-            converter=_interpreters,
-            n_tokens=1,
-            metavar="SYSTEM=PYTHON",
-            group=HERE,
-            show_default=False,
-        ),
-    ] = ()
-    dtype: Annotated[
-        tuple[Literal["float32", "bfloat16", "int8"], ...], SEVERAL, Parameter(help="one or several", group=HERE)
-    ] = ("bfloat16",)
-    device: Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1 or mps", metavar="DEVICE", group=HERE)] = "auto"
-    calls: Annotated[int, COUNT, Parameter(help="timed calls after the warm-up", group=HERE)] = 3
+    Attributes:
+        peer_python: run this system with this interpreter, in whose environment it is installed; repeatable
+        dtype: one or several
+        device: auto, cpu, cuda, cuda:1 or mps
+        calls: timed calls after the warm-up
+    """
+
+    workload: Annotated[tuple[str, ...], SEVERAL, WORKLOAD] = ("A",)
+    system: Annotated[tuple[str, ...], SEVERAL, SYSTEM] = ("rerankd",)
+    peer_python: Annotated[tuple[tuple[str, Path], ...], PYTHONS] = ()
+    dtype: Annotated[tuple[Literal["float32", "bfloat16", "int8"], ...], SEVERAL] = ("bfloat16",)
+    device: Annotated[str, Parameter(metavar="DEVICE")] = "auto"
+    calls: Annotated[int, COUNT] = 3
 
 
 MEASURE_HERE = EngineOptions()
@@ -94,29 +88,23 @@ MEASURE_HERE = EngineOptions()
 @app.default
 def bench(
     *,
-    model: Annotated[
-        str | None,
-        Parameter(help="hub id or folder of a Qwen3-Reranker", metavar="MODEL", group=(MEASURED, ONE_MEASURED)),
-    ] = None,
-    random_weights: Annotated[
-        Size | None,
-        Parameter(help="random weights in the exact shapes of that size, made once", group=(MEASURED, ONE_MEASURED)),
-    ] = None,
-    url: Annotated[
-        str | None,
-        Parameter(
-            help="a running server of POST /v1/rerank: measure it under load",
-            metavar="URL",
-            group=(MEASURED, ONE_MEASURED),
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None, Parameter(help="of prompts and random weights (default: 0; with --url a new one)", metavar="N")
-    ] = None,
-    as_json: Annotated[bool, FLAG, Parameter("--json", help="print JSON")] = False,
+    model: Annotated[str | None, MODEL] = None,
+    random_weights: Annotated[Size | None, SIZE] = None,
+    url: Annotated[str | None, URL] = None,
+    seed: Annotated[int | None, Parameter(metavar="N")] = None,
+    as_json: Annotated[bool, FLAG, Parameter("--json")] = False,
     engine: EngineOptions = MEASURE_HERE,
     server: ServerOptions = AGAINST_SERVER,
 ) -> int:
+    """Measure speed and memory.
+
+    Args:
+        model: hub id or folder of a Qwen3-Reranker
+        random_weights: random weights in the exact shapes of that size, made once
+        url: a running server of POST /v1/rerank: measure it under load
+        seed: of prompts and random weights (default: 0; with --url a new one)
+        as_json: print JSON
+    """
     _refuse_changed(engine if url else server, "does not go with" if url else "needs")
     if url:
         return bench_server(url, server, seed, as_json=as_json)

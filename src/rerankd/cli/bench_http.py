@@ -19,7 +19,7 @@ from rerankd.bench.load import CAPACITY_S, Latencies, Load, LoadResult, Workload
 from rerankd.bench.load_client import LoadClient
 from rerankd.bench.workloads import WORKLOADS
 from rerankd.cli.console import output_console
-from rerankd.cli.options import COUNT, SECONDS, SEVERAL
+from rerankd.cli.options import COUNT, POSITIVE, SEVERAL
 from rerankd.cli.progress import LoadingBar
 from rerankd.config import CLIENT_KEY
 from rerankd.errors import SettingsError
@@ -45,59 +45,40 @@ def _share(text: str) -> tuple[str, int]:
     return name, int(count or "1")
 
 
-@Parameter(name="*")
+MIX = Parameter(converter=_mix, n_tokens=1, metavar="WORKLOAD=N", show_default=False)
+LOAD_HELP = (
+    "open loop at this share of the capacity, say 0.7, which a closed loop of --concurrency clients measures first, "
+    f"for {CAPACITY_S:.0f} s"
+)
+
+
+@Parameter(name="*", group=SERVER)
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions:
-    """How a running server is put under load."""
+    """How a running server is put under load.
 
-    mix: Annotated[
-        tuple[tuple[str, int], ...],
-        SEVERAL,
-        Parameter(
-            help="'short=9 long=1': of each 10 requests, in random order, 9 are short and 1 is long (default: A)",
-            converter=_mix,
-            n_tokens=1,
-            metavar="WORKLOAD=N",
-            group=SERVER,
-            show_default=False,
-        ),
-    ] = (("A", 1),)
-    concurrency: Annotated[
-        int | None, COUNT, Parameter(help=f"clients of a closed loop (default: {NUM_CLIENTS})", group=SERVER)
-    ] = None
-    rate: Annotated[
-        float | None,
-        SECONDS,
-        Parameter(help="open loop: requests per second, with Poisson arrivals", metavar="R", group=(SERVER, ONE_RATE)),
-    ] = None
-    load: Annotated[
-        float | None,
-        SECONDS,
-        Parameter(
-            help="open loop at this share of the capacity, say 0.7, which a closed loop of --concurrency clients "
-            f"measures first, for {CAPACITY_S:.0f} s",
-            metavar="SHARE",
-            group=(SERVER, ONE_RATE),
-        ),
-    ] = None
-    requests: Annotated[int | None, COUNT, Parameter(help="number of requests to send", group=(SERVER, ONE_AMOUNT))] = (
-        None
-    )
-    duration: Annotated[
-        float | None,
-        SECONDS,
-        Parameter(help=f"seconds for which requests are sent (default: {DURATION_S:.0f})", group=(SERVER, ONE_AMOUNT)),
-    ] = None
-    unloaded: Annotated[
-        int, COUNT, Parameter(help="requests of each workload that are sent alone first", group=SERVER)
-    ] = 5
-    timeout: Annotated[float, SECONDS, Parameter(help="seconds to wait for an answer", group=SERVER)] = 600.0
-    pid: Annotated[
-        int | None,
-        COUNT,
-        Parameter(help="the server's process, if on this machine: watch its memory", metavar="PID", group=SERVER),
-    ] = None
-    api_key: Annotated[str | None, Parameter(help="the server's key", metavar="KEY", group=SERVER)] = None
+    Attributes:
+        mix: 'short=9 long=1': of each 10 requests, in random order, 9 are short and 1 is long (default: A)
+        concurrency: clients of a closed loop (default: 8)
+        rate: open loop: requests per second, with Poisson arrivals
+        requests: number of requests to send
+        duration: seconds for which requests are sent (default: 60)
+        unloaded: requests of each workload that are sent alone first
+        timeout: seconds to wait for an answer
+        pid: the server's process, if on this machine: watch its memory
+        api_key: the server's key (default: RERANKD_API_KEY)
+    """
+
+    mix: Annotated[tuple[tuple[str, int], ...], SEVERAL, MIX] = (("A", 1),)
+    concurrency: Annotated[int | None, COUNT] = None
+    rate: Annotated[float | None, POSITIVE, Parameter(metavar="R", group=(SERVER, ONE_RATE))] = None
+    load: Annotated[float | None, POSITIVE, Parameter(metavar="SHARE", group=(SERVER, ONE_RATE), help=LOAD_HELP)] = None
+    requests: Annotated[int | None, COUNT, Parameter(group=(SERVER, ONE_AMOUNT))] = None
+    duration: Annotated[float | None, POSITIVE, Parameter(group=(SERVER, ONE_AMOUNT))] = None
+    unloaded: Annotated[int, COUNT] = 5
+    timeout: Annotated[float, POSITIVE] = 600.0
+    pid: Annotated[int | None, COUNT, Parameter(metavar="PID")] = None
+    api_key: Annotated[str | None, Parameter(metavar="KEY")] = None
 
 
 AGAINST_SERVER = ServerOptions()

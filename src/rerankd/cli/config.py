@@ -21,9 +21,12 @@ app = command("config")
 
 @app.default
 @takes(ServerSettings)
-def config(
-    *, as_json: Annotated[bool, FLAG, Parameter("--json", help="print JSON")] = False, given: Given = NONE_GIVEN
-) -> int:
+def config(*, as_json: Annotated[bool, FLAG, Parameter("--json")] = False, given: Given = NONE_GIVEN) -> int:
+    """Show the settings.
+
+    Args:
+        as_json: print JSON
+    """
     settings, sources = read_settings_and_sources(ServerSettings, given, os.environ)
     shown = {name: _shown(getattr(settings, name)) for name in settings_of(ServerSettings)}
     if as_json:

@@ -15,20 +15,23 @@ from rerankd.cli.table import show_table
 
 app = command("credits")
 
-Email = Annotated[str, Parameter(help="the account's e-mail address")]
-AMOUNT = Parameter(help="in the currency of the price list, as 25.00; -5 takes away")
-
 
 @action(app, "add")
 def add(
-    email: Email,
-    amount: Annotated[str, AMOUNT],
+    email: str,
+    amount: str,
     /,
     *,
-    note: Annotated[str, Parameter(help="what it is for", metavar="TEXT")] = "",
+    note: Annotated[str, Parameter(metavar="TEXT", show_default=False)] = "",
     given: Given = NONE_GIVEN,
 ) -> int:
-    """Add to an account's balance."""
+    """Add to an account's balance.
+
+    Args:
+        email: the account's e-mail address
+        amount: in the currency of the price list, as 25.00; -5 takes away
+        note: what it is for
+    """
     unit, micro = currency(given), read_amount(amount)
     with opened(given) as store:
         account = account_of(store, email)
@@ -39,15 +42,21 @@ def add(
 
 @action(app, "list")
 def list_credits(
-    email: Email,
+    email: str,
     /,
     *,
-    since: Annotated[datetime | None, DAY, Parameter(help="from this day (UTC) on, as 2030-01-01")] = None,
-    until: Annotated[datetime | None, DAY, Parameter(help="up to and including this day")] = None,
+    since: Annotated[datetime | None, DAY] = None,
+    until: Annotated[datetime | None, DAY] = None,
     formats: Formats = AS_TABLE,
     given: Given = NONE_GIVEN,
 ) -> int:
-    """Show an account's statement: each credit, and the charges of each day."""
+    """Show an account's statement: each credit, and the charges of each day.
+
+    Args:
+        email: the account's e-mail address
+        since: from this day (UTC) on, as 2030-01-01
+        until: up to and including this day
+    """
     unit = currency(given)
     with opened(given) as store:
         end = until and until + timedelta(days=1)

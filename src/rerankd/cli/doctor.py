@@ -26,16 +26,10 @@ def _dtypes(text: str) -> tuple[str, ...]:
     return names
 
 
-COMPARE = Parameter(
-    converter=converter(_dtypes),
-    n_tokens=1,
-    metavar="DTYPE,DTYPE",
-    help="instead of the check-up, measure how the other dtypes change the scores and rankings of the first one",
-)
-DATA = Parameter(
-    metavar="FILE",
-    help="data for --compare, one JSON object per line: 'query', 'documents' and, optional, 'relevance' (a number for "
-    "each document, for nDCG) and 'instruct'; default: a small built-in set",
+COMPARE = Parameter(converter=converter(_dtypes), n_tokens=1, metavar="DTYPE,DTYPE")
+DATA_HELP = (
+    "data for --compare, one JSON object per line: 'query', 'documents' and, optional, 'relevance' (a number for each "
+    "document, for nDCG) and 'instruct'; default: a small built-in set"
 )
 
 
@@ -43,11 +37,17 @@ DATA = Parameter(
 @takes(ModelSettings)
 def doctor(
     *,
-    as_json: Annotated[bool, FLAG, Parameter("--json", help="print JSON")] = False,
+    as_json: Annotated[bool, FLAG, Parameter("--json")] = False,
     compare: Annotated[tuple[str, ...] | None, COMPARE] = None,
-    data: Annotated[Path | None, DATA] = None,
+    data: Annotated[Path | None, Parameter(metavar="FILE", help=DATA_HELP)] = None,
     given: Given = NONE_GIVEN,
 ) -> int:
+    """Check this machine, the model and its scores.
+
+    Args:
+        as_json: print JSON
+        compare: instead of the check-up, compare the scores and rankings of the other dtypes with the first
+    """
     settings = settings_from(ModelSettings, given)
     if compare and "dtype" in given:
         raise SettingsError("--compare names the dtypes: leave --dtype out.")

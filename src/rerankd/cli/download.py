@@ -17,18 +17,21 @@ app = command("download")
 
 @app.default
 def download(
-    model: Annotated[str, Parameter(help="a name on the hub, or 'auto': Qwen/Qwen3-Reranker-0.6B")] = "auto",
+    model: str = "auto",
     /,
     *,
-    revision: Annotated[
-        str | None, Parameter(help="branch, tag or commit (default: the newest)", metavar="REVISION")
-    ] = None,
-    to: Annotated[
-        Path | None,
-        Parameter(help="also copy it into this folder, for images and machines without a hub", metavar="FOLDER"),
-    ] = None,
-    offline: Annotated[bool, FLAG, Parameter(help="check the cache only: is the model complete there?")] = False,
+    revision: Annotated[str | None, Parameter(metavar="REVISION")] = None,
+    to: Annotated[Path | None, Parameter(metavar="FOLDER")] = None,
+    offline: Annotated[bool, FLAG] = False,
 ) -> int:
+    """Download a model.
+
+    Args:
+        model: a name on the hub, or 'auto': Qwen/Qwen3-Reranker-0.6B
+        revision: branch, tag or commit (default: the newest)
+        to: also copy it into this folder, for images and machines without a hub
+        offline: check the cache only: is the model complete there?
+    """
     from rerankd.engine.checkpoint import find_checkpoint
     from rerankd.engine.open import AUTO_MODEL
 

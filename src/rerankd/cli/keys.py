@@ -40,23 +40,24 @@ def _expiry(text: str) -> datetime:
         raise ValueError(f"{text!r} is neither like 90d nor like 2030-12-31") from None
 
 
-EXPIRES = Parameter(converter=converter(_expiry), metavar="WHEN", help="after 12h, 90d or 6w, or on a day: 2030-12-31")
-
-
 @action(app, "create")
 def create(
     *,
-    account: Annotated[str, Parameter(help="the account that its calls are charged to", metavar="EMAIL")],
-    name: Annotated[str, Parameter(help="what it is for", metavar="NAME")],
-    expires: Annotated[datetime | None, EXPIRES] = None,
-    model: Annotated[
-        tuple[str, ...],
-        Parameter(help="allow this model only; repeatable", metavar="NAME", show_default=False),
-    ] = (),
+    account: Annotated[str, Parameter(metavar="EMAIL")],
+    name: Annotated[str, Parameter(metavar="NAME")],
+    expires: Annotated[datetime | None, Parameter(converter=converter(_expiry), metavar="WHEN")] = None,
+    model: Annotated[tuple[str, ...], Parameter(metavar="NAME", show_default=False)] = (),
     limits: Limits = NO_LIMIT_OPTIONS,
     given: Given = NONE_GIVEN,
 ) -> int:
-    """Create a key, and print its secret, which is never shown again."""
+    """Create a key, and print its secret, which is never shown again.
+
+    Args:
+        account: the account that its calls are charged to
+        name: what it is for
+        expires: after 12h, 90d or 6w, or on a day: 2030-12-31
+        model: allow this model only; repeatable
+    """
     with opened(given) as store:
         owner = account_of(store, account)
         key, secret = store.keys.create(owner.id, name, expires, list(model), limits_from(limits))
@@ -71,11 +72,15 @@ def create(
 @action(app, "list")
 def list_keys(
     *,
-    account: Annotated[str | None, Parameter(help="keys of this account only", metavar="EMAIL")] = None,
+    account: Annotated[str | None, Parameter(metavar="EMAIL")] = None,
     formats: Formats = AS_TABLE,
     given: Given = NONE_GIVEN,
 ) -> int:
-    """List keys."""
+    """List keys.
+
+    Args:
+        account: keys of this account only
+    """
     with opened(given) as store:
         keys = store.keys.all() if account is None else store.keys.of_account(account_of(store, account).id)
         emails = {one.id: one.email for one in store.accounts.all()}
@@ -87,10 +92,12 @@ def list_keys(
 
 
 @action(app, "revoke")
-def revoke(
-    number: Annotated[int, Parameter(name="ID", help="its number in the list")], /, *, given: Given = NONE_GIVEN
-) -> int:
-    """Revoke a key: it stops working at once."""
+def revoke(number: Annotated[int, Parameter(name="ID")], /, *, given: Given = NONE_GIVEN) -> int:
+    """Revoke a key: it stops working at once.
+
+    Args:
+        number: its number in the list
+    """
     with opened(given) as store:
         store.keys.revoke(number)
     print(f"Key {number} is revoked.")

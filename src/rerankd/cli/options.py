@@ -38,7 +38,7 @@ DEFAULTS = Parameter(negative=(), allow_repeating=True)
 FLAG = Parameter(show_default=False)
 COUNT = Parameter(validator=validators.Number(gte=1), metavar="N")
 NUMBER = Parameter(validator=validators.Number(gte=0), metavar="N")
-SECONDS = Parameter(validator=validators.Number(gt=0), metavar="S")
+POSITIVE = Parameter(validator=validators.Number(gt=0), metavar="S")
 SEVERAL = Parameter(consume_multiple=(1, None), show_default=lambda values: ", ".join(map(str, values)))
 
 

@@ -24,8 +24,6 @@ from rerankd.errors import SettingsError
 
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9}
 
-READING, RANKING = Group("Documents", sort_key=1), Group("Ranking and output", sort_key=2)
-
 app = command("rank")
 
 
@@ -36,94 +34,68 @@ def _size(text: str) -> int:
     return int(float(found[1]) * UNITS[found[2].upper()])
 
 
-PATTERNS = Parameter(metavar="PATTERN", group=READING, show_default=False)
+PATTERNS = Parameter(metavar="PATTERN", show_default=False)
+SIZE = Parameter(metavar="SIZE", converter=converter(_size), show_default="1M")
+FIELD = Parameter(
+    metavar="NAME",
+    help="field or column that holds the text, outer.inner for a nested one "
+    f"(default: the first of {', '.join(FIELDS)})",
+)
+OUTPUT_HELP = "default: a table on a terminal; in a pipe tsv, which cuts nothing: rank, score, source, document"
+SOURCES = Parameter(
+    name="FILE|DIR|-",
+    allow_leading_hyphen=True,
+    help="the documents: each line of a file or of stdin (-); each record of a JSONL, JSON, CSV or TSV file; each text "
+    "file of a folder. Without one: stdin. gzip is unpacked",
+)
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=Group("Documents", sort_key=1))
 @dataclass(frozen=True, kw_only=True)
 class ReadingOptions:
-    """How the documents are read."""
+    """How the documents are read.
 
-    format: Annotated[
-        Format | None,
-        Parameter(
-            help="format of all sources; without it, the suffix decides, else lines; JSON is recognized",
-            group=READING,
-        ),
-    ] = None
-    field: Annotated[
-        str | None,
-        Parameter(
-            help="field or column that holds the text, outer.inner for a nested one "
-            f"(default: the first of {', '.join(FIELDS)})",
-            group=READING,
-            metavar="NAME",
-        ),
-    ] = None
-    whole: Annotated[
-        bool, FLAG, Parameter(help="read each file as one document, like --format whole", group=READING)
-    ] = False
-    include: Annotated[
-        tuple[str, ...], PATTERNS, Parameter(help="in folders, only such files: '*.md', 'docs/**'; repeatable")
-    ] = ()
-    exclude: Annotated[tuple[str, ...], PATTERNS, Parameter(help="in folders, no such files; repeatable")] = ()
-    no_ignore: Annotated[
-        bool,
-        FLAG,
-        Parameter(
-            help="in folders, also read what .gitignore names, and node_modules, dist, minified and lock files",
-            group=READING,
-        ),
-    ] = False
-    max_filesize: Annotated[
-        int,
-        Parameter(
-            help="in folders, skip larger files: 500K, 2M",
-            group=READING,
-            metavar="SIZE",
-            converter=converter(_size),
-            show_default="1M",
-        ),
-    ] = 1_000_000
+    Attributes:
+        format: format of all sources; without it, the suffix decides, else lines; JSON is recognized
+        whole: read each file as one document, like --format whole
+        include: in folders, only such files: '*.md', 'docs/**'; repeatable
+        exclude: in folders, no such files; repeatable
+        no_ignore: in folders, also read what .gitignore names, and node_modules, dist, minified and lock files
+        max_filesize: in folders, skip larger files: 500K, 2M
+    """
+
+    format: Format | None = None
+    field: Annotated[str | None, FIELD] = None
+    whole: Annotated[bool, FLAG] = False
+    include: Annotated[tuple[str, ...], PATTERNS] = ()
+    exclude: Annotated[tuple[str, ...], PATTERNS] = ()
+    no_ignore: Annotated[bool, FLAG] = False
+    max_filesize: Annotated[int, SIZE] = 1_000_000
 
     def reading(self) -> Reading:
         selection = Selection(self.include, self.exclude, self.max_filesize, not self.no_ignore)
         return Reading("whole" if self.whole else self.format, self.field, selection)
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=Group("Ranking and output", sort_key=2))
 @dataclass(frozen=True, kw_only=True)
 class RankingOptions:
-    """What is ranked, and how the result is printed."""
+    """What is ranked, and how the result is printed.
 
-    top_n: Annotated[int, NUMBER, Parameter(help="results to show, 0 for all", group=RANKING)] = 10
-    instruct: Annotated[
-        str | None,
-        Parameter(
-            help="the task that the model sorts for (default: web search; with --url, the server's)",
-            group=RANKING,
-            metavar="TEXT",
-        ),
-    ] = None
-    output: Annotated[
-        ranked.Output | None,
-        Parameter(
-            help="default: a table on a terminal; in a pipe tsv, which cuts nothing: rank, score, source, document",
-            group=RANKING,
-        ),
-    ] = None
-    as_json: Annotated[bool, FLAG, Parameter("--json", help="the same as --output json", group=RANKING)] = False
-    explain: Annotated[
-        bool,
-        FLAG,
-        Parameter(help="show logit, tokens and truncations of each result; local models only", group=RANKING),
-    ] = False
-    prompt: Annotated[
-        int | None,
-        Parameter(
-            help="print the exact prompt of one document, counted from 0, and exit", group=RANKING, metavar="INDEX"
-        ),
-    ] = None
+    Attributes:
+        top_n: results to show, 0 for all
+        instruct: the task that the model sorts for (default: web search; with --url, the server's)
+        as_json: the same as --output json
+        explain: show logit, tokens and truncations of each result; local models only
+        prompt: print the exact prompt of one document, counted from 0, and exit
+    """
+
+    top_n: Annotated[int, NUMBER] = 10
+    instruct: Annotated[str | None, Parameter(metavar="TEXT")] = None
+    output: Annotated[ranked.Output | None, Parameter(help=OUTPUT_HELP)] = None
+    as_json: Annotated[bool, FLAG, Parameter("--json")] = False
+    explain: Annotated[bool, FLAG] = False
+    prompt: Annotated[int | None, Parameter(metavar="INDEX")] = None
 
 
 READ = ReadingOptions()
@@ -134,22 +106,19 @@ LOCAL = RemoteOptions()
 @app.default
 @takes(ScoringSettings)
 def rank(
-    query: Annotated[str, Parameter(help="what the documents are ranked for")],
+    query: str,
     /,
-    *sources: Annotated[
-        str,
-        Parameter(
-            name="FILE|DIR|-",
-            allow_leading_hyphen=True,
-            help="the documents: each line of a file or of stdin (-); each record of a JSONL, JSON, CSV or TSV file; "
-            "each text file of a folder. Without one: stdin. gzip is unpacked",
-        ),
-    ],
+    *sources: Annotated[str, SOURCES],
     reading: ReadingOptions = READ,
     options: RankingOptions = PRINT,
     remote: RemoteOptions = LOCAL,
     given: Given = NONE_GIVEN,
 ) -> int:
+    """Rank documents.
+
+    Args:
+        query: what the documents are ranked for
+    """
     _refuse_unknown_options(sources)
     if remote.url and (options.explain or options.prompt is not None):
         raise SettingsError(

@@ -21,7 +21,6 @@ PART_DOCUMENTS = 200
 
 AT_ONCE_S = 0.0
 HEADER_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-SERVER = Group("A server instead of a local model", sort_key=20)
 
 
 def _headers(kind: Any, tokens: Sequence[Token]) -> tuple[tuple[str, str], ...]:
@@ -35,29 +34,25 @@ def _header(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-@Parameter(name="*")
+HEADERS = Parameter(metavar="HEADER", converter=_headers, n_tokens=1, show_default=False)
+
+
+@Parameter(name="*", group=Group("A server instead of a local model", sort_key=20))
 @dataclass(frozen=True, kw_only=True)
 class RemoteOptions:
-    """Which server scores, and how it is asked."""
+    """Which server scores, and how it is asked.
 
-    url: Annotated[str | None, Parameter(help="ask this server", group=SERVER, metavar="URL")] = None
-    api_key: Annotated[str | None, Parameter(help="key for --url", group=SERVER, metavar="KEY", env_var=CLIENT_KEY)] = (
-        None
-    )
-    header: Annotated[
-        tuple[tuple[str, str], ...],
-        Parameter(
-            help="'NAME: VALUE', sent with every request to --url; repeatable",
-            group=SERVER,
-            metavar="HEADER",
-            converter=_headers,
-            n_tokens=1,
-            show_default=False,
-        ),
-    ] = ()
-    dialect: Annotated[
-        DialectName, Parameter(help="the API that --url speaks; 'auto' decides by the address", group=SERVER)
-    ] = "auto"
+    Attributes:
+        url: ask this server
+        api_key: key for --url
+        header: 'NAME: VALUE', sent with every request to --url; repeatable
+        dialect: the API that --url speaks; 'auto' decides by the address
+    """
+
+    url: Annotated[str | None, Parameter(metavar="URL")] = None
+    api_key: Annotated[str | None, Parameter(metavar="KEY", env_var=CLIENT_KEY)] = None
+    header: Annotated[tuple[tuple[str, str], ...], HEADERS] = ()
+    dialect: DialectName = "auto"
 
 
 @dataclass(frozen=True, slots=True)

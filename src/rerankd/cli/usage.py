@@ -18,20 +18,27 @@ from rerankd.config import DatabaseSettings
 
 app = command("usage")
 
-BY = Parameter(help="day (UTC), key, model, account, or several of them, as in key,day", metavar="WHAT,…")
-
 
 @app.default
 @takes(DatabaseSettings)
 def usage(
     *,
-    by: Annotated[str, BY] = "day",
-    account: Annotated[str | None, Parameter(help="this account only", metavar="EMAIL")] = None,
-    since: Annotated[datetime | None, DAY, Parameter(help="from this day on, as 2030-01-01")] = None,
-    until: Annotated[datetime | None, DAY, Parameter(help="up to and including this day")] = None,
-    csv: Annotated[bool, FLAG, Parameter(help="print CSV")] = False,
+    by: Annotated[str, Parameter(metavar="WHAT,…")] = "day",
+    account: Annotated[str | None, Parameter(metavar="EMAIL")] = None,
+    since: Annotated[datetime | None, DAY] = None,
+    until: Annotated[datetime | None, DAY] = None,
+    csv: Annotated[bool, FLAG] = False,
     given: Given = NONE_GIVEN,
 ) -> int:
+    """Show what was charged.
+
+    Args:
+        by: day (UTC), key, model, account, or several of them, as in key,day
+        account: this account only
+        since: from this day on, as 2030-01-01
+        until: up to and including this day
+        csv: print CSV
+    """
     columns: list[Any] = by.split(",")  # usage_rows checks them
     unit = currency(given)
     end = until and until + timedelta(days=1)
