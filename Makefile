@@ -4,7 +4,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup serve test test-clients compatibility lint format audit clean
+.PHONY: setup serve test test-clients compatibility reference lint format audit clean
 
 setup: .venv/installed  ## the environment, and nothing else
 
@@ -19,6 +19,9 @@ test-clients: .venv/installed-test  ## real clients against a running server, in
 
 compatibility:  ## docs/compatibility.md's tables from the last test-clients
 	$(PYTHON) tests/clients/compatibility.py
+
+reference: .venv/installed  ## docs/reference/settings.md and cli.md from the code
+	.venv/bin/python docs/reference/generate.py
 
 random-0.6B: .venv/installed-test  ## a folder of random weights in the shapes of the 0.6B, with its tokenizer
 	.venv/bin/python tests/random_checkpoint.py $@

@@ -152,6 +152,47 @@ def test_each_result_can_be_explained() -> None:
     assert "logit" in shown.stdout and f"{explanation['logit']:.3f}" in shown.stdout and "float32" in shown.stdout
 
 
+def test_rank_reads_the_settings_of_serve(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The option overrides the variable, the variable the file; settings of the server alone are passed over."""
+    file = tmp_path / "rerankd.toml"
+    file.write_text(f'model = "{tiny_checkpoint}"\nskip_self_test = true\ndtype = "float32"\nport = 81\n')
+
+    def explained(*options: str) -> dict[str, object]:
+        [result] = ranked("q", "--config", str(file), "--explain", *options, stdin="a city\n")
+        explanation = result["explain"]
+        assert isinstance(explanation, dict)
+        return explanation
+
+    assert (explained()["prompt_id"], explained()["dtype"]) == ("qwen3-reranker-card", "float32")
+    monkeypatch.setenv("RERANKD_DTYPE", "bfloat16")
+    assert explained("--deterministic")["dtype"] == "bfloat16"
+    assert explained("--dtype", "float32")["dtype"] == "float32"
+    monkeypatch.setenv("RERANKD_MODEL", "embedded")
+    assert explained()["prompt_id"] != "qwen3-reranker-card"
+
+
+def test_a_wrong_setting_of_rank_is_named_with_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "rerankd.toml"
+    file.write_text("modle = 1\n")
+    done = rank("q", "--config", str(file), stdin="a\n")
+    assert done.returncode == 1 and f"{file}: unknown setting modle" in done.stderr
+    monkeypatch.setenv("RERANKD_DEVICE", "tpu")
+    done = rank("q", stdin="a\n")
+    assert done.returncode == 1 and "device (RERANKD_DEVICE): must be one of auto, cpu" in done.stderr
+    done = rank("q", "--port", "1", stdin="a\n")
+    assert done.returncode == 2 and "Unknown option: --port." in done.stderr
+
+
+def test_rank_may_not_ask_the_hub_when_it_is_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("RERANKD_OFFLINE", "1")
+    done = rank("q", "--model", "example/no-such-model", stdin="a\n")
+    assert done.returncode == 1 and "--offline" in done.stderr
+
+
 def test_the_exact_prompt_is_printed(tiny_checkpoint: Path) -> None:
     options = ("--model", str(tiny_checkpoint), "--dtype", "float32", "--skip-self-test", "--prompt", "1")
     done = rank("which city", *options, stdin="Beijing is a city.\nBread.\n")

@@ -13,7 +13,7 @@ from cyclopts import Group, Parameter, Token, validators
 from rerankd.bench.peers import PEERS
 from rerankd.bench.workloads import WORKLOADS, workload_of
 from rerankd.cli.bench_http import AGAINST_SERVER, ServerOptions, bench_server
-from rerankd.cli.options import COUNT, FLAG, SEVERAL, command
+from rerankd.cli.options import COUNT, FLAG, NUMBER, SEVERAL, command
 from rerankd.cli.progress import LoadingBar
 from rerankd.errors import SettingsError
 
@@ -91,7 +91,7 @@ def bench(
     model: Annotated[str | None, MODEL] = None,
     random_weights: Annotated[Size | None, SIZE] = None,
     url: Annotated[str | None, URL] = None,
-    seed: Annotated[int | None, Parameter(metavar="N")] = None,
+    seed: Annotated[int | None, NUMBER] = None,
     as_json: Annotated[bool, FLAG, Parameter("--json")] = False,
     engine: EngineOptions = MEASURE_HERE,
     server: ServerOptions = AGAINST_SERVER,

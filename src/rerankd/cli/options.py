@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, time
 from types import MappingProxyType
 from typing import Annotated, Any, TypedDict, TypeVar
 
-from cyclopts import App, Group, Parameter, Token, validators
+from cyclopts import App, Group, Parameter, Token
 
 from rerankd.cli.examples import examples_of
 from rerankd.config import GROUPS, Settings, read_settings
@@ -36,9 +36,6 @@ DEFAULTS = Parameter(negative=(), allow_repeating=True)
 """No `--no-json`; the last of two values counts."""
 
 FLAG = Parameter(show_default=False)
-COUNT = Parameter(validator=validators.Number(gte=1), metavar="N")
-NUMBER = Parameter(validator=validators.Number(gte=0), metavar="N")
-POSITIVE = Parameter(validator=validators.Number(gt=0), metavar="S")
 SEVERAL = Parameter(consume_multiple=(1, None), show_default=lambda values: ", ".join(map(str, values)))
 
 
@@ -121,4 +118,27 @@ def read_day(text: str) -> datetime:
         raise ValueError(f"{text!r} is not a day such as 2030-01-01") from None
 
 
+def whole(least: int) -> Callable[[str], int]:
+    """Reads a whole number of at least `least`."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise ValueError(f"{text!r} is not a whole number of at least {least}")
+        return int(text)
+
+    return read
+
+
+def read_positive(text: str) -> float:
+    try:
+        if (number := float(text)) > 0:
+            return number
+    except ValueError:
+        pass
+    raise ValueError(f"{text!r} is not a number above 0")
+
+
+COUNT = Parameter(converter=converter(whole(1)), metavar="N")
+NUMBER = Parameter(converter=converter(whole(0)), metavar="N")
+POSITIVE = Parameter(converter=converter(read_positive), metavar="S")
 DAY = Parameter(converter=converter(read_day), metavar="DAY")

@@ -95,7 +95,7 @@ class RankingOptions:
     output: Annotated[ranked.Output | None, Parameter(help=OUTPUT_HELP)] = None
     as_json: Annotated[bool, FLAG, Parameter("--json")] = False
     explain: Annotated[bool, FLAG] = False
-    prompt: Annotated[int | None, Parameter(metavar="INDEX")] = None
+    prompt: Annotated[int | None, NUMBER, Parameter(metavar="INDEX")] = None
 
 
 READ = ReadingOptions()

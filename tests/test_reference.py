@@ -1,0 +1,36 @@
+"""docs/reference is what the code says: every setting, every command, and nothing that is stale."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rerankd.cli.examples import EXAMPLES
+from rerankd.config import SECRETS, ServerSettings
+from rerankd.setting import settings_of
+
+REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
+
+
+def test_the_pages_are_not_stale() -> None:
+    command = [sys.executable, str(REFERENCE / "generate.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", settings_of(ServerSettings))
+def test_every_setting_is_documented(name: str) -> None:
+    page = (REFERENCE / "settings.md").read_text(encoding="utf-8")
+    [row] = [line for line in page.splitlines() if f"`RERANKD_{name.upper()}`" in line]
+    assert f"`{name}`" in row and name.replace("_", "-") in row
+    assert (" *<br>" in row) == (name in SECRETS)
+
+
+@pytest.mark.parametrize("command", EXAMPLES)  # a test of the command line holds that these are all
+def test_every_command_is_documented(command: str) -> None:
+    page = (REFERENCE / "cli.md").read_text(encoding="utf-8")
+    assert any(line.lstrip("#") == f" {command}" for line in page.splitlines() if line.startswith("#"))
+    assert all(example in page for example in EXAMPLES[command])
