@@ -89,6 +89,6 @@ def test_a_peer_that_fails_leaves_a_log(bench: Bench, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "value", ["vllm", f"nobody={sys.executable}", f"rerankd={sys.executable}", f"vllm={os.devnull}"]
 )
-def test_a_wrong_interpreter_is_a_wrong_option(bench: Bench, capsys: pytest.CaptureFixture[str], value: str) -> None:
-    assert bench("--peer-python", value)[0] == 2
+def test_a_wrong_interpreter_is_a_wrong_option(capsys: pytest.CaptureFixture[str], value: str) -> None:
+    assert main(["bench", "--model", "x", "--peer-python", value]) == 2
     assert "--peer-python" in capsys.readouterr().err
