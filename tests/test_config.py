@@ -89,6 +89,12 @@ def test_a_command_line_with_a_file(
     )
 
 
+def test_one_model_is_the_first_of_several_that_are_served(tmp_path: Path) -> None:
+    path = in_file(tmp_path, 'model = ["embedded", "auto"]')
+    assert read_settings(ModelSettings, {"config": path}, {}).model == "embedded"
+    assert read_settings(ModelSettings, {}, {"RERANKD_MODEL": "auto, embedded"}).model == "auto"
+
+
 def test_accounts_are_kept_in_the_users_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", "/data")
     assert ServerSettings().database == "sqlite:////data/rerankd/rerankd.db"

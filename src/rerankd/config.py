@@ -130,9 +130,17 @@ MODEL_HELP = "hub id, folder, 'embedded', or 'auto': Qwen/Qwen3-Reranker-0.6B, e
 
 @dataclass(frozen=True, kw_only=True)
 class OneModel(Settings):
-    """Which model runs."""
+    """Which model runs: of several that are served, the first."""
 
-    model: str = setting("auto", MODEL_HELP, MODEL, metavar="MODEL")
+    model: str = setting(
+        "auto", MODEL_HELP, MODEL, metavar="MODEL", clean=lambda names: names.partition(",")[0].strip()
+    )
+
+    def __post_init__(self) -> None:
+        given: Any = self.model
+        if isinstance(given, list):  # in a file
+            object.__setattr__(self, "model", given[0] if given else "")
+        super().__post_init__()
 
 
 @dataclass(frozen=True, kw_only=True)
