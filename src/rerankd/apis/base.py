@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from rerankd.apis.errors import BodyTimeout, MethodNotAllowed, UnsupportedEncoding
 from rerankd.apis.facts import ApiFacts
 from rerankd.apis.fields import JSON, Explain, ObjectDocument, RequestBody, echo
+from rerankd.apis.status import StatusRoute
 from rerankd.errors import (
     Forbidden,
     InvalidRequest,
@@ -263,6 +264,10 @@ class Api(ABC, Generic[BodyT]):
     def may_decline(self) -> bool:
         """Whether it leaves bodies on a path of several APIs to the others."""
         return type(self).claims is not Api.claims
+
+    def status_routes(self) -> tuple[StatusRoute, ...]:
+        """What the clients of this API ask about the server."""
+        return ()
 
     def limits(self, **own: Any) -> Limits:
         """The limits of most APIs, and the API's own."""

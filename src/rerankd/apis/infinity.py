@@ -14,6 +14,7 @@ from rerankd.apis.base import Answer, Api, Call, ErrorTable, Show
 from rerankd.apis.errors import BodyTooLarge, MethodNotAllowed, NotJSON
 from rerankd.apis.facts import FACTS
 from rerankd.apis.fields import JSON, InstructBody, ListOf, Usage, bare_text
+from rerankd.apis.status import ServerView, StatusRoute
 from rerankd.errors import Busy, InvalidRequest, Problem, RerankdError, Unauthorized
 from rerankd.types import RerankRequest
 
@@ -125,11 +126,42 @@ class Infinity(Api[Body]):
             "created": int(time.time()),
         }
 
+    def status_routes(self) -> tuple[StatusRoute, ...]:
+        return tuple(
+            route
+            for prefix in (path.removesuffix("/rerank") for path in self.paths())
+            for route in (
+                StatusRoute(f"{prefix}/models", "The served model, as in Infinity", _models, (401, 503), True),
+                StatusRoute(f"{prefix}/health", "The time, if the server can answer requests", _health),
+            )
+        )
+
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
         status = ERRORS.status(error)
         if isinstance(error, InvalidRequest | Unauthorized):
             return status, {"detail": _detail(error) if status == 422 else _sentence(error)}
         return status, {"error": {"message": str(error), "type": ERRORS.word(error), "param": None, "code": status}}
+
+
+def _models(server: ServerView, _: str) -> JSON:
+    return {"data": [_model(name, queued, server) for name, queued in server.queued.items()], "object": "list"}
+
+
+def _model(name: str, queued: int, server: ServerView) -> JSON:
+    return {
+        "id": name,
+        "stats": {"queue_fraction": queued / server.max_queue, "queue_absolute": queued},
+        "object": "model",
+        "owned_by": "infinity",
+        "created": server.started,
+        "backend": "torch",
+        "capabilities": ["rerank"],
+    }
+
+
+def _health(server: ServerView, _: str) -> JSON:
+    server.info  # noqa: B018  # raises Loading
+    return {"unix": time.time()}
 
 
 def _sentence(error: RerankdError) -> str:

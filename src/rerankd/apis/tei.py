@@ -16,14 +16,18 @@ from rerankd.apis.base import Answer, Api, Call, ErrorTable, Show
 from rerankd.apis.errors import BodyTooLarge, NotJSON
 from rerankd.apis.facts import FACTS
 from rerankd.apis.fields import JSON, Document, InstructBody, ListOf
+from rerankd.apis.status import ServerView, StatusRoute
 from rerankd.errors import Busy, InvalidRequest, PromptTooLong, RerankdError, TooManyDocuments, Unauthorized
 from rerankd.types import RerankRequest
+from rerankd.version import __version__
 
 BATCH = "batch"
 """The form of a reply to a list of pairs."""
 
 LABEL = "LABEL_0"
 """The one class of a reranker, as transformers names it."""
+
+LABELS = {"id2label": {"0": LABEL}, "label2id": {LABEL: 0}}
 
 
 class _Empty(InvalidRequest):
@@ -167,6 +171,42 @@ class TEIRerank(_TEI[RerankBody]):
             )
             for score in ranked[: answer.show.at_most]
         ]
+
+    def status_routes(self) -> tuple[StatusRoute, ...]:
+        info = StatusRoute("/info", "The served model, as in text-embeddings-inference", self._info, (401, 503), True)
+        health = StatusRoute("/tei", "Whether the server can answer requests", _health, is_empty=True)
+        return (
+            info,
+            replace(info, path="/tei/info"),
+            health,
+            replace(health, path="/tei/health"),
+            replace(health, path="/tei/ping"),
+        )
+
+    def _info(self, server: ServerView, _: str) -> JSON:
+        """A field is null where this server has no such limit."""
+        info = server.info
+        return {
+            "model_id": info.name,
+            "model_sha": None,
+            "model_dtype": info.dtype,
+            "served_model_name": info.name,
+            "model_type": {"reranker": LABELS},
+            "max_concurrent_requests": server.max_queue,
+            "max_input_length": min(info.max_tokens, self.settings.max_context),
+            "max_batch_tokens": server.max_batch_tokens,
+            "max_batch_requests": None,
+            "max_client_batch_size": self.settings.max_call_documents,
+            "auto_truncate": True,
+            "tokenization_workers": 1,
+            "version": __version__,
+            "sha": None,
+            "docker_label": None,
+        }
+
+
+def _health(server: ServerView, _: str) -> None:
+    server.info  # noqa: B018  # raises Loading
 
 
 class TEIPredict(_TEI[PredictBody]):

@@ -23,12 +23,13 @@ from rerankd.apis.fields import (
     first_given,
     ignored_keys,
 )
+from rerankd.apis.status import ServerView, StatusRoute
 from rerankd.errors import (
     InvalidRequest,
     ModelNotFound,
     RerankdError,
 )
-from rerankd.types import DEFAULT_INSTRUCT, RerankRequest
+from rerankd.types import DEFAULT_INSTRUCT, ModelInfo, RerankRequest
 
 WITH_TOKENS = "with tokens"
 """The form of a reply with `return_len`."""
@@ -142,3 +143,34 @@ class Xinference(Api[Body]):
 
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
         return self.errors.status(error), {"detail": error.details if isinstance(error, InvalidRequest) else str(error)}
+
+    def status_routes(self) -> tuple[StatusRoute, ...]:
+        """Its client asks these before its first request: whether to send its key, and the kind of a model."""
+        return (
+            StatusRoute(
+                "/xinference/v1/cluster/auth", "Whether the server asks for a key, as in Xinference", _auth, ()
+            ),
+            StatusRoute(
+                "/xinference/v1/models", "The served model's names, as in Xinference", _models, (401, 503), True
+            ),
+            StatusRoute(
+                "/xinference/v1/models/{name:path}", "A model, as in Xinference", _model, (400, 401, 503), True
+            ),
+        )
+
+
+def _auth(server: ServerView, _: str) -> JSON:
+    return {"auth": server.needs_key}
+
+
+def _models(server: ServerView, _: str) -> JSON:
+    data = [{"id": name, "object": "model", **_card(name, info)} for name, info in server.names.items()]
+    return {"object": "list", "data": data}
+
+
+def _model(server: ServerView, name: str) -> JSON:
+    return _card(name, server.find(name))
+
+
+def _card(name: str, info: ModelInfo) -> JSON:
+    return {"model_type": "rerank", "model_uid": name, "model_name": info.name, "replica": 1}

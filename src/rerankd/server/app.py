@@ -27,9 +27,9 @@ from rerankd.config import ServerSettings
 from rerankd.prices import PriceFile
 from rerankd.server import model_cards, status, tokens
 from rerankd.server.access_log import AccessLog
+from rerankd.server.api_status import api_status_routes
 from rerankd.server.call import answer_call, error_response
 from rerankd.server.context import ServerContext
-from rerankd.server.dialect_status import dialect_status_routes
 from rerankd.server.foreign_pages import ForeignPages
 from rerankd.server.held import HeldBytes, Holding
 from rerankd.server.keyed_paths import KeyedPaths
@@ -123,7 +123,8 @@ def create_server(
     for router in (status.router, model_cards.router, tokens.router):
         app.include_router(router)
     app.include_router(metrics_routes(metrics))
-    app.include_router(dialect_status_routes(models, settings, auth))
+    apis = dict.fromkeys(one for answering in routes.values() for one in answering)
+    app.include_router(api_status_routes(apis, models, settings, auth))
     describe(app, routes)
 
     @app.exception_handler(HTTPException)
