@@ -24,7 +24,7 @@ reference: .venv/installed  ## docs/reference/settings.md and cli.md from the co
 	.venv/bin/python docs/reference/generate.py
 
 random-0.6B: .venv/installed-test  ## a folder of random weights in the shapes of the 0.6B, with its tokenizer
-	.venv/bin/python tests/random_checkpoint.py $@
+	PYTHONPATH=tests .venv/bin/python -m support.random_checkpoint $@
 
 lint: .venv/installed-test  ## style and types
 	.venv/bin/ruff check .

@@ -7,14 +7,13 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import rerankd
-from conftest import Server
 from rerankd.bench.random_weights import SHAPES
+from support.server import Server, StartServer
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -26,7 +25,7 @@ def block(language: str, containing: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def auto_server(start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
+def auto_server(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> Server:
     """`rerankd serve` with no option where no hub can be reached."""
     return start_server(env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path_factory.mktemp("empty"))})
 

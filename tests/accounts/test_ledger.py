@@ -12,7 +12,6 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from paying import PRICE, Clock, Payer, live, new_payer
 from sqlalchemy import Connection, insert, select, text
 
 from rerankd.accounts.decision import CallCost, Charge, Concurrency
@@ -21,7 +20,8 @@ from rerankd.accounts.schema import EPOCH, accounts, entries, reservations
 from rerankd.accounts.store import Store, open_store
 from rerankd.errors import InvalidRequest, OutOfCredit, RateLimited, Unavailable
 from rerankd.prices import MICRO, Price
-from stores import free_what_died
+from support.paying import PRICE, Clock, Payer, live, new_payer
+from support.stores import free_what_died
 
 FREE = Price(model="qwen3-rerank", input_price=Decimal("0.1"), free_tokens=1000, free_days=90)
 DAY = 24 * 3600

@@ -20,7 +20,6 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from paying import Clock, Payer, live, new_payer
 from sqlalchemy import func, select
 
 from rerankd.accounts.decision import Charge, Concurrency
@@ -29,7 +28,8 @@ from rerankd.accounts.schema import entries
 from rerankd.accounts.store import Store
 from rerankd.errors import OutOfCredit, RateLimited
 from rerankd.prices import Price
-from stores import free_what_died
+from support.paying import Clock, Payer, live, new_payer
+from support.stores import free_what_died
 
 PRICES = (
     Price(model="paid", input_price=Decimal("0.37")),

@@ -11,7 +11,6 @@ from decimal import Decimal
 from itertools import chain, combinations
 
 import pytest
-from paying import Clock
 
 from rerankd.accounts.decision import CallCost
 from rerankd.accounts.ledger import Ledger
@@ -19,6 +18,7 @@ from rerankd.accounts.store import Store
 from rerankd.accounts.usage import By, UsageRow, as_csv, usage
 from rerankd.errors import InvalidRequest
 from rerankd.prices import MICRO, Price
+from support.paying import Clock
 
 NOON = datetime(2027, 3, 1, 12, tzinfo=UTC)
 BY: tuple[By, ...] = ("day", "account", "key", "model")

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from redis_server import free_port, running_redis
 from rerankd.admission import windows
 from rerankd.admission.rate_limits import RateLimiter, Window
 from rerankd.errors import InvalidRequest, RateLimited, SettingsError, Unavailable
 from rerankd.types import CallLimits
+from support.redis_server import free_port, running_redis
 
 T = TypeVar("T")
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from conftest import Server
 from rerankd.bench import load
 from rerankd.bench.load import Load, measure
 from rerankd.bench.load_client import LoadClient
 from rerankd.bench.percentile import percentile
 from rerankd.cli.main import main
+from support.server import Server, StartServer
 
 Bench = Callable[..., dict[str, Any]]
 
@@ -132,7 +132,7 @@ def test_a_share_of_the_capacity(embedded_server: Server, bench: Bench, monkeypa
 
 
 def test_refusals_are_counted_and_a_loading_server_is_waited_for(
-    start_server: Callable[..., Server], tiny_checkpoint: Path, bench: Bench
+    start_server: StartServer, tiny_checkpoint: Path, bench: Bench
 ) -> None:
     model = ("--model", str(tiny_checkpoint), "--dtype", "float32", "--skip-self-test")
     server = start_server(*model, "--max-queue", "1", key="key", wait=False)
@@ -145,7 +145,7 @@ def test_refusals_are_counted_and_a_loading_server_is_waited_for(
     assert row["documents_per_s"] == pytest.approx(100 * answered / result["elapsed_s"])
 
 
-def test_a_server_that_dies_is_counted_not_raised(start_server: Callable[..., Server], tiny_checkpoint: Path) -> None:
+def test_a_server_that_dies_is_counted_not_raised(start_server: StartServer, tiny_checkpoint: Path) -> None:
     server = start_server("--model", str(tiny_checkpoint), "--dtype", "float32", "--skip-self-test")
 
     def kill(stage: str, share: float) -> None:

@@ -11,12 +11,12 @@ from typing import get_args
 
 import pytest
 from cyclopts import App
-from terminal import on_a_terminal
 
-from conftest import Server
 from rerankd.cli.bench import Size
 from rerankd.cli.examples import EXAMPLES
 from rerankd.cli.main import COMMANDS, main, root
+from support.server import Server
+from support.terminal import on_a_terminal
 
 
 def rerankd(*arguments: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 
-from test_checkpoint import NAME, NEEDED, NOT_NEEDED, Hub
+from support.hub import NAME, NEEDED, NOT_NEEDED, Hub
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from terminal import on_a_terminal
 
-from conftest import Server
+from support.server import Server
+from support.terminal import on_a_terminal
 
 QUERY = "What is the capital of China?"
 LINES = "Paris is the capital of France.\n\nThe capital of China is Beijing.\nGravity is a force.\n"

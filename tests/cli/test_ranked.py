@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
-from terminal import on_a_terminal
 
-from conftest import Server
 from rerankd.cli.cuts import in_words
 from rerankd.cli.ranked import cut_left, cut_right, widths
+from support.server import Server
+from support.terminal import on_a_terminal
 
 TEXTS = {
     "english.txt": "Wash your hands often to keep colds away, " * 12,

@@ -6,10 +6,9 @@ import asyncio
 import json
 from contextlib import suppress
 
-from stand_in import DOCUMENTS, QUERY, ranking_of
-
 from rerankd import AsyncClient
 from rerankd.client.connections import LIMITS
+from support.stand_in import DOCUMENTS, QUERY, ranking_of
 
 MOST_TURNS = 12
 PATIENCE_S = 60

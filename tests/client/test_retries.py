@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx2
 import pytest
-from stand_in import BOTH, DOCUMENTS, Answer, Ask, StandIn, ranking_of, score_of
 
 from rerankd.client import retry
 from rerankd.client.errors import (
@@ -25,6 +24,7 @@ from rerankd.client.errors import (
     RemoteUnavailable,
     RemoteUnreachable,
 )
+from support.stand_in import BOTH, DOCUMENTS, Answer, Ask, StandIn, ranking_of, score_of
 
 pytestmark = pytest.mark.parametrize("ask", BOTH)
 

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stand_in import BOTH, QUERY, Answer, Ask, StandIn, ask_async, ask_sync, ranking_of, score_of
 
-from conftest import Server
 from rerankd import AsyncClient, Client, Usage
 from rerankd.client.client import CONCURRENT_CHUNKS
 from rerankd.client.dialects import DialectName
 from rerankd.client.errors import RemoteRefused, RemoteReplyInvalid
 from rerankd.errors import RerankdError
+from support.server import Server
+from support.stand_in import BOTH, QUERY, Answer, Ask, StandIn, ask_async, ask_sync, ranking_of, score_of
 
 
 @pytest.fixture(scope="module")

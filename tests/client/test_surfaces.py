@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from stand_in import BOTH, DOCUMENTS, QUERY, Ask, ask_sync
 
-from conftest import Server
 from rerankd import Ranking, Reranker
 from rerankd.client.dialects import DIALECTS, DialectName
 from rerankd.client.errors import RemoteRefused, RemoteUnauthorized, RemoteUnreachable
 from rerankd.errors import InvalidRequest, SettingsError
+from support.server import Server
+from support.stand_in import BOTH, DOCUMENTS, QUERY, Ask, ask_sync
 
 # (what the client speaks, where): a new surface is a line.
 SURFACES: tuple[tuple[DialectName, str], ...] = (

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stand_in import BOTH, DOCUMENTS, QUERY, Answer, Ask, StandIn, ask_sync, ranking_of, score_of
 
 import rerankd
 from rerankd import AsyncClient, AsyncRanker, Client, Ranker, Ranking, Score, Usage
 from rerankd.client.dialects import DialectName
 from rerankd.client.errors import RemoteReplyInvalid
 from rerankd.errors import Closed, SettingsError
+from support.stand_in import BOTH, DOCUMENTS, QUERY, Answer, Ask, StandIn, ask_sync, ranking_of, score_of
 
 both = pytest.mark.parametrize("ask", BOTH)
 

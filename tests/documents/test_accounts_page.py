@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Server
+from support.server import StartServer
 
 PAGE = (Path(__file__).parents[2] / "docs" / "accounts.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, re.DOTALL)
@@ -46,7 +46,7 @@ def run(tmp_path: Path) -> Callable[[str], str]:
     return run
 
 
-def test_from_nothing_to_a_bill(run: Callable[[str], str], start_server: Callable[..., Server], tmp_path: Path) -> None:
+def test_from_nothing_to_a_bill(run: Callable[[str], str], start_server: StartServer, tmp_path: Path) -> None:
     (tmp_path / "rerankd.toml").write_text(CARD)
     for command in commands("credits add"):
         run(command)

@@ -9,7 +9,7 @@ import openai
 import pytest
 from dashscope.v2.errors import AuthenticationError as DashScopeAuthenticationError
 
-from conftest import Server
+from support.server import Server
 
 QUERY = "What is a reranking model"
 DOCUMENTS = [

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Server
+from support.server import Server
 
 SAMPLE = Path(__file__).parent / "empiriolabs/reranks.sh"
 PROMPT = '"prompt": "Your input here."'

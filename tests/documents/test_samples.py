@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Server
+from support.server import Server
 
 HERE = Path(__file__).parent
 

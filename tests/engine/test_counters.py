@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pairs_request import pairs_request
 
 from rerankd.engine.counters import BATCH_FILL
 from rerankd.engine.engine import MAX_BATCH_TOKENS, Engine
 from rerankd.errors import InferenceError
 from rerankd.testing import FakeModel
 from rerankd.types import CacheStats, Limits, Prompt
+from support.pairs_request import pairs_request
 
 
 def first_token(prompt: Prompt) -> float:

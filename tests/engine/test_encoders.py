@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from pairs_request import pairs_request
 from sentence_transformers import CrossEncoder
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
@@ -20,6 +19,7 @@ from rerankd.engine.open import AUTO_MODEL, FALLBACK_NOTICE, Choice, open_model
 from rerankd.engine.protocols import LoadedModel
 from rerankd.errors import CheckpointInvalid
 from rerankd.types import Limits, Truncation
+from support.pairs_request import pairs_request
 
 
 def logits(model: LoadedModel, pairs: list[tuple[str, str]], instruct: str = "") -> list[float]:

@@ -8,16 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import model_card
 import pytest
 import torch
-from pairs_request import pairs_request
 
 from rerankd.engine.devices import Execution
 from rerankd.engine.qwen3.model import Qwen3Reranker
 from rerankd.engine.qwen3.reranker import Qwen3Model
 from rerankd.engine.qwen3.weights import load_reranker
 from rerankd.types import DEFAULT_INSTRUCT, Limits, Prompt
+from support import model_card
+from support.pairs_request import pairs_request
 
 TOLERANCE = 1e-4
 """Measured: 1.2e-5 at most, over 12 seeds and every shape below."""

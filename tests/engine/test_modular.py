@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from pairs_request import pairs_request
 from safetensors.torch import load_file
 from sentence_transformers import CrossEncoder
 from sentence_transformers.base.modules import Dense, Transformer
 from sentence_transformers.sentence_transformer.modules import LayerNorm, Pooling
-from test_checkpoint import Hub, Machine
 from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizer
 
 from rerankd.engine.open import Choice, open_model
 from rerankd.errors import CheckpointInvalid
 from rerankd.types import Limits
+from support.hub import Hub, Machine
+from support.pairs_request import pairs_request
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] mars venus red planet is the a of bread water which".split()
 TEXTS = [("which planet is red", "mars"), ("which planet is red", "the bread is a planet of water"), ("venus", "red")]

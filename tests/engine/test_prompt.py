@@ -7,16 +7,16 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
-import model_card
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pairs_request import pairs_request
 
-from qwen_tokenizer import PLAIN_TOKENS, SPECIAL_TOKENS
 from rerankd.engine.qwen3.prompt import Qwen3Prompt
 from rerankd.errors import PromptTooLong
 from rerankd.types import DEFAULT_INSTRUCT, Limits, Prompt, Truncation
+from support import model_card
+from support.pairs_request import pairs_request
+from support.qwen_tokenizer import PLAIN_TOKENS, SPECIAL_TOKENS
 
 FIRST_CONTROL_ID = 151643
 CARD_LIMITS = Limits(max_prompt_tokens=model_card.MAX_LENGTH, on_overlong="truncate")

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pairs_request import pairs_request
 from tokenizers import Tokenizer
 
 from rerankd.engine import tokenising
@@ -20,6 +19,7 @@ from rerankd.engine.tokenising import PIECE_CHARS, PIECE_TEXTS, Line, encodings
 from rerankd.engine.truncation import MAX_TOKEN_CHARS, READ_AT_LEAST, USUAL_TOKEN_CHARS, TextCounter
 from rerankd.errors import InvalidRequest, PromptTooLong, TooManyTokens
 from rerankd.types import Limits
+from support.pairs_request import pairs_request
 
 MB = 1_000_000
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import torch
-from pairs_request import pairs_request
 from safetensors.torch import load_file, save_file
 
 from rerankd.engine.open import Choice, open_model
 from rerankd.engine.qwen3.model import Qwen3Config
 from rerankd.errors import CheckpointInvalid, ModelError
 from rerankd.types import Limits
+from support.pairs_request import pairs_request
 
 Tensors = dict[str, torch.Tensor]
 SMALL = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, head_dim=8)

@@ -17,7 +17,7 @@ from rerankd import AsyncClient, Client, RemoteError
 from rerankd.integrations.langchain import RerankdCompressor
 from rerankd.testing import FakeRanker
 
-pytest_plugins = ["asked"]
+pytest_plugins = ["support.asked"]
 
 QUERY = "What is the capital of China?"
 DOCUMENTS = [

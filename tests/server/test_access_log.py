@@ -6,12 +6,11 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
 
 import httpx2
 import pytest
 
-from conftest import Server
+from support.server import Server, StartServer
 
 BODY = {
     "query": "capital of China?",
@@ -21,7 +20,7 @@ BODY = {
 
 
 @pytest.fixture(scope="module")
-def server(start_server: Callable[..., Server]) -> Server:
+def server(start_server: StartServer) -> Server:
     return start_server("--model", "embedded", key="test-key")
 
 
@@ -105,7 +104,7 @@ def test_health_checks_are_not_logged(server: Server) -> None:
     assert len(server.log) == before + 1
 
 
-def test_debug_has_health_checks_too(start_server: Callable[..., Server]) -> None:
+def test_debug_has_health_checks_too(start_server: StartServer) -> None:
     server = start_server("--model", "embedded", "--log-level", "debug")
     server.wait_until(lambda: any("path=/health" in line and " DEBUG " in line for line in server.log))
 

@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from conftest import Server
+from support.server import Server, StartServer
 
 JSON = dict[str, Any]
 Scores = dict[int, float]
@@ -228,7 +228,7 @@ def test_it_finds_no_results_in_a_refusal(application: Application, embedded_ser
 
 
 @pytest.fixture(scope="module")
-def open_server(start_server: Callable[..., Server]) -> Server:
+def open_server(start_server: StartServer) -> Server:
     """One that asks for no key."""
     return start_server("--model", "embedded")
 

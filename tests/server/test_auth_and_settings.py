@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import httpx2
 import pytest
-from surfaces import ALL, INFINITY, LLAMA_CPP, NATIVE, ONE_EACH, RERANK, SGLANG, TEI, Surface
 
-from conftest import Server
+from support.server import Server, StartServer, refusal
+from support.surfaces import ALL, INFINITY, LLAMA_CPP, NATIVE, ONE_EACH, RERANK, SGLANG, TEI, Surface
 
 PUBLIC = ("--host", "0.0.0.0", "--model", "embedded")
-
-
-def refusal(*options: str, env: Mapping[str, str] | None = None) -> str:
-    """What `rerankd serve` says when it refuses to start."""
-    command = [sys.executable, "-m", "rerankd", "serve", "--port", "0", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, env={**os.environ, **(env or {})})
-    assert done.returncode in (1, 2), done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stderr
 
 
 # Nobody in by accident.
@@ -38,7 +26,7 @@ def test_a_public_address_without_a_key_is_refused(host: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["a key", "--no-auth"])
-def test_a_public_address_is_served_when_told_so(way: str, start_server: Callable[..., Server]) -> None:
+def test_a_public_address_is_served_when_told_so(way: str, start_server: StartServer) -> None:
     options = (*PUBLIC, "--no-auth") if way == "--no-auth" else PUBLIC
     server = start_server(*options, key="" if way == "--no-auth" else "some-key", wait=False)
     assert "0.0.0.0" in server.url
@@ -71,7 +59,7 @@ def test_the_scheme_may_be_written_in_any_case(embedded_server: Server) -> None:
         assert httpx2.post(embedded_server.url + RERANK.path, json=RERANK.body(), headers=headers).status_code == 200
 
 
-def test_no_key_is_ever_logged(start_server: Callable[..., Server]) -> None:
+def test_no_key_is_ever_logged(start_server: StartServer) -> None:
     server = start_server("--model", "embedded", key="sesame-4711")
     for key in ("sesame-4711", "guess-0815"):
         for surface in ONE_EACH:
@@ -86,7 +74,7 @@ def test_no_key_is_ever_logged(start_server: Callable[..., Server]) -> None:
 
 
 @pytest.fixture(scope="module")
-def served_by_environment(start_server: Callable[..., Server]) -> Server:
+def served_by_environment(start_server: StartServer) -> Server:
     """Told by variables only, with a key as it comes out of a file; and an option that wins over its variable."""
     env = {
         **os.environ,
@@ -119,7 +107,7 @@ def test_variables_are_read_and_options_win(served_by_environment: Server) -> No
     assert "larger than 2" in message
 
 
-def test_a_key_option_wins_over_the_environment(start_server: Callable[..., Server]) -> None:
+def test_a_key_option_wins_over_the_environment(start_server: StartServer) -> None:
     env = {**os.environ, "RERANKD_API_KEY": "from-the-environment"}
     server = start_server("--model", "embedded", key="from-the-option", env=env)
     assert server.post(RERANK.path, RERANK.body()).status_code == 200
@@ -244,9 +232,7 @@ def test_the_list_of_models(embedded_server: Server) -> None:
         assert embedded_server.post(RERANK.path, RERANK.body(model=card["id"])).status_code == 200
 
 
-def test_a_folder_named_in_another_script(
-    start_server: Callable[..., Server], tiny_checkpoint: Path, tmp_path: Path
-) -> None:
+def test_a_folder_named_in_another_script(start_server: StartServer, tiny_checkpoint: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_checkpoint, tmp_path / "重排序 模型")
     server = start_server("--model", str(folder), "--skip-self-test", "--alias", "我的模型")
     for surface in ONE_EACH:
@@ -260,7 +246,7 @@ def test_a_folder_named_in_another_script(
 
 
 @pytest.fixture(scope="module")
-def fallback_server(start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
+def fallback_server(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> Server:
     """`rerankd serve` with no flags on a machine without a hub and with an empty cache."""
     nowhere = tmp_path_factory.mktemp("empty")
     caches = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE", "HF_ENDPOINT")

@@ -19,7 +19,6 @@ import httpx2
 import psycopg
 import pytest
 import uvicorn
-from test_lifecycle import NumberedModel, scorer_of
 
 from rerankd.accounts.ledger import Ledger
 from rerankd.accounts.store import Store, open_store
@@ -28,6 +27,7 @@ from rerankd.app import create_app
 from rerankd.config import ServerSettings
 from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
+from support.fakes import NumberedModel, scorer_of
 
 PASSWORD = "correct horse battery"
 COST = 1_000_000  # of a call: one query token and one document token

@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
 import httpx2
 import pytest
-from surfaces import (
+
+from support.server import Server, StartServer
+from support.surfaces import (
     ALL,
     COMPATIBLE,
     DASHSCOPE,
@@ -34,8 +36,6 @@ from surfaces import (
     TEI,
     Surface,
 )
-
-from conftest import Server
 
 JSON_TYPE = {"content-type": "application/json"}
 Engines = pytest.mark.parametrize("engine", ["qwen_server", "embedded_server"])
@@ -579,7 +579,7 @@ def test_what_stands_behind_a_desert_of_spaces_is_not_dropped_silently(
 
 
 @pytest.fixture(scope="module")
-def small_server(start_server: Callable[..., Server]) -> Server:
+def small_server(start_server: StartServer) -> Server:
     """Reads at most 1 MB."""
     return start_server("--model", "embedded", "--max-body-mb", "1", key="test-key")
 

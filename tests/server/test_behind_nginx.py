@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
 import pytest
 
-from conftest import Server
-from nginx import nginx
+from support.nginx import nginx
+from support.server import Server, StartServer
 
 CALL = {"query": "apples", "documents": ["pears", "apples"]}
 
@@ -24,7 +24,7 @@ WAYS = {
 
 @pytest.fixture(scope="module", params=WAYS.values(), ids=WAYS)
 def under_a_path(
-    request: pytest.FixtureRequest, start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, start_server: StartServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """The address of a server under `/rerank/`."""
     options, target, more = request.param
@@ -75,7 +75,7 @@ def test_a_thousand_calls_through_a_pool(under_a_path: str) -> None:
     assert statuses == [200] * 1000
 
 
-def test_a_socket_file_behind_nginx(start_server: Callable[..., Server], tmp_path: Path) -> None:
+def test_a_socket_file_behind_nginx(start_server: StartServer, tmp_path: Path) -> None:
     path = tmp_path / "rerankd.sock"
     server = start_server("--model", "embedded", "--uds", str(path), wait=False)
     path.chmod(0o666)  # as the operator would put nginx into the file's group
@@ -86,7 +86,7 @@ def test_a_socket_file_behind_nginx(start_server: Callable[..., Server], tmp_pat
         assert httpx2.post(f"{url}/v1/rerank", json=CALL).json()["results"][0]["index"] == 1
 
 
-def test_only_a_trusted_proxy_tells_the_path(start_server: Callable[..., Server]) -> None:
+def test_only_a_trusted_proxy_tells_the_path(start_server: StartServer) -> None:
     server = start_server("--model", "embedded", env={"FORWARDED_ALLOW_IPS": "192.0.2.1", "PATH": "/usr/bin:/bin"})
     page = httpx2.get(server.url, headers={"x-forwarded-prefix": "/rerank"}).text
     assert "/rerank/" not in page

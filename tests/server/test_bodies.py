@@ -18,11 +18,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from raw import BODY, call, connected
 from starlette.requests import Request
-from surfaces import ALL, ONE_EACH, Surface
 
-from conftest import Server
 from rerankd.apis.errors import NotJSON
 from rerankd.errors import Busy, InvalidRequest
 from rerankd.server import body as body_module
@@ -30,6 +27,9 @@ from rerankd.server import json_bounds
 from rerankd.server.connections import Connections
 from rerankd.server.held import SMALL_BODY, HeldBytes
 from rerankd.server.json_bounds import MAX_DEPTH, MAX_VALUES, check_bounds, measure
+from support.raw import BODY, call, connected
+from support.server import Server, StartServer
+from support.surfaces import ALL, ONE_EACH, Surface
 
 JSON_TYPE = {"content-type": "application/json"}
 
@@ -215,12 +215,12 @@ def _memory(server: Server, field: str = "VmRSS") -> float:
 
 def test_a_failed_calls_body_is_freed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     from fastapi.testclient import TestClient
-    from test_lifecycle import NumberedModel, scorer_of
 
     from rerankd.app import create_app
     from rerankd.config import ServerSettings
     from rerankd.server.models import Models
     from rerankd.server.served import ServedModel
+    from support.fakes import NumberedModel, scorer_of
 
     class Body(dict[str, Any]):
         """One that can be watched."""
@@ -255,7 +255,7 @@ QUICK = "import rerankd.server.body as b, rerankd.server.protocol as p; b.WINDOW
 
 
 @pytest.fixture(scope="module")
-def quick_server(start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
+def quick_server(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> Server:
     """Waits 1 s where others wait 20 to 30; holds at most 5 MB."""
     import os
     import sys

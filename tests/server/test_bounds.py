@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from fastapi.testclient import TestClient
-from folders import COHERE_V1, COHERE_V2, FOLDERS, MIXEDBREAD, NIM, VOYAGE, Folder
-from surfaces import ALL, NATIVE, RERANK, SCORE, VLLM, Surface
-from test_lifecycle import NumberedModel, scorer_of
 
-from conftest import Server
 from rerankd.apis.base import ApiSettings
 from rerankd.apis.vllm_rerank import RerankBody, VLLMRerank
 from rerankd.app import create_app
 from rerankd.config import ServerSettings
 from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
+from support.fakes import NumberedModel, scorer_of
+from support.folders import COHERE_V1, COHERE_V2, FOLDERS, MIXEDBREAD, NIM, VOYAGE, Folder
+from support.server import Server, StartServer
+from support.surfaces import ALL, NATIVE, RERANK, SCORE, VLLM, Surface
 
 pytestmark = pytest.mark.timeout(120)  # what is not bounded takes hours, or all memory
 
@@ -30,7 +29,7 @@ FIELDS = pytest.mark.parametrize("surface", [RERANK, COHERE_V1, MIXEDBREAD], ids
 
 
 @pytest.fixture(scope="module")
-def small_server(start_server: Callable[..., Server], tiny_checkpoint: Path) -> Server:
+def small_server(start_server: StartServer, tiny_checkpoint: Path) -> Server:
     options = ("--max-call-documents", str(SMALL), "--max-documents", str(SMALL), "--any-model", "--truncate-overlong")
     model = ("--model", str(tiny_checkpoint), "--dtype", "float32", "--skip-self-test")
     return start_server(*model, *options, key="test-key")
@@ -158,7 +157,7 @@ def test_names_of_the_callers_are_bounded(qwen_server: Server) -> None:
     assert "1996 more keys of chat_template_kwargs ignored" in told and any("and 1990 more" in one for one in told)
 
 
-def test_nothing_that_a_caller_wrote_is_logged(start_server: Callable[..., Server]) -> None:
+def test_nothing_that_a_caller_wrote_is_logged(start_server: StartServer) -> None:
     server = start_server("--model", "embedded", "--truncate-overlong", key="test-key")
     secret = "passport-123-45-6789"
     query = f"Instruct: find {secret}\nQuery: hello {secret}"

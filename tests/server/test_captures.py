@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from conftest import Server
+from support.server import Server, StartServer
 
 CAPTURES = Path(__file__).parent.parent / "captures"
 COMPATIBILITY = Path(__file__).parent.parent.parent / "docs" / "compatibility.md"
@@ -334,7 +334,7 @@ def _changes_of(recorded: Any, here: Any, path: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def vllm_server(start_server: Callable[..., Server], tiny_checkpoint: Path) -> Server:
+def vllm_server(start_server: StartServer, tiny_checkpoint: Path) -> Server:
     """Started as the recorded server of vLLM was."""
     options = ("--model", str(tiny_checkpoint), "--dtype", "float32", "--skip-self-test")
     return start_server(*options, "--max-context", "2048", "--alias", "Qwen/Qwen3-Reranker-0.6B", key="test-key")

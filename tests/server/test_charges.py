@@ -19,13 +19,13 @@ import httpx2
 import pytest
 from sqlalchemy import select
 
-from conftest import Server
-from redis_server import free_port, running_redis
 from rerankd.accounts.schema import entries
 from rerankd.accounts.store import Store, open_store
 from rerankd.prices import Price
 from rerankd.types import CallLimits
-from stores import free_what_died
+from support.redis_server import free_port, running_redis
+from support.server import Server, StartServer
+from support.stores import free_what_died
 
 MODEL = "embedded-multilingual"
 CARD = f'[rates."{MODEL}"]\ninput_price = 1_000\nfree_tokens = 3_000\n'  # a thousandth of a dollar each token
@@ -63,9 +63,7 @@ class Charging:
 
 
 @pytest.fixture
-def start_charging(
-    start_server: Callable[..., Server], store: Store, database_url: str, card: Path
-) -> Callable[..., Charging]:
+def start_charging(start_server: StartServer, store: Store, database_url: str, card: Path) -> Callable[..., Charging]:
     def start(*options: str, credit: int = 0, limits: CallLimits = CallLimits()) -> Charging:  # noqa: B008  frozen
         everything = ("--model", "embedded", "--accounts", "--database", database_url, "--config", str(card))
         server = start_server(*everything, "--max-queue", "2000", *options)
@@ -256,7 +254,7 @@ OTHER_WORK: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
 
 
 @pytest.fixture(scope="module")
-def one_charging(start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Charging]:
+def one_charging(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Charging]:
     """A server of this module's own, on SQLite, where nothing is free."""
     folder = tmp_path_factory.mktemp("charging")
     card, url = folder / "rerankd.toml", f"sqlite:///{folder / 'accounts.db'}"

@@ -8,12 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from folders import COHERE_V1, COHERE_V2, Folder
-from surfaces import DOCUMENTS, QUERY, RERANK
-from test_lifecycle import NumberedModel, scorer_of, serving
 
-from conftest import Server
 from rerankd.engine.scorer import EngineScorer
+from support.fakes import NumberedModel, scorer_of
+from support.folders import COHERE_V1, COHERE_V2, Folder
+from support.server import Server
+from support.serving import serving
+from support.surfaces import DOCUMENTS, QUERY, RERANK
 
 BOTH = pytest.mark.parametrize("folder", [COHERE_V1, COHERE_V2], ids=str)
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from surfaces import RERANK
+
+from support.surfaces import RERANK
 
 STRICT = """
 mount --make-rprivate / && mount --bind /dev/null /etc/passwd && mount --bind /dev/null /etc/group || exit 9

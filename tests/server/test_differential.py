@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from folders import FOLDERS, Folder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from surfaces import ONE_EACH, Surface
 
-from conftest import Server
+from support.folders import FOLDERS, Folder
+from support.server import Server
+from support.surfaces import ONE_EACH, Surface
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40).map(str.strip).filter(bool)
 """Infinity strips what is around a text, as it documents."""

@@ -5,16 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import httpx2
 import pytest
-from surfaces import RERANK
-from test_lifecycle import NumberedModel, _wait_until, scorer_of, serving_model
 
-from conftest import Server
 from rerankd.config import ServerSettings, read_settings
 from rerankd.engine.scorer import EngineScorer
 from rerankd.errors import HubUnreachable
@@ -22,6 +18,10 @@ from rerankd.server import served as served_module
 from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
 from rerankd.testing import INFO
+from support.fakes import NumberedModel, scorer_of
+from support.server import Server, StartServer
+from support.serving import serving_model, wait_until
+from support.surfaces import RERANK
 
 
 def stand_in_model() -> NumberedModel:
@@ -48,13 +48,13 @@ def test_where_others_call_nothing_stands_in(options: dict[str, object], may: bo
 
 @pytest.mark.parametrize("options", [("--no-fallback",), ("--api-key", "x"), ("--host", "0.0.0.0", "--no-auth")])
 def test_a_server_for_others_does_not_start_without_its_model(
-    options: tuple[str, ...], tmp_path: Path, start_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+    options: tuple[str, ...], tmp_path: Path, start_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     env = {**os.environ, "HF_HOME": str(tmp_path)}
     server = start_server("--offline", *options, env=env, wait=False)
     assert server.process.wait(60) == 1
-    _wait_until(lambda: any("--offline forbids" in line for line in server.log))
+    wait_until(lambda: any("--offline forbids" in line for line in server.log))
     assert "Ready" not in "".join(server.log) and "Traceback" not in "".join(server.log)
 
 
@@ -75,7 +75,7 @@ def test_the_model_takes_its_place_when_it_can_be_had(
     with caplog.at_level(logging.INFO, "rerankd"), serving_model(served) as client:
         assert client.get("/health").json()["fallback"] is True
         assert "rerankd_fallback 1.0" in client.get("/metrics").text
-        _wait_until(lambda: len(tries) >= 2)
+        wait_until(lambda: len(tries) >= 2)
         body = RERANK.body(documents=["1", "2"])
         assert "stand-in" in client.post(RERANK.path, json=body).headers["x-rerankd-warning"]
 
@@ -86,7 +86,7 @@ def test_the_model_takes_its_place_when_it_can_be_had(
         running.start()
         assert stand_in.entered.wait(20)
         reachable.set()
-        _wait_until(lambda: client.get("/health").json()["fallback"] is False)
+        wait_until(lambda: client.get("/health").json()["fallback"] is False)
         after = client.post(RERANK.path, json=body)
         assert after.headers["x-rerankd-model"] == "fake" and "x-rerankd-warning" not in after.headers
         stand_in.gate.set()

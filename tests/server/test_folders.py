@@ -6,22 +6,23 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import httpx2
 import pytest
-from folders import COHERE_V1, COHERE_V2, FOLDERS, JINA, MIXEDBREAD, VOYAGE, XINFERENCE, Folder
 from hypothesis import given, settings
-from surfaces import DOCUMENTS, QUERY, RERANK
-from test_fuzz import EXAMPLES, bodies, mutations
-from test_lifecycle import NumberedModel, scorer_of, serving
 
-from conftest import Server
 from rerankd.apis.base import ApiSettings
 from rerankd.apis.registry import api_routes
 from rerankd.engine.scorer import EngineScorer
 from rerankd.types import LoadProgress
+from support.fakes import NumberedModel, scorer_of
+from support.folders import COHERE_V1, COHERE_V2, FOLDERS, JINA, MIXEDBREAD, VOYAGE, XINFERENCE, Folder
+from support.server import Server, StartServer
+from support.serving import serving
+from support.surfaces import DOCUMENTS, QUERY, RERANK
+from support.wild import EXAMPLES, bodies, mutations
 
 JSON_TYPE = {"content-type": "application/json"}
 TEXT = "The capital of China is Beijing."
@@ -327,7 +328,7 @@ def test_error_another_method(folder: Folder, qwen_server: Server) -> None:
 
 
 @pytest.fixture(scope="module")
-def exhausted_server(start_server: Callable[..., Server]) -> Server:
+def exhausted_server(start_server: StartServer) -> Server:
     """Allows one request a minute, which is used up."""
     server = start_server("--model", "embedded", "--requests-per-minute", "1", key="test-key")
     assert server.post(RERANK.path, RERANK.body()).status_code == 200
@@ -342,7 +343,7 @@ def test_error_rate_limit(folder: Folder, exhausted_server: Server) -> None:
 
 
 @pytest.fixture(scope="module")
-def small_server(start_server: Callable[..., Server]) -> Server:
+def small_server(start_server: StartServer) -> Server:
     """Reads at most 1 MB."""
     return start_server("--model", "embedded", "--max-body-mb", "1", key="test-key")
 

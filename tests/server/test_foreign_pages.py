@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import httpx2
 import pytest
-from surfaces import RERANK
 
-from conftest import Server
+from support.server import Server, StartServer
+from support.surfaces import RERANK
 
 PAGE = "https://app.example"
 
 
 @pytest.fixture(scope="module")
-def keyless(start_server: Callable[..., Server]) -> Server:
+def keyless(start_server: StartServer) -> Server:
     return start_server("--model", "embedded")
 
 
 @pytest.fixture(scope="module")
-def shared(start_server: Callable[..., Server]) -> Server:
+def shared(start_server: StartServer) -> Server:
     """With a key, for the pages of one site."""
     return start_server("--model", "embedded", "--cors-origin", PAGE, key="sesame")
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from raw import BODY, connected, read_answers
 
-from conftest import Server
+from support.raw import BODY, connected, read_answers
+from support.server import Server
 
 pytestmark = pytest.mark.slow
 

@@ -11,16 +11,15 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import httpx2
 import pytest
-from raw import BODY, call, connected, read_answers, read_to_the_end, send_slowly
 
-from conftest import Server
-from debian_server import free_port, require
+from support.debian_server import free_port, require
+from support.raw import BODY, call, connected, read_answers, read_to_the_end, send_slowly
+from support.server import Server, StartServer
 
 UPGRADES = {
     "h2c": ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQBAAAAAAIAAAAA"),
@@ -65,7 +64,7 @@ def test_an_upgrade_without_a_body(headers: tuple[str, ...], embedded_server: Se
         assert [status for status, _ in read_answers(raw, 2)] == [200, 200]
 
 
-def test_the_server_stops_gracefully_beside_an_upgrade(start_server: Callable[..., Server]) -> None:
+def test_the_server_stops_gracefully_beside_an_upgrade(start_server: StartServer) -> None:
     server = start_server("--model", "embedded")
     with connected(server.url) as raw, connected(server.url) as half:
         raw.sendall(call("", *UPGRADES["websocket"]))
@@ -116,7 +115,7 @@ def test_what_came_before_garbage_is_answered_first(embedded_server: Server) -> 
     assert ranked(first) and second[0] == 400
 
 
-def test_an_idle_connection_is_kept(embedded_server: Server, start_server: Callable[..., Server]) -> None:
+def test_an_idle_connection_is_kept(embedded_server: Server, start_server: StartServer) -> None:
     """Longer than uvicorn's 5 s, and as long as a setting says."""
     server = start_server("--model", "embedded", "--timeout-keep-alive", "1")
     with connected(embedded_server.url) as kept, connected(server.url) as short:
@@ -131,7 +130,7 @@ def test_an_idle_connection_is_kept(embedded_server: Server, start_server: Calla
         assert ranked(read_answers(kept, 1)[0])
 
 
-def test_silent_connections_give_way(start_server: Callable[..., Server]) -> None:
+def test_silent_connections_give_way(start_server: StartServer) -> None:
     """More of them than files that may be open: whoever sends something is answered."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, limit[0]), limit[1]))
@@ -162,7 +161,7 @@ def test_the_limit_on_files_is_raised(embedded_server: Server) -> None:
     assert soft >= min(hard, 65_536)
 
 
-def test_a_socket_file(start_server: Callable[..., Server], tmp_path: Path) -> None:
+def test_a_socket_file(start_server: StartServer, tmp_path: Path) -> None:
     path = tmp_path / "rerankd.sock"
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))  # as a server leaves it that was killed
@@ -197,7 +196,7 @@ def test_what_cannot_be_bound_is_one_line(embedded_server: Server, tmp_path: Pat
 
 
 @pytest.mark.parametrize("host", ["::1", "[::1]", "localhost", "::"])
-def test_hosts_of_ip_version_6(host: str, start_server: Callable[..., Server]) -> None:
+def test_hosts_of_ip_version_6(host: str, start_server: StartServer) -> None:
     if not socket.has_ipv6 or not Path("/proc/net/if_inet6").read_text():
         pytest.skip("this machine has no IPv6")
     server = start_server("--model", "embedded", "--host", host, "--no-auth")
@@ -212,7 +211,7 @@ def test_hosts_of_ip_version_6(host: str, start_server: Callable[..., Server]) -
     server.process.terminate()
 
 
-def test_tls(start_server: Callable[..., Server], tmp_path: Path) -> None:
+def test_tls(start_server: StartServer, tmp_path: Path) -> None:
     """With a certificate of its own, and one of the caller's."""
     openssl = require("openssl", "openssl")
     for name in ("server", "caller"):

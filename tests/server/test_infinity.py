@@ -9,12 +9,12 @@ from typing import Any
 
 import httpx2
 import pytest
-from faults import FAULTS, small
-from surfaces import DOCUMENTS, INFINITY, QUERY, RERANK
-from test_auth_and_settings import refusal
-from test_lifecycle import NumberedModel, scorer_of, serving
 
-from conftest import Server
+from support.fakes import NumberedModel, scorer_of
+from support.faults import FAULTS, small
+from support.server import Server, refusal
+from support.serving import serving
+from support.surfaces import DOCUMENTS, INFINITY, QUERY, RERANK
 
 LIMIT = 122_880
 
@@ -217,4 +217,4 @@ def test_the_prefix_is_a_setting(prefix: str) -> None:
 
 @pytest.mark.parametrize("prefix", ["v1", "/v1/", "/a b", "/"])
 def test_a_prefix_that_is_none_is_refused(prefix: str) -> None:
-    assert "infinity_prefix" in refusal("--model", "embedded", "--infinity-prefix", prefix)
+    assert "infinity-prefix" in refusal("--model", "embedded", "--infinity-prefix", prefix)

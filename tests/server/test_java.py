@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Server
-from debian_server import require
+from support.debian_server import require
+from support.server import Server
 
 
 @pytest.mark.parametrize("calls", [1, 50])

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from folders import JINA
-from surfaces import DOCUMENTS, QUERY, RERANK
 
-from conftest import Server
+from support.folders import JINA
+from support.server import Server
+from support.surfaces import DOCUMENTS, QUERY, RERANK
 
 
 def reply(server: Server, *texts: Any, **options: Any) -> Any:

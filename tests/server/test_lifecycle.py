@@ -14,94 +14,27 @@ import subprocess
 import sys
 import threading
 import time
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-import uvicorn
 from starlette.testclient import TestClient
-from surfaces import ALL, ONE_EACH, RERANK, Surface
 
-from conftest import Server
 from rerankd.app import create_app
 from rerankd.config import ServerSettings
 from rerankd.engine import engine as engine_module
-from rerankd.engine.engine import MAX_BATCH_TOKENS, Engine
 from rerankd.engine.scorer import EngineScorer
 from rerankd.errors import ModelError
 from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
-from rerankd.testing import INFO, FakeModel
-from rerankd.types import LoadProgress, ModelInfo, Prompt
-
-
-class NumberedModel(FakeModel):
-    """Each prompt fills a batch, and its logit is its document's number.
-
-    seen: the documents that it was given. fault: what it does with a document, before its number is read.
-    """
-
-    def __init__(self, fault: Callable[[str], None] = lambda document: None, info: ModelInfo = INFO) -> None:
-        super().__init__(self._number, _full_batch, info)
-        self.fault = fault
-
-    def _number(self, prompt: Prompt) -> float:
-        self.fault(prompt.document)
-        return float(prompt.document)
-
-    @property
-    def seen(self) -> list[str]:
-        return [prompt.document for batch in self.batches for prompt in batch]
-
-
-def _full_batch(query: str, document: str) -> Sequence[int]:
-    first = zlib.crc32(document.encode()) % 1_000_000  # no prompt begins as another
-    return range(first, first + MAX_BATCH_TOKENS)
-
-
-def scorer_of(model: NumberedModel, **options: int) -> EngineScorer:
-    return EngineScorer(Engine(model, **options), model)
-
-
-@contextmanager
-def serving(
-    start: Callable[[LoadProgress], EngineScorer], wait: bool = True, **settings: Any
-) -> Iterator[httpx2.Client]:
-    """A server in this process, on a port of its own; `start` makes its scorer."""
-    with serving_model(Models(ServedModel(start)), wait, **settings) as client:
-        yield client
-
-
-@contextmanager
-def serving_model(models: Models, wait: bool = True, **settings: Any) -> Iterator[httpx2.Client]:
-    """Likewise, for a model that is told how to load."""
-    app = create_app(ServerSettings(**settings), models)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, ws="none"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        _wait_until(lambda: server.started)
-        host, port = server.servers[0].sockets[0].getsockname()[:2]
-        with httpx2.Client(base_url=f"http://{host}:{port}", timeout=60) as client:
-            if wait:
-                _wait_until(lambda: client.get("/health").status_code == 200)
-            yield client
-    finally:
-        server.should_exit = True
-        thread.join(60)
-    assert not thread.is_alive()
-
-
-def _wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.01)
+from rerankd.types import LoadProgress
+from support.fakes import NumberedModel, scorer_of
+from support.server import Server, StartServer
+from support.serving import serving, wait_until
+from support.surfaces import ALL, ONE_EACH, RERANK, Surface
 
 
 def _numbered(surface: Surface, *numbers: float) -> Any:
@@ -132,7 +65,7 @@ def test_while_loading_every_dialect_says_when_to_come_back(surface: Surface) ->
         assert "loading the weights" in told and "25%" in told
         surface.error(client.post(surface.path, content=b"{"), 400)  # a bad request stays one
         loaded.set()
-        _wait_until(lambda: client.get("/health").status_code == 200)
+        wait_until(lambda: client.get("/health").status_code == 200)
         assert client.get("/health").json()["status"] == "ok"
         assert len(surface.scores(client.post(surface.path, json=_numbered(surface, 1, 2)))) == 2
 
@@ -146,7 +79,7 @@ def test_an_engine_that_cannot_go_on_fails_health_and_ends_the_server(monkeypatc
     served = Models(ServedModel(lambda progress: scorer_of(NumberedModel())))
     app = create_app(ServerSettings(), served, on_failure=ended.set)
     with TestClient(app) as client:
-        _wait_until(lambda: client.get("/health").status_code == 200)
+        wait_until(lambda: client.get("/health").status_code == 200)
         statuses = [client.post(RERANK.path, json=_numbered(RERANK, number)).status_code for number in range(5)]
         assert statuses[:3] == [500] * 3 and statuses[4] == 503
         assert ended.wait(20)
@@ -238,7 +171,7 @@ def test_a_caller_that_hangs_up_frees_its_work(caplog: pytest.LogCaptureFixture)
     with caplog.at_level(logging.INFO, "rerankd"), serving(lambda progress: scorer_of(model)) as client:
         with pytest.raises(httpx2.ReadTimeout):
             client.post(RERANK.path, json=_numbered(RERANK, *range(50)), timeout=httpx2.Timeout(20, read=0.5))
-        _wait_until(lambda: "error=ClientDisconnect status=499" in caplog.text)
+        wait_until(lambda: "error=ClientDisconnect status=499" in caplog.text)
         model.gate.set()
         assert len(RERANK.scores(client.post(RERANK.path, json=_numbered(RERANK, 99)))) == 1
     assert model.seen == ["0", "99"]  # 1 to 49 were never computed
@@ -266,9 +199,7 @@ def test_a_body_that_stops_in_the_middle(surface: Surface, monkeypatch: pytest.M
 
 
 @pytest.mark.slow
-def test_sigterm_answers_what_has_come_and_then_ends(
-    start_server: Callable[..., Server], tiny_checkpoint: Path
-) -> None:
+def test_sigterm_answers_what_has_come_and_then_ends(start_server: StartServer, tiny_checkpoint: Path) -> None:
     options = ("--model", str(tiny_checkpoint), "--device", "cpu", "--dtype", "float32", "--skip-self-test")
     server = start_server(*options)
     documents = [f"{number}" + " the" * 1000 for number in range(20)]
@@ -299,14 +230,14 @@ def test_sigterm_answers_what_has_come_and_then_ends(
     assert "Traceback" not in "".join(server.log)
 
 
-def test_sigterm_while_loading_ends_at_once(start_server: Callable[..., Server], tiny_checkpoint: Path) -> None:
+def test_sigterm_while_loading_ends_at_once(start_server: StartServer, tiny_checkpoint: Path) -> None:
     server = start_server("--model", str(tiny_checkpoint), wait=False)
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(10) in (0, -signal.SIGTERM)
     assert "Traceback" not in "".join(server.log)
 
 
-def test_idle_connections_do_not_hold_up_the_end(start_server: Callable[..., Server]) -> None:
+def test_idle_connections_do_not_hold_up_the_end(start_server: StartServer) -> None:
     server = start_server("--model", "embedded")
     url = httpx2.URL(server.url)
     assert url.port is not None
@@ -316,7 +247,7 @@ def test_idle_connections_do_not_hold_up_the_end(start_server: Callable[..., Ser
         assert server.process.wait(10) in (0, -signal.SIGTERM)
 
 
-def test_a_drain_delay_tells_balancers_first_and_still_answers(start_server: Callable[..., Server]) -> None:
+def test_a_drain_delay_tells_balancers_first_and_still_answers(start_server: StartServer) -> None:
     server = start_server("--model", "embedded", "--drain-delay-s", "20")
     server.process.send_signal(signal.SIGTERM)
     server.wait_until(lambda: httpx2.get(f"{server.url}/health").status_code == 503)
@@ -327,12 +258,12 @@ def test_a_drain_delay_tells_balancers_first_and_still_answers(start_server: Cal
     assert server.process.wait(20) in (0, -signal.SIGTERM, -signal.SIGINT)
 
 
-def test_the_log_says_when_a_server_starts_and_stops(start_server: Callable[..., Server]) -> None:
+def test_the_log_says_when_a_server_starts_and_stops(start_server: StartServer) -> None:
     server = start_server("--model", "embedded", key="sesame")
     server.process.send_signal(signal.SIGTERM)
     server.process.wait(20)
     assert server.process.stderr is not None
-    _wait_until(lambda: any(line.endswith("Stopped\n") for line in server.log))
+    wait_until(lambda: any(line.endswith("Stopped\n") for line in server.log))
     log = "".join(server.log)
     assert "starts: model embedded" in log and "one key" in log and "Stopping: calls that run (0 now)" in log
     assert "sesame" not in log

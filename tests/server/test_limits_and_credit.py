@@ -14,12 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi.testclient import TestClient
-from folders import FOLDERS, Folder
-from surfaces import JSON, ONE_EACH, RERANK, Surface
-from test_lifecycle import NumberedModel, scorer_of, serving
 
-from conftest import Server
-from redis_server import free_port, running_redis
 from rerankd.apis.base import Api, ApiSettings
 from rerankd.apis.registry import api_routes
 from rerankd.app import create_app
@@ -28,6 +23,12 @@ from rerankd.errors import Forbidden, OutOfCredit, RateLimited, RerankdError
 from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
 from rerankd.types import Prompt, RerankRequest
+from support.fakes import NumberedModel, scorer_of
+from support.folders import FOLDERS, Folder
+from support.redis_server import free_port, running_redis
+from support.server import Server, StartServer
+from support.serving import serving
+from support.surfaces import JSON, ONE_EACH, RERANK, Surface
 
 DIALECTS = {one.name: one for dialects in api_routes(ApiSettings()).values() for one in dialects}
 
@@ -185,7 +186,7 @@ def test_an_error_for_lack_of_credit_says_what_is_lacking() -> None:
 
 
 @pytest.fixture(scope="module")
-def small_minute(start_server: Callable[..., Server]) -> Server:
+def small_minute(start_server: StartServer) -> Server:
     """Allows 100 tokens a minute, of which 90 are used up."""
     server = start_server("--model", "embedded", "--tokens-per-minute", "100", key="test-key")
     words = "one two three four five six seven eight nine"

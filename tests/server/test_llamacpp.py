@@ -7,10 +7,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from faults import FAULTS, small
-from surfaces import DOCUMENTS, LLAMA_CPP, QUERY, RERANK
 
-from conftest import Server
+from support.faults import FAULTS, small
+from support.server import Server
+from support.surfaces import DOCUMENTS, LLAMA_CPP, QUERY, RERANK
 
 PATHS = tuple(f"/llamacpp{path}" for path in ("/rerank", "/reranking", "/v1/rerank", "/v1/reranking"))
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import httpx2
 import pytest
-from folders import COHERE_V1, COHERE_V2, FOLDERS, JINA, MIXEDBREAD, NIM, VOYAGE, XINFERENCE, Folder
 from starlette.responses import JSONResponse
-from surfaces import ALL, RERANK, TEI, Surface
 
-from conftest import Server
 from rerankd.server.written import WrittenJSON, pieces
+from support.folders import COHERE_V1, COHERE_V2, FOLDERS, JINA, MIXEDBREAD, NIM, VOYAGE, XINFERENCE, Folder
+from support.server import Server, StartServer
+from support.surfaces import ALL, RERANK, TEI, Surface
 
 ECHOED = (RERANK, COHERE_V1, COHERE_V2, JINA, XINFERENCE, MIXEDBREAD)
 STATUS_PAGES = ("/metrics", "/tei/metrics", "/load", "/v1/rates", "/openapi.json", "/docs", "/docs/")
@@ -83,7 +82,7 @@ def test_a_large_reply_is_written_in_pieces() -> None:
         assert max(map(len, written)) < 20_000 < len(b"".join(written)) // 10
 
 
-def test_the_shared_path_takes_its_clients_fields(start_server: Callable[..., Server]) -> None:
+def test_the_shared_path_takes_its_clients_fields(start_server: StartServer) -> None:
     strict = start_server("--model", "embedded", "--strict", key="test-key")
     fields = {"max_chunks_per_doc": 10, "overlap_tokens": 80, "return_len": True, "max_doc_length": 3}
     response = strict.post(RERANK.path, RERANK.body(documents=["one two three four five"], **fields))
@@ -129,7 +128,7 @@ def test_togethers_client_reads_completion_tokens(qwen_server: Server) -> None:
     assert qwen_server.post(RERANK.path, RERANK.body()).json()["usage"]["completion_tokens"] == 0
 
 
-def test_status_pages_for_those_who_have_a_key(start_server: Callable[..., Server], embedded_server: Server) -> None:
+def test_status_pages_for_those_who_have_a_key(start_server: StartServer, embedded_server: Server) -> None:
     server = start_server("--model", "embedded", "--keyed-status", key="test-key")
     for path in STATUS_PAGES:
         assert httpx2.get(server.url + path).status_code == 401, path

@@ -15,16 +15,17 @@ from typing import Any
 
 import httpx2
 import pytest
-from faults import failing, loading
-from scrape import Scrape, growth
-from surfaces import COMPATIBLE, INFINITY, LLAMA_CPP, NATIVE, ONE_EACH, RERANK, SCORE, SGLANG, TEI, Surface
-from test_lifecycle import NumberedModel, scorer_of, serving
 
-from conftest import Server
 from rerankd.engine.scorer import EngineScorer
 from rerankd.server.metrics.metrics import Metrics
 from rerankd.server.served import ServedModel
 from rerankd.types import LoadProgress, Prompt, Ranking, Score, Usage
+from support.fakes import NumberedModel, scorer_of
+from support.faults import failing, loading
+from support.scrape import Scrape, growth
+from support.server import Server
+from support.serving import serving
+from support.surfaces import COMPATIBLE, INFINITY, LLAMA_CPP, NATIVE, ONE_EACH, RERANK, SCORE, SGLANG, TEI, Surface
 
 DOCS = Path(__file__).parents[2] / "docs"
 DASHBOARD = json.loads((DOCS / "grafana.json").read_text())

@@ -11,14 +11,15 @@ from typing import Any
 
 import httpx2
 import pytest
-from test_lifecycle import NumberedModel, scorer_of, serving_model
 
-from conftest import Server
 from rerankd.engine.scorer import EngineScorer
 from rerankd.errors import Loading, ModelNotFound
 from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
 from rerankd.types import LoadProgress
+from support.fakes import NumberedModel, scorer_of
+from support.server import StartServer
+from support.serving import serving_model
 
 QUERY = "Which planet is known as the Red Planet?"
 DOCUMENTS = ["Mars is red.", "Venus is hot.", "Bread is baked.", "The red planet is Mars, not Venus. " * 20]
@@ -102,7 +103,7 @@ def _wait_for(condition: Callable[[], bool]) -> None:
 
 
 def test_two_real_models_do_not_disturb_each_others_scores(
-    start_server: Callable[..., Server], make_checkpoint: Callable[..., Path]
+    start_server: StartServer, make_checkpoint: Callable[..., Path]
 ) -> None:
     folder = make_checkpoint()
     server = start_server("--model", str(folder), "--model", "embedded", "--dtype", "float32", "--skip-self-test")

@@ -6,10 +6,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from folders import NIM
-from surfaces import DOCUMENTS, QUERY, RERANK
 
-from conftest import Server
+from support.folders import NIM
+from support.server import Server
+from support.surfaces import DOCUMENTS, QUERY, RERANK
 
 PATHS = (
     "/v1/ranking",

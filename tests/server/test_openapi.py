@@ -10,11 +10,11 @@ import httpx2
 import pytest
 from fastapi.openapi.models import OpenAPI
 from pydantic import TypeAdapter
-from surfaces import ALL, INFINITY, JSON, LLAMA_CPP, SGLANG, TEI, Surface
 
-from conftest import Server
 from rerankd.apis.base import Api, ApiSettings
 from rerankd.apis.registry import api_routes
+from support.server import Server
+from support.surfaces import ALL, INFINITY, JSON, LLAMA_CPP, SGLANG, TEI, Surface
 
 ROUTES = {
     path: dialects

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
 import pytest
 
-from conftest import Server
+from support.server import Server, StartServer
 
 CARD = """\
 requests_per_minute = 60
@@ -50,7 +49,7 @@ def card(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def priced_server(card: Path, start_server: Callable[..., Server]) -> Server:
+def priced_server(card: Path, start_server: StartServer) -> Server:
     return start_server("--model", "embedded", "--config", str(card), key="test-key")
 
 

@@ -14,11 +14,11 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from conftest import Server
 from rerankd.app import create_app
 from rerankd.config import ServerSettings
 from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
+from support.server import Server
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 

@@ -25,10 +25,7 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import update
-from test_lifecycle import NumberedModel, scorer_of, serving
 
-from conftest import Server
-from redis_server import free_port, running_redis
 from rerankd.accounts import schema
 from rerankd.accounts.accounts import Account
 from rerankd.accounts.store import Store, open_store
@@ -41,6 +38,10 @@ from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
 from rerankd.server.tokens import DetokenizeBody, TokenizeBody
 from rerankd.setting import Secret
+from support.fakes import NumberedModel, scorer_of
+from support.redis_server import free_port, running_redis
+from support.server import Server, StartServer
+from support.serving import serving
 
 PASSWORD = "correct horse battery"
 CARD = (
@@ -144,7 +145,7 @@ class Fort:
 
 
 @pytest.fixture(scope="module")
-def fort(start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Fort:
+def fort(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> Fort:
     folder = tmp_path_factory.mktemp("fort")
     card, file = folder / "rerankd.toml", folder / "rerankd.db"
     card.write_text(CARD)
@@ -685,7 +686,7 @@ def test_an_error_within_tells_nothing(caplog: pytest.LogCaptureFixture) -> None
 
 
 def test_the_passwords_of_other_servers_are_told_nobody(
-    start_server: Callable[..., Server], new_postgres: Callable[[], str]
+    start_server: StartServer, new_postgres: Callable[[], str]
 ) -> None:
     url = new_postgres().replace("rerankd@", "rerankd:sesame-db@")
     port = free_port()

@@ -7,10 +7,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from faults import FAULTS
-from surfaces import DOCUMENTS, QUERY, RERANK, SGLANG
 
-from conftest import Server
+from support.faults import FAULTS
+from support.server import Server
+from support.surfaces import DOCUMENTS, QUERY, RERANK, SGLANG
 
 
 @pytest.fixture(scope="module")

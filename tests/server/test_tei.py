@@ -9,10 +9,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from faults import FAULTS, small
-from surfaces import DOCUMENTS, QUERY, RERANK, TEI
 
-from conftest import Server
+from support.faults import FAULTS, small
+from support.server import Server
+from support.surfaces import DOCUMENTS, QUERY, RERANK, TEI
 
 LONG = "BEGIN " + "the " * 9000 + "END"
 PAIRS = [[QUERY, DOCUMENTS[0]], ["Explain gravity", DOCUMENTS[1]]]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
 import pytest
 
-from conftest import Server
+from support.server import Server, StartServer
 
 BODIES: dict[str, dict[str, Any]] = {"/tokenize": {"prompt": "Beijing"}, "/detokenize": {"tokens": [1, 2]}}
 
@@ -18,7 +17,7 @@ each = pytest.mark.parametrize("path", BODIES)
 
 
 @pytest.fixture(scope="module")
-def small_server(start_server: Callable[..., Server]) -> Server:
+def small_server(start_server: StartServer) -> Server:
     """Reads at most 1 MB."""
     return start_server("--model", "embedded", "--max-body-mb", "1", key="test-key")
 
@@ -40,7 +39,7 @@ def test_a_text_and_its_tokens(qwen_server: Server) -> None:
     assert qwen_server.post("/tokenize", {"prompt": text}).json()["token_strs"] is None
 
 
-def test_an_ignored_field_is_told(small_server: Server, start_server: Callable[..., Server]) -> None:
+def test_an_ignored_field_is_told(small_server: Server, start_server: StartServer) -> None:
     body = {"prompt": "x", "add_special_tokens": False}
     response = small_server.post("/tokenize", body)
     assert response.headers["x-rerankd-warning"] == "fields ignored: 'add_special_tokens'"

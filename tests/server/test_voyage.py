@@ -6,10 +6,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from folders import VOYAGE
-from surfaces import DOCUMENTS, QUERY
 
-from conftest import Server
+from support.folders import VOYAGE
+from support.server import Server
+from support.surfaces import DOCUMENTS, QUERY
 
 
 def post(server: Server, *texts: Any, **options: Any) -> httpx2.Response:

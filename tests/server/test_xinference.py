@@ -7,10 +7,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from folders import XINFERENCE
-from surfaces import DOCUMENTS, QUERY, RERANK
 
-from conftest import Server
+from support.folders import XINFERENCE
+from support.server import Server
+from support.surfaces import DOCUMENTS, QUERY, RERANK
 
 
 def post(server: Server, *texts: Any, **options: Any) -> httpx2.Response:

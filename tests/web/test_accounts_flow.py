@@ -13,8 +13,8 @@ import httpx2
 import pytest
 from playwright.sync_api import Page, expect
 
-from conftest import Server
 from rerankd.accounts.store import Store, open_store
+from support.server import Server, StartServer
 from web.conftest import PASSWORD, PRICES
 
 PATH = "/compatible-api/v1/reranks"
@@ -35,9 +35,7 @@ def store(database: str) -> Store:
 
 
 @pytest.fixture(scope="module")
-def server(
-    start_server: Callable[..., Server], database: str, store: Store, tmp_path_factory: pytest.TempPathFactory
-) -> Server:
+def server(start_server: StartServer, database: str, store: Store, tmp_path_factory: pytest.TempPathFactory) -> Server:
     config = tmp_path_factory.mktemp("config") / "rerankd.toml"
     config.write_text(PRICES.replace("input_price = 0.1", "input_price = 5").replace("1_000_000", "100"))
     return start_server("--model", "embedded", "--accounts", "--database", database, "--config", str(config))

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from conftest import Server
 from rerankd.accounts.decision import CallCost
 from rerankd.accounts.ledger import Ledger
 from rerankd.types import CallLimits
+from support.server import Server
 from web.conftest import PASSWORD, Site
 
 AXE = Path(__file__).parent / "axe" / "axe.min.js"

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 from playwright.sync_api import Page, expect
 
-from conftest import Server
+from support.server import Server, StartServer
 
 PATH = "/compatible-api/v1/reranks"
 QUERY = "How long does bread stay fresh?"
@@ -371,7 +371,7 @@ def test_copied_code_for_cohere(embedded_server: Server, open_page: Open) -> Non
 
 
 @pytest.fixture(scope="module")
-def keyless_server(start_server: Callable[..., Server]) -> Server:
+def keyless_server(start_server: StartServer) -> Server:
     return start_server("--model", "embedded")
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect
 
-from conftest import Server
+from support.server import StartServer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from nginx import nginx
+from support.nginx import nginx
 
 
 @pytest.mark.parametrize(
@@ -30,7 +29,7 @@ def test_the_playground_works_under_a_path(
     target: str,
     more: str,
     browser: Browser,
-    start_server: Callable[..., Server],
+    start_server: StartServer,
     tmp_path: Path,
 ) -> None:
     server = start_server("--model", "embedded", *options)

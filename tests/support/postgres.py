@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from debian_server import free_port, require, running
+from support.debian_server import free_port, require, running
 
 BINARIES = sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from debian_server import free_port, require, running
+from support.debian_server import free_port, require, running
 
 __all__ = ["free_port", "running_redis"]
 

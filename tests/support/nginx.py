@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx2
 
-from debian_server import free_port, require, running
+from support.debian_server import free_port, require, running
 
 CONFIGURATION = """
 daemon off;

@@ -1,4 +1,4 @@
-"""`python tests/random_checkpoint.py FOLDER`: random weights in the shapes of the 0.6B, with the real tokenizer.
+"""`make random-0.6B`: random weights in the shapes of the 0.6B, with the real tokenizer.
 
 For commands that need a whole checkpoint where no hub can be reached. The tokenizer is rebuilt (qwen_tokenizer.py).
 """
@@ -9,8 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from qwen_tokenizer import tokenizer_folder
 from rerankd.bench.random_weights import random_checkpoint
+from support.qwen_tokenizer import tokenizer_folder
 
 
 def main(folder: Path) -> None:

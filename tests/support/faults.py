@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 
 import httpx2
-from surfaces import RERANK
-from test_lifecycle import NumberedModel, scorer_of, serving
 
 from rerankd.engine.scorer import EngineScorer
 from rerankd.types import LoadProgress
+from support.fakes import NumberedModel, scorer_of
+from support.serving import serving
+from support.surfaces import RERANK
 
 
 @contextmanager

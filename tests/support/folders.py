@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx2
-from surfaces import DOCUMENTS, JSON, QUERY
+
+from support.surfaces import DOCUMENTS, JSON, QUERY
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What the tests share: servers, fakes, checkpoints, clients. No test is in here."""

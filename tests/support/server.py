@@ -1,0 +1,67 @@
+"""A running `rerankd serve`, in a process of its own; conftest.py starts and ends it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import httpx2
+
+
+@dataclass
+class Server:
+    """A running `rerankd serve`."""
+
+    process: subprocess.Popen[str]
+    url: str = ""
+    key: str = ""
+    log: list[str] = field(default_factory=list, repr=False)
+    kept: bool = False  # until the end of all tests
+
+    def post(self, path: str, body: Any = None, key: str | None = None, **options: Any) -> httpx2.Response:
+        """POSTs JSON with the server's key, or with another one."""
+        headers = {"authorization": f"Bearer {self.key if key is None else key}", **options.pop("headers", {})}
+        return httpx2.post(self.url + path, json=body, headers=headers, timeout=60, **options)
+
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 120) -> None:
+        """Raises if the process ends or the time is over first."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError("the server did not get there:\n" + "".join(self.log))
+            time.sleep(0.02)
+
+    def ready(self) -> bool:
+        """Whether /health says 200."""
+        return httpx2.get(f"{self.url}/health", timeout=5).status_code == 200
+
+    def follow(self) -> None:
+        """Keeps the log, and finds the address in it."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.log.append(line)
+            if found := re.search(r"Listening on (\S+)", line):
+                self.url = found[1]
+
+
+class StartServer(Protocol):
+    """Starts servers on free ports: `start_server("--model", "embedded", key="…")`."""
+
+    def __call__(
+        self, *options: str, key: str = "", wait: bool = True, env: dict[str, str] | None = None
+    ) -> Server: ...
+
+
+def refusal(*options: str, env: Mapping[str, str] | None = None) -> str:
+    """What `rerankd serve` says when it refuses to start."""
+    command = [sys.executable, "-m", "rerankd", "serve", "--port", "0", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, env={**os.environ, **(env or {})})
+    assert done.returncode in (1, 2), done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
