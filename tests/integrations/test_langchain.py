@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
+import os
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -107,3 +111,11 @@ def test_a_model_in_this_process_does_the_same(client: Client) -> None:
     assert [document.page_content for document in here] == [document.page_content for document in there]
     for ours, theirs in zip(here, there, strict=True):
         assert ours.metadata["relevance_score"] == pytest.approx(theirs.metadata["relevance_score"], abs=1e-4)
+
+
+def test_the_example_runs(address: tuple[str, str]) -> None:
+    example = Path(__file__).parents[2] / "examples" / "langchain_retriever.py"
+    environment = {**os.environ, "RERANKD_URL": address[0], "RERANKD_API_KEY": address[1]}
+    done = subprocess.run([sys.executable, example], capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0].endswith("Beijing is the capital of China.")
