@@ -12,7 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from rerankd.apis.base import ApiSettings
-from rerankd.apis.vllm_rerank import RerankBody, VLLMRerank
+from rerankd.apis.vllm_rerank import Body, VLLMRerank
 from rerankd.app import create_app
 from rerankd.config import ServerSettings
 from rerankd.server.models import Models
@@ -84,7 +84,7 @@ def test_a_rank_field_nested_deeply_is_no_error_of_the_server(qwen_server: Serve
 
 
 def parsed(query: str, **options: Any) -> Any:
-    body = RerankBody(query=query, documents=["d"])
+    body = Body(query=query, documents=["d"])
     return VLLMRerank(ApiSettings(**options)).parse(body)
 
 
@@ -124,9 +124,7 @@ def test_what_is_not_lifted(query: str) -> None:
 )
 def test_who_may_overtake(asked: int | None, heard: int, trusted: int) -> None:
     for trust, expected in ((False, heard), (True, trusted)):
-        call = VLLMRerank(ApiSettings(trust_priority=trust)).parse(
-            RerankBody(query="q", documents=["d"], priority=asked)
-        )
+        call = VLLMRerank(ApiSettings(trust_priority=trust)).parse(Body(query="q", documents=["d"], priority=asked))
         assert call.request.priority == expected
         assert bool(call.warnings) == (asked is not None and asked != expected)
 

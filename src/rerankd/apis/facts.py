@@ -115,7 +115,7 @@ ALL: tuple[ApiFacts, ...] = (
     ApiFacts(
         "vllm-score",
         "Score pairs (vLLM)",
-        "vllm_rerank:VLLMScore",
+        "vllm_score:VLLMScore",
         ("/v1/score", "/score", "/invocations"),
         path="/v1/score",
         query="queries",

@@ -1,0 +1,202 @@
+"""What vLLM's rerank and score share: options, limits, errors, and an instruct inside the query.
+
+Sources: vLLM `entrypoints/pooling/scoring/protocol.py`, recorded replies of a vLLM 0.32 server.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from rerankd.apis.base import ApiSettings, Call, ErrorTable, Show
+from rerankd.apis.errors import NotJSON, UnsupportedMedia
+from rerankd.apis.fields import (
+    JSON,
+    ListOf,
+    ObjectDocument,
+    RequestBody,
+    Usage,
+    first_given,
+    heard_priority,
+    ignored_keys,
+)
+from rerankd.errors import InvalidRequest, PromptTooLong, RerankdError
+from rerankd.types import DEFAULT_INSTRUCT, Limits, RerankRequest
+
+INSTRUCT = "Instruct:"
+QUERY_LINE = re.compile(r"^[^\S\n]*Query:[ \t]*", re.MULTILINE)
+"""The embedding model's way of writing an instruct, which HexGrid's page recommends inside the query."""
+
+
+ERRORS = ErrorTable(
+    words={
+        400: "BadRequestError",
+        401: "Unauthorized",
+        402: "Payment Required",  # as Cohere and OpenRouter; no client retries it
+        403: "Forbidden",
+        404: "NotFoundError",
+        429: "Too Many Requests",
+        500: "InternalServerError",
+        503: "Service Unavailable",
+    }
+)
+
+
+def error_object(error: RerankdError) -> JSON:
+    """vLLM's error object."""
+    nested: JSON = {"message": str(error), "type": ERRORS.word(error), "param": None, "code": ERRORS.status(error)}
+    if isinstance(error, InvalidRequest) and error.problems:
+        lines = [f"  {{'loc': 'body.{one.path}', 'msg': '{one.message}'}}" for one in error.problems]
+        plural = "s" if len(lines) > 1 else ""
+        nested["message"] = f"{len(lines)} validation error{plural}:\n" + "\n".join(lines)
+        nested["type"] = "Bad Request"
+        nested["param"] = f"body.{error.problems[0].path}".rstrip(".")
+    elif isinstance(error, NotJSON | UnsupportedMedia):
+        nested["type"] = "Bad Request"
+        if isinstance(error, NotJSON):
+            nested["param"] = "body" if error.position is None else f"body.{error.position}"
+    elif isinstance(error, PromptTooLong):
+        nested["param"] = "input_tokens"
+        if error.tokens is not None:
+            nested["message"] = (
+                f"This model's maximum context length is {error.limit} tokens. However, your prompt for document "
+                f"{error.index} contains at least {error.tokens} input tokens. Please reduce the length of the input "
+                "prompt, or set truncate_prompt_tokens to -1 to have the document truncated (the operator can have it "
+                "truncated for every call: --truncate-overlong)."
+            )
+    return nested
+
+
+class Options(RequestBody):
+    """The fields that rerank and score share."""
+
+    model: str | None = Field(None, description="A served name; any, when left out.")
+    user: str | None = Field(None, description="Accepted; of no effect.")
+    instruct: str | None = Field(None, description=f"Sorting task. Default: {DEFAULT_INSTRUCT}")
+    instruction: str | None = Field(None, description="The same under vLLM's name.")
+    chat_template_kwargs: dict[str, Any] | None = Field(
+        None, description="Its key `instruction` or `instruct` is the instruct; the template is fixed."
+    )
+    use_activation: bool | None = Field(None, description="false returns logits in place of scores in [0, 1].")
+    truncate_prompt_tokens: int | None = Field(
+        None,
+        ge=-1,
+        description="Longest prompt in tokens, -1: the served context. The document is cut, then the query, never the "
+        "template.",
+    )
+    truncation_side: Literal["left", "right"] | None = Field(None, description="The end of a text that is cut off.")
+    max_tokens_per_query: int | None = Field(None, description="A longer query is cut; 0: not.")
+    max_tokens_per_doc: int | None = Field(None, description="Longer documents are cut; 0: not.")
+    priority: int | None = Field(
+        None, description="A higher one is computed later; 0 by default. Below 0 only where the operator allows it."
+    )
+    request_id: str | None = Field(None, description="Taken up in the reply; the header X-Request-Id wins.")
+    padding: Literal["max_length", "do_not_pad"] | None = Field(None, description="Accepted; nothing is padded.")
+    cache_salt: str | None = Field(None, min_length=1, max_length=1024, description="Accepted; of no effect.")
+    mm_processor_kwargs: dict[str, Any] | None = Field(None, description="Accepted; of no effect.")
+
+    def limits(self, settings: ApiSettings) -> Limits:
+        """The served context, refused or cut as the caller asks."""
+        asked, max_context = self.truncate_prompt_tokens, settings.max_context
+        if asked is not None and asked > max_context:
+            raise InvalidRequest(
+                f"truncate_prompt_tokens value is greater than max_model_len ({max_context}). Please request a "
+                "smaller truncation size."
+            )
+        return Limits(
+            max_documents=settings.max_call_documents,
+            max_query_tokens=_at_most("max_tokens_per_query", self.max_tokens_per_query, max_context),
+            max_document_tokens=_at_most("max_tokens_per_doc", self.max_tokens_per_doc, max_context),
+            max_prompt_tokens=max_context if asked is None or asked < 1 else asked,
+            on_overlong="refuse" if asked is None and not settings.truncate_overlong else "truncate",
+            truncation_side=self.truncation_side or "right",
+        )
+
+    def instruct_asked(self) -> tuple[str | None, tuple[str, ...]]:
+        """The instruct, and a warning where another one was said too."""
+        kwargs = self.chat_template_kwargs or {}
+        if refused := [key for key in kwargs if key in ("chat_template", "tools", "tokenize")]:
+            raise InvalidRequest(f"chat_template_kwargs must not hold {refused[0]}: the template is the model's own.")
+        said = {
+            "chat_template_kwargs.instruction": kwargs.get("instruction"),
+            "chat_template_kwargs.instruct": kwargs.get("instruct"),
+            "instruct": self.instruct,
+            "instruction": self.instruction,
+        }
+        unused = (key for key in kwargs if key not in ("instruction", "instruct"))
+        ignored = ignored_keys("chat_template_kwargs", unused)
+        instruct, warnings = first_given(said)
+        return instruct, (*ignored, *warnings)
+
+
+def _at_most(name: str, tokens: int | None, max_context: int) -> int | None:
+    """vLLM's rule for its two text limits."""
+    if tokens is not None and tokens < 0:
+        raise InvalidRequest(f"{name} must be a non-negative integer")
+    if tokens is not None and tokens >= max_context:
+        raise InvalidRequest(f"{name} must be less than max_model_len ({max_context})")
+    return tokens or None
+
+
+Side = ListOf[ObjectDocument] | ObjectDocument
+
+
+def as_list(side: Side) -> list[ObjectDocument]:
+    return side if isinstance(side, list) else [side]
+
+
+def read(
+    queries: tuple[str, ...], documents: tuple[str, ...], body: Options, settings: ApiSettings, top_n: int | None
+) -> Call:
+    """Pairs 1:1, 1:N or N:N; an instruct written into a query is lifted out."""
+    if not documents:
+        raise InvalidRequest("At least one text_pair element must be given: the list of documents is empty.")
+    if not queries:
+        raise InvalidRequest("At least one text element must be given: the list of queries is empty.")
+    if len(queries) not in (1, len(documents)):
+        raise InvalidRequest(
+            f"Input lengths must be either 1:1, 1:N or N:N. There are {len(queries)} queries and {len(documents)} "
+            "documents."
+        )
+    instruct, warnings = body.instruct_asked()
+    if settings.lift_instruct and not instruct and (lifted := _lift(queries)):
+        instruct, queries = lifted
+        warnings += (f"instruction of {len(instruct)} characters lifted out of the query; send it as `instruction`",)
+    priority, reduced = heard_priority(body.priority, trusted=settings.trust_priority)
+    request = RerankRequest(queries, documents, instruct or DEFAULT_INSTRUCT, top_n, body.limits(settings), priority)
+    show = Show(logits=body.use_activation is False)
+    return Call(request, body.model or None, warnings + reduced, body.request_id, body.explain, show)
+
+
+def _lift(queries: tuple[str, ...]) -> tuple[str, tuple[str, ...]] | None:
+    """(instruct, bare queries) if all queries carry one and the same instruct."""
+    found = [_split(query) for query in queries]
+    parts = [part for part in found if part]
+    if len(parts) < len(queries) or len({instruct for instruct, _ in parts}) != 1:
+        return None
+    return parts[0][0], tuple(query for _, query in parts)
+
+
+def _split(query: str) -> tuple[str, str] | None:
+    """(instruct, bare query). Reads each character once, whatever is in it: no expression that goes back."""
+    head = query.lstrip()
+    if not head.startswith(INSTRUCT):
+        return None
+    rest = head[len(INSTRUCT) :].lstrip(" \t")
+    line = QUERY_LINE.search(rest, 1)
+    if line is None or rest[0].isspace():
+        return None
+    return rest[: line.start()].rstrip(), rest[line.end() :]
+
+
+class VLLMUsage(Usage):
+    completion_tokens: int = 0
+
+
+class ErrorObject(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: int
