@@ -1,7 +1,7 @@
-"""The one check of a call's arguments, for `Reranker`, `Client` and `AsyncClient` alike. Standard library only.
+"""Checks the arguments of a call, for `Reranker`, `Client` and `AsyncClient` alike. Standard library only.
 
-Annotations are not enforced when a program runs, and what comes out of data frames and vector stores is not always a
-list of strings: what can be meant in one way only is taken, the rest is refused with the place of the mistake.
+Data frames and vector stores do not always give a list of strings. An argument with one possible meaning is accepted;
+the error for any other names the place of the mistake.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 from rerankd.errors import InvalidRequest
 
 Documents = Iterable[str | Mapping[str, Any]]
-"""Texts, or objects that hold theirs as `text`, in a list, a tuple, an array, a column of a table, a generator …"""
+"""Texts, or objects with a `text`, in a list, a tuple, an array, a table's column, a generator …"""
 
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """What a call asks, in plain types. warnings: of what can be meant, but hardly is."""
+    """The arguments of a call in plain types. warnings: for accepted arguments that are probably a mistake."""
 
     query: str
     documents: tuple[str, ...]
@@ -30,10 +30,10 @@ class Arguments:
 
 
 def checked(query: object, documents: object, top_n: object = None, instruct: object = None) -> Arguments:
-    """The arguments of a call, as plain strings and numbers.
+    """Checks the arguments of a call and converts them to plain strings and numbers.
 
     Raises:
-        InvalidRequest: one is of the wrong kind or out of range; the message says which, and what to send.
+        InvalidRequest: one has the wrong type or is out of range; the message says which, and what to send.
     """
     if not isinstance(query, str):
         raise InvalidRequest(f"The query is {_kind(query)}: send a string.")
@@ -58,7 +58,7 @@ def _iterable(documents: object) -> Iterable[object]:
     if hasattr(documents, "__aiter__"):
         raise InvalidRequest("The documents are an asynchronous generator: collect them in a list first.")
     try:
-        return iter(documents)  # type: ignore[call-overload, no-any-return]  # that is what is tried
+        return iter(documents)  # type: ignore[call-overload, no-any-return]  # raises TypeError if it is not iterable
     except TypeError:
         raise InvalidRequest(f"The documents are {_kind(documents)}: send a list of strings.") from None
 
@@ -93,7 +93,7 @@ def _top_n(top_n: object) -> int | None:
 
 
 def _plain(text: str) -> str:
-    """The same characters as a `str`: numpy's strings and enumerations of strings are subclasses."""
+    """The text as a plain `str`: numpy's strings and enumerations of strings are subclasses."""
     return str.__str__(text)
 
 
@@ -102,7 +102,7 @@ def _noun(text: str | bytes | bytearray) -> str:
 
 
 def _kind(value: object) -> str:
-    """A value in words, without its contents."""
+    """Describes a value without its contents."""
     if value is None:
         return "None"
     if isinstance(value, float) and math.isnan(value):

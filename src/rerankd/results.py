@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar, overload
 
 SHOWN_CHARACTERS = 60
 SHOWN_RESULTS = 3
-"""Of a ranking's `repr`."""
+"""In a ranking's `repr`."""
 
 HTML_CHARACTERS = 300
 HTML_RESULTS = 50
@@ -47,7 +47,7 @@ S = TypeVar("S", bound=Result, covariant=True)
 
 
 class Results(Generic[S]):
-    """An answer as a sequence of its results, best first: `ranking[0]`, `len(ranking)`, `for result in ranking`."""
+    """A ranking as a sequence of its results, best first: `ranking[0]`, `len(ranking)`, `for result in ranking`."""
 
     __slots__ = ()
 
@@ -97,13 +97,13 @@ class Results(Generic[S]):
 
 
 def shortened(text: str, length: int) -> str:
-    """The text on one line, of at most so many characters."""
+    """The text on one line, of at most `length` characters."""
     line = " ".join(text[: 4 * length].split())
     return line if len(line) <= length and len(text) <= 4 * length else f"{line[: length - 1]}…"
 
 
 def short_repr(score: Result) -> str:
-    """A score without its prompt, and with the beginning of its document only."""
+    """A score with the beginning of its document and without its prompt."""
     text = score.document
     shown = None if text is None else shortened(text, SHOWN_CHARACTERS)
     return f"{type(score).__name__}(index={score.index}, score={score.score:.4f}, document={shown!r})"

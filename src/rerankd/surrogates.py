@@ -1,6 +1,6 @@
-"""Lone surrogates: halves of characters, which Python strings can hold and no UTF-8 can. Standard library only.
+"""Lone surrogates: halves of characters that Python strings can hold and UTF-8 cannot. Standard library only.
 
-They come from PDF readers, from file names and from cut JSON escapes. A text is ranked without them, with a warning.
+They come from PDF readers, file names and truncated JSON escapes. They are replaced, with a warning.
 """
 
 from __future__ import annotations
@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 MAX_PLACES = 5
-"""A warning names so many texts."""
+"""The most texts that a warning names."""
 
 
 def without_surrogates(text: str) -> str:
-    """The text with two halves that follow each other joined, and each other half replaced by U+FFFD."""
+    """Joins adjacent halves of a character and replaces every other half by U+FFFD."""
     if is_whole(text):
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def is_whole(text: str) -> bool:
-    """Whether the text can be written as UTF-8."""
+    """Whether UTF-8 can encode the text."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -28,7 +28,7 @@ def is_whole(text: str) -> bool:
 
 
 def surrogate_warnings(query: str, instruct: str | None, documents: Iterable[str]) -> tuple[str, ...]:
-    """One sentence that names the texts of a call in which something is replaced; none where all are whole."""
+    """One sentence that names the texts of a call with lone surrogates; none if there are none."""
     texts = [("the query", query), ("the instruct", instruct or "")]
     texts += [(f"document {index}", document) for index, document in enumerate(documents)]
     places = [name for name, text in texts if not is_whole(text)]

@@ -74,7 +74,7 @@ def test_nor_are_other_names_of_it(url: str, environment: pytest.MonkeyPatch) ->
         ("ALL_PROXY", "socks5://127.0.0.1:7890", r"ALL_PROXY names .* pip install 'httpx2\[socks\]'"),
         ("ALL_PROXY", "socks5h://127.0.0.1:7890", r"pip install 'httpx2\[socks\]'"),
         ("all_proxy", "socks://127.0.0.1:7890/", "all_proxy=socks://127.0.0.1:7890/: .* write socks5://"),
-        ("HTTP_PROXY", "ftp://proxy", "HTTP_PROXY=ftp://proxy: .* known are http, https, socks5"),
+        ("HTTP_PROXY", "ftp://proxy", "HTTP_PROXY=ftp://proxy: .* use one of http, https, socks5"),
         ("HTTP_PROXY", "http://user:secret@proxy:port", r"HTTP_PROXY=http://\*\*\*@proxy:port is not the address of"),
         ("HTTP_PROXY", "user:se/cr@et@proxy:port", r"HTTP_PROXY=\*\*\*@proxy:port"),
         ("http_proxy", "http://", "http_proxy=http:// is not the address of a proxy"),

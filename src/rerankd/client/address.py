@@ -1,4 +1,4 @@
-"""Addresses as people have them, and the path of an API that they are completed to. Knows no dialect by name."""
+"""Reads a server's address and completes it to the path of an API. Knows no API by name."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import httpx2
 from rerankd.errors import SettingsError
 
 COMPLETE = frozenset({"rerank", "reranks", "reranking", "ranking", "text-rerank"})
-"""A path that ends in one of these, in any case, is the full one and is taken as it is."""
+"""A path that ends in one of these, in any case, is complete and is used as it is."""
 
-DASHSCOPE_FOLDER = ("services", "rerank")
-"""Not complete: two more folders follow."""
+DASHSCOPE_PREFIX = ("services", "rerank")
+"""An incomplete path: two more segments follow."""
 
 OTHER_ENDPOINTS = (
     ("chat", "completions"),
@@ -27,16 +27,18 @@ OTHER_ENDPOINTS = (
     ("health",),
     ("docs",),
 )
-"""What else the servers of these APIs answer: an address that was copied from there is completed without it."""
+"""Other endpoints of these servers. They are removed from the end of a copied address before it is completed."""
 
 VERSION = re.compile(r"v\d+(beta|alpha)?\d*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server is. socket: the file of a Unix domain socket that it listens on, else None.
+    """Where a server listens.
 
-    url: with the host `localhost` where there is a socket.
+    Attributes:
+        url: its host is `localhost` if there is a socket.
+        socket: the file of its Unix domain socket, else None.
     """
 
     url: httpx2.URL
@@ -44,11 +46,12 @@ class Address:
 
 
 def read_address(text: str) -> Address:
-    """`http://…`, `https://…`, `unix:/run/rerankd.sock` or `unix:///run/rerankd.sock`; a path on a socket follows a
-    colon, as in nginx: `unix:/run/rerankd.sock:/v1/rerank`.
+    """Reads `http://…`, `https://…`, `unix:/run/rerankd.sock` or `unix:///run/rerankd.sock`.
+
+    A path on a socket follows a colon, as in nginx: `unix:/run/rerankd.sock:/v1/rerank`.
 
     Raises:
-        SettingsError: it is none of these.
+        SettingsError: the text is none of these.
     """
     text = text.strip()
     if text.lower().startswith("unix:"):
@@ -75,65 +78,67 @@ def _socket_address(text: str) -> Address:
 
 
 def _shown(text: str) -> str:
-    """The address without a user's password."""
+    """The address without user and password."""
     return repr(re.sub(r"(://)[^/]*@", r"\1***@", text))
 
 
-def is_complete(folders: Sequence[str]) -> bool:
-    """Whether a path is that of a rerank already."""
-    return bool(folders) and folders[-1].lower() in COMPLETE and not _same(folders[-2:], DASHSCOPE_FOLDER)
+def is_complete(segments: Sequence[str]) -> bool:
+    """Whether a path already ends in a rerank endpoint."""
+    return bool(segments) and segments[-1].lower() in COMPLETE and not _same(segments[-2:], DASHSCOPE_PREFIX)
 
 
-def folders_of(url: httpx2.URL) -> list[str]:
-    """The path's folders as they are written, escapes included."""
+def segments_of(url: httpx2.URL) -> list[str]:
+    """The path's segments as written, escapes included."""
     path = url.raw_path.partition(b"?")[0].decode("ascii")
-    return [folder for folder in path.split("/") if folder]
+    return [segment for segment in path.split("/") if segment]
 
 
-def with_folders(url: httpx2.URL, folders: Sequence[str]) -> httpx2.URL:
-    """The address with another path, and without a fragment."""
-    path = "/" + "/".join(folders)
+def with_path(url: httpx2.URL, segments: Sequence[str]) -> httpx2.URL:
+    """The address with another path and without a fragment."""
+    path = "/" + "/".join(segments)
     query = b"?" + url.query if url.query else b""
     return url.copy_with(raw_path=path.encode("ascii") + query, fragment=None)
 
 
 def completed(base: Sequence[str], path: str, bases: Mapping[str, str]) -> list[str]:
-    """The folders of an API's rerank, given those that somebody wrote.
+    """Completes the path of a base address to the API's rerank endpoint.
 
-    The first rule that fits: a full path stays. Another endpoint at its end goes. What the base ends with and the path
-    begins with comes once (`/x/v1` + `/v1/rerank` is `/x/v1/rerank`). An ending in `bases` is replaced by what stands
-    there. A version takes the place of the path's (`/v4` + `/v1/rerank` is `/v4/rerank`). Else the path is appended.
+    A complete path stays, and another endpoint at its end is removed. Then the first rule that fits applies:
+
+    1. An overlap comes once: `/x/v1` + `/v1/rerank` is `/x/v1/rerank`.
+    2. An ending in `bases` is replaced by its path.
+    3. A version replaces the path's: `/v4` + `/v1/rerank` is `/v4/rerank`.
+    4. Otherwise the path is appended.
 
     Args:
         path: of the API, from the server's root.
-        bases: other roots that a server has for other APIs (`/compatible-mode/v1`), each with the path that belongs in
-            its place.
+        bases: the server's roots for other APIs (`/compatible-mode/v1`), with the path to use instead.
     """
     if is_complete(base):
         return list(base)
-    have, want = _without_endpoint(base), folders_of_path(path)
+    have, want = _without_endpoint(base), path_segments(path)
     for length in range(min(len(have), len(want)), 0, -1):
         if _same(have[-length:], want[:length]):
             return have + want[length:]
-    for ending in sorted(map(folders_of_path, bases), key=len, reverse=True):
+    for ending in sorted(map(path_segments, bases), key=len, reverse=True):
         if _same(have[-len(ending) :], ending):
-            return have[: -len(ending)] + folders_of_path(bases["/" + "/".join(ending)])
+            return have[: -len(ending)] + path_segments(bases["/" + "/".join(ending)])
     if have and VERSION.fullmatch(have[-1]) and VERSION.fullmatch(want[0]):
         return have + want[1:]
     return have + want
 
 
-def folders_of_path(path: str) -> list[str]:
-    """`/v1/rerank` as its folders."""
-    return [folder for folder in path.split("/") if folder]
+def path_segments(path: str) -> list[str]:
+    """The segments of `/v1/rerank`."""
+    return [segment for segment in path.split("/") if segment]
 
 
-def _without_endpoint(folders: Sequence[str]) -> list[str]:
+def _without_endpoint(segments: Sequence[str]) -> list[str]:
     for ending in OTHER_ENDPOINTS:
-        if _same(folders[-len(ending) :], ending):
-            return list(folders[: -len(ending)])
-    return list(folders)
+        if _same(segments[-len(ending) :], ending):
+            return list(segments[: -len(ending)])
+    return list(segments)
 
 
 def _same(some: Sequence[str], others: Sequence[str]) -> bool:
-    return [folder.lower() for folder in some] == [folder.lower() for folder in others]
+    return [segment.lower() for segment in some] == [segment.lower() for segment in others]

@@ -1,7 +1,7 @@
-"""How a server is reached: the proxy that the environment names for it, certificates, a socket file. Knows no dialect.
+"""Connections to a server: the environment's proxies, certificates, and Unix sockets. Knows no API.
 
-httpx2 reads the same variables, but all of them for any address: it fails on one that does not concern it, and does not
-say which one was wrong.
+httpx2 reads the same variables, but all of them for any address: it fails on a variable that does not apply to the
+address, and does not name it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,12 @@ Transport = TypeVar("Transport")
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy that the environment names. shown: for messages, without its password; variable: that names it."""
+    """A proxy from the environment.
+
+    Attributes:
+        shown: its address without the password, for messages.
+        variable: the environment variable that names it.
+    """
 
     httpx2: httpx2.Proxy
     shown: str
@@ -42,20 +47,20 @@ class Proxy:
 
 
 class Route:
-    """The way to a server. A socket file and an address of this machine are reached without a proxy.
+    """Makes connections to one server. A Unix socket and an address of this machine need no proxy.
 
     Raises:
-        SettingsError: a variable of the environment, or `verify`, cannot be used; it names the culprit.
+        SettingsError: an environment variable or `verify` is invalid; the message names it.
     """
 
     def __init__(self, address: Address, verify: Verify = True) -> None:
         self._socket = address.socket
         self.proxy = None if address.socket else _proxy_for(address.url)
         self._verify = _certificates(verify) if address.url.scheme == "https" else False  # http has no certificates
-        self.client().close()  # what cannot be opened is told now
+        self.client().close()  # reports now what cannot be opened
 
     def client(self, headers: Mapping[str, str] | None = None, timeout: httpx2.Timeout | None = None) -> httpx2.Client:
-        """New connections, for threads."""
+        """A new client for threads."""
         return httpx2.Client(
             transport=self._opened(
                 lambda proxy: httpx2.HTTPTransport(verify=self._verify, proxy=proxy, uds=self._socket, limits=LIMITS)
@@ -71,7 +76,7 @@ class Route:
         timeout: httpx2.Timeout | None = None,
         limits: httpx2.Limits = LIMITS,
     ) -> httpx2.AsyncClient:
-        """New connections, for asyncio."""
+        """A new client for asyncio."""
         return httpx2.AsyncClient(
             transport=self._opened(
                 lambda proxy: httpx2.AsyncHTTPTransport(
@@ -86,7 +91,7 @@ class Route:
     def _opened(self, transport: Callable[[httpx2.Proxy | None], Transport]) -> Transport:
         try:
             return transport(self.proxy.httpx2 if self.proxy else None)
-        except ImportError:  # of socksio
+        except ImportError:  # socksio is missing
             assert self.proxy
             raise SettingsError(
                 f"{self.proxy.variable} names the proxy {self.proxy.shown}, and SOCKS needs one more package: "
@@ -97,7 +102,7 @@ class Route:
 def _proxy_for(url: httpx2.URL) -> Proxy | None:
     if _is_on_this_machine(url.host):
         return None
-    proxies = urllib.request.getproxies()  # of the environment, else of macOS or Windows
+    proxies = urllib.request.getproxies()  # from the environment, else from macOS or Windows
     for kind in (url.scheme, "all"):
         if value := proxies.get(kind, "").strip():
             return None if _is_excluded(url) else _proxy(_variable(kind, value), value, url.host)
@@ -110,12 +115,12 @@ def _proxy(variable: str, value: str, host: str) -> Proxy:
     address = value if "://" in value else f"http://{value}"
     scheme = address.partition("://")[0].lower()
     if scheme not in PROXY_SCHEMES:
-        instead = "write socks5://" if scheme.startswith("socks") else f"known are {', '.join(PROXY_SCHEMES)}"
-        raise SettingsError(f"{variable}={shown}: {scheme}:// is no kind of proxy, {instead}. {way_out}")
+        instead = "write socks5://" if scheme.startswith("socks") else f"use one of {', '.join(PROXY_SCHEMES)}"
+        raise SettingsError(f"{variable}={shown}: {scheme}:// is not a kind of proxy; {instead}. {way_out}")
     proxy: httpx2.Proxy | None
     try:
         proxy = httpx2.Proxy(address)
-    except (httpx2.InvalidURL, ValueError):  # its words may hold the password
+    except (httpx2.InvalidURL, ValueError):  # its message may contain the password
         proxy = None
     if proxy is None or not proxy.url.host:
         raise SettingsError(f"{variable}={shown} is not the address of a proxy. {way_out}")
@@ -123,7 +128,7 @@ def _proxy(variable: str, value: str, host: str) -> Proxy:
 
 
 def _masked(value: str) -> str:
-    """A proxy's address without its user and password."""
+    """A proxy's address without user and password."""
     return re.sub(r"^([\w+.-]*://)?.*@", r"\1***@", value)
 
 
@@ -142,11 +147,11 @@ def _is_on_this_machine(host: str) -> bool:
 
 
 def _is_excluded(url: httpx2.URL) -> bool:
-    """Whether NO_PROXY names the server: `*`, a domain with all below it, an address, a network; each with a port or
-    without. What cannot be read there excludes nothing."""
+    """Whether NO_PROXY names the server: `*`, a domain with its subdomains, an address, or a network, with or without a
+    port. Unreadable entries exclude nothing."""
     text = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
     if text is None:
-        return bool(urllib.request.proxy_bypass(url.host))  # the system's list
+        return bool(urllib.request.proxy_bypass(url.host))  # the system's settings
     port = url.port or (443 if url.scheme == "https" else 80)
     return any(_excludes(entry, url.host, port) for entry in re.split(r"[\s,]+", text) if entry)
 
@@ -194,7 +199,7 @@ def _certificates(verify: object) -> ssl.SSLContext:
 
 
 def _system_context(verify: bool) -> ssl.SSLContext:
-    """Trusts the system's authorities, or anybody. httpx2 does not set the file of SSLKEYLOGFILE, as Python does."""
+    """Trusts the system's authorities, or everybody. Sets SSLKEYLOGFILE, which httpx2 does not."""
     context = httpx2.create_ssl_context(verify=verify, trust_env=False)
     if log := os.environ.get("SSLKEYLOGFILE"):
         context.keylog_filename = log
@@ -202,7 +207,7 @@ def _system_context(verify: bool) -> ssl.SSLContext:
 
 
 def _context_of(name: str, path: str) -> ssl.SSLContext:
-    """Trusts the authorities of a file or a folder, and no others."""
+    """Trusts only the authorities of a file or a folder."""
     way_out = "Correct it" if name == "verify" else "Correct it or unset it"
     try:
         Path(path).stat()
@@ -214,7 +219,7 @@ def _context_of(name: str, path: str) -> ssl.SSLContext:
 
 
 def _tried(make: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-    """Python writes TLS keys to the file of SSLKEYLOGFILE, or fails."""
+    """Makes a context; explains the error if SSLKEYLOGFILE cannot be written."""
     try:
         return make()
     except ssl.SSLError:

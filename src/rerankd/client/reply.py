@@ -1,4 +1,4 @@
-"""Replies and errors of every rerank API, read. They differ in where things are, and never contradict each other."""
+"""Reads the replies and errors of every rerank API. They put things in different places and never contradict."""
 
 from __future__ import annotations
 
@@ -13,12 +13,17 @@ import httpx2
 from rerankd.types import Usage, sigmoid
 
 MAX_MESSAGE = 500
-"""Characters of an error that is shown."""
+"""Characters of a server's error message in ours."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A document's result. index: within the request; logit: None where it is not known."""
+    """One document's result.
+
+    Attributes:
+        index: its place in the request.
+        logit: None if it is not known.
+    """
 
     index: int
     score: float
@@ -27,9 +32,11 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What one HTTP reply says, its scores in its order.
+    """One HTTP reply.
 
-    by_rerankd: whether a rerankd answered, which reads `instruct` everywhere and scores with sigmoid(logit).
+    Attributes:
+        scores: in the reply's order.
+        by_rerankd: whether a rerankd answered: it reads `instruct` on every path, and its score is sigmoid(logit).
     """
 
     scores: tuple[Scored, ...]
@@ -41,7 +48,7 @@ class Reply:
 
 
 def read_reply(response: httpx2.Response, num_documents: int) -> Reply:
-    """Raises ValueError, with what is wrong, for anything but a ranking of so many documents."""
+    """Reads a ranking of `num_documents` documents. Raises ValueError, with the reason, for anything else."""
     try:
         body = response.json()
     except RecursionError:
@@ -61,7 +68,7 @@ def read_reply(response: httpx2.Response, num_documents: int) -> Reply:
 
 
 def request_id(response: httpx2.Response) -> str | None:
-    """The server's name for the request: its header, else in the body."""
+    """The server's id of the request, from its header or its body."""
     if found := response.headers.get("x-request-id"):
         return str(found)
     body = _json(response)
@@ -69,7 +76,7 @@ def request_id(response: httpx2.Response) -> str | None:
 
 
 def error_message(response: httpx2.Response) -> str:
-    """What an error's body says, in whichever shape, else its first characters, else the status in words."""
+    """The message in an error's body of any shape; else the body's first characters, or the status in words."""
     message = next(_messages(_json(response)), "") or response.text.strip() or response.reason_phrase
     return message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]} …"
 

@@ -1,4 +1,4 @@
-"""What a client is made of, checked before anything is sent. Knows no API."""
+"""The settings of a client, checked before anything is sent. Knows no API."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rerankd.errors import SettingsError
 from rerankd.version import __version__
 
 TIMEOUT_S = 600.0
-"""Many long documents on a small machine take minutes."""
+"""Long: many long documents take minutes on a small machine."""
 
 CONNECT_TIMEOUT_S = 5.0
 
@@ -26,10 +26,10 @@ HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 
 @dataclass(frozen=True, slots=True)
 class ClientSettings:
-    """See `Client`. base_url and api_key are given, or those of the environment.
+    """See `Client`. base_url and api_key come from the caller or from the environment.
 
     Raises:
-        SettingsError: one of these makes no sense.
+        SettingsError: a setting is invalid.
     """
 
     base_url: str
@@ -61,7 +61,7 @@ class ClientSettings:
 
     @property
     def sent_headers(self) -> dict[str, str]:
-        """With every request; the caller's own take the place of ours."""
+        """The headers of every request; the caller's replace ours."""
         headers = {"content-type": "application/json", "user-agent": f"rerankd/{__version__}"}
         if self.api_key:
             headers["authorization"] = f"Bearer {_sendable('API key', self.api_key)}"
@@ -69,13 +69,13 @@ class ClientSettings:
 
     @property
     def waits(self) -> httpx2.Timeout:
-        """For the server to say something, and to connect to it; there is no limit for one of our own connections."""
+        """How long to wait for the server to accept and to answer. A free place in the pool: no limit."""
         connect = CONNECT_TIMEOUT_S if self.timeout is None else min(self.timeout, CONNECT_TIMEOUT_S)
         return httpx2.Timeout(self.timeout, connect=connect, pool=None)
 
 
 def from_environment(base_url: str | None, api_key: str | None) -> tuple[str, str | None]:
-    """What is given; without an address, that of RERANKD_URL, and then the key of RERANKD_API_KEY, which is no other's.
+    """(address, key). Without an address: RERANKD_URL, and RERANKD_API_KEY, which is sent to no other address.
 
     Raises:
         SettingsError: there is no address.

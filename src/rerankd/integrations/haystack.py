@@ -14,7 +14,7 @@ from rerankd.integrations.ranked import aranked, ranked
 from rerankd.types import Score
 
 KEY_OF_ENVIRONMENT = Secret.from_env_var("RERANKD_API_KEY", strict=False)
-"""None if the variable is not set."""
+"""No key if the variable is not set."""
 
 
 @component
@@ -53,25 +53,25 @@ class RerankdRanker:
         self._async_client: AsyncClient | None = None
 
     def warm_up(self) -> None:
-        """Reads the key; connections are made when they are needed."""
+        """Reads the key. The first call makes the connections."""
         if self._client is None:
             self._client = Client(self.base_url, self._key(), dialect=self.dialect, model=self.model)
 
     def close(self) -> None:
-        """Ends the connections; they are made anew when they are needed."""
+        """Closes the connections. The next call makes new ones."""
         if self._client is not None:
             self._client.close()
             self._client = None
 
     async def close_async(self) -> None:
-        """The same for the connections of `run_async`, in the event loop that made them."""
+        """`close` for the connections of `run_async`, in the event loop that made them."""
         if self._async_client is not None:
             await self._async_client.close()
             self._async_client = None
 
     @component.output_types(documents=list[Document])
     def run(self, query: str, documents: list[Document], top_k: int | None = None) -> dict[str, list[Document]]:
-        """The best documents first, as copies. top_k: in place of the component's own."""
+        """Copies of the best documents, best first. top_k: replaces the component's."""
         self.warm_up()
         assert self._client is not None
         top_n = self.top_k if top_k is None else top_k

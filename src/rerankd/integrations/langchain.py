@@ -23,7 +23,7 @@ class RerankdCompressor(BaseDocumentCompressor):
     """
 
     client: Annotated[Any, AfterValidator(checked_ranker)]
-    """A `rerankd.Client` or `AsyncClient`, or a `rerankd.Reranker` for a model in this process."""
+    """A `rerankd.Client`, an `AsyncClient`, a `Reranker` (a model in this process), or any ranker."""
 
     top_n: int | None = 3
     """How many documents are kept, None for all."""
@@ -34,14 +34,14 @@ class RerankdCompressor(BaseDocumentCompressor):
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
-        """The best documents first, as copies. With an `AsyncClient` only the next method works."""
+        """Copies of the best documents, best first. An `AsyncClient` needs `acompress_documents`."""
         texts = [document.page_content for document in documents]
         return _kept(documents, ranked(self.client, query, texts, self.top_n, self.instruct))
 
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
-        """The same, awaited: a `Client` is asked on another thread, the others without one."""
+        """`compress_documents` for asyncio. A `Client` works on another thread."""
         texts = [document.page_content for document in documents]
         return _kept(documents, await aranked(self.client, query, texts, self.top_n, self.instruct))
 

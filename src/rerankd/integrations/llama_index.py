@@ -49,7 +49,7 @@ class RerankdPostprocessor(BaseNodePostprocessor):
         return _kept(nodes, await aranked(self.client, query, _texts(nodes), self.top_n, self.instruct))
 
     def _begin(self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None) -> str:
-        """Tells whoever watches; the query."""
+        """Sends the event of the start; returns the query."""
         if query_bundle is None:
             raise ValueError("A reranker needs the query: pass query_str or query_bundle.")
         top_n = len(nodes) if self.top_n is None else self.top_n
