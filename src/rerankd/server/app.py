@@ -1,40 +1,37 @@
-"""The HTTP application: which path goes where."""
+"""The HTTP application without its pages: builds its parts, its middleware and its routes."""
 
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
-from starlette._utils import get_route_path
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import JSONResponse, PlainTextResponse
 
 from rerankd.admission.async_store import AsyncStore
 from rerankd.admission.gate import Gate
 from rerankd.admission.identity import Authenticator
 from rerankd.admission.rate_limits import RateLimiter
 from rerankd.apis.base import Api, ApiSettings
-from rerankd.apis.errors import MethodNotAllowed
 from rerankd.apis.registry import api_routes
 from rerankd.config import ServerSettings
 from rerankd.prices import PriceFile
 from rerankd.server import model_cards, status, tokens
 from rerankd.server.access_log import AccessLog
 from rerankd.server.api_status import api_status_routes
-from rerankd.server.call import answer_call, error_response
+from rerankd.server.call import answer_call
 from rerankd.server.context import ServerContext
 from rerankd.server.foreign_pages import ForeignPages
 from rerankd.server.held import HeldBytes, Holding
 from rerankd.server.keyed_paths import KeyedPaths
 from rerankd.server.metrics.metrics import Metrics, metrics_routes
 from rerankd.server.models import Models
+from rerankd.server.no_route import no_such_route
 from rerankd.server.openapi import describe
 from rerankd.server.paths import Paths
 from rerankd.types import CallLimits
@@ -54,10 +51,7 @@ CORS: dict[str, Any] = {
     ),
     "allow_private_network": True,
 }
-"""What scripts of the allowed origins may send and read. Not cookies: a session is for our own pages."""
-
-PAGES = ("/",)
-"""Paths of dialects that are a page as well."""
+"""What scripts of the allowed origins may send and read. No cookies: only our own pages have sessions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +72,30 @@ def create_server(
 ) -> Server:
     """See `rerankd.app.create_app`."""
     routes = api_routes(api_settings(settings))
-    metrics = Metrics(models.default, {dialect.name for dialects in routes.values() for dialect in dialects})
+    metrics = Metrics(models.default, {api.name for apis in routes.values() for api in apis})
     accounts = AsyncStore(store) if store else None
     auth = Authenticator(settings.api_key, accounts)
     limits = CallLimits(settings.requests_per_minute, settings.tokens_per_minute, settings.concurrency)
     gate = Gate(auth, RateLimiter(settings.redis), prices, models.names_without_body, limits, accounts)
-
     metrics.watch_accounts(lambda: "accounts" not in gate.troubles, lambda: gate.failed_renewals)
+    context = ServerContext(settings, routes, models, auth, gate, prices, metrics)
+    app = _application(_lifespan(context, accounts, on_failure))
+    app.state.context = context
+    app.add_exception_handler(HTTPException, no_such_route)
+    _add_middleware(app, settings, auth, held)
+    _add_routes(app, context)
+    return Server(app, metrics)
+
+
+def _lifespan(
+    context: ServerContext, accounts: AsyncStore | None, on_failure: Callable[[], None]
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """What happens at the start and the end of the application."""
+    models, gate = context.models, context.gate
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        models.load(on_failure, prices.serve) if accounts else models.load(on_failure)
+        models.load(on_failure, context.prices.serve) if accounts else models.load(on_failure)
         maintenance = asyncio.create_task(gate.maintain())
         yield
         maintenance.cancel()
@@ -97,8 +104,12 @@ def create_server(
         if accounts:
             accounts.close()
 
+    return lifespan
+
+
+def _application(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> FastAPI:
     # The offline edition has Swagger UI's files. The page that shows them is web/'s: without a script in it.
-    app = FastAPIOffline(
+    return FastAPIOffline(
         title="rerankd",
         version=__version__,
         description="Qwen3-Reranker on your own hardware, behind the rerank APIs your tools already speak.",
@@ -108,6 +119,10 @@ def create_server(
         lifespan=lifespan,
         redirect_slashes=False,  # Paths answers
     )
+
+
+def _add_middleware(app: FastAPI, settings: ServerSettings, auth: Authenticator, held: HeldBytes | None) -> None:
+    """The last one sees a request first."""
     if settings.keyed_status:
         app.add_middleware(KeyedPaths, auth=auth)
     app.add_middleware(Holding, held=held or HeldBytes(settings.max_held_mb * 1_000_000))
@@ -117,34 +132,16 @@ def create_server(
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origin, **CORS)
     app.add_middleware(Paths, router=app.router, root_path=settings.root_path)
     app.add_middleware(AccessLog)
-    context = app.state.context = ServerContext(settings, models, auth, gate, prices, metrics)
-    for (method, path), dialects in routes.items():
-        app.add_api_route(path, _endpoint(dialects, context), methods=[method], include_in_schema=False)
-    for router in (status.router, model_cards.router, tokens.router):
+
+
+def _add_routes(app: FastAPI, context: ServerContext) -> None:
+    for (method, path), apis in context.routes.items():
+        app.add_api_route(path, _endpoint(apis, context), methods=[method], include_in_schema=False)
+    for router in (status.router, model_cards.router, tokens.router, metrics_routes(context.metrics)):
         app.include_router(router)
-    app.include_router(metrics_routes(metrics))
-    apis = dict.fromkeys(one for answering in routes.values() for one in answering)
-    app.include_router(api_status_routes(apis, models, settings, auth))
-    describe(app, routes)
-
-    @app.exception_handler(HTTPException)
-    async def no_such_route(request: Request, error: HTTPException) -> Response:
-        asked = get_route_path(request.scope)
-        here = {method: dialects for (method, path), dialects in routes.items() if path == _template(request, asked)}
-        if error.status_code == 405 and here:
-            told = MethodNotAllowed(request.method, (*here, *(("GET", "HEAD") if asked in PAGES else ())))
-            response = error_response(here["POST"][-1], told, str(uuid.uuid4()))
-            metrics.observe(dialect=here["POST"][-1].name, status=response.status_code, seconds=0.0, error=told)
-            return response
-        detail = error.detail
-        if error.status_code == 404 and "text/html" in request.headers.get("accept", ""):
-            return PlainTextResponse("There is no such page: the playground is at /, the API at /docs.", 404)
-        if error.status_code == 404:
-            paths = ", ".join(dict.fromkeys(path for _, path in routes))
-            detail = f"Not Found: {request.method} {asked[:200]}. Rerank here: POST {paths}"
-        return JSONResponse({"detail": detail}, error.status_code, error.headers)
-
-    return Server(app, metrics)
+    every_api = dict.fromkeys(api for apis in context.routes.values() for api in apis)
+    app.include_router(api_status_routes(every_api, context.models, context.settings, context.auth))
+    describe(app, context.routes)
 
 
 def api_settings(settings: ServerSettings) -> ApiSettings:
@@ -152,14 +149,8 @@ def api_settings(settings: ServerSettings) -> ApiSettings:
     return ApiSettings(**{one.name: getattr(settings, one.name) for one in fields(ApiSettings)})
 
 
-def _template(request: Request, asked: str) -> str:
-    """The path as the routes have it: one that names a model is any such path."""
-    route = request.scope.get("route")
-    return str(getattr(route, "path", asked))
-
-
-def _endpoint(dialects: Sequence[Api[Any]], context: ServerContext) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(apis: Sequence[Api[Any]], context: ServerContext) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        return await answer_call(request, dialects, context)
+        return await answer_call(request, apis, context)
 
     return endpoint

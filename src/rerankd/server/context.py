@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 
 from rerankd.admission.gate import Gate
 from rerankd.admission.identity import Authenticator
+from rerankd.apis.registry import Routes
 from rerankd.config import ServerSettings
 from rerankd.prices import PriceFile
 from rerankd.server.metrics.metrics import Metrics
@@ -21,10 +22,12 @@ class ServerContext:
     """Built once for each application.
 
     Attributes:
+        routes: of the rerank APIs.
         created: seconds since 1970.
     """
 
     settings: ServerSettings
+    routes: Routes
     models: Models
     auth: Authenticator
     gate: Gate
