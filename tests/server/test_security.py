@@ -595,7 +595,7 @@ def test_what_is_hashed_is_compared_as_a_hash(store: Store) -> None:
     account = store.accounts.create("a@example.com", role="admin")
     _, secret = store.keys.create(account.id, "a key")
     session, invite = store.sessions.open(account.id), store.invites.create(account.id)
-    for ask, token in ((store.keys.find, secret), (store.accounts.session, session), (store.accounts.invite, invite)):
+    for ask, token in ((store.keys.find, secret), (store.sessions.find, session), (store.invites.find, invite)):
         assert ask(Unequal(token))
         assert not ask(Unequal(token[:-1]))
         assert not ask(Unequal(hashlib.sha256(token.encode()).hexdigest()))
