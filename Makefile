@@ -15,10 +15,10 @@ test: .venv/installed-test  ## set up, then run every test
 	.venv/bin/python -m pytest
 
 test-clients: .venv/installed-test  ## real clients against a running server, in environments of their own
-	.venv/bin/python tests/clients/run.py
+	.venv/bin/python tests/third_party_clients/run.py
 
 compatibility:  ## docs/compatibility.md's tables from the last test-clients
-	$(PYTHON) tests/clients/compatibility.py
+	$(PYTHON) tests/third_party_clients/compatibility.py
 
 reference: .venv/installed  ## docs/reference/settings.md and cli.md from the code
 	.venv/bin/python docs/reference/generate.py

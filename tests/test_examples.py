@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Server
+from support.server import Server
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

@@ -20,7 +20,7 @@ from rerankd.accounts.schema import EPOCH, accounts, entries, reservations
 from rerankd.accounts.store import Store, open_store
 from rerankd.errors import InvalidRequest, OutOfCredit, RateLimited, Unavailable
 from rerankd.prices import MICRO, Price
-from support.paying import PRICE, Clock, Payer, live, new_payer
+from support.payers import PRICE, Clock, Payer, live, new_payer
 from support.stores import free_what_died
 
 FREE = Price(model="qwen3-rerank", input_price=Decimal("0.1"), free_tokens=1000, free_days=90)

@@ -28,7 +28,7 @@ from rerankd.accounts.schema import entries
 from rerankd.accounts.store import Store
 from rerankd.errors import OutOfCredit, RateLimited
 from rerankd.prices import Price
-from support.paying import Clock, Payer, live, new_payer
+from support.payers import Clock, Payer, live, new_payer
 from support.stores import free_what_died
 
 PRICES = (

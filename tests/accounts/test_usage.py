@@ -18,7 +18,7 @@ from rerankd.accounts.store import Store
 from rerankd.accounts.usage import By, UsageRow, as_csv, usage
 from rerankd.errors import InvalidRequest
 from rerankd.prices import MICRO, Price
-from support.paying import Clock
+from support.payers import Clock
 
 NOON = datetime(2027, 3, 1, 12, tzinfo=UTC)
 BY: tuple[By, ...] = ("day", "account", "key", "model")

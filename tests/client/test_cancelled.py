@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from rerankd import AsyncClient
 from rerankd.client.connections import LIMITS
-from support.stand_in import DOCUMENTS, QUERY, ranking_of
+from support.fake_server import DOCUMENTS, QUERY, ranking_of
 
 MOST_TURNS = 12
 PATIENCE_S = 60

@@ -19,7 +19,7 @@ from rerankd.client.address import read_address
 from rerankd.client.connections import Route
 from rerankd.client.errors import RemoteRefused, RemoteUnreachable
 from rerankd.errors import SettingsError
-from support.stand_in import BOTH, Answer, Ask, StandIn
+from support.fake_server import BOTH, Answer, Ask, StandIn
 
 ELSEWHERE = "http://rerank.corp:8000"
 VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")

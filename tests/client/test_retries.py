@@ -24,7 +24,7 @@ from rerankd.client.errors import (
     RemoteUnavailable,
     RemoteUnreachable,
 )
-from support.stand_in import BOTH, DOCUMENTS, Answer, Ask, StandIn, ranking_of, score_of
+from support.fake_server import BOTH, DOCUMENTS, Answer, Ask, StandIn, ranking_of, score_of
 
 pytestmark = pytest.mark.parametrize("ask", BOTH)
 

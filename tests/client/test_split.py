@@ -19,8 +19,8 @@ from rerankd.client.client import CONCURRENT_CHUNKS
 from rerankd.client.dialects import DialectName
 from rerankd.client.errors import RemoteRefused, RemoteReplyInvalid
 from rerankd.errors import RerankdError
+from support.fake_server import BOTH, QUERY, Answer, Ask, StandIn, ask_async, ask_sync, ranking_of, score_of
 from support.server import Server
-from support.stand_in import BOTH, QUERY, Answer, Ask, StandIn, ask_async, ask_sync, ranking_of, score_of
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from rerankd import Ranking, Reranker
 from rerankd.client.dialects import DIALECTS, DialectName
 from rerankd.client.errors import RemoteRefused, RemoteUnauthorized, RemoteUnreachable
 from rerankd.errors import InvalidRequest, SettingsError
+from support.fake_server import BOTH, DOCUMENTS, QUERY, Ask, ask_sync
 from support.server import Server
-from support.stand_in import BOTH, DOCUMENTS, QUERY, Ask, ask_sync
 
 # (what the client speaks, where): a new surface is a line.
 SURFACES: tuple[tuple[DialectName, str], ...] = (

@@ -18,7 +18,7 @@ from rerankd import AsyncClient, AsyncRanker, Client, Ranker, Ranking, Score, Us
 from rerankd.client.dialects import DialectName
 from rerankd.client.errors import RemoteReplyInvalid
 from rerankd.errors import Closed, SettingsError
-from support.stand_in import BOTH, DOCUMENTS, QUERY, Answer, Ask, StandIn, ask_sync, ranking_of, score_of
+from support.fake_server import BOTH, DOCUMENTS, QUERY, Answer, Ask, StandIn, ask_sync, ranking_of, score_of
 
 both = pytest.mark.parametrize("ask", BOTH)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from rerankd.engine.qwen3.model import Qwen3Reranker
 from rerankd.engine.qwen3.operations import GroupedOperations, Operations, Rows, Segments, TorchOperations
 from rerankd.engine.qwen3.prefixes import PrefixCache, num_shared
 from rerankd.engine.qwen3.weights import load_reranker
+from support.prompts import prompts
 
 TOLERANCE = 1e-4  # logits, float32
 
@@ -42,16 +42,6 @@ def plain(make_checkpoint: Callable[..., Path]) -> Qwen3Reranker:
 @pytest.fixture(scope="module")
 def fast(make_checkpoint: Callable[..., Path]) -> SharedPrefixForward:
     return fast_forward(network(make_checkpoint(**SMALL)))
-
-
-def tokens(count: int, seed: object) -> list[int]:
-    rng = random.Random(repr(seed))
-    return [rng.randrange(100_000) for _ in range(count)]
-
-
-def prompts(prefix_len: int, own_lens: list[int], seed: int = 0) -> list[Prompt]:
-    prefix = tokens(prefix_len, (seed, "prefix"))
-    return [Prompt(prefix + tokens(own, (seed, i)), prefix_len) for i, own in enumerate(own_lens)]
 
 
 def largest_difference(fast: SharedPrefixForward, plain: Qwen3Reranker, batch: list[Prompt]) -> float:

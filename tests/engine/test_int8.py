@@ -14,7 +14,6 @@ from safetensors import safe_open
 from safetensors.torch import load as load_tensors
 from safetensors.torch import load_file, save_file
 from safetensors.torch import save as to_bytes
-from test_fast import prompts
 
 from rerankd.engine import devices
 from rerankd.engine.devices import Execution, choose_dtype, lacks_int8
@@ -24,6 +23,7 @@ from rerankd.engine.qwen3.layers import Int8Product, Int8Weight
 from rerankd.engine.qwen3.operations import quantized
 from rerankd.engine.qwen3.reranker import load_forward
 from rerankd.engine.qwen3.weights import load_reranker
+from support.prompts import prompts
 
 CPU = torch.device("cpu")
 SHAPE = dict(head_dim=128, num_attention_heads=4, num_key_value_heads=2)

@@ -16,7 +16,7 @@ from haystack.utils import Secret
 from rerankd import RemoteError
 from rerankd.integrations.haystack import RerankdRanker
 
-pytest_plugins = ["support.asked"]
+pytest_plugins = ["support.integration_server"]
 
 QUERY = "What is the capital of China?"
 DOCUMENTS = [

@@ -21,7 +21,7 @@ from rerankd import AsyncClient, Client, RemoteError
 from rerankd.integrations.langchain import RerankdCompressor
 from rerankd.testing import FakeRanker
 
-pytest_plugins = ["support.asked"]
+pytest_plugins = ["support.integration_server"]
 
 QUERY = "What is the capital of China?"
 DOCUMENTS = [

@@ -18,7 +18,7 @@ from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 from rerankd import AsyncClient, Client
 from rerankd.integrations.llama_index import RerankdPostprocessor
 
-pytest_plugins = ["support.asked"]
+pytest_plugins = ["support.integration_server"]
 
 QUERY = "What is the capital of China?"
 TEXTS = ["Gravity is a force.", "The capital of China is Beijing.", "Paris is the capital of France."]

@@ -1,6 +1,7 @@
 """Requests as applications send them, and of each reply what that application reads.
 
-The shapes were taken from the applications' sources. tests/clients runs those whose rerank code is in a package.
+The shapes come from the applications' sources. `tests/third_party_clients` runs the applications whose rerank code
+is in a package.
 """
 
 from __future__ import annotations

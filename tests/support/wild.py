@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from support.surfaces import Surface
-
-pytestmark = pytest.mark.slow
 
 JSON_TYPE = {"content-type": "application/json"}
 EXAMPLES = settings(

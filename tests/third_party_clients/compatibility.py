@@ -1,6 +1,6 @@
 """What run.py saw, as the table of clients in docs/compatibility.md.
 
-python tests/clients/compatibility.py         # writes the table
+python tests/third_party_clients/compatibility.py         # writes the table
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Their packages conflict with each other and with ours, so these tests are skippe
 environment of their own they need rerankd without extras, and a running server: RERANKD_TEST_URL, RERANKD_TEST_KEY.
 What a model in this process needs is taken from the folder RERANKD_TEST_PACKAGES, after their own packages.
 
-    pytest -c tests/clients/pytest.ini --confcutdir tests/integrations tests/integrations/test_langchain.py
+    pytest -c tests/third_party_clients/pytest.ini --confcutdir tests/integrations tests/integrations/test_langchain.py
 
 (No conftest.py: the other tests import theirs by that name.)
 """

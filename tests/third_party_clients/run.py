@@ -1,8 +1,8 @@
 """Real clients, unmodified, against a running rerankd, each group of them in an environment of its own.
 
-    python tests/clients/run.py                   # every group
-    python tests/clients/run.py sdks langchain
-    python tests/clients/run.py --lock sdks       # newer versions: requirements.txt → lock.txt
+    python tests/third_party_clients/run.py                   # every group
+    python tests/third_party_clients/run.py sdks langchain
+    python tests/third_party_clients/run.py --lock sdks       # newer versions: requirements.txt → lock.txt
 
 The clients' requirements conflict, so each folder here has its own `lock.txt`, and nothing else is installed
 (`--no-deps`). Environments, logs and results lie in `.clients/`; an environment is kept while its lock and its Python
