@@ -98,7 +98,7 @@ def test_the_pages_of_a_server_with_accounts(
     expect(page.locator("#secret")).to_be_visible()
     check(page, "key-made")
     page.goto(f"{url}/admin/accounts/{site.user.id}")
-    page.click("text=The days as a table")
+    page.click("text=Usage by day as a table")
     check(page, "admin-account")
     page.goto(f"{url}/admin/accounts/99")
     check(page, "problem")

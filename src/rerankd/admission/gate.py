@@ -259,7 +259,7 @@ class Gate:
         caller = identity.caller
         if caller is None:
             return (Window(identity.subject, self._limits),)
-        account = _first_set(caller.account_limits, price.limits, self._limits)
+        account = merge_limits(caller.account_limits, price.limits, self._limits)
         return Window(identity.subject, caller.key_limits), Window(f"account:{caller.account_id}", account)
 
     async def _refuse_without_credit(self, identity: Identity, price: Price) -> None:
@@ -302,7 +302,7 @@ def _without(windows: tuple[Window, ...], **limits: None) -> tuple[Window, ...]:
     return tuple(replace(window, limits=replace(window.limits, **limits)) for window in windows)
 
 
-def _first_set(*limits: CallLimits) -> CallLimits:
+def merge_limits(*limits: CallLimits) -> CallLimits:
     """Each limit from the first argument that sets it."""
     return CallLimits(
         next((one.requests_per_minute for one in limits if one.requests_per_minute), None),

@@ -1,4 +1,4 @@
-"""The pages that exist only where accounts are on. Imported only there: it brings the database with it."""
+"""The pages that exist only with accounts. Imported only then, since it imports the database."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from fastapi import APIRouter
 from starlette.convertors import Convertor, register_url_convertor
 
 from rerankd.accounts.store import Store
+from rerankd.web.account_pages import AccountPages
 from rerankd.web.admin_pages import AdminPages
 from rerankd.web.context import WebContext
-from rerankd.web.own_pages import OwnPages
+from rerankd.web.guards import Guards
 from rerankd.web.pages import Pages
-from rerankd.web.sign_in import SignIn
-from rerankd.web.visitors import Visitors
+from rerankd.web.sign_in_pages import SignInPages
 
 
 class _RowNumber(Convertor[int]):
-    """What a database can hold. Python stops at 4,300 digits, with an error."""
+    """An id that fits a database column. Python refuses to parse 4,300 digits."""
 
     regex = "[0-9]{1,18}"
 
@@ -26,12 +26,12 @@ class _RowNumber(Convertor[int]):
         return str(value)
 
 
-def account_routes(context: WebContext, store: Store, pages: Pages) -> tuple[APIRouter, Visitors]:
+def account_routes(context: WebContext, store: Store, pages: Pages) -> tuple[APIRouter, Guards]:
     """`/sign-in`, `/sign-up`, `/sign-out`, `/account`, `/keys`, `/usage`, `/usage.csv`, `/admin`, …"""
     register_url_convertor("row", _RowNumber())
     router = APIRouter()
-    visitors = Visitors(store.sessions, pages)
-    SignIn(context, store, visitors, pages).add_to(router)
-    OwnPages(context, store, visitors, pages).add_to(router)
-    AdminPages(context, store, visitors, pages).add_to(router)
-    return router, visitors
+    guards = Guards(store.sessions, pages)
+    SignInPages(context, store, guards, pages).add_to(router)
+    AccountPages(context, store, guards, pages).add_to(router)
+    AdminPages(context, store, guards, pages).add_to(router)
+    return router, guards

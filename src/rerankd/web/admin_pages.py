@@ -1,30 +1,34 @@
-"""What administrators see and do: the server's health, accounts, invitations, credit, limits."""
+"""The pages for administrators: server health, accounts, invitations, credit, limits."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import ClassVar
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from rerankd.accounts.accounts import Account, Role
+from rerankd.accounts.keys import Key
 from rerankd.accounts.sessions import Session
 from rerankd.accounts.store import Store
 from rerankd.accounts.validation import read_amount
 from rerankd.errors import InvalidRequest
-from rerankd.web import words
+from rerankd.web import formatting
+from rerankd.web.account_pages import read_limits
 from rerankd.web.context import WebContext
-from rerankd.web.own_pages import LIMITS, read_limits, usage_report
-from rerankd.web.pages import Pages, root_of
-from rerankd.web.visitors import Form, Visitors
+from rerankd.web.forms import NO_REFUSAL, Form, Refusal
+from rerankd.web.guards import FormHandler, Guards
+from rerankd.web.pages import Page, Pages, ProblemPage, root_of
+from rerankd.web.usage_report import UsageReport, usage_report
 
 DONE = {
-    "made": "The account is made.",
+    "made": "The account is created.",
     "credit": "The credit is added.",
     "limits": "The limits are set.",
-    "disabled": "The account is disabled: its keys do not work, and nobody is signed in to it.",
+    "disabled": "The account is disabled: its keys are refused, and it is signed out.",
     "enabled": "The account is enabled again.",
     "role": "The role is changed.",
     "password": "The password is set, and the account is signed out everywhere.",
@@ -32,67 +36,87 @@ DONE = {
 }
 
 
-class AdminPages:
-    """The pages `/admin` and `/admin/accounts/{id}`."""
+@dataclass(frozen=True, slots=True)
+class AdminPage(Page):
+    """`/admin`. tiles: figures by name. invitation: the link of an invitation that was just created."""
 
-    def __init__(self, context: WebContext, store: Store, visitors: Visitors, pages: Pages) -> None:
+    template: ClassVar[str] = "admin.html"
+    usage: UsageReport
+    accounts: Sequence[Account]
+    tiles: Mapping[str, str]
+    currency: str
+    problem: str
+    typed: Form
+    invitation: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AdminAccountPage(Page):
+    """`/admin/accounts/{id}`. is_own: the administrator's own account. done: a message after a change."""
+
+    template: ClassVar[str] = "admin_account.html"
+    usage: UsageReport
+    account: Account
+    keys: Sequence[Key]
+    currency: str
+    limits: Mapping[str, int | None]
+    is_own: bool
+    done: str
+    problem: str
+    typed: Form
+
+
+class AdminPages:
+    """`/admin` and `/admin/accounts/{id}`."""
+
+    def __init__(self, context: WebContext, store: Store, guards: Guards, pages: Pages) -> None:
         self._context = context
         self._store = store
-        self._visitors = visitors
+        self._guards = guards
         self._pages = pages
 
     def add_to(self, router: APIRouter) -> None:
-        show, act = self._visitors.show, self._visitors.act
-        one = "/admin/accounts/{account_id:row}"
-        show(router, "/admin", self.overview, role="admin")
-        show(router, "/admin/status", self.status, role="admin")
-        show(router, one, self.account_page, role="admin")
-        act(router, "/admin/accounts", self.create_account, self.overview, role="admin", hashes=True)
+        guards, one = self._guards, "/admin/accounts/{account_id:row}"
+        guards.page(router, "/admin", self.overview, "admin")
+        guards.page(router, "/admin/status", self.status, "admin")
+        guards.page(router, one, self.account, "admin")
+        guards.form(router, "/admin/accounts", self.create_account, self.overview, "admin", guards.hashing)
         if self._context.settings.sign_up != "off":
-            act(router, "/admin/invites", self.invite, self.overview, role="admin")
-        act(router, f"{one}/credit", self.add_credit, self.account_page, role="admin")
-        act(router, f"{one}/limits", self.set_limits, self.account_page, role="admin")
-        act(router, f"{one}/state", self.set_state, self.account_page, role="admin")
-        act(router, f"{one}/role", self.set_role, self.account_page, role="admin")
-        act(router, f"{one}/password", self.set_password, self.account_page, role="admin", hashes=True)
-        act(router, f"{one}/keys/{{key_id:row}}/revoke", self.revoke_key, self.account_page, role="admin")
-
-    def overview(self, request: Request, session: Session, /, **told: Any) -> Response:
-        values = {
-            **usage_report(self._store.database, request, None),
-            "accounts": self._store.accounts.all(),
-            "tiles": self._tiles(),
-            "currency": self._context.prices.current().currency,
-            "typed": Form(),
-            "problem": "",
-            "invitation": None,
-            **told,
+            guards.form(router, "/admin/invites", self.invite, self.overview, "admin")
+        guards.form(router, f"{one}/password", self.set_password, self.account, "admin", guards.hashing)
+        changes: dict[str, FormHandler] = {
+            "credit": self.add_credit,
+            "limits": self.set_limits,
+            "state": self.set_state,
+            "role": self.set_role,
+            "keys/{key_id:row}/revoke": self.revoke_key,
         }
-        return self._pages.render("admin.html", request, values.pop("status", 200), session=session, **values)
+        for path, handler in changes.items():
+            guards.form(router, f"{one}/{path}", handler, self.account, "admin")
 
-    def status(self, request: Request, session: Session, /, **told: Any) -> Response:
+    def overview(self, request: Request, session: Session, refusal: Refusal = NO_REFUSAL, /) -> Response:
+        return self._overview(request, session, refusal, None)
+
+    def status(self, request: Request, session: Session, _: Refusal = NO_REFUSAL, /) -> Response:
         """The figures of the overview, for its script."""
         return self._pages.guard(JSONResponse(self._tiles()))
 
-    def account_page(self, request: Request, session: Session, /, **told: Any) -> Response:
-        account = self._account(request)
+    def account(self, request: Request, session: Session, refusal: Refusal = NO_REFUSAL, /) -> Response:
+        account = self._find(request)
         if account is None:
-            problem = "There is no such account."
-            return self._pages.render("problem.html", request, 404, session=session, problem=problem)
-        values = {
-            **usage_report(self._store.database, request, account.id),
-            "account": account,
-            "keys": self._store.keys.of_account(account.id),
-            "currency": self._context.prices.current().currency,
-            "limit_names": LIMITS,
-            "limits": asdict(account.limits),
-            "own": account.id == session.account.id,
-            "done": DONE.get(request.query_params.get("done", ""), ""),
-            "typed": Form(),
-            "problem": "",
-            **told,
-        }
-        return self._pages.render("admin_account.html", request, values.pop("status", 200), session=session, **values)
+            return self._pages.render(ProblemPage("There is no such account."), request, session, 404)
+        page = AdminAccountPage(
+            usage=usage_report(self._store.database, request, account.id),
+            account=account,
+            keys=self._store.keys.of_account(account.id),
+            currency=self._context.prices.current().currency,
+            limits=asdict(account.limits),
+            is_own=account.id == session.account.id,
+            done=DONE.get(request.query_params.get("done", ""), ""),
+            problem=refusal.problem,
+            typed=refusal.typed,
+        )
+        return self._pages.render(page, request, session, refusal.status)
 
     def create_account(self, request: Request, session: Session, form: Form) -> Response:
         password = form["password"] or None
@@ -101,9 +125,9 @@ class AdminPages:
 
     def invite(self, request: Request, session: Session, form: Form) -> Response:
         token = self._store.invites.create(session.account.id, form["email"].strip() or None)
-        # After the #: it reaches neither a server's log nor another site.
+        # After the #: browsers send it to no server, so it reaches no log and no other site.
         link = f"{request.url.scheme}://{request.url.netloc}{root_of(request)}/sign-up#{token}"
-        return self.overview(request, session, invitation=link)
+        return self._overview(request, session, NO_REFUSAL, link)
 
     def add_credit(self, request: Request, session: Session, form: Form) -> Response:
         account = self._existing(request)
@@ -120,7 +144,7 @@ class AdminPages:
     def set_state(self, request: Request, session: Session, form: Form) -> Response:
         account = self._other(request, session)
         if form["disabled"] not in ("yes", "no"):
-            raise InvalidRequest("Whether the account is disabled is not said.")
+            raise InvalidRequest("Disabled must be “yes” or “no”.")
         disabled = form["disabled"] == "yes"
         (self._store.accounts.disable if disabled else self._store.accounts.enable)(account.id)
         return _back_to(account.id, "disabled" if disabled else "enabled")
@@ -140,38 +164,52 @@ class AdminPages:
         self._store.keys.revoke(request.path_params["key_id"], account.id)
         return _back_to(account.id, "revoked")
 
-    def _account(self, request: Request) -> Account | None:
+    def _overview(self, request: Request, session: Session, refusal: Refusal, invitation: str | None) -> Response:
+        page = AdminPage(
+            usage=usage_report(self._store.database, request, None),
+            accounts=self._store.accounts.all(),
+            tiles=self._tiles(),
+            currency=self._context.prices.current().currency,
+            problem=refusal.problem,
+            typed=refusal.typed,
+            invitation=invitation,
+        )
+        return self._pages.render(page, request, session, refusal.status)
+
+    def _find(self, request: Request) -> Account | None:
         return self._store.accounts.by_id(request.path_params["account_id"])
 
     def _existing(self, request: Request) -> Account:
-        if account := self._account(request):
+        if account := self._find(request):
             return account
         raise InvalidRequest("There is no such account.")
 
     def _other(self, request: Request, session: Session) -> Account:
-        """So that the last administrator does not lock the door from outside."""
+        """Refuses one's own account, so that administrators cannot lock themselves out."""
         account = self._existing(request)
         if account.id == session.account.id:
             raise InvalidRequest("This is your own account: another administrator can do that.")
         return account
 
     def _tiles(self) -> dict[str, str]:
-        """How the server does, in words, by what is told."""
+        """The server's figures, formatted, by name."""
         served, status = self._context.models.default, self._context.status
         stage, share = served.progress
-        health = f"ready: {served.scorer.info.name}" if served.ready else f"loading ({stage}, {words.share(share)})"
+        health = (
+            f"ready: {served.scorer.info.name}" if served.ready else f"loading ({stage}, {formatting.share(share)})"
+        )
         if status is None:
             return {"Health": health}
         now = status()
         return {
             "Health": health,
-            "Running": words.number(now.running),
-            "Waiting": words.number(now.waiting),
-            "Requests in the last minute": words.short(now.requests_per_minute),
-            "Tokens per second": words.short(now.tokens_per_second),
-            "Prefix cache hits": words.share(now.prefix_hit_share),
-            "Score cache hits": words.share(now.score_hit_share),
-            "Up for": words.duration(now.uptime_s),
+            "Running": formatting.number(now.running),
+            "Waiting": formatting.number(now.waiting),
+            "Requests in the last minute": formatting.short(now.requests_per_minute),
+            "Tokens per second": formatting.short(now.tokens_per_second),
+            "Prefix cache hits": formatting.share(now.prefix_hit_share),
+            "Score cache hits": formatting.share(now.score_hit_share),
+            "Up for": formatting.duration(now.uptime_s),
         }
 
 

@@ -1,4 +1,4 @@
-"""Figures → the shapes of a chart. The template draws them; a table says the same to who cannot see it."""
+"""Computes the shapes of a bar chart. The template draws them, and repeats the figures in a table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LEFT, RIGHT, TOP, BOTTOM = 56, 8, 10, 26
 """Margins, for the labels."""
 
 GAP = 0.25
-"""Between two bars, as a share of a bar's place."""
+"""Space between two bars, as a share of a bar's slot."""
 
 MAX_LABELS = 8
 LINES = 4
@@ -19,7 +19,7 @@ LINES = 4
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A bar, and what it stands for."""
+    """A bar, with its label and value."""
 
     x: float
     y: float
@@ -31,7 +31,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class BarChart:
-    """Bars over an axis. labels: (x, text) under it; lines: (y, value) across it. Units: those of the view box."""
+    """Bars, labels (x, text) and grid lines (y, value), in units of the view box."""
 
     bars: tuple[Bar, ...]
     labels: tuple[tuple[float, str], ...]
@@ -44,7 +44,7 @@ class BarChart:
 
 
 def bars(points: Sequence[tuple[str, int]]) -> BarChart:
-    """A bar for each (label, value >= 0), left to right; at least one."""
+    """One bar for each (label, value >= 0), left to right; at least one point."""
     place = (WIDTH - LEFT - RIGHT) / len(points)
     floor_y = HEIGHT - BOTTOM
     step = _step(max(value for _, value in points))
@@ -67,7 +67,7 @@ def bars(points: Sequence[tuple[str, int]]) -> BarChart:
 
 
 def _step(largest: int) -> float:
-    """The distance of two lines: 1, 2, 2.5 or 5 times a power of ten, so that the largest fits below the last line."""
+    """The distance between grid lines, 1, 2, 2.5 or 5 times a power of ten: the largest value fits below the last."""
     raw = max(largest, LINES) / LINES
     power = 10.0 ** floor(log10(raw))
     return next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw)

@@ -1,20 +1,24 @@
-"""Templates and files → responses, with the headers that keep a page to itself."""
+"""Renders pages and static files as responses, with the headers that isolate a page."""
 
 from __future__ import annotations
 
 import hashlib
 import mimetypes
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from rerankd.version import __version__
-from rerankd.web import words
+from rerankd.web.formatting import FILTERS
+
+if TYPE_CHECKING:  # SQLAlchemy is loaded only where accounts are on
+    from rerankd.accounts.sessions import Session
 
 SECURITY = {
     "content-security-policy": "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; "
@@ -27,12 +31,27 @@ SECURITY = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The variables of one template: a subclass for each."""
+
+    template: ClassVar[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemPage(Page):
+    """Says why a page cannot be shown."""
+
+    template: ClassVar[str] = "problem.html"
+    problem: str
+
+
 class Pages:
     """Renders the templates of this package.
 
     Args:
-        shared: what every template sees.
-        private: whether the pages hold what belongs to one person.
+        shared: variables of every template.
+        private: whether pages hold personal data, so that no cache may store them.
     """
 
     def __init__(self, shared: Mapping[str, Any], *, private: bool) -> None:
@@ -44,37 +63,39 @@ class Pages:
             lstrip_blocks=True,
         )
         self._environment.globals.update({**shared, "version": __version__})
-        self._environment.filters.update(words.FILTERS)
+        self._environment.filters.update(FILTERS)
         self._headers = {**SECURITY, "cache-control": "no-store" if private else "no-cache"}
 
-    def render(self, template: str, request: Request, status: int = 200, **values: Any) -> Response:
-        """One page."""
-        where = {"path": request.url.path, "root": root_of(request)}
-        html = self._environment.get_template(template).render(**where, **values)
+    def render(self, page: Page, request: Request, session: Session | None = None, status: int = 200) -> Response:
+        """One page. session: of the signed-in visitor."""
+        values = {one.name: getattr(page, one.name) for one in fields(page)}
+        html = self._environment.get_template(page.template).render(
+            path=request.url.path, root=root_of(request), session=session, **values
+        )
         return HTMLResponse(html, status, self._headers)
 
     def guard(self, response: Response) -> Response:
-        """Another response with the same headers."""
+        """Adds the pages' headers to another response."""
         response.headers.update(self._headers)
         return response
 
 
 def root_of(request: Request) -> str:
-    """The path under which a proxy serves us: what goes before every link, and what a cookie is for."""
+    """The path prefix under which a proxy serves us: the start of every link, and the path of cookies."""
     root: str = request.scope.get("root_path", "")
     return root
 
 
 @cache
 def _files() -> Mapping[str, tuple[bytes, str]]:
-    """The content and the tag of each static file, by the names in the package, so that no path leads out."""
+    """The content and ETag of each static file, by name: only listed names are served, so no path leads out."""
     found = (file for file in files("rerankd.web").joinpath("static").iterdir() if file.is_file())
     contents = {file.name: file.read_bytes() for file in found}
     return {name: (content, f'"{hashlib.sha256(content).hexdigest()[:32]}"') for name, content in contents.items()}
 
 
 def static_file(name: str, request: Request) -> Response:
-    """A style sheet, script or picture. Browsers keep it, and ask each time whether it is still the same."""
+    """A style sheet, script or picture. Browsers cache it and revalidate it on each use."""
     found = _files().get(name)
     if found is None:
         return Response("There is no such file.", 404, SECURITY, "text/plain")

@@ -1,34 +1,68 @@
-"""The pages' addresses. Those of accounts exist only where accounts are on."""
+"""The routes of all pages. Those of accounts exist only with accounts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastapi import APIRouter, Request, Response
 from starlette.responses import PlainTextResponse
 
-from rerankd.types import DEFAULT_INSTRUCT
+from rerankd.config import ServerSettings
+from rerankd.prices import Price, PriceList
+from rerankd.types import DEFAULT_INSTRUCT, ModelInfo
 from rerankd.web.context import WebContext
-from rerankd.web.pages import Pages, static_file
+from rerankd.web.pages import Page, Pages, static_file
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # SQLAlchemy is loaded only where accounts are on
     from rerankd.accounts.sessions import Session
 
 SORTING_MODES = {
     "Question answering": f"{DEFAULT_INSTRUCT}.",
     "Similarity": "Retrieve semantically similar text.",
 }
-"""The two that DashScope documents."""
+"""The two instructs that DashScope documents."""
 
-SWAGGER_NEEDS = "; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
-"""Beside what every page may do: it styles what it draws, and has its pictures in its style sheet."""
+SWAGGER_POLICY = "; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
+"""Added to the pages' policy for Swagger UI: it uses inline styles, and pictures in its style sheet."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaygroundPage(Page):
+    """`/`. modes: instruct by name. state: read by the script."""
+
+    template: ClassVar[str] = "playground.html"
+    names: tuple[str, ...]
+    modes: Mapping[str, str]
+    state: Mapping[str, Any]
+    needs_key: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PricesPage(Page):
+    """`/rates`. info, price: None while the model loads."""
+
+    template: ClassVar[str] = "rates.html"
+    names: tuple[str, ...]
+    info: ModelInfo | None
+    price: Price | None
+    price_list: PriceList
+    settings: ServerSettings
+    progress: tuple[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class DocsPage(Page):
+    """`/docs`."""
+
+    template: ClassVar[str] = "docs.html"
 
 
 def web_routes(context: WebContext) -> APIRouter:
-    """`/` (GET only), `/rates`, `/docs`, `/static/…`, and what browsers and robots ask for.
+    """`/` (GET only), `/rates`, `/docs`, `/static/…`, and the files that browsers and robots request.
 
-    With accounts also those of `account_routes`.
+    With accounts also the routes of `account_routes`.
     """
     shared = {
         "accounts_on": context.accounts is not None,
@@ -36,27 +70,27 @@ def web_routes(context: WebContext) -> APIRouter:
     }
     pages = Pages(shared, private=context.accounts is not None)
     router = APIRouter(include_in_schema=False)
-    who: Callable[[Request], Session | None] = _nobody
+    session_or_none: Callable[[Request], Session | None] = _no_session
     if context.accounts is not None:
         # Imported here: without accounts no database is loaded.
         from rerankd.web.account_routes import account_routes
 
-        private, visitors = account_routes(context, context.accounts, pages)
+        private, guards = account_routes(context, context.accounts, pages)
         router.include_router(private)
-        who = visitors.glance
+        session_or_none = guards.session_or_none
 
     @router.get("/")
     def playground(request: Request) -> Response:
-        return pages.render("playground.html", request, session=who(request), **_playground(context))
+        return pages.render(_playground(context), request, session_or_none(request))
 
     @router.get("/rates")
     def prices(request: Request) -> Response:
-        return pages.render("rates.html", request, session=who(request), **_prices(context))
+        return pages.render(_prices(context), request, session_or_none(request))
 
     @router.get("/docs")
     def docs(request: Request) -> Response:
-        response = pages.render("docs.html", request)
-        response.headers["content-security-policy"] += SWAGGER_NEEDS
+        response = pages.render(DocsPage(), request)
+        response.headers["content-security-policy"] += SWAGGER_POLICY
         return response
 
     @router.get("/static/{name}")
@@ -74,34 +108,33 @@ def web_routes(context: WebContext) -> APIRouter:
     return router
 
 
-def _nobody(_: Request) -> None:
-    """Who is signed in where nobody can be."""
+def _no_session(_: Request) -> None:
+    """Without accounts nobody is signed in."""
 
 
-def _playground(context: WebContext) -> dict[str, Any]:
-    """What the playground's template and script are told."""
+def _playground(context: WebContext) -> PlaygroundPage:
     names = context.names()
-    card = context.prices.current()
+    prices = context.prices.current()
     state = {
         "needsKey": context.needs_key,
         "accounts": context.accounts is not None,
         "maxDocuments": context.settings.max_documents,
-        "currency": card.currency,
-        "price": str(card.of(names).input_price) if names else "0",
+        "currency": prices.currency,
+        "price": str(prices.of(names).input_price) if names else "0",
         "defaultInstruct": SORTING_MODES["Question answering"],
         "ready": context.models.default.ready,
     }
-    return {"names": names, "modes": SORTING_MODES, "state": state, "needs_key": context.needs_key}
+    return PlaygroundPage(names, SORTING_MODES, state, context.needs_key)
 
 
-def _prices(context: WebContext) -> dict[str, Any]:
-    names = context.names()
-    card = context.prices.current()
-    return {
-        "names": names,
-        "info": context.models.default.scorer.info if names else None,
-        "price": card.of(names) if names else None,
-        "card": card,
-        "settings": context.settings,
-        "progress": context.models.default.progress,
-    }
+def _prices(context: WebContext) -> PricesPage:
+    names, served = context.names(), context.models.default
+    prices = context.prices.current()
+    return PricesPage(
+        names=names,
+        info=served.scorer.info if names else None,
+        price=prices.of(names) if names else None,
+        price_list=prices,
+        settings=context.settings,
+        progress=served.progress,
+    )

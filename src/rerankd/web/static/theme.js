@@ -6,7 +6,7 @@
   if (kept === "light" || kept === "dark") root.dataset.theme = kept;
 
   const NEXT = { auto: "light", light: "dark", dark: "auto" };
-  const LOOKS = { auto: ["◐", "as the system has them"], light: ["☀", "light"], dark: ["☾", "dark"] };
+  const LOOKS = { auto: ["◐", "system"], light: ["☀", "light"], dark: ["☾", "dark"] };
 
   document.addEventListener("DOMContentLoaded", () => {
     const button = document.getElementById("theme");

@@ -1,4 +1,4 @@
-"""Figures as people read them."""
+"""Formats figures for people."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def number(value: int) -> str:
 
 
 def short(value: float) -> str:
-    """1.2k, 3.4M: for an axis, or a model's size."""
+    """1.2k, 3.4M."""
     for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(value) >= size:
             return f"{value / size:.3g}{unit}"
@@ -23,19 +23,19 @@ def short(value: float) -> str:
 
 
 def money(micro: int, currency: str) -> str:
-    """Micro-units, exactly: at least two decimals, at most the six that there are."""
+    """Millionths of a currency, exact, with two to six decimals."""
     whole, part = divmod(abs(micro), MICRO)
     decimals = f"{part:06d}".rstrip("0").ljust(2, "0")
     return f"{'−' if micro < 0 else ''}{number(whole)}.{decimals} {currency}"
 
 
 def price(value: Decimal, currency: str) -> str:
-    """For a million tokens."""
+    """A price per million tokens."""
     return f"{value:f} {currency}" if value else "free"
 
 
 def share(value: float | None) -> str:
-    """A percentage; a dash where nothing was counted yet."""
+    """A percentage; a dash for None."""
     return "–" if value is None else f"{value:.0%}"
 
 
@@ -60,12 +60,12 @@ def minute(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
-def limits(of: CallLimits) -> str:
-    """Those that are set, in a line; a dash for none."""
+def limits(values: CallLimits) -> str:
+    """The limits that are set, in one line; a dash for none."""
     units = (
-        (of.requests_per_minute, "requests/min"),
-        (of.tokens_per_minute, "tokens/min"),
-        (of.concurrency, "at once"),
+        (values.requests_per_minute, "requests/min"),
+        (values.tokens_per_minute, "tokens/min"),
+        (values.concurrency, "at once"),
     )
     return ", ".join(f"{number(value)} {unit}" for value, unit in units if value is not None) or "–"
 

@@ -1,0 +1,152 @@
+"""The pages of one's own account: keys and usage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from typing import ClassVar
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from rerankd.accounts.accounts import Account
+from rerankd.accounts.keys import Key
+from rerankd.accounts.ledger import Quota
+from rerankd.accounts.schema import LIMITS
+from rerankd.accounts.sessions import Session
+from rerankd.accounts.store import Store
+from rerankd.accounts.usage import By, as_csv, usage
+from rerankd.admission.gate import merge_limits
+from rerankd.errors import InvalidRequest
+from rerankd.prices import Price
+from rerankd.types import CallLimits
+from rerankd.web.context import WebContext
+from rerankd.web.forms import NO_REFUSAL, Form, Refusal
+from rerankd.web.guards import Guards
+from rerankd.web.pages import Page, Pages
+from rerankd.web.usage_report import UsageReport, requested_period, usage_report
+
+CSV_COLUMNS: tuple[By, ...] = ("day", "key", "model")
+"""The columns before the sums."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key that was just created. not_served: models of the key that are not served now."""
+
+    key: Key
+    secret: str
+    not_served: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class KeysPage(Page):
+    """`/keys`. ended: revoked and expired keys. min_expiry: the first day that a new key may expire."""
+
+    template: ClassVar[str] = "keys.html"
+    usable: Sequence[Key]
+    ended: Sequence[Key]
+    models: Sequence[str]
+    min_expiry: datetime
+    problem: str
+    typed: Form
+    created: NewKey | None
+
+
+@dataclass(frozen=True, slots=True)
+class UsagePage(Page):
+    """`/usage`. limits: the account's limits in force."""
+
+    template: ClassVar[str] = "usage.html"
+    usage: UsageReport
+    account: Account
+    currency: str
+    quotas: Sequence[tuple[Price, Quota]]
+    limits: CallLimits
+
+
+class AccountPages:
+    """`/keys`, `/usage` and `/usage.csv`."""
+
+    def __init__(self, context: WebContext, store: Store, guards: Guards, pages: Pages) -> None:
+        self._context = context
+        self._store = store
+        self._guards = guards
+        self._pages = pages
+
+    def add_to(self, router: APIRouter) -> None:
+        self._guards.page(router, "/keys", self.keys)
+        self._guards.form(router, "/keys", self.create_key, self.keys)
+        self._guards.form(router, "/keys/{key_id:row}/revoke", self.revoke_key, self.keys)
+        self._guards.page(router, "/usage", self.usage)
+        self._guards.page(router, "/usage.csv", self.usage_csv)
+
+    def keys(self, request: Request, session: Session, refusal: Refusal = NO_REFUSAL, /) -> Response:
+        return self._keys(request, session, refusal, None)
+
+    def create_key(self, request: Request, session: Session, form: Form) -> Response:
+        expires = _end_of(form["expires"]) if form["expires"] else None
+        models = form.all("model")  # also names that are not served now: a confined key stays confined
+        key, secret = self._store.keys.create(session.account.id, form["name"], expires, models, read_limits(form))
+        not_served = [name for name in key.models if name not in self._context.names()]
+        # The secret is shown in this response only, so there is no redirection.
+        return self._keys(request, session, NO_REFUSAL, NewKey(key, secret, not_served))
+
+    def revoke_key(self, request: Request, session: Session, form: Form) -> Response:
+        self._store.keys.revoke(request.path_params["key_id"], session.account.id)
+        return RedirectResponse("/keys", 303)
+
+    def usage(self, request: Request, session: Session, _: Refusal = NO_REFUSAL, /) -> Response:
+        prices, account = self._context.prices.current(), session.account
+        page = UsagePage(
+            usage=usage_report(self._store.database, request, account.id),
+            account=account,
+            currency=prices.currency,
+            quotas=[
+                (price, self._store.ledger.quota(account.id, price)) for price in prices.prices if price.free_tokens
+            ],
+            limits=self._limits_of(account),
+        )
+        return self._pages.render(page, request, session)
+
+    def usage_csv(self, request: Request, session: Session, _: Refusal = NO_REFUSAL, /) -> Response:
+        since, until, days = requested_period(request)
+        rows = usage(self._store.database, CSV_COLUMNS, session.account.id, since, until)
+        headers = {"content-disposition": f'attachment; filename="rerankd-usage-{days}-days.csv"'}
+        return self._pages.guard(Response(as_csv(rows, CSV_COLUMNS), 200, headers, "text/csv; charset=utf-8"))
+
+    def _keys(self, request: Request, session: Session, refusal: Refusal, created: NewKey | None) -> Response:
+        now = datetime.now(UTC)
+        keys = self._store.keys.of_account(session.account.id)
+        page = KeysPage(
+            usable=[key for key in keys if key.is_usable(now)],
+            ended=[key for key in keys if not key.is_usable(now)],
+            models=self._context.model_names(),
+            min_expiry=now + timedelta(days=1),
+            problem=refusal.problem,
+            typed=refusal.typed,
+            created=created,
+        )
+        return self._pages.render(page, request, session, refusal.status)
+
+    def _limits_of(self, account: Account) -> CallLimits:
+        """The limits in force: the account's own, else the model's, else the server's."""
+        names, settings = self._context.names(), self._context.settings
+        model_limits = self._context.prices.current().of(names).limits if names else CallLimits()
+        server_limits = CallLimits(settings.requests_per_minute, settings.tokens_per_minute, settings.concurrency)
+        return merge_limits(account.limits, model_limits, server_limits)
+
+
+def read_limits(form: Form) -> CallLimits:
+    """Raises InvalidRequest for a limit that is not a whole number."""
+    return CallLimits(**{name: form.number(name) for name in LIMITS})
+
+
+def _end_of(date: str) -> datetime:
+    """The end of a day, in UTC. Raises InvalidRequest."""
+    try:
+        return datetime.combine(datetime.fromisoformat(date).date(), time(), UTC) + timedelta(days=1)
+    except (ValueError, OverflowError):
+        raise InvalidRequest(f"Expires: “{date[:40]}” is not a date.") from None
