@@ -30,11 +30,12 @@ ARROWS = {
     "environment": set(),
     "settings_file": set(),
     "setting": set(),
-    "config": {"environment", "setting", "settings_file"},
+    "user_folders": set(),
+    "config": {"environment", "setting", "settings_file", "user_folders"},
     "prices": {"settings_file"},
     "accounts": {"prices"},
     "admission": {"accounts", "prices", "setting"},
-    "engine": {"ranking"},
+    "engine": {"ranking", "user_folders"},
     "ranking": {"surrogates"},
     "selftest": {"ranking"},
     "compare": {"ranking"},
@@ -46,7 +47,7 @@ ARROWS = {
     "app": {"accounts", "config", "prices", "server", "web"},
     "client": {"apis", "arguments", "deprecation", "surrogates"},
     "integrations": {"client", "rankers"},
-    "bench": {"engine", "client"},
+    "bench": {"engine", "client", "user_folders"},
     "cli": {
         *(
             "apis",
@@ -95,6 +96,7 @@ CONFINED = {
     "rich": {"cli"},
     "pathspec": {"cli"},
     "cyclopts": {"cli"},
+    "platformdirs": {"user_folders"},
     "jinja2": {"web"},
 }
 

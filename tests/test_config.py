@@ -8,13 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import pytest
+from platformdirs.api import PlatformDirsABC
+from platformdirs.macos import MacOS
+from platformdirs.unix import Unix
+from sqlalchemy import make_url
 
 from rerankd.cli.main import main
 from rerankd.config import DatabaseSettings, ModelSettings, ServerSettings, read_settings
 from rerankd.errors import SettingsError
 from rerankd.prices import Price, PriceFile
 from rerankd.setting import settings_of
+from rerankd.user_folders import cache_folder, data_folder
 
 
 def in_file(folder: Path, text: str) -> Path:
@@ -100,7 +106,20 @@ def test_accounts_are_kept_in_the_users_data_folder(monkeypatch: pytest.MonkeyPa
     assert ServerSettings().database == "sqlite:////data/rerankd/rerankd.db"
     monkeypatch.delenv("XDG_DATA_HOME")
     monkeypatch.setenv("HOME", "/home/x")
+    monkeypatch.setattr(platformdirs, "PlatformDirs", Unix)
     assert DatabaseSettings().database == "sqlite:////home/x/.local/share/rerankd/rerankd.db"
+    monkeypatch.setattr(platformdirs, "PlatformDirs", MacOS)  # with a space in it
+    path = "/home/x/Library/Application Support/rerankd/rerankd.db"
+    assert make_url(DatabaseSettings().database).database == path
+
+
+@pytest.mark.parametrize("platform", [Unix, MacOS])
+def test_folders_are_those_of_the_platform(platform: type[PlatformDirsABC], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(platformdirs, "PlatformDirs", platform)
+    expected = platform("rerankd", appauthor=False)
+    assert (data_folder(), cache_folder()) == (expected.user_data_path, expected.user_cache_path)
 
 
 # What cannot be.

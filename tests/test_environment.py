@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
@@ -174,11 +175,12 @@ def test_accounts_without_a_home_ask_for_a_database() -> None:
 
 
 def test_settings_need_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_home() -> Path:
-        raise RuntimeError("Could not determine home directory.")
+    def no_home(user: int) -> NoReturn:
+        raise KeyError(user)
 
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
-    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.setenv("HOME", "")
+    monkeypatch.setattr("pwd.getpwuid", no_home)
     assert ServerSettings().database == ""
     with pytest.raises(SettingsError, match="--database"):
         DatabaseSettings().require_database()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from rerankd.environment import read_environment, variable_of
 from rerankd.errors import SettingsError
 from rerankd.setting import InvalidSettings, Secret, read_all, setting, settings_of
 from rerankd.settings_file import read_settings_file
+from rerankd.user_folders import data_folder
 
 logger = logging.getLogger(__name__)
 
@@ -58,10 +58,9 @@ class Settings:
 def _default_database() -> str:
     """A file in the user's data folder; empty for a user without a home folder."""
     try:
-        folder = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    except RuntimeError:  # no HOME, and no entry in the password file
+        return f"sqlite:///{data_folder() / 'rerankd.db'}"
+    except RuntimeError:
         return ""
-    return f"sqlite:///{Path(folder) / 'rerankd' / 'rerankd.db'}"
 
 
 @dataclass(frozen=True, kw_only=True)

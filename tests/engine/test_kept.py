@@ -142,7 +142,7 @@ def test_a_link_is_not_followed(folder: Path, tmp_path: Path) -> None:
 def test_without_a_home_nothing_is_kept(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "")
-    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as where no passwd entry names one
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # as where no passwd entry names one
     assert find_kept("thing-1", ".bin") is None
     with pytest.raises(NotKept, match="no home folder"):
         keep("thing-1", ".bin", write(b"content"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from rerankd.engine.qwen3.model import Qwen3Config, Qwen3Reranker
+from rerankd.user_folders import cache_folder
 
 SHAPES: dict[str, dict[str, Any]] = {
     "0.6B": dict(hidden=1024, intermediate=3072, layers=28, heads=16, tied=True),
@@ -51,7 +51,7 @@ def random_checkpoint(size: str, seed: int = 0) -> Path:
 
     It has no tokenizer: it is for prompts that are token ids already.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rerankd"
+    cache = cache_folder()
     folder = cache / f"random-{size}-seed{seed}"
     if folder.is_dir():
         return folder

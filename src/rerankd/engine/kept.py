@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from rerankd.engine.checksums import CHECKSUM_LEN, checksum
+from rerankd.user_folders import cache_folder
 
 # Windows has none: there, what killed writers left stays.
 fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None
@@ -90,13 +91,10 @@ def _folder() -> Path:
 
 
 def _place() -> Path:
-    cache_home = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(cache_home):  # a relative one is to be ignored, says the specification
-        return Path(cache_home) / "rerankd"
-    home = os.environ.get("HOME") or os.path.expanduser("~")
-    if not os.path.isabs(home):
-        raise _not_kept("there is no home folder: set HOME or XDG_CACHE_HOME to a folder of yours")
-    return Path(home) / ".cache" / "rerankd"
+    try:
+        return cache_folder()
+    except RuntimeError:
+        raise _not_kept("there is no home folder: set HOME or XDG_CACHE_HOME to a folder of yours") from None
 
 
 def _not_kept(reason: str) -> NotKept:
