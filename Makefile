@@ -20,7 +20,7 @@ test-clients: .venv/installed-test  ## real clients against a running server, in
 compatibility:  ## docs/compatibility.md's tables from the last test-clients
 	$(PYTHON) tests/third_party_clients/compatibility.py
 
-reference: .venv/installed  ## docs/reference/settings.md and cli.md from the code
+reference: .venv/installed  ## docs/reference/ from the code
 	.venv/bin/python docs/reference/generate.py
 
 random-0.6B: .venv/installed-test  ## a folder of random weights in the shapes of the 0.6B, with its tokenizer

@@ -1,11 +1,14 @@
-"""Writes settings.md and cli.md beside this file from the code: `make reference`. `--check` only compares them."""
+"""Writes the pages beside this file from the code: `make reference`. `--check` only compares them."""
 
 from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 
+from rerankd.apis import facts
+from rerankd.apis.facts import ApiFacts
 from rerankd.cli.examples import EXAMPLES
 from rerankd.cli.main import root
 from rerankd.config import GROUPS, SECRETS, ServerSettings
@@ -25,6 +28,15 @@ A variable marked with * may instead end in `_FILE` and name a file that holds t
 """
 
 
+APIS = """# APIs
+
+Every API that the server answers, with the names of its fields. A path of its own answers one API only. On a shared
+path the body decides; [api.md](../api.md) says how. The method is POST unless the table names another one. The server
+also answers Infinity under `--infinity-prefix`. `/docs` on a running server describes every field.
+
+"""
+
+
 def settings_page() -> str:
     """docs/reference/settings.md."""
     return NOTE + SETTINGS + "".join(_group(title) for title in GROUPS)
@@ -35,6 +47,32 @@ def cli_page() -> str:
     page = root().generate_docs(output_format="markdown")
     sections = re.split(r"^(?=#+ rerankd)", page, flags=re.MULTILINE)
     return NOTE + "\n".join(map(_with_examples, filter(None, sections)))
+
+
+def apis_page() -> str:
+    """docs/reference/apis.md."""
+    shared = Counter((method, path) for one in facts.ALL for method, path in _paths(one))
+    rows = [_api(one, shared) for one in facts.ALL]
+    head = "| API | own paths | shared paths | `Client(dialect=…)` | texts, best *n* | results, score |\n"
+    return NOTE + APIS + head + "|---|---|---|---|---|---|\n" + "".join(rows)
+
+
+def _paths(one: ApiFacts) -> list[tuple[str, str]]:
+    return [*(("POST", path) for path in one.paths), *(("PUT", path) for path in one.put_paths)]
+
+
+def _api(one: ApiFacts, shared: Counter[tuple[str, str]]) -> str:
+    own = [key for key in _paths(one) if shared[key] == 1]
+    others = [key for key in _paths(one) if shared[key] > 1]
+    fields = ", ".join(f"`{name}`" for name in (one.query, one.documents, one.top_n) if name)
+    client = f"`{one.client}`" if one.client else "–"
+    results = f"`{one.results}`" if one.results else "a list"
+    return f"| {one.title} | {_list(own)} | {_list(others)} | {client} | {fields} | {results}, `{one.score}` |\n"
+
+
+def _list(keys: list[tuple[str, str]]) -> str:
+    shown = (f"`{method} {path}`" if method != "POST" else f"`{path}`" for method, path in keys)
+    return ", ".join(shown).replace("{path:path}", "…") or "–"
 
 
 def _with_examples(section: str) -> str:
@@ -75,7 +113,7 @@ def _help(one: Setting) -> str:
     return (one.rule.help + (f" ({bounds})" if bounds else "")).replace("|", "\\|")
 
 
-PAGES = {"settings.md": settings_page, "cli.md": cli_page}
+PAGES = {"settings.md": settings_page, "cli.md": cli_page, "apis.md": apis_page}
 
 
 def main(arguments: list[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Protocol
 
 from rerankd.types import ModelInfo
@@ -68,3 +69,27 @@ class StatusRoute:
     statuses: tuple[int, ...] = (503,)
     needs_key: bool = False
     is_empty: bool = False
+
+
+MEANINGS = {
+    200: "The ranking.",
+    400: "A field is missing, empty, of the wrong type or over a limit; the message says which.",
+    401: "No key, or a wrong one.",
+    402: "The account cannot pay for the call.",
+    403: "The key may not use this model, or the account cannot pay for the call; the message says which.",
+    404: "A model that is not served here.",
+    408: "The body stopped in the middle.",
+    413: "The body, or a text, is larger than the server reads.",
+    415: "The body is packed in a way that is not read here: send it plain, or with gzip.",
+    422: "A field is missing, empty, of the wrong type or over a limit; the message says which.",
+    424: "The model failed on this request.",
+    429: "More than this caller may ask, or too many requests that wait: try again after `Retry-After` seconds. "
+    "Without that header: the account cannot pay for the call.",
+    500: "The model failed on this request.",
+    503: "Loading, full or shutting down: try again after `Retry-After` seconds.",
+}
+
+
+def meaning(status: int) -> str:
+    """A status, for the API's description."""
+    return MEANINGS.get(status) or f"{HTTPStatus(status).phrase}."

@@ -12,12 +12,11 @@ from starlette.responses import JSONResponse
 
 from rerankd.admission.identity import Authenticator
 from rerankd.apis.base import Api
-from rerankd.apis.status import StatusRoute
+from rerankd.apis.status import StatusRoute, meaning
 from rerankd.config import ServerSettings
 from rerankd.errors import ModelNotFound, Unauthorized, Unavailable
 from rerankd.server.call import error_response
 from rerankd.server.models import Models
-from rerankd.server.openapi import STATUS_MEANS
 from rerankd.types import ModelInfo
 
 
@@ -69,7 +68,7 @@ def api_status_routes(
                 _endpoint(api, route, server, auth),
                 methods=["GET"],
                 summary=route.summary,
-                responses={status: {"description": STATUS_MEANS[status]} for status in route.statuses},
+                responses={status: {"description": meaning(status)} for status in route.statuses},
                 response_class=Response if route.is_empty else JSONResponse,
             )
     return router

@@ -7,12 +7,12 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
+from rerankd.apis.status import meaning
 from rerankd.config import ServerSettings
 from rerankd.errors import ModelNotFound, Unauthorized, Unavailable
 from rerankd.prices import Price
 from rerankd.server.context import Context, ServerContext
 from rerankd.server.openai_errors import KEYED, refusal
-from rerankd.server.openapi import STATUS_MEANS
 from rerankd.server.served import ServedModel
 
 router = APIRouter(tags=["status"])
@@ -32,7 +32,7 @@ async def model_cards(request: Request, context: Context) -> Response:
 @router.get(
     "/v1/models/{name:path}",
     summary="A model, in the shape of OpenAI and Xinference",
-    responses={404: {"description": STATUS_MEANS[404]}, **KEYED},
+    responses={404: {"description": meaning(404)}, **KEYED},
 )
 async def model(name: str, request: Request, context: Context) -> Response:
     try:

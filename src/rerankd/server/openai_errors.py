@@ -8,13 +8,13 @@ from starlette.responses import JSONResponse, Response
 
 from rerankd.apis.base import ErrorTable
 from rerankd.apis.errors import BodyTimeout, BodyTooLarge, UnsupportedEncoding
+from rerankd.apis.status import meaning
 from rerankd.errors import InvalidRequest, ModelNotFound, RerankdError, Unauthorized, Unavailable
-from rerankd.server.openapi import STATUS_MEANS
 
 LOADING: dict[int | str, dict[str, Any]] = {503: {"description": "Loading."}}
 KEYED: dict[int | str, dict[str, Any]] = {401: {"description": "No key, or a wrong one."}, **LOADING}
 READING: dict[int | str, dict[str, Any]] = {
-    status: {"description": STATUS_MEANS[status]} for status in (400, 401, 408, 413, 415, 503)
+    status: {"description": meaning(status)} for status in (400, 401, 408, 413, 415, 503)
 }
 """For the API's description: the statuses of routes that load, ask for a key, or read a body."""
 

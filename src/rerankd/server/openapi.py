@@ -10,25 +10,7 @@ from fastapi import FastAPI
 from pydantic import TypeAdapter
 
 from rerankd.apis.base import Api
-
-STATUS_MEANS = {
-    200: "The ranking.",
-    400: "A field is missing, empty, of the wrong type or over a limit; the message says which.",
-    401: "No key, or a wrong one.",
-    402: "The account cannot pay for the call.",
-    403: "The key may not use this model, or the account cannot pay for the call; the message says which.",
-    404: "A model that is not served here.",
-    408: "The body stopped in the middle.",
-    413: "The body, or a text, is larger than the server reads.",
-    415: "The body is packed in a way that is not read here: send it plain, or with gzip.",
-    422: "A field is missing, empty, of the wrong type or over a limit; the message says which.",
-    424: "The model failed on this request.",
-    429: "More than this caller may ask, or too many requests that wait: try again after `Retry-After` seconds. "
-    "Without that header: the account cannot pay for the call.",
-    500: "The model failed on this request.",
-    503: "Loading, full or shutting down: try again after `Retry-After` seconds.",
-}
-
+from rerankd.apis.status import meaning
 
 FIRST = "/v1/rerank"
 """What most readers come for."""
@@ -96,13 +78,13 @@ def _operation(method: str, path: str, dialects: Sequence[tuple[Api[Any], _Bodie
         "requestBody": {"required": True, "content": _request([bodies.request for _, bodies in dialects])},
         "responses": {
             "200": {
-                "description": STATUS_MEANS[200],
+                "description": meaning(200),
                 "content": reply,
                 "headers": {
                     name: {"description": text, "schema": {"type": "string"}} for name, text in HEADERS.items()
                 },
             },
-            **{str(status): {"description": STATUS_MEANS[status], "content": error} for status in statuses},
+            **{str(status): {"description": meaning(status), "content": error} for status in statuses},
         },
     }
 
