@@ -1,8 +1,9 @@
-"""Holds the import arrows that ARCHITECTURE.md draws."""
+"""ARCHITECTURE.md is true: the import arrows, the table of folders, and the tests that it names."""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ import pytest
 import rerankd
 
 SOURCE = Path(rerankd.__file__).parent
+TESTS = Path(__file__).parent
+PAGES = [TESTS.parent / "ARCHITECTURE.md", *sorted((TESTS.parent / "docs" / "adr").glob("0*.md"))]
 
 # Who may import whom inside the package, beside `types` and `errors`, which everybody may.
 ARROWS = {
@@ -174,3 +177,44 @@ def test_admission_without_accounts_needs_no_database() -> None:
 def test_every_exported_name_is_there() -> None:
     assert [name for name in rerankd.__all__ if not hasattr(rerankd, name)] == []
     assert not hasattr(rerankd, "Nothing")
+
+
+def test_the_table_of_folders_is_that_of_the_arrows() -> None:
+    listed = set()
+    for row in re.findall(r"^\| (`[^|]+`) \| [^|]* \| ([^|]+) \|$", PAGES[0].read_text(), re.MULTILINE):
+        parts = {name.removesuffix(".py").removesuffix("/") for name in re.findall(r"`([^`]+)`", row[0])}
+        if not parts <= set(ARROWS):
+            continue  # a file of a folder
+        imports = set().union(*(ARROWS[part] for part in parts)) - parts
+        assert set(re.findall(r"`(\w+)`", row[1])) == imports, f"the row of {row[0]} in ARCHITECTURE.md"
+        listed |= parts
+    assert listed == set(ARROWS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_tests_that_it_names_exist(page: Path) -> None:
+    named = re.findall(r"`(\w[\w/]*test_\w+\.py|test_\w+\.py)(?:::(\w+))?`", page.read_text())
+    assert named
+    for file, name in named:
+        path = TESTS.parent / file if file.startswith("tests/") else TESTS / file
+        assert re.search(rf"^(async )?def {name}", path.read_text(), re.MULTILINE), f"{page.name} names {file}::{name}"
+
+
+# Words of single APIs; LangChain's metadata and another server that is measured have one of them too.
+WIRE_WORDS = {
+    "relevance_score",
+    "top_k",
+    "return_documents",
+    "max_tokens_per_doc",
+    "truncate_prompt_tokens",
+    "raw_scores",
+}
+WIRE_FILES = {"integrations/langchain.py", "bench/foreign.py"}
+
+
+def test_the_words_of_an_api_stay_with_the_apis_and_the_client() -> None:
+    for path in FILES:
+        if part_of(path) in {"apis", "client"} or path.relative_to(SOURCE).as_posix() in WIRE_FILES:
+            continue
+        texts = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+        assert not texts & WIRE_WORDS, f"{path} has words of an API"
