@@ -4,15 +4,26 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup serve test test-clients compatibility reference lint format audit clean
+.PHONY: help setup serve quick test test-clients compatibility reference lint format audit clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z0-9.6B-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s "|"
 
 setup: .venv/installed  ## the environment, and nothing else
 
 serve: setup  ## set up, then serve on 127.0.0.1:8000
 	.venv/bin/rerankd serve --host $(HOST) --port $(PORT)
 
+QUICK = $(wildcard tests/test_*.py) tests/accounts tests/admission tests/apis tests/client
+WITH_MODEL = tests/test_compare.py tests/test_examples.py tests/test_local.py tests/test_readme.py tests/test_selftest.py
+CHANGED_ENGINE = $(shell git status --porcelain -- src/rerankd/engine tests/engine)
+
+quick: .venv/installed-test lint  ## style, types, and the tests that take seconds; the engine's too if it has changed
+	.venv/bin/python -m pytest -n 2 --dist loadscope -m "not slow and not server and not database" \
+		$(filter-out $(WITH_MODEL),$(QUICK)) $(if $(CHANGED_ENGINE),tests/engine)
+
 test: .venv/installed-test  ## set up, then run every test
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2 --dist loadscope
 
 test-clients: .venv/installed-test  ## real clients against a running server, in environments of their own
 	.venv/bin/python tests/third_party_clients/run.py

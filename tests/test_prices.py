@@ -224,7 +224,7 @@ def test_a_card_that_loses_the_served_models_rate_stays_as_it_was(
     path.write_text(text)
     assert [price(file) for _ in range(3)] == [1, 1, 1]
     [record] = caplog.records
-    assert "stays as it was" in record.getMessage() and "no price for the served model" in record.getMessage()
+    assert "stays as it was" in record.getMessage() and "no price for a served model" in record.getMessage()
     path.write_text(card("0"))
     os.utime(path, ns=(0, 1))
     assert price(file) == 0, "who wants it free says so"
@@ -238,7 +238,7 @@ def test_where_there_is_no_card_nothing_costs_anything(tmp_path: Path, caplog: p
     file.serve(SERVED)
     assert price(file) == 0 and not caplog.records
     path.write_text('[rates."qwen3-rernk"]\ninput_price = 2\n')
-    assert price(file) == 0 and "no price for the served model" in caplog.text
+    assert price(file) == 0 and "no price for a served model" in caplog.text
 
 
 def test_rates_of_other_models_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
