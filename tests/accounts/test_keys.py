@@ -121,7 +121,7 @@ def test_bad_keys_are_not_made(store: Store, ann: Account) -> None:
     for name in ("", "a\nb", "a" * 101):
         with pytest.raises(InvalidRequest, match="name: must have from 1 to 100"):
             store.keys.create(ann.id, name)
-    with pytest.raises(InvalidRequest, match="expire at once"):
+    with pytest.raises(InvalidRequest, match="expire immediately"):
         store.keys.create(ann.id, "a key", datetime.now(UTC))
     with pytest.raises(InvalidRequest, match="concurrency: must be from 1"):
         store.keys.create(ann.id, "a key", limits=CallLimits(concurrency=0))
@@ -144,7 +144,7 @@ def test_the_secret_is_in_no_file_and_no_log(tmp_path: Path, caplog: pytest.LogC
 def test_an_account_has_a_hundred_keys(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     ann, bob = store.accounts.create("ann@example.org"), store.accounts.create("bob@example.org")
     made = [store.keys.create(ann.id, f"key {number}")[0] for number in range(MAX_KEYS)]
-    with pytest.raises(InvalidRequest, match="at most 100 keys that can be used: revoke one first"):
+    with pytest.raises(InvalidRequest, match="at most 100 usable keys: revoke one first"):
         store.keys.create(ann.id, "one more")
     store.keys.create(bob.id, "another account's")
     store.keys.revoke(made[0].id)

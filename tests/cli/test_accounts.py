@@ -196,7 +196,7 @@ def test_usage_as_csv_and_as_a_table_with_a_sum(command: Command, store: Store, 
         ("accounts password bob@example.org", "There is no account bob@example.org"),
         ("accounts limits ann@example.org --concurrency 0", "concurrency: must be from 1"),
         ("keys create --account bob@example.org --name k", "There is no account bob@example.org"),
-        ("keys create --account ann@example.org --name k --expires 2000-01-01", "expire at once"),
+        ("keys create --account ann@example.org --name k --expires 2000-01-01", "expire immediately"),
         ("keys revoke 99", "There is no key 99"),
         *(
             (f"credits add ann@example.org {amount}", "must be a number such as 25.00")

@@ -1,6 +1,6 @@
-"""A database's address → transactions that end: SQLite for one machine, PostgreSQL for several.
+"""Transactions with timeouts: SQLite for one machine, PostgreSQL for several.
 
-Whatever a database does, nobody waits for it longer than some seconds, and everybody hears the same: `Unavailable`.
+Whatever goes wrong with the database, callers get `Unavailable` within seconds.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from rerankd.errors import InvalidRequest, SettingsError, Unavailable
 logger = logging.getLogger(__name__)
 
 ANSWER_S = 3.0
-"""How long a database has for a statement, for a lock, or for a connection."""
+"""The timeout of a statement, of a lock, and of a connection."""
 
 REPORT_S = 60.0
-"""The same for sums over everything, and for making tables."""
+"""The same for reports over all rows, and for creating tables."""
 
 RETRY_AFTER_S = 5
 SAY_AGAIN_S = 60.0
-"""A trouble that lasts is logged again after this time, not for each call."""
+"""A lasting failure is logged again after this time, not for each call."""
 
 POSTGRESQL_WORKERS = 8
 
 UPGRADE_LOCK = 0x72_65_72_61_6E_6B
-"""Held on PostgreSQL during an upgrade: any number that no other program takes."""
+"""The advisory lock of an upgrade on PostgreSQL: a number that no other program uses."""
 
 Doing = Literal["read", "written"]
 
@@ -47,11 +47,11 @@ class Database:
     """Transactions on one database; for any number of threads and processes.
 
     Args:
-        url: `sqlite:///FILE` (made, with mode 0600, where it is not there) or `postgresql://USER:PASSWORD@HOST/NAME`.
-        make_folder: make the folder of a SQLite file, too.
+        url: `sqlite:///FILE` (created with mode 0600 if it does not exist) or `postgresql://USER:PASSWORD@HOST/NAME`.
+        make_folder: creates the folder of a SQLite file.
 
     Raises:
-        SettingsError: not such an address, or the file cannot be made.
+        SettingsError: the URL is malformed, or the file cannot be created.
     """
 
     def __init__(self, url: str, *, make_folder: bool = False) -> None:
@@ -60,8 +60,8 @@ class Database:
         self._engine = _open_sqlite(self._url, make_folder) if self._is_sqlite else _open_postgresql(self._url)
         reading: dict[str, Any] = {"begin": "DEFERRED"} if self._is_sqlite else {"isolation_level": "REPEATABLE READ"}
         self._reader = self._engine.execution_options(**reading)
-        # SQLite has one writer. Threads wait for it better here than by asking it again and again; its connection is
-        # kept, since taking one from the pool takes as long as a transaction.
+        # SQLite has one writer. Threads wait for it here, which is cheaper than polling; its connection is kept, since
+        # taking one from the pool takes as long as a transaction.
         self._turns = _Turns() if self._is_sqlite else None
         self._file = _File(self._url) if self._is_sqlite else None
         self._writer: Connection | None = None
@@ -69,20 +69,20 @@ class Database:
 
     @property
     def workers(self) -> int:
-        """How many threads it makes sense to write from."""
+        """How many threads can write at the same time."""
         return 1 if self._is_sqlite else POSTGRESQL_WORKERS
 
     @property
     def trouble(self) -> str | None:
-        """Why it could not be read or written when it was last tried; None where it could."""
+        """Why the last read or write failed; None if it succeeded."""
         return self._troubles.reason
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """All of it or nothing. SQLite: one at a time; PostgreSQL: READ COMMITTED, so rows have to be locked.
+        """An atomic transaction. SQLite runs one at a time; PostgreSQL uses READ COMMITTED, so rows must be locked.
 
         Raises:
-            Unavailable: the database does not answer, or cannot be written.
+            Unavailable: the database does not answer or cannot be written.
         """
         with (
             self._available("written"),
@@ -93,24 +93,26 @@ class Database:
             yield connection
 
     @contextmanager
-    def read(self, patience_s: float = ANSWER_S) -> Iterator[Connection]:
-        """One state of the database, whatever is written meanwhile.
+    def read(self, timeout_s: float = ANSWER_S) -> Iterator[Connection]:
+        """A consistent snapshot of the database.
 
         Args:
-            patience_s: how long PostgreSQL has for a statement.
+            timeout_s: the timeout of a statement on PostgreSQL.
 
         Raises:
             Unavailable: the database does not answer.
         """
         with self._available("read"), self._reader.connect() as connection:
-            with nullcontext() if self._is_sqlite or patience_s == ANSWER_S else _patience(connection, patience_s):
+            with (
+                nullcontext() if self._is_sqlite or timeout_s == ANSWER_S else _statement_timeout(connection, timeout_s)
+            ):
                 yield connection
 
     def upgrade(self) -> None:
-        """Makes the tables, or brings older ones up to date. Processes that start together take turns.
+        """Creates or upgrades the tables. Processes that start together take turns.
 
         Raises:
-            SettingsError: the database cannot be reached or used, or a newer version of this program made it.
+            SettingsError: the database cannot be reached or used, or was written by a newer version of this program.
         """
         config = Config()
         config.set_main_option("script_location", "rerankd.accounts:migrations")
@@ -124,24 +126,24 @@ class Database:
         with self._engine.connect() as connection:
             driver = _driver_of(connection)
             driver.execute(f"PRAGMA busy_timeout = {REPORT_S * 1000:.0f}")
-            driver.execute("PRAGMA journal_mode = WAL")  # kept in the file
+            driver.execute("PRAGMA journal_mode = WAL")  # stored in the file
             with connection.begin():
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
             driver.execute(f"PRAGMA busy_timeout = {ANSWER_S * 1000:.0f}")
 
     def _upgrade_postgresql(self, config: Config) -> None:
-        with self._engine.begin() as connection, _patience(connection, REPORT_S):
+        with self._engine.begin() as connection, _statement_timeout(connection, REPORT_S):
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": UPGRADE_LOCK})
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
     def back_up(self, file: Path) -> None:
-        """Copies a SQLite database, as it is at one moment, while others go on writing.
+        """Copies a SQLite database to a file, consistently, while others write.
 
         Raises:
-            SettingsError: PostgreSQL, which has a program of its own for that.
-            InvalidRequest: there is such a file already, or it cannot be written.
+            SettingsError: the database is PostgreSQL, which has its own tool.
+            InvalidRequest: the file exists already, or cannot be written.
             Unavailable: the database cannot be read.
         """
         if not self._is_sqlite:
@@ -158,7 +160,7 @@ class Database:
             raise
 
     def close(self) -> None:
-        """Closes the connections that are not in use."""
+        """Closes the idle connections."""
         with self._turns or nullcontext():
             self._drop_writer()
         self._engine.dispose()
@@ -199,11 +201,11 @@ class Database:
 
 
 class _Unusable(Exception):
-    """What no driver says: the file is another one, or its turn did not come."""
+    """A failure that no driver reports: the file was replaced, or the turn to write did not come."""
 
 
 class _Turns:
-    """One thread at a time. Where one waited in vain for other processes, those that waited for it do not wait anew."""
+    """A lock for one thread at a time. After a thread timed out on other processes, those behind it fail at once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -224,7 +226,7 @@ class _Turns:
 
 
 class _File:
-    """The file of a SQLite database: where it was deleted or replaced, what is written would be lost."""
+    """Detects that the file of a SQLite database was deleted or replaced: writes would be lost."""
 
     def __init__(self, url: URL) -> None:
         self._path = Path(str(url.database))
@@ -245,7 +247,7 @@ class _File:
 
 
 class _Troubles:
-    """What was wrong when the database was last read, and last written. Said once, not for each call."""
+    """The last failures to read and to write, each logged once."""
 
     def __init__(self) -> None:
         self._reasons: dict[Doing, str] = {}
@@ -273,7 +275,7 @@ class _Troubles:
 
 
 def _driver_of(connection: Connection) -> Any:
-    """The driver's own connection, on which nothing begins a transaction."""
+    """The driver's own connection, on which SQLAlchemy begins no transaction."""
     driver = connection.connection.driver_connection
     assert driver is not None
     return driver
@@ -288,16 +290,16 @@ def _copy(source: sqlite3.Connection, file: Path) -> None:
 
 
 @contextmanager
-def _patience(connection: Connection, seconds: float) -> Iterator[None]:
-    """How long a statement of a transaction on PostgreSQL may take."""
+def _statement_timeout(connection: Connection, seconds: float) -> Iterator[None]:
+    """Sets the statement timeout of a transaction on PostgreSQL."""
     for limit in ("statement_timeout", "lock_timeout"):
         connection.exec_driver_sql(f"SET LOCAL {limit} = {seconds * 1000:.0f}")
     driver = _driver_of(connection)
-    before, driver.patience_s = driver.patience_s, seconds
+    before, driver.timeout_s = driver.timeout_s, seconds
     try:
         yield
     finally:
-        driver.patience_s = before
+        driver.timeout_s = before
 
 
 def _why_not(url: URL, error: DBAPIError | CommandError) -> str:
@@ -320,7 +322,7 @@ def _read(url: str) -> URL:
 
 
 def _shown(url: URL) -> str:
-    """Without its password, wherever it is: `postgresql://HOST/NAME?password=…` is one too."""
+    """The URL without its password, which may also stand in `?password=…`."""
     return url.set(query={}).render_as_string(hide_password=True)
 
 
@@ -336,7 +338,7 @@ def _open_sqlite(url: URL, make_folder: bool) -> Engine:
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # Python's driver begins no transactions: `begin` below does
+        connection.isolation_level = None  # transactions are begun by `begin` below, not by the driver
         for pragma in (
             f"busy_timeout = {ANSWER_S * 1000:.0f}",
             "synchronous = NORMAL",
@@ -365,7 +367,7 @@ def _open_postgresql(url: URL) -> Engine:
     engine = create_engine(
         url.update_query_dict({**connection_options(ANSWER_S), **url.query}),
         hide_parameters=True,
-        pool_pre_ping=True,  # a server that was restarted is not noticed by callers
+        pool_pre_ping=True,  # callers do not notice a restarted server
         pool_size=POSTGRESQL_WORKERS,
         pool_timeout=ANSWER_S,
     )

@@ -1,4 +1,4 @@
-"""API keys: who a caller is and what it may use."""
+"""API keys: which account a caller has, and which models the key may use."""
 
 from __future__ import annotations
 
@@ -18,15 +18,21 @@ from rerankd.types import CallLimits
 PREFIX = "rk-"
 
 MAX_KEYS = 100
-"""That an account may have at a time, revoked and expired ones not counted."""
+"""Usable keys per account; revoked and expired keys are not counted."""
 
 MAX_LISTED = 500
-"""Of an account's keys, the newest."""
+"""Keys in the list of an account, the newest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key without its secret. hint: its first and last characters. models: empty = all. last_used: to the minute."""
+    """A key without its secret.
+
+    Attributes:
+        hint: the first and last characters of the secret.
+        models: the models that it may use; empty: all.
+        last_used: to the minute.
+    """
 
     id: int
     account_id: int
@@ -40,15 +46,17 @@ class Key:
     last_used: datetime | None
 
     def is_usable(self, now: datetime) -> bool:
-        """Whether it is neither revoked nor expired; its account may be disabled all the same."""
+        """Whether it is neither revoked nor expired. Its account may still be disabled."""
         return self.revoked is None and (self.expires is None or self.expires > now)
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whose key a call came with, as it was when the call came.
+    """A valid key and its account, as they were when the call arrived.
 
-    models: that the key may use, empty = all. available: in millionths, what the account can still spend.
+    Attributes:
+        models: the models that the key may use; empty: all.
+        available: what the account can still spend, in millionths.
     """
 
     account_id: int
@@ -67,7 +75,7 @@ VALID = (
     or_(keys.c.expires.is_(None), keys.c.expires > bindparam("now")),
     accounts.c.disabled.is_(False),
 )
-"""Of a key and its account, in a query with the parameter `now`."""
+"""Conditions for a valid key with an enabled account, in a query with the parameter `now`."""
 
 _FIND = (
     select(
@@ -100,14 +108,14 @@ class Keys:
         models: Sequence[str] = (),
         limits: CallLimits = NO_LIMITS,
     ) -> tuple[Key, str]:
-        """A new key and its secret, which is not kept and cannot be had again.
+        """Creates a key. Returns it with its secret, which is not stored.
 
         Raises:
-            InvalidRequest: no such account, or a bad name, limit or time of expiry.
+            InvalidRequest: no such account, or an invalid name, limit or expiry.
         """
         now = datetime.now(UTC)
         if expires is not None and expires <= now:
-            raise InvalidRequest("The key would expire at once.", [("expires", "is in the past")])
+            raise InvalidRequest("The key would expire immediately.", [("expires", "is in the past")])
         secret = PREFIX + new_token()
         values = {
             "account_id": account_id,
@@ -125,7 +133,7 @@ class Keys:
         return _key(row._mapping), secret
 
     def find(self, secret: str) -> Caller | None:
-        """Whose key this is; None if it is nobody's, revoked, expired, or of a disabled account."""
+        """The owner of a secret; None if the key is unknown, revoked or expired, or its account disabled."""
         with self._database.read() as connection:
             row = connection.execute(_FIND, {"hash": token_hash(secret), "now": datetime.now(UTC)}).first()
         if row is None:
@@ -144,10 +152,10 @@ class Keys:
         )
 
     def revoke(self, key_id: int, account_id: int | None = None) -> None:
-        """From now on it is nobody's. Revoking it again changes nothing.
+        """Invalidates a key. Revoking it again changes nothing.
 
         Args:
-            account_id: whose key it must be; None: whosoever.
+            account_id: the account that must own the key; None: any.
 
         Raises:
             InvalidRequest: there is no such key.
@@ -160,7 +168,7 @@ class Keys:
             connection.execute(update(keys).where(whose, still).values(revoked=datetime.now(UTC)))
 
     def of_account(self, account_id: int) -> list[Key]:
-        """The newest first, revoked ones too; of more than MAX_LISTED, those that are not revoked go first."""
+        """The newest first, including revoked ones. Of more than MAX_LISTED, revoked keys are left out first."""
         query = select(keys).where(keys.c.account_id == account_id)
         query = query.order_by(keys.c.revoked.is_not(None), keys.c.id.desc()).limit(MAX_LISTED)
         with self._database.read() as connection:
@@ -168,16 +176,16 @@ class Keys:
         return sorted(found, key=lambda key: -key.id)
 
     def all(self) -> list[Key]:
-        """Of all accounts, the newest first, revoked ones too."""
+        """The keys of all accounts, the newest first, including revoked ones."""
         with self._database.read() as connection:
             return [_key(row._mapping) for row in connection.execute(select(keys).order_by(keys.c.id.desc()))]
 
 
 def _check_number(connection: Connection, account_id: int, now: datetime) -> None:
-    """Locks the account: its keys are counted, then one is added.
+    """Locks the account, so that its keys can be counted before one is added.
 
     Raises:
-        InvalidRequest: no such account, or it has as many keys as it may.
+        InvalidRequest: no such account, or it has MAX_KEYS usable keys already.
     """
     if connection.execute(select(accounts.c.id).where(accounts.c.id == account_id).with_for_update()).first() is None:
         raise InvalidRequest(f"There is no account {account_id}.")
@@ -185,7 +193,7 @@ def _check_number(connection: Connection, account_id: int, now: datetime) -> Non
     usable &= or_(keys.c.expires.is_(None), keys.c.expires > now)
     number = connection.scalar(select(func.count()).select_from(keys).where(usable)) or 0
     if number >= MAX_KEYS:
-        raise InvalidRequest(f"An account has at most {MAX_KEYS} keys that can be used: revoke one first.")
+        raise InvalidRequest(f"An account may have at most {MAX_KEYS} usable keys: revoke one first.")
 
 
 def _key(row: RowMapping) -> Key:

@@ -1,4 +1,4 @@
-"""A connection to PostgreSQL on which nobody waits without end. Imported only where PostgreSQL is used."""
+"""A PostgreSQL connection with timeouts. Imported only where PostgreSQL is used."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from typing import Any
 import psycopg
 
 ABANDONED_S = 30
-"""After this time the server ends a transaction whose client says nothing more."""
+"""The server ends a transaction after this time without a statement from its client."""
 
 MARGIN_S = 1.0
-"""The server is to end a statement first: then the connection can still be used."""
+"""Added to the client's timeout, so that the server times out first: the connection then stays usable."""
 
 
 class BoundedConnection(psycopg.Connection[Any]):
-    """Gives up a server that does not answer, as one that was stopped, or that a network lost."""
+    """Gives up on a server that does not answer: one that is stopped or unreachable."""
 
-    patience_s = 10.0
+    timeout_s = 10.0
 
     def limit(self, seconds: float) -> None:
-        """How long each statement, with its wait for locks, may take from now on."""
+        """Sets the timeout of each statement, with its wait for locks."""
         limits = {"statement_timeout": seconds, "lock_timeout": seconds}
         limits["idle_in_transaction_session_timeout"] = ABANDONED_S
         for name, value in limits.items():
             self.execute("SELECT set_config(%s, %s, false)", (name, f"{value * 1000:.0f}"))
         self.commit()
-        self.patience_s = seconds + MARGIN_S
+        self.timeout_s = seconds + MARGIN_S
 
     def wait(self, gen: Generator[Any, Any, Any], *args: Any, **kwargs: Any) -> Any:
-        """As psycopg's own, for a bounded time."""
+        """psycopg's own, with a timeout."""
         try:
-            return super().wait(_until(gen, time.monotonic() + self.patience_s), *args, **kwargs)
+            return super().wait(_until(gen, time.monotonic() + self.timeout_s), *args, **kwargs)
         except _Silence:
             self.close()
             raise psycopg.OperationalError("the server does not answer") from None
@@ -43,7 +43,7 @@ class _Silence(Exception):
 
 
 def _until(gen: Generator[Any, Any, Any], deadline: float) -> Generator[Any, Any, Any]:
-    """What waits for a socket, and is woken every tenth of a second."""
+    """Passes a generator on that waits for a socket, until a deadline. psycopg resumes it every 0.1 s."""
     try:
         wanted = next(gen)
         while True:
@@ -57,7 +57,7 @@ def _until(gen: Generator[Any, Any, Any], deadline: float) -> Generator[Any, Any
 
 
 def connection_options(seconds: float) -> dict[str, str]:
-    """libpq's: for connecting, and for noticing a network that is gone."""
+    """libpq's options: the connect timeout, and keepalives that detect a lost network."""
     return {
         "connect_timeout": f"{seconds:.0f}",
         "keepalives": "1",

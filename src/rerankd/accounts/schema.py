@@ -1,4 +1,4 @@
-"""The tables. Money is in whole millionths of the price list's currency, time is UTC."""
+"""The tables. Money is in millionths of the price list's currency; time is UTC."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LIMITS = tuple(field.name for field in fields(CallLimits))
 
 
 class Time(TypeDecorator[datetime]):
-    """An aware datetime, stored as whole microseconds since 1970: the same, and as exact, on every database."""
+    """An aware datetime, stored as microseconds since 1970, so that it is exact on every database."""
 
     impl = BigInteger
     cache_ok = True
@@ -49,7 +49,7 @@ class Time(TypeDecorator[datetime]):
         return None if value is None else EPOCH + timedelta(microseconds=value)
 
 
-# SQLite numbers rows by itself only where the type is INTEGER, which holds 64 bits there.
+# SQLite assigns ids only to columns of type INTEGER, which has 64 bits there.
 Id = BigInteger().with_variant(Integer, "sqlite")
 
 metadata = MetaData(
@@ -82,7 +82,7 @@ accounts = Table(
     Column("created", Time, nullable=False),
     Column("disabled", Boolean, nullable=False, default=False),
     Column("balance", BigInteger, nullable=False, default=0),  # the sum of the account's entries
-    Column("reserved", BigInteger, nullable=False, default=0),  # what its running calls may cost
+    Column("reserved", BigInteger, nullable=False, default=0),  # the cost of its running calls
     *_limits(),
     CheckConstraint("role IN ('admin', 'user')", "role"),
     CheckConstraint("reserved >= 0", "reserved"),
@@ -101,7 +101,7 @@ invites = Table(
     "invites",
     metadata,
     Column("hash", LargeBinary(32), primary_key=True),  # SHA-256 of the token
-    Column("email", String(254)),  # the only one that may use it; null: anybody
+    Column("email", String(254)),  # the only address that may use it; null: any
     Column("created_by", ForeignKey("accounts.id"), nullable=False),
     Column("created", Time, nullable=False),
     Column("expires", Time, nullable=False),
@@ -128,16 +128,16 @@ quotas = Table(  # free tokens
     "quotas",
     metadata,
     _account(primary_key=True),
-    Column("model", String(300), primary_key=True),  # as the price list names it
+    Column("model", String(300), primary_key=True),  # its name in the price list
     Column("used", BigInteger, nullable=False, default=0),
     Column("reserved", BigInteger, nullable=False, default=0),
     CheckConstraint("reserved >= 0", "reserved"),
 )
 
-reservations = Table(  # calls that run: few, and written by each call, so an index would cost more than it saves
+reservations = Table(  # running calls: few, and written by each call, so an index would cost more than it saves
     "reservations",
     metadata,
-    Column("id", String(32), primary_key=True),  # random: one that expired must not be taken for a later one
+    Column("id", String(32), primary_key=True),  # random: an expired one must not be mistaken for a later one
     _account(),
     Column("key_id", ForeignKey("keys.id"), nullable=False),
     Column("holder", String(32), key="process_id", nullable=False),  # random id of the process that runs the call
@@ -147,36 +147,36 @@ reservations = Table(  # calls that run: few, and written by each call, so an in
     Column("expires", Time, nullable=False),
 )
 
-entries = Table(  # triggers refuse to change or delete any
+entries = Table(  # triggers forbid changes and deletions
     "entries",
     metadata,
     Column("id", Id, primary_key=True),
     Column("account_id", ForeignKey("accounts.id"), nullable=False),
     Column("kind", String(20), nullable=False),
-    Column("amount", BigInteger, nullable=False),  # added to the balance: negative for a charge
+    Column("amount", BigInteger, nullable=False),  # added to the balance; negative for a charge
     Column("balance_after", BigInteger, nullable=False),
     Column("time", Time, nullable=False, index=True),
     Column("note", Text),
-    Column("made_by", ForeignKey("accounts.id")),  # who gave the credit; null: whoever runs the server
-    # Of a charge:
+    Column("made_by", ForeignKey("accounts.id")),  # the account that added the credit; null: the operator
+    # For charges:
     Column("key_id", ForeignKey("keys.id")),
-    Column("model", String(300)),  # as the price list names it
+    Column("model", String(300)),  # its name in the price list
     Column("dialect", String(50)),
     Column("request_id", Text),
     Column("tokens", BigInteger, nullable=False, default=0),
     Column("free_tokens", BigInteger, nullable=False, default=0),
     Column("billed_tokens", BigInteger, nullable=False, default=0),
-    Column("price", String(40)),  # for 1M tokens, exact
+    Column("price", String(40)),  # per 1M tokens, exact
     Column("currency", String(3)),
     Column("idempotency_key", LargeBinary(32)),
-    Column("occurrence", Integer),  # how often this key was charged before, each time a day or more later
+    Column("occurrence", Integer),  # how often the same call was charged before
     CheckConstraint("kind IN ('charge', 'credit')", "kind"),
     UniqueConstraint("idempotency_key", "occurrence"),
     Index(None, "account_id", "time"),
 )
 
 repeats = Table(
-    "repeats",  # of calls that were charged, in the last 24 hours
+    "repeats",  # free repeats of charged calls in the last 24 hours
     metadata,
     Column("id", Id, primary_key=True),
     Column("idempotency_key", LargeBinary(32), nullable=False, index=True),
@@ -185,5 +185,5 @@ repeats = Table(
 
 
 def limits_of(row: RowMapping) -> CallLimits:
-    """From a row that has the columns of `_limits`."""
+    """Converts a row with the columns of `_limits`."""
     return CallLimits(*(row[name] for name in LIMITS))

@@ -1,4 +1,4 @@
-"""Why a balance is what it is: credit entry by entry, charges day by day, and the balance after each."""
+"""The statement of an account: each credit, the charges of each day, and the balance after each."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from rerankd.accounts.schema import accounts, entries
 
 @dataclass(frozen=True, slots=True)
 class StatementLine:
-    """A credit, or the charges of one day (UTC) that nothing came between. Money in millionths.
+    """A credit, or consecutive charges of one day (UTC). Money in millionths.
 
-    time: of the entry, or of the last charge. calls: that were charged. by: the e-mail address of who gave the credit,
-    None for whoever runs the server.
+    Attributes:
+        time: the time of the credit, or of the last charge.
+        by: the e-mail address of the account that added the credit; None: the operator of the server.
+        calls: the number of charged calls.
     """
 
     time: datetime
@@ -36,7 +38,8 @@ def statement(
     """The oldest first.
 
     Args:
-        since, until: the first moment that is in it, and the first that no longer is.
+        since: the first moment included.
+        until: the first moment excluded.
     """
     columns = (entries.c.time, entries.c.kind, entries.c.note, accounts.c.email, entries.c.amount)
     tables = entries.join(accounts, entries.c.made_by == accounts.c.id, isouter=True)

@@ -1,4 +1,4 @@
-"""What was charged, summed by day, key, model or account; and the same as CSV."""
+"""Charges summed by day, key, model or account, also as CSV."""
 
 from __future__ import annotations
 
@@ -21,9 +21,13 @@ By = Literal["day", "key", "model", "account"]
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:
-    """The sum of some charges. Of the first six, only those are there that it is summed by.
+    """A sum of charges. The first six fields are None unless the sum is grouped by them.
 
-    day: of UTC. account: its e-mail address. key: its name and hint. cost: in millionths.
+    Attributes:
+        day: in UTC.
+        account: the e-mail address.
+        key: the key's name and hint.
+        cost: in millionths.
     """
 
     day: date | None
@@ -40,7 +44,7 @@ class UsageRow:
 
 
 _GROUPS: dict[str, tuple[ColumnElement[Any], ...]] = {
-    # Whole days since 1970. No parameter: PostgreSQL would take each for a different one.
+    # Whole days since 1970. A literal, since PostgreSQL would not match two parameters in GROUP BY.
     "day": ((type_coerce(entries.c.time, BigInteger) // literal_column("86400000000", BigInteger)).label("day"),),
     "account": (entries.c.account_id, accounts.c.email),
     "key": (entries.c.key_id, keys.c.name, keys.c.hint),
@@ -62,14 +66,15 @@ def usage(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> list[UsageRow]:
-    """The charges of one account, or of all, sorted by the first of `by`, then the second …
+    """The charges of one account, or of all, grouped and sorted by `by`.
 
     Args:
-        by: nothing for one sum of all.
-        since, until: the first moment that counts, and the first that no longer does.
+        by: empty for one sum.
+        since: the first moment included.
+        until: the first moment excluded.
 
     Raises:
-        InvalidRequest: `by` has another word.
+        InvalidRequest: `by` has an unknown column.
     """
     if unknown := sorted(set(by) - set(get_args(By))):
         raise InvalidRequest(f"Usage is summed by {', '.join(get_args(By))}; not by {', '.join(unknown)}.")
@@ -89,7 +94,7 @@ def usage(
 
 
 def as_csv(rows: Sequence[UsageRow], by: Sequence[By]) -> str:
-    """A line each, under a header: what they are summed `by`, then the sums. Costs in units, not millionths."""
+    """A header, then a line for each row: the columns of `by`, then the sums. Costs in currency units."""
     text = io.StringIO()
     lines = csv.writer(text)
     sums = ("calls", "tokens", "free_tokens", "billed_tokens")
@@ -117,6 +122,6 @@ def _row(row: RowMapping) -> UsageRow:
 
 
 def csv_cell(value: object) -> str:
-    """A text that no spreadsheet runs as a formula (https://owasp.org/www-community/attacks/CSV_Injection)."""
+    """Escapes a text that a spreadsheet would run as a formula (https://owasp.org/www-community/attacks/CSV_Injection)."""
     text = str(value)
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -1,4 +1,4 @@
-"""What people type into forms and commands, as the values that are stored."""
+"""Parses and checks the input of forms and commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read_email(text: str) -> str:
     """An e-mail address, in lower case.
 
     Raises:
-        InvalidRequest: it is none.
+        InvalidRequest: not an e-mail address.
     """
     email = text.strip().lower()
     if len(email) > 254 or not re.fullmatch(r"[^@\s]+@[^@\s]+", email) or not email.isprintable():
@@ -27,10 +27,10 @@ def read_email(text: str) -> str:
 
 
 def read_name(text: str, max_length: int) -> str:
-    """A name of one line.
+    """A name: one line of printable characters.
 
     Raises:
-        InvalidRequest: empty, too long, or with control characters.
+        InvalidRequest: empty, too long, or not printable.
     """
     name = text.strip()
     if not 1 <= len(name) <= max_length or not name.isprintable():
@@ -42,7 +42,7 @@ def read_amount(text: str) -> int:
     """An amount of money such as `25.00`, in millionths.
 
     Raises:
-        InvalidRequest: not such a number, finer than a millionth, or a thousand million or more.
+        InvalidRequest: not a number, finer than a millionth, or 10^9 or more.
     """
     if not re.fullmatch(r"[+-]?[0-9]{1,9}(\.[0-9]{1,6})?", text.strip()):
         message = "must be a number such as 25.00, with up to nine digits before the point and six after it"
@@ -57,7 +57,7 @@ def show_amount(micro: int) -> str:
 
 
 def storable(text: str) -> str:
-    """Without what PostgreSQL cannot hold, or compare with, in a text: zeros and halves of surrogate pairs."""
+    """Replaces the characters that PostgreSQL cannot store: NUL and lone surrogates."""
     return text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
@@ -65,7 +65,7 @@ def check_limits(limits: CallLimits) -> dict[str, int | None]:
     """The limits by name.
 
     Raises:
-        InvalidRequest: one is less than 1, or huge.
+        InvalidRequest: a limit is less than 1 or more than MAX_LIMIT.
     """
     values = asdict(limits)
     for name, value in values.items():
