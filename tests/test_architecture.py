@@ -111,6 +111,17 @@ ONE_FILE = {
     "redis": "admission/rate_limits.py",
 }
 
+# The modules of server/, from bottom to top: each imports only modules of the layers below its own.
+SERVER_LAYERS = (
+    {"connections", "encodings", "held", "interpreter", "json_bounds", "listening"},  # bytes and sockets
+    {"access_log", "foreign_pages", "forwarded", "openapi", "paths", "reply_headers", "validation", "written"},
+    {"api_errors", "beside", "keyed_paths", "openai_errors", "protocol", "served"},
+    {"body", "metrics", "models"},
+    {"context"},
+    {"api_status", "call", "model_cards", "no_route", "status", "tokens"},  # routes
+    {"app"},
+)
+
 FILES = sorted(SOURCE.rglob("*.py"))
 
 
@@ -140,6 +151,26 @@ def test_imports_follow_the_arrows(path: Path) -> None:
         elif top in CONFINED:
             assert part in CONFINED[top], f"{part} must not import {top}"
             assert top not in ONE_FILE or path == SOURCE / ONE_FILE[top], f"only {ONE_FILE[top]} may import {top}"
+
+
+def test_the_layers_of_the_server() -> None:
+    layer_of = {name: place for place, names in enumerate(SERVER_LAYERS) for name in names}
+    for path in sorted((SOURCE / "server").rglob("*.py")):
+        name = path.relative_to(SOURCE / "server").parts[0].removesuffix(".py")
+        if name == "__init__":
+            continue
+        for module in server_modules(path) - {name}:
+            assert layer_of[module] < layer_of[name], f"server/{name} must not import server/{module}"
+
+
+def server_modules(path: Path) -> set[str]:
+    """The modules of server/ that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rerankd.server"):
+            rest = (node.module or "").split(".")[2:]
+            found |= {rest[0]} if rest else {alias.name for alias in node.names}
+    return found
 
 
 def test_domain_types_need_the_standard_library_only() -> None:

@@ -15,7 +15,7 @@ from rerankd.apis.base import Api
 from rerankd.apis.status import StatusRoute, meaning
 from rerankd.config import ServerSettings
 from rerankd.errors import ModelNotFound, Unauthorized, Unavailable
-from rerankd.server.call import error_response
+from rerankd.server.api_errors import error_response
 from rerankd.server.models import Models
 from rerankd.types import ModelInfo
 

@@ -14,22 +14,23 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from rerankd.accounts.decision import CallCost, Charge
 from rerankd.admission.gate import Admitted
 from rerankd.apis.base import Answer, Api, Call
-from rerankd.apis.errors import BodyTimeout, BodyTooLarge, MethodNotAllowed, NotJSON, UnsupportedEncoding
+from rerankd.apis.errors import NotJSON
 from rerankd.apis.fields import Explain
 from rerankd.config import ServerSettings
-from rerankd.errors import InvalidRequest, OutOfCredit, RateLimited, RerankdError, Unavailable
+from rerankd.errors import InvalidRequest, RerankdError
 from rerankd.ranking import Prepared
 from rerankd.server.access_log import describe
+from rerankd.server.api_errors import error_response
 from rerankd.server.beside import beside, beside_if_large
 from rerankd.server.body import read_json
 from rerankd.server.context import ServerContext
 from rerankd.server.held import share_of
-from rerankd.server.reply_headers import charge_headers, rate_limit_headers
+from rerankd.server.reply_headers import charge_headers, header_text, rate_limit_headers, warning_header
 from rerankd.server.served import LocalScorer
 from rerankd.server.validation import check_items, read_as
 from rerankd.server.written import WrittenJSON
@@ -38,12 +39,6 @@ from rerankd.types import Ranking, RerankRequest, TokenCounts
 logger = logging.getLogger(__name__)
 
 GIVEN_ID = re.compile(r"[\x21-\x7e]{1,200}")
-
-UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
-"""A line feed would begin another header; a server sends none of the others."""
-
-MAX_WARNING_HEADER = 1000
-"""Characters; proxies refuse long headers. The body holds every warning. The log holds none: some quote the caller."""
 
 
 @dataclass(slots=True)
@@ -190,7 +185,7 @@ def _bounded(asked: RerankRequest, settings: ServerSettings, admitted: Admitted)
 def _reply(dialect: Api[Any], answer: Answer) -> Response:
     headers = {
         "x-request-id": answer.id,
-        "x-rerankd-model": _header_text(answer.info.name),
+        "x-rerankd-model": header_text(answer.info.name),
         **warning_header(answer.warnings),
         **dialect.headers(answer),
     }
@@ -251,27 +246,6 @@ def _prompts(explain: Explain | bool | None, ranking: Ranking, scorer: LocalScor
     return {explain.prompt: scorer.prompts.decode(prompt.token_ids)}
 
 
-def error_response(dialect: Api[Any], error: RerankdError, request_id: str) -> Response:
-    """The error in the dialect's own words."""
-    status, body = dialect.error(error, request_id)
-    headers = {"x-request-id": request_id}
-    if isinstance(error, Unavailable):
-        headers["retry-after"] = str(error.retry_after_s)
-    if isinstance(error, RateLimited):
-        headers |= rate_limit_headers(error.limits)
-    if isinstance(error, OutOfCredit):
-        headers["x-should-retry"] = "false"  # read by the openai SDK, where this is told with 429
-    if status == 401:
-        headers["www-authenticate"] = "Bearer"
-    if isinstance(error, MethodNotAllowed):
-        headers["allow"] = ", ".join(error.allowed)
-    if isinstance(error, BodyTooLarge | BodyTimeout):
-        headers["connection"] = "close"  # the rest of the body is not read
-    if isinstance(error, UnsupportedEncoding):
-        headers["accept-encoding"] = ", ".join(error.read)  # as RFC 9110 has it
-    return Response(None, status, headers) if body is None else JSONResponse(body, status, headers)
-
-
 async def _unless_gone(ranking: Coroutine[Any, Any, Ranking], request: Request) -> Ranking:
     """Waits for a ranking; frees its work if the caller hangs up first.
 
@@ -293,18 +267,3 @@ async def _unless_gone(ranking: Coroutine[Any, Any, Ranking], request: Request) 
 async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def warning_header(warnings: tuple[str, ...]) -> dict[str, str]:
-    """What was not done as asked, where every client can see it."""
-    if not warnings:
-        return {}
-    text = _header_text("; ".join(warnings))
-    if len(text) > MAX_WARNING_HEADER:
-        text = f"{text[:MAX_WARNING_HEADER]}... ({len(warnings)} warnings)"
-    return {"x-rerankd-warning": text}
-
-
-def _header_text(text: str) -> str:
-    """What a header can carry."""
-    return UNPRINTABLE.sub(" ", text.encode("ascii", "backslashreplace").decode())

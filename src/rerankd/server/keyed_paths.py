@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rerankd.admission.identity import Authenticator
 from rerankd.errors import Unauthorized, Unavailable
+from rerankd.server.reply_headers import error_headers
 
 
 class KeyedPaths:
@@ -34,6 +35,5 @@ class KeyedPaths:
 
 
 def _refusal(error: Unauthorized | Unavailable) -> JSONResponse:
-    if isinstance(error, Unavailable):
-        return JSONResponse({"detail": str(error)}, 503, {"retry-after": str(error.retry_after_s)})
-    return JSONResponse({"detail": str(error)}, 401, {"www-authenticate": "Bearer"})
+    status = 503 if isinstance(error, Unavailable) else 401
+    return JSONResponse({"detail": str(error)}, status, error_headers(error, status))

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from rerankd.apis.errors import MethodNotAllowed
-from rerankd.server.call import error_response
+from rerankd.server.api_errors import error_response
 from rerankd.server.context import ServerContext
 
 PAGES = ("/",)

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 from starlette.responses import JSONResponse, Response
 
 from rerankd.apis.base import ErrorTable
-from rerankd.apis.errors import BodyTimeout, BodyTooLarge, UnsupportedEncoding
+from rerankd.apis.errors import BodyTooLarge
 from rerankd.apis.status import meaning
-from rerankd.errors import InvalidRequest, ModelNotFound, RerankdError, Unauthorized, Unavailable
+from rerankd.errors import InvalidRequest, ModelNotFound, RerankdError
+from rerankd.server.reply_headers import error_headers
 
 LOADING: dict[int | str, dict[str, Any]] = {503: {"description": "Loading."}}
 KEYED: dict[int | str, dict[str, Any]] = {401: {"description": "No key, or a wrong one."}, **LOADING}
@@ -40,18 +41,9 @@ ERRORS = ErrorTable(
 
 def refusal(error: RerankdError) -> Response:
     """The reply to an error."""
-    words = ERRORS.word(error)
-    headers = {}
-    if isinstance(error, Unauthorized):
-        headers["www-authenticate"] = "Bearer"
-    if isinstance(error, Unavailable):
-        headers["retry-after"] = str(error.retry_after_s)
-    if isinstance(error, BodyTooLarge | BodyTimeout):
-        headers["connection"] = "close"  # the rest of the body is not read
-    if isinstance(error, UnsupportedEncoding):
-        headers["accept-encoding"] = ", ".join(error.read)
+    words, status = ERRORS.word(error), ERRORS.status(error)
     message = error.details if isinstance(error, InvalidRequest) else str(error)
     body: dict[str, Any] = {"error": {"message": message, **words._asdict()}}
     if isinstance(error, ModelNotFound):
-        body["detail"] = message  # what Xinference's client reads
-    return JSONResponse(body, ERRORS.status(error), headers)
+        body["detail"] = message  # Xinference's client reads it
+    return JSONResponse(body, status, error_headers(error, status))

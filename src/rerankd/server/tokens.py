@@ -13,9 +13,9 @@ from rerankd.apis.fields import ListOf
 from rerankd.errors import InvalidRequest, Unauthorized, Unavailable
 from rerankd.server.beside import beside
 from rerankd.server.body import read_json
-from rerankd.server.call import warning_header
 from rerankd.server.context import Context, ServerContext
 from rerankd.server.openai_errors import READING, refusal
+from rerankd.server.reply_headers import warning_header
 from rerankd.server.served import LocalScorer
 from rerankd.server.validation import read_as
 from rerankd.server.written import WrittenJSON
