@@ -133,9 +133,9 @@ def test_without_the_extra_it_says_what_to_install() -> None:
         "try: Reranker('embedded')\n"
         "except SettingsError as error: print(isinstance(error, ImportError), error.__suppress_context__, error)"
     )
-    told = subprocess.check_output([sys.executable, "-c", code], text=True)
-    assert told.startswith("True True A model in this process needs ")
-    assert "pip install 'rerankd[server]'" in told
+    output = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert output.startswith("True True A model in this process needs ")
+    assert "pip install 'rerankd[server]'" in output
 
 
 def test_a_copy_shares_the_model_and_a_pickle_is_refused_in_words(reranker: Reranker) -> None:
@@ -167,7 +167,7 @@ def test_a_closed_reranker_says_so() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of Python 3.12: this process has threads
-def test_a_forked_process_is_told_at_once_and_the_parent_goes_on(reranker: Reranker) -> None:
+def test_a_forked_process_is_reported_at_once_and_the_parent_goes_on(reranker: Reranker) -> None:
     def use(sender: Connection) -> None:
         try:
             reranker.rank("query", DOCUMENTS)

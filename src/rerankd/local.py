@@ -1,4 +1,4 @@
-"""The engine in the caller's own process, without a server."""
+"""`Reranker`: a model in the caller's own process, without a server."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ Progress = Callable[[int], None]
 
 
 class Reranker:
-    """Loads a model once and ranks with it. Safe to use from several threads: their prompts share batches.
+    """Loads a model once and ranks with it. Thread-safe: the prompts of several threads share batches.
 
         with Reranker("Qwen/Qwen3-Reranker-0.6B") as reranker:
             for result in reranker.rank("capital of China?", documents, top_n=3):
                 print(result.index, result.score, result.document)
 
-    With asyncio: `await reranker.arank(…)`. In a process that is forked after the model was loaded, every call raises
-    `MadeBeforeFork`: load it in the child.
+    With asyncio: `await reranker.arank(…)`. After a fork, every call in the child raises `MadeBeforeFork`: load
+    the model there.
 
     Args:
         model: hub id, folder, `embedded`, or `auto` (Qwen3-Reranker-0.6B, else the embedded model of 16 languages).
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         dtype: `auto`, `float32`, `bfloat16`, `int8`.
-        deterministic: the same bits for a pair whatever else is scored with it; slower.
+        deterministic: the same bits for a document whatever else is scored with it; slower.
         offline: use local folders and the cache only, never the model hub.
         skip_self_test: use the model even if it fails its known-answer check.
-        progress: called with what is being loaded and the share that is done, in [0, 1]. Without it a download shows
-            bars, on a terminal.
+        progress: called with the stage of loading and the share that is done, in [0, 1]. Without it, a download shows
+            progress bars on a terminal.
 
     Raises:
         ModelError: the model cannot be loaded, or fails its known-answer check.
-        MissingExtra: what runs a model is not installed.
-        SettingsError: an argument makes no sense.
+        MissingExtra: a package that a model needs is not installed.
+        SettingsError: an argument is invalid.
     """
 
     def __init__(
@@ -81,14 +81,14 @@ class Reranker:
         """Scores every document for the query, best first.
 
         Args:
-            documents: any number, of any length; what does not fit the model is truncated, with a warning. Strings, or
-                objects with their text as `text`, in a list, an array, a column of a table, a generator.
-            top_n: how many `Ranking.ranked` holds, None for all.
+            documents: strings, or objects with their text as `text`, in a list, an array, a table's column, or a
+                generator. Any number, of any length: a text that does not fit the model is truncated, with a warning.
+            top_n: how many results, None for all.
             instruct: the sorting task; None: the model card's.
             progress: called on another thread with the number of documents done.
 
         Raises:
-            InvalidRequest: an argument is of the wrong kind or out of range, or the instruct leaves no room.
+            InvalidRequest: an argument has the wrong type or is out of range, or the instruct leaves no room.
             InferenceError: the model failed.
             Closed: `close` was called.
             MadeBeforeFork: this process was forked after the model was loaded.
@@ -111,19 +111,19 @@ class Reranker:
         instruct: str | None = None,
         progress: Progress | None = None,
     ) -> Ranking:
-        """`rank` for asyncio: the event loop goes on meanwhile, and a cancelled call frees its work."""
+        """`rank` for asyncio: it does not block the event loop, and a cancelled call frees its work."""
         asked = checked(query, documents, top_n, instruct)
         prepared = await asyncio.to_thread(self._scorer.prepare, _request(asked))
         logits = await asyncio.wrap_future(self._submit(prepared, progress))
         return _with_warnings(prepared.finish(logits), asked)
 
     def prompt_of(self, score: Score) -> str:
-        """The exact text that the model read for a pair that `rank` scored, control tokens included."""
+        """The exact text that the model read for a score of `rank`, control tokens included."""
         assert score.prompt is not None
         return self._scorer.prompts.decode(score.prompt.token_ids)
 
     def close(self) -> None:
-        """Finishes what is queued and ends the engine's thread."""
+        """Finishes the queued calls and ends the engine's thread."""
         self._scorer.close()
 
     def _submit(self, prepared: Prepared, progress: Progress | None) -> Future[Logits]:

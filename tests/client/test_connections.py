@@ -207,7 +207,7 @@ def test_a_server_on_a_socket_is_asked_there(
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # httpcore leaves a socket that fails to the collector
 @pytest.mark.parametrize("ask", BOTH)
-def test_a_socket_without_a_server_is_told(ask: Ask, tmp_path: Path) -> None:
+def test_a_socket_without_a_server_is_reported(ask: Ask, tmp_path: Path) -> None:
     def error() -> str:
         with pytest.raises(RemoteUnreachable) as raised:
             ask(f"unix:{tmp_path}/no.sock")

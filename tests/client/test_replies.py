@@ -35,7 +35,7 @@ rankings = st.fixed_dictionaries(
 
 @given(bodies | rankings)
 @example({"results": [{"index": 0, "relevance_score": 10**400}]})
-def test_a_reply_is_a_ranking_or_told_to_be_none(body: Any) -> None:
+def test_a_reply_is_a_ranking_or_an_error(body: Any) -> None:
     response = httpx2.Response(200, content=json.dumps(body))
     try:
         reply = read_reply(response, NUM_DOCUMENTS)

@@ -133,7 +133,7 @@ def test_a_broken_connection_is_made_again(ask: Ask) -> None:
         assert len(server.requests) == 3
 
 
-def test_a_server_that_always_hangs_up_is_told(ask: Ask) -> None:
+def test_a_server_that_always_hangs_up_is_reported(ask: Ask) -> None:
     with StandIn([Answer(hang_up=True)] * 9) as server:
         with pytest.raises(RemoteUnreachable, match="cannot be reached: Server disconnected") as raised:
             ask(server.url)
@@ -142,7 +142,7 @@ def test_a_server_that_always_hangs_up_is_told(ask: Ask) -> None:
     assert isinstance(raised.value.__cause__, httpx2.RemoteProtocolError)
 
 
-def test_nobody_there_is_told(ask: Ask) -> None:
+def test_a_server_that_cannot_be_reached_is_reported(ask: Ask) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with pytest.raises(RemoteUnreachable, match=f"http://127.0.0.1:{port}/v1/rerank cannot be reached"):
@@ -198,7 +198,7 @@ GOOD = {"index": 0, "relevance_score": 0.5}
         (b'{"results": [{"index": 0, "relevance_score": 1e999}]}', "score inf"),
     ],
 )
-def test_what_is_no_ranking_is_told(ask: Ask, body: Any, problem: str) -> None:
+def test_a_reply_that_is_no_ranking_is_reported(ask: Ask, body: Any, problem: str) -> None:
     with StandIn([Answer(body=body)]) as server:
         with pytest.raises(RemoteReplyInvalid, match="answered something else than a ranking") as raised:
             ask(server.url)
@@ -207,7 +207,7 @@ def test_what_is_no_ranking_is_told(ask: Ask, body: Any, problem: str) -> None:
     assert len(str(raised.value)) < 1000
 
 
-def test_a_reply_that_cannot_be_unpacked_is_told(ask: Ask) -> None:
+def test_a_reply_that_cannot_be_unpacked_is_reported(ask: Ask) -> None:
     with StandIn([Answer(body=b"no gzip", headers={"content-encoding": "gzip"})]) as server:
         with pytest.raises(RemoteReplyInvalid, match="answered something else than a ranking"):
             ask(server.url)
@@ -246,7 +246,7 @@ def test_the_server_s_own_words_are_found(ask: Ask, body: Any, message: str) -> 
     assert str(raised.value) == f"{server.url}/v1/rerank answered 400: {message}"
 
 
-def test_fewer_results_than_asked_for_are_told_and_more_are_cut(ask: Ask) -> None:
+def test_fewer_results_than_asked_for_are_reported_and_more_are_dropped(ask: Ask) -> None:
     results = [{**GOOD, "index": index} for index in range(3)]
     with StandIn([Answer(body={"results": results}), Answer(body={"results": results[:1]})]) as server:
         assert [result.index for result in ask(server.url, top_n=2).ranked] == [0, 1]

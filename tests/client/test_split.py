@@ -282,12 +282,12 @@ def test_sync_and_async_come_to_the_same(case: str) -> None:
 
     def outcome(ask: Ask) -> tuple[object, ...]:
         with StandIn(CASES[case]()) as server:
-            told: tuple[object, ...]
+            seen: tuple[object, ...]
             try:
-                told = (ask(server.url, "key", top_n=2),)
+                seen = (ask(server.url, "key", top_n=2),)
             except RerankdError as error:
-                told = (type(error), str(error).replace(server.url, ""), vars(error))
-            return *told, [(request.path, request.body) for request in server.requests]
+                seen = (type(error), str(error).replace(server.url, ""), vars(error))
+            return *seen, [(request.path, request.body) for request in server.requests]
 
     assert outcome(ask_sync) == outcome(ask_async)
 

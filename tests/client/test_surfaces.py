@@ -176,7 +176,7 @@ def test_calls_that_make_no_sense_are_not_sent(ask: Ask, call: dict[str, Any], m
 
 
 @pytest.mark.parametrize("ask", BOTH)
-def test_no_secret_of_the_address_is_told(ask: Ask) -> None:
+def test_no_secret_of_the_address_is_shown(ask: Ask) -> None:
     with pytest.raises(RemoteUnreachable, match=r"http://127\.0\.0\.1:9/v1/rerank cannot be reached") as refused:
         ask("http://user:secret@127.0.0.1:9?token=secret", client={"max_retries": 0})
     assert "secret" not in str(refused.value)

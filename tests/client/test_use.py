@@ -157,7 +157,7 @@ def test_a_redirection_on_the_same_server_is_followed(ask: Ask, status: int) -> 
 
 @both
 @pytest.mark.parametrize("target", ["https://elsewhere.example/v1/rerank?key=x", "http://127.0.0.1:1/"])
-def test_one_that_leads_elsewhere_is_told_and_no_key_goes_there(ask: Ask, target: str) -> None:
+def test_a_redirection_elsewhere_is_an_error_and_no_key_goes_there(ask: Ask, target: str) -> None:
     with StandIn([Answer(307, b"", {"location": target})]) as server:
         with pytest.raises(RemoteReplyInvalid, match=f"redirects to {target.partition('?')[0]}: give that address"):
             ask(server.url, "key")
@@ -318,7 +318,7 @@ def test_rerank_is_a_deprecated_name_of_rank(server: StandIn) -> None:
     asyncio.run(main())
 
 
-def test_progress_is_told_for_a_call_that_is_not_split(server: StandIn, caplog: pytest.LogCaptureFixture) -> None:
+def test_progress_is_reported_for_a_call_that_is_not_split(server: StandIn, caplog: pytest.LogCaptureFixture) -> None:
     done: list[int] = []
     ask_sync(server.url, progress=done.append)
     assert done == [3]
