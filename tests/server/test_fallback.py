@@ -74,7 +74,7 @@ def test_the_model_takes_its_place_when_it_can_be_had(
     served = Models(ServedModel(lambda progress: scorer_of(stand_in), retry), any_size=True)
     with caplog.at_level(logging.INFO, "rerankd"), serving_model(served) as client:
         assert client.get("/health").json()["fallback"] is True
-        assert "rerankd_fallback 1.0" in client.get("/metrics").text
+        assert 'rerankd_fallback{model="stand-in"} 1.0' in client.get("/metrics").text
         wait_until(lambda: len(tries) >= 2)
         body = RERANK.body(documents=["1", "2"])
         assert "stand-in" in client.post(RERANK.path, json=body).headers["x-rerankd-warning"]
@@ -92,7 +92,7 @@ def test_the_model_takes_its_place_when_it_can_be_had(
         stand_in.gate.set()
         running.join(20)
         assert replies[0].status_code == 200 and replies[0].headers["x-rerankd-model"] == "stand-in"
-        assert "rerankd_fallback 0.0" in client.get("/metrics").text
+        assert 'rerankd_fallback{model="fake"} 0.0' in client.get("/metrics").text
         assert 'model="fake"' in client.get("/metrics").text
     assert "fake answers from now on, no longer stand-in" in caplog.text
 

@@ -18,6 +18,7 @@ import pytest
 
 from rerankd.engine.scorer import EngineScorer
 from rerankd.server.metrics.metrics import Metrics
+from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
 from rerankd.types import LoadProgress, Prompt, Ranking, Score, Usage
 from support.fakes import NumberedModel, scorer_of
@@ -449,7 +450,7 @@ def test_every_metric_is_documented_and_every_documented_one_is_there(busy_scrap
 @contextmanager
 def metrics_of(scorer: EngineScorer, clock: Callable[[], float]) -> Iterator[Metrics]:
     served = ServedModel(lambda progress: scorer)
-    metrics = Metrics(served, clock=clock)
+    metrics = Metrics(Models(served), clock=clock)
     served.load(lambda: None)
     _wait_until(lambda: served.ready)
     yield metrics
@@ -485,7 +486,7 @@ def test_before_the_model_is_there_the_status_says_what_it_can() -> None:
     def never(progress: LoadProgress) -> EngineScorer:
         raise AssertionError
 
-    metrics = Metrics(ServedModel(never), clock=lambda: 5.0)
+    metrics = Metrics(Models(ServedModel(never)), clock=lambda: 5.0)
     metrics.observe(dialect="tei", status=503, seconds=1)
     status = metrics.status()
     assert (status.running, status.requests_per_minute, status.prefix_hit_share) == (0, 1, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -71,6 +72,21 @@ def test_health_tells_of_each(client: httpx2.Client) -> None:
     health = client.get("/health").json()
     assert health["model"] == "first"
     assert [model["model"] for model in health["models"]] == ["first", "second"]
+
+
+def test_metrics_name_the_model(client: httpx2.Client) -> None:
+    for name in ("first", "second", "second"):
+        assert rank(client, name).status_code == 200
+    rank(client, "third")
+    metrics = client.get("/metrics").text
+    computed = dict(re.findall(r'rerankd_prompt_tokens_total\{model="(\w+)",source="computed"\} (\S+)', metrics))
+    assert computed.keys() == {"first", "second"}
+    assert float(computed["first"]) > 0 and float(computed["second"]) > 0
+    answered = dict(
+        re.findall(r'request_success_total\{engine="0",finished_reason="stop",model_name="(\w+)"\} (\S+)', metrics)
+    )
+    assert answered == {"first": "1.0", "second": "2.0"}
+    assert "third" not in metrics
 
 
 def test_names_while_a_model_loads() -> None:

@@ -72,7 +72,7 @@ def create_server(
 ) -> Server:
     """See `rerankd.app.create_app`."""
     routes = api_routes(api_settings(settings))
-    metrics = Metrics(models.default, {api.name for apis in routes.values() for api in apis})
+    metrics = Metrics(models, {api.name for apis in routes.values() for api in apis})
     accounts = AsyncStore(store) if store else None
     auth = Authenticator(settings.api_key, accounts)
     limits = CallLimits(settings.requests_per_minute, settings.tokens_per_minute, settings.concurrency)

@@ -102,6 +102,7 @@ async def answer_call(request: Request, dialects: Sequence[Api[Any]], context: S
         status=response.status_code,
         seconds=time.monotonic() - state.started,
         error=failure,
+        model=state.model,
         ranking=None if failure else state.ranking,
         warnings=state.warnings,
         charge=state.charge,

@@ -9,37 +9,42 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from rerankd.server.served import ServedModel
+from rerankd.server.models import Models
+from rerankd.server.served import Engine
 from rerankd.types import CacheStats, EngineStats, Histogram
 from rerankd.version import __version__
 
 
 class EngineCollector(Collector):
-    """The engine's counters."""
+    """The counters of every loaded model's engine, with the model's own name as label."""
 
-    def __init__(self, served: ServedModel) -> None:
-        self._served = served
+    def __init__(self, models: Models) -> None:
+        self._models = models
 
     def collect(self) -> Iterator[Metric]:
-        yield _gauge("rerankd_ready", "1 once the model is loaded.", float(self._served.ready))
-        if not self._served.ready:
-            return
-        engine = self._served.engine
-        info, stats = engine.info, engine.stats
-        labels = {"version": __version__, "model": info.name, "dtype": info.dtype, "device": info.device}
-        yield _gauge("rerankd_info", "The served model.", 1, **labels)
-        yield _gauge(
-            "rerankd_fallback", "1 while the embedded model answers in place of another.", float(info.is_fallback)
-        )
-        yield from _queue(stats)
-        yield _gauge(
-            "vllm:num_requests_running", "As rerankd_requests_running.", stats.running, **_vllm_labels(info.name)
-        )
-        yield _gauge(
-            "vllm:num_requests_waiting", "As rerankd_requests_waiting.", stats.waiting, **_vllm_labels(info.name)
-        )
-        yield from _tokens(stats)
-        yield from _caches({"prefix": stats.prefix_cache, "score": stats.score_cache})
+        yield _gauge("rerankd_ready", "1 once every model is loaded.", float(self._models.ready))
+        families: dict[str, Metric] = {}
+        for served in self._models:
+            if served.ready:
+                for metric in _of_engine(served.engine):
+                    families.setdefault(metric.name, metric)
+                    if families[metric.name] is not metric:
+                        families[metric.name].samples += metric.samples
+        yield from families.values()
+
+
+def _of_engine(engine: Engine) -> Iterator[Metric]:
+    info, stats = engine.info, engine.stats
+    model = info.name
+    labels = {"version": __version__, "model": model, "dtype": info.dtype, "device": info.device}
+    yield _gauge("rerankd_info", "A served model.", 1, **labels)
+    fallback = "1 while the embedded model answers in place of another."
+    yield _gauge("rerankd_fallback", fallback, float(info.is_fallback), model=model)
+    yield from _queue(model, stats)
+    yield _gauge("vllm:num_requests_running", "As rerankd_requests_running.", stats.running, **_vllm_labels(model))
+    yield _gauge("vllm:num_requests_waiting", "As rerankd_requests_waiting.", stats.waiting, **_vllm_labels(model))
+    yield from _tokens(model, stats)
+    yield from _caches(model, {"prefix": stats.prefix_cache, "score": stats.score_cache})
 
 
 class AccountsCollector(Collector):
@@ -59,17 +64,19 @@ def _vllm_labels(model: str) -> dict[str, str]:
     return {"model_name": model, "engine": "0"}
 
 
-def _queue(stats: EngineStats) -> Iterator[Metric]:
-    yield _gauge("rerankd_requests_running", "Requests that are being computed.", stats.running)
-    yield _gauge("rerankd_requests_waiting", "Requests of which nothing was computed yet.", stats.waiting)
+def _queue(model: str, stats: EngineStats) -> Iterator[Metric]:
+    yield _gauge("rerankd_requests_running", "Requests that are being computed.", stats.running, model=model)
+    waiting = "Requests of which nothing was computed yet."
+    yield _gauge("rerankd_requests_waiting", waiting, stats.waiting, model=model)
     waited = "From a request's arrival at the engine to its first batch."
-    yield _histogram("rerankd_queue_seconds", waited, stats.queue_s)
+    yield _histogram("rerankd_queue_seconds", waited, model, stats.queue_s)
 
 
-def _tokens(stats: EngineStats) -> Iterator[Metric]:
+def _tokens(model: str, stats: EngineStats) -> Iterator[Metric]:
     yield _by_label(
         "rerankd_prompt_tokens",
         "Tokens of prompts. source: computed, or cached: prefix_cache, score_cache.",
+        model,
         "source",
         {
             "computed": stats.tokens_computed,
@@ -77,22 +84,21 @@ def _tokens(stats: EngineStats) -> Iterator[Metric]:
             "score_cache": stats.score_cache.tokens,
         },
     )
-    busy = CounterMetricFamily("rerankd_compute_seconds", "Time that the engine spent on batches.")
-    busy.add_metric((), stats.seconds_computing)
+    busy = CounterMetricFamily("rerankd_compute_seconds", "Time that the engine spent on batches.", labels=("model",))
+    busy.add_metric((model,), stats.seconds_computing)
     yield busy
-    yield _histogram(
-        "rerankd_batch_fill", "Tokens of a batch, as a share of the most that it may have.", stats.batch_fill
-    )
+    fill = "Tokens of a batch, as a share of the most that it may have."
+    yield _histogram("rerankd_batch_fill", fill, model, stats.batch_fill)
 
 
-def _caches(caches: dict[str, CacheStats]) -> Iterator[Metric]:
+def _caches(model: str, caches: dict[str, CacheStats]) -> Iterator[Metric]:
     hits = {name: stats.hits for name, stats in caches.items()}
     misses = {name: stats.misses for name, stats in caches.items()}
-    yield _by_label("rerankd_cache_hits", "Look-ups that found something.", "cache", hits)
-    yield _by_label("rerankd_cache_misses", "Look-ups that found nothing.", "cache", misses)
-    held = GaugeMetricFamily("rerankd_cache_bytes", "Memory that a cache holds.", labels=("cache",))
+    yield _by_label("rerankd_cache_hits", "Look-ups that found something.", model, "cache", hits)
+    yield _by_label("rerankd_cache_misses", "Look-ups that found nothing.", model, "cache", misses)
+    held = GaugeMetricFamily("rerankd_cache_bytes", "Memory that a cache holds.", labels=("model", "cache"))
     for name, stats in caches.items():
-        held.add_metric((name,), stats.bytes)
+        held.add_metric((model, name), stats.bytes)
     yield held
 
 
@@ -102,15 +108,15 @@ def _gauge(name: str, help_text: str, value: float, **labels: str) -> Metric:
     return family
 
 
-def _by_label(name: str, help_text: str, label: str, values: dict[str, int]) -> Metric:
-    family = CounterMetricFamily(name, help_text, labels=(label,))
+def _by_label(name: str, help_text: str, model: str, label: str, values: dict[str, int]) -> Metric:
+    family = CounterMetricFamily(name, help_text, labels=("model", label))
     for value, count in values.items():
-        family.add_metric((value,), count)
+        family.add_metric((model, value), count)
     return family
 
 
-def _histogram(name: str, help_text: str, values: Histogram) -> Metric:
-    family = HistogramMetricFamily(name, help_text)
+def _histogram(name: str, help_text: str, model: str, values: Histogram) -> Metric:
+    family = HistogramMetricFamily(name, help_text, labels=("model",))
     buckets = zip(map(floatToGoString, values.bounds), accumulate(values.counts), strict=True)
-    family.add_metric((), list(buckets), values.total)
+    family.add_metric((model,), list(buckets), values.total)
     return family

@@ -22,7 +22,7 @@ from rerankd.server.metrics.calls import CallCounters
 from rerankd.server.metrics.engine import AccountsCollector, EngineCollector
 from rerankd.server.metrics.recent import MINUTE_S, LastMinute
 from rerankd.server.metrics.vllm_names import VLLMNames
-from rerankd.server.served import ServedModel
+from rerankd.server.models import Models
 from rerankd.types import CacheStats, Ranking
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each counter, with its time of creation
@@ -60,16 +60,16 @@ class Metrics:
     """
 
     def __init__(
-        self, served: ServedModel, dialects: Iterable[str] = (), clock: Callable[[], float] = time.monotonic
+        self, models: Models, dialects: Iterable[str] = (), clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._served = served
+        self._models = models
         self._clock = clock
         self._started = clock()
         self._recent_calls, self._recent_tokens = LastMinute(clock), LastMinute(clock)
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        self.registry.register(EngineCollector(served))
+        self.registry.register(EngineCollector(models))
         self._vllm = VLLMNames(self.registry)
         self._calls = CallCounters(self.registry, dialects)
 
@@ -84,6 +84,7 @@ class Metrics:
         status: int,
         seconds: float,
         error: Exception | None = None,
+        model: str | None = None,
         ranking: Ranking | None = None,
         warnings: Sequence[str] = (),
         charge: Charge | None = None,
@@ -93,6 +94,7 @@ class Metrics:
         Args:
             seconds: since it arrived.
             error: None for an answer.
+            model: the own name of the model that was asked; None where the call was refused before it was found.
             ranking: the answer; without one, only the call itself is counted.
             warnings: those in the reply. The model's own notice, which every reply has, is not counted.
             charge: None without accounts.
@@ -100,40 +102,42 @@ class Metrics:
         self._calls.ended(dialect, status, error)
         self._recent_calls.add(1)
         self._add_new_tokens()
-        if self._served.ready:
-            self._vllm.observe(self._served.engine.info.name, status, seconds, ranking)
+        if model is not None:
+            self._vllm.observe(model, status, seconds, ranking)
         if ranking is None:
             return
-        notice = self._served.engine.info.notice
-        self._calls.answered(dialect, seconds, ranking, sum(warning != notice for warning in warnings))
+        notices = {served.engine.info.notice for served in self._models if served.ready}
+        self._calls.answered(dialect, seconds, ranking, sum(warning not in notices for warning in warnings))
         if charge is not None:
             self._calls.charged(charge)
 
     def text(self) -> bytes:
         """All metrics, in Prometheus' text format."""
-        if self._served.ready:
-            self._vllm.begin(self._served.engine.info.name)
+        for served in self._models:
+            if served.ready:
+                self._vllm.begin(served.engine.info.name)
         return generate_latest(self.registry)
 
     def status(self) -> ServerStatus:
         """The current load."""
         self._add_new_tokens()
-        stats = self._served.engine.stats if self._served.ready else None
+        stats = [served.engine.stats for served in self._models if served.ready]
         uptime_s = self._clock() - self._started
         return ServerStatus(
-            running=stats.running if stats else 0,
-            waiting=stats.waiting if stats else 0,
+            running=sum(one.running for one in stats),
+            waiting=sum(one.waiting for one in stats),
             requests_per_minute=self._recent_calls.total(),
             tokens_per_second=self._recent_tokens.total() / max(1.0, min(uptime_s, MINUTE_S)),
-            prefix_hit_share=_hit_share(stats.prefix_cache) if stats else None,
-            score_hit_share=_hit_share(stats.score_cache) if stats else None,
+            prefix_hit_share=_hit_share([one.prefix_cache for one in stats]),
+            score_hit_share=_hit_share([one.score_cache for one in stats]),
             uptime_s=uptime_s,
         )
 
     def _add_new_tokens(self) -> None:
-        """Adds to the last minute what the engine computed since the last look."""
-        if self._served.ready:
-            self._recent_tokens.add_growth(self._served.engine.stats.tokens_computed)
+        """Adds to the last minute what the engines computed since the last look."""
+        computed = [served.engine.stats.tokens_computed for served in self._models if served.ready]
+        if computed:
+            self._recent_tokens.add_growth(sum(computed))
 
 
 def metrics_routes(metrics: Metrics) -> APIRouter:
@@ -154,6 +158,7 @@ def metrics_routes(metrics: Metrics) -> APIRouter:
     return router
 
 
-def _hit_share(cache: CacheStats) -> float | None:
-    asked = cache.hits + cache.misses
-    return cache.hits / asked if asked else None
+def _hit_share(caches: Sequence[CacheStats]) -> float | None:
+    hits = sum(cache.hits for cache in caches)
+    asked = hits + sum(cache.misses for cache in caches)
+    return hits / asked if asked else None

@@ -22,9 +22,9 @@ class LastMinute:
             self._add(amount)
 
     def add_growth(self, count: int) -> None:
-        """Adds the growth of a counter since the last call."""
+        """Adds the growth of a counter since the last call; one that is lower has begun again."""
         with self._lock:
-            self._add(count - self._counted)
+            self._add(count - self._counted if count >= self._counted else count)
             self._counted = count
 
     def total(self) -> int:
