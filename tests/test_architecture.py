@@ -174,7 +174,7 @@ def server_modules(path: Path) -> set[str]:
 
 
 def test_domain_types_need_the_standard_library_only() -> None:
-    for name in ("types", "errors", "arguments", "rankers", "results", "surrogates"):
+    for name in ("types", "errors", "arguments", "rankers", "results", "surrogates", "testing"):
         modules = {module.partition(".")[0] for module in imports_of(SOURCE / f"{name}.py")}
         assert modules <= set(sys.stdlib_module_names) | {"__future__", "rerankd"}
 
