@@ -240,7 +240,7 @@ WIRE_WORDS = {
     "truncate_prompt_tokens",
     "raw_scores",
 }
-WIRE_FILES = {"integrations/langchain.py", "bench/foreign.py"}
+WIRE_FILES = {"integrations/langchain.py", "bench/peer_main.py"}
 
 
 def test_the_words_of_an_api_stay_with_the_apis_and_the_client() -> None:

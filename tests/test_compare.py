@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rerankd.cli.queries import built_in_queries
 from rerankd.compare import QUERIES_AT_ONCE, Changed, Comparison, Drift, Query, compare, kendall_tau, ndcg, rank_all
-from rerankd.engine.open import Choice
+from rerankd.engine.loading.open import Choice
 from rerankd.engine.scorer import EngineScorer
 from rerankd.errors import InferenceError
 from rerankd.ranking import Prepared

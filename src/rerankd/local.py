@@ -179,7 +179,7 @@ def _start(
     progress: LoadProgress | None,
 ) -> EngineScorer:
     try:
-        from rerankd.engine.open import Choice
+        from rerankd.engine.loading.open import Choice
         from rerankd.startup import start_scorer
     except ImportError as error:
         raise MissingExtra("A model in this process", error, "ask a server with rerankd.Client") from None

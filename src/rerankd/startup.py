@@ -6,7 +6,7 @@ import logging
 import time
 
 from rerankd.engine.engine import Engine
-from rerankd.engine.open import Choice, open_model
+from rerankd.engine.loading.open import Choice, open_model
 from rerankd.engine.scorer import EngineScorer
 from rerankd.selftest import run_self_test
 from rerankd.types import LoadProgress

@@ -17,7 +17,7 @@ from threading import Thread
 
 import pytest
 
-from rerankd.engine.checkpoint import find_checkpoint, is_cached, local_folder
+from rerankd.engine.loading.checkpoint import find_checkpoint, is_cached, local_folder
 from rerankd.errors import CheckpointInvalid, CheckpointNotFound
 from support.hub import (
     COMMIT,

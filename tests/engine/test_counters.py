@@ -130,7 +130,7 @@ def test_read_at_any_time_the_figures_add_up(engine: Engine) -> None:
 
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_tokens_that_prompts_share_are_computed_once(deterministic: bool, make_checkpoint: Callable[..., Path]) -> None:
-    from rerankd.engine.open import Choice, open_model
+    from rerankd.engine.loading.open import Choice, open_model
 
     model = open_model(Choice(str(make_checkpoint()), "cpu", "float32", deterministic))
     engine = Engine(model)

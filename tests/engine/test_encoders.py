@@ -15,7 +15,7 @@ from sentence_transformers import CrossEncoder
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-from rerankd.engine.open import AUTO_MODEL, FALLBACK_NOTICE, Choice, open_model
+from rerankd.engine.loading.open import AUTO_MODEL, FALLBACK_NOTICE, Choice, open_model
 from rerankd.engine.protocols import LoadedModel
 from rerankd.errors import CheckpointInvalid
 from rerankd.types import Limits, Truncation
@@ -103,7 +103,7 @@ def test_a_classifier_without_its_weights_is_refused(make_cross_encoder: Callabl
 
 OPEN = """
 import json, sys
-from rerankd.engine.open import Choice, open_model
+from rerankd.engine.loading.open import Choice, open_model
 from rerankd.errors import RerankdError
 
 answers = []

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from rerankd.engine.devices import Execution
+from rerankd.engine.loading.devices import Execution
+from rerankd.engine.qwen3.loaded import Qwen3Model
 from rerankd.engine.qwen3.model import Qwen3Reranker
-from rerankd.engine.qwen3.reranker import Qwen3Model
 from rerankd.engine.qwen3.weights import load_reranker
 from rerankd.types import DEFAULT_INSTRUCT, Limits, Prompt
 from support import model_card

@@ -15,13 +15,13 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import load_file, save_file
 from safetensors.torch import save as to_bytes
 
-from rerankd.engine import devices
-from rerankd.engine.devices import Execution, choose_dtype, lacks_int8
-from rerankd.engine.open import Choice, open_model
-from rerankd.engine.qwen3.fast import Prompt, SharedPrefixForward
-from rerankd.engine.qwen3.layers import Int8Product, Int8Weight
-from rerankd.engine.qwen3.operations import quantized
-from rerankd.engine.qwen3.reranker import load_forward
+from rerankd.engine.loading import devices
+from rerankd.engine.loading.devices import Execution, choose_dtype, lacks_int8
+from rerankd.engine.loading.open import Choice, open_model
+from rerankd.engine.qwen3.linear import Int8Product, Int8Weight
+from rerankd.engine.qwen3.loaded import load_forward
+from rerankd.engine.qwen3.ops import quantized
+from rerankd.engine.qwen3.shared_prefix import Prompt, SharedPrefixForward
 from rerankd.engine.qwen3.weights import load_reranker
 from support.prompts import prompts
 

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerankd.engine import engine as engine_module
-from rerankd.engine.devices import Execution, lacks_int8
 from rerankd.engine.engine import Engine
-from rerankd.engine.qwen3.reranker import Qwen3Model
+from rerankd.engine.loading.devices import Execution, lacks_int8
+from rerankd.engine.qwen3.loaded import Qwen3Model
 from rerankd.engine.qwen3.weights import load_reranker
 from rerankd.types import Prompt
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from rerankd.engine import kept
-from rerankd.engine.checksums import PIECE, checksum
-from rerankd.engine.kept import NotKept, find_kept, keep
+from rerankd.engine.loading import kept
+from rerankd.engine.loading.checksums import PIECE, checksum
+from rerankd.engine.loading.kept import NotKept, find_kept, keep
 from rerankd.engine.qwen3.kernels import build_kernels
 
 needs_kernels = pytest.mark.skipif(
@@ -85,7 +85,7 @@ def test_a_writer_that_fails_leaves_nothing(folder: Path) -> None:
 
 def test_what_a_killed_writer_left_is_removed_and_a_living_ones_is_not(folder: Path) -> None:
     code = (
-        "import time; from rerankd.engine.kept import keep\n"
+        "import time; from rerankd.engine.loading.kept import keep\n"
         "keep('thing-1', '.bin', lambda path: (path.write_bytes(b'half'), print('half', flush=True), time.sleep(60)))"
     )
     writers = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from rerankd.bench.random_weights import config_json
-from rerankd.engine.kinds import kind_of, refuse_foreign
-from rerankd.engine.open import Choice, open_model
+from rerankd.engine.loading.kinds import kind_of, refuse_foreign
+from rerankd.engine.loading.open import Choice, open_model
 from rerankd.engine.qwen3.model import Qwen3Config
 from rerankd.errors import CheckpointInvalid, ModelError
 

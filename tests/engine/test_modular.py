@@ -16,7 +16,7 @@ from sentence_transformers.base.modules import Dense, Transformer
 from sentence_transformers.sentence_transformer.modules import LayerNorm, Pooling
 from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizer
 
-from rerankd.engine.open import Choice, open_model
+from rerankd.engine.loading.open import Choice, open_model
 from rerankd.errors import CheckpointInvalid
 from rerankd.types import Limits
 from support.hub import Hub, Machine

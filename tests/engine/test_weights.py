@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rerankd.engine.open import Choice, open_model
+from rerankd.engine.loading.open import Choice, open_model
 from rerankd.engine.qwen3.model import Qwen3Config
 from rerankd.errors import CheckpointInvalid, ModelError
 from rerankd.types import Limits

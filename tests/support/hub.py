@@ -200,7 +200,7 @@ class Machine:
 import json, sys, time
 began = time.monotonic()
 {before}
-from rerankd.engine.checkpoint import find_checkpoint
+from rerankd.engine.loading.checkpoint import find_checkpoint
 from rerankd.errors import ModelError
 path = error = message = ""
 shares = []

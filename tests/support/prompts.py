@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from rerankd.engine.qwen3.fast import Prompt
+from rerankd.engine.qwen3.shared_prefix import Prompt
 
 
 def tokens(count: int, seed: object) -> list[int]:

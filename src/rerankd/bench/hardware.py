@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from rerankd.engine.qwen3.layers import FloatProduct, Int8Product, Int8Weight, Product
+from rerankd.engine.qwen3.linear import FloatProduct, Int8Product, Int8Weight, Product
 from rerankd.engine.qwen3.model import Qwen3Config
-from rerankd.engine.qwen3.operations import Rows, quantized
+from rerankd.engine.qwen3.ops import Rows, quantized
 from rerankd.types import Prompt
 
 ROWS = 1536

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rerankd.bench.foreign import Job, Timing, time_calls
 from rerankd.bench.hardware import computed_tokens, matrix_seconds
-from rerankd.bench.peers import measure_peer
+from rerankd.bench.our_engine import open_engine
+from rerankd.bench.peer_main import Job, Timing, time_calls
+from rerankd.bench.peer_process import measure_peer
 from rerankd.bench.percentile import percentile
 from rerankd.bench.random_weights import NO_ID, YES_ID
-from rerankd.bench.systems import open_engine
 from rerankd.bench.workloads import workload_of
-from rerankd.engine.devices import choose_device, choose_dtype
+from rerankd.engine.loading.devices import choose_device, choose_dtype
 from rerankd.types import Prompt
 
 

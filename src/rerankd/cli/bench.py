@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter, Token, validators
 
-from rerankd.bench.peers import PEERS
+from rerankd.bench.peer_process import PEERS
 from rerankd.bench.workloads import WORKLOADS, workload_of
 from rerankd.cli.bench_http import AGAINST_SERVER, ServerOptions, bench_server
 from rerankd.cli.options import COUNT, FLAG, NUMBER, SEVERAL, command

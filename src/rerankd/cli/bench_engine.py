@@ -16,8 +16,8 @@ from rerankd.bench.measure import Result, Task, measure
 from rerankd.bench.random_weights import random_checkpoint
 from rerankd.cli.bench import EngineOptions
 from rerankd.cli.console import output_console
-from rerankd.engine.checkpoint import find_checkpoint
-from rerankd.engine.devices import choose_device, describe_device
+from rerankd.engine.loading.checkpoint import find_checkpoint
+from rerankd.engine.loading.devices import choose_device, describe_device
 from rerankd.errors import InferenceError, SettingsError
 from rerankd.version import __version__
 

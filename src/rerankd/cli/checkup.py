@@ -12,8 +12,8 @@ from rich.text import Text
 
 from rerankd.cli.console import output_console
 from rerankd.cli.progress import LoadingBar
-from rerankd.engine.devices import describe_device, instruction_sets
-from rerankd.engine.open import Choice
+from rerankd.engine.loading.devices import describe_device, instruction_sets
+from rerankd.engine.loading.open import Choice
 from rerankd.engine.scorer import EngineScorer
 from rerankd.selftest import SelfTest, run_self_test
 from rerankd.startup import start_scorer

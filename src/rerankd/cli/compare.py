@@ -16,8 +16,8 @@ from rerankd.cli.console import output_console
 from rerankd.cli.progress import LoadingBar
 from rerankd.cli.queries import built_in_queries, read_queries
 from rerankd.compare import Comparison, Query, compare, rank_all
-from rerankd.engine.devices import DTYPES, choose_device, choose_dtype, describe_device
-from rerankd.engine.open import Choice
+from rerankd.engine.loading.devices import DTYPES, choose_device, choose_dtype, describe_device
+from rerankd.engine.loading.open import Choice
 from rerankd.errors import InferenceError, SettingsError
 from rerankd.selftest import SelfTest, run_self_test
 from rerankd.startup import start_scorer

@@ -57,7 +57,7 @@ def doctor(
         bar("loading PyTorch", 0.0)
         from rerankd.cli import checkup
         from rerankd.cli.compare import run_comparison
-        from rerankd.engine.open import Choice
+        from rerankd.engine.loading.open import Choice
     choice = Choice(settings.model, settings.device, settings.dtype, settings.deterministic, settings.offline)
     if compare:
         return run_comparison(choice, compare, data, as_json=as_json)

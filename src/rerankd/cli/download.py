@@ -32,8 +32,8 @@ def download(
         to: also copy it into this folder, for images and machines without a hub
         offline: check the cache only: is the model complete there?
     """
-    from rerankd.engine.checkpoint import find_checkpoint
-    from rerankd.engine.open import AUTO_MODEL
+    from rerankd.engine.loading.checkpoint import find_checkpoint
+    from rerankd.engine.loading.open import AUTO_MODEL
 
     name = AUTO_MODEL if model == "auto" else model
     if to is not None and to.exists() and (not to.is_dir() or any(to.iterdir())):

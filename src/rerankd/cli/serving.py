@@ -165,7 +165,7 @@ def _served(model: str, settings: ServerSettings) -> ServedModel:
 
 def _start(model: str, settings: ServerSettings, progress: LoadProgress, *, fallback: bool) -> LocalScorer:
     # Imported on the loading thread: the server listens before torch is loaded.
-    from rerankd.engine.open import Choice
+    from rerankd.engine.loading.open import Choice
     from rerankd.startup import start_scorer
 
     choice = Choice(model, settings.device, settings.dtype, settings.deterministic, settings.offline, fallback)

@@ -18,7 +18,7 @@ from sentence_transformers import CrossEncoder
 from tokenizers import Tokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from rerankd.engine.activations import check_activations
+from rerankd.engine.loading.activations import check_activations
 from rerankd.engine.tokenising import encodings
 from rerankd.engine.truncation import CountedText, Side, TextCounter
 from rerankd.errors import CheckpointInvalid

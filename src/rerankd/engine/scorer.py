@@ -7,8 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
-from rerankd.engine.devices import return_freed_memory
 from rerankd.engine.engine import Engine
+from rerankd.engine.loading.devices import return_freed_memory
 from rerankd.engine.protocols import Prompts
 from rerankd.errors import InvalidRequest
 from rerankd.ranking import Prepared, prepare

@@ -18,10 +18,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from rerankd.engine.checkpoint_files import local_weight_files
-from rerankd.engine.checksums import checksum
-from rerankd.engine.kept import NotKept, find_kept, keep
-from rerankd.engine.qwen3.layers import (
+from rerankd.engine.loading.checkpoint_files import local_weight_files
+from rerankd.engine.loading.checksums import checksum
+from rerankd.engine.loading.kept import NotKept, find_kept, keep
+from rerankd.engine.qwen3.linear import (
     PRODUCTS,
     Int8Product,
     Int8Weight,

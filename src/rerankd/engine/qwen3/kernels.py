@@ -18,9 +18,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rerankd.engine.kept import NotKept, find_kept, keep
+from rerankd.engine.loading.kept import NotKept, find_kept, keep
 from rerankd.engine.qwen3.model import Qwen3Config
-from rerankd.engine.qwen3.operations import Rows, Segments
+from rerankd.engine.qwen3.ops import Rows, Segments
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rerankd.engine.checkpoint_json import Field, check_fields
+from rerankd.engine.loading.checkpoint_json import Field, check_fields
 from rerankd.engine.qwen3.attention import packed_attention
 from rerankd.errors import CheckpointInvalid
 

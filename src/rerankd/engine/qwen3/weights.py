@@ -11,8 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from rerankd.engine.checkpoint_files import local_weight_files
-from rerankd.engine.kinds import SERVED
+from rerankd.engine.loading.checkpoint_files import local_weight_files
+from rerankd.engine.loading.kinds import SERVED
 from rerankd.engine.qwen3.model import Qwen3Config, Qwen3Reranker
 from rerankd.errors import CheckpointInvalid
 

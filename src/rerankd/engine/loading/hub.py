@@ -27,8 +27,8 @@ from huggingface_hub.hf_api import RepoSibling
 # Public names, but loaded lazily, which mypy takes for private.
 from huggingface_hub.utils import WeakFileLock, build_hf_headers, disable_progress_bars  # type: ignore[attr-defined]
 
-from rerankd.engine.checkpoint_files import module_files, read_modules, text_files, weight_files
-from rerankd.engine.kinds import refuse_foreign
+from rerankd.engine.loading.checkpoint_files import module_files, read_modules, text_files, weight_files
+from rerankd.engine.loading.kinds import refuse_foreign
 from rerankd.errors import CheckpointNotFound, HubUnreachable, ModelError
 
 HUB_ANSWERS_WITHIN_S = 4.0

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rerankd.engine.checkpoint_files import read_modules
-from rerankd.engine.checkpoint_json import read_object
+from rerankd.engine.loading.checkpoint_files import read_modules
+from rerankd.engine.loading.checkpoint_json import read_object
 from rerankd.errors import CheckpointInvalid
 
 KEYS = ("activation_fn", "activation_function", "sbert_ce_default_activation_function")

@@ -6,9 +6,9 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from rerankd.engine.checkpoint import find_checkpoint, local_folder
-from rerankd.engine.devices import Execution, choose_device, choose_dtype, lacks_int8, prepare_cpu
-from rerankd.engine.kinds import kind_of
+from rerankd.engine.loading.checkpoint import find_checkpoint, local_folder
+from rerankd.engine.loading.devices import Execution, choose_device, choose_dtype, lacks_int8, prepare_cpu
+from rerankd.engine.loading.kinds import kind_of
 from rerankd.engine.protocols import LoadedModel
 from rerankd.errors import CheckpointInvalid, CheckpointNotFound, HubUnreachable
 from rerankd.types import LoadProgress
@@ -77,7 +77,7 @@ def _open_named(where: str, choice: Choice, progress: LoadProgress | None, name:
     tell = progress or (lambda stage, share: None)
     device = choose_device(choice.device)
     if kind_of(name, folder) == "qwen3":
-        from rerankd.engine.qwen3.reranker import Qwen3Model
+        from rerankd.engine.qwen3.loaded import Qwen3Model
 
         dtype = choose_dtype(choice.dtype, device)
         served = str(dtype).removeprefix("torch.")

@@ -1,6 +1,6 @@
 """The systems that ours is measured beside, each in a process of its own and, where need be, another interpreter's.
 
-What they do there is in `foreign.py`; here a job is handed over and the answer read.
+What they do there is in `peer_main.py`; here a job is handed over and the answer read.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from rerankd.bench import foreign
-from rerankd.bench.foreign import Job, Timing
+from rerankd.bench import peer_main
+from rerankd.bench.peer_main import Job, Timing
 from rerankd.errors import InferenceError, SettingsError
 
-PEERS: Sequence[str] = tuple(foreign.SYSTEMS)
+PEERS: Sequence[str] = tuple(peer_main.SYSTEMS)
 
 
 def measure_peer(job: Job, python: Path) -> Timing:
@@ -28,12 +28,12 @@ def measure_peer(job: Job, python: Path) -> Timing:
     """
     with tempfile.NamedTemporaryFile("w", prefix=f"rerankd-{job['system']}-", suffix=".log", delete=False) as log:
         done = subprocess.run(
-            [python, foreign.__file__],
+            [python, peer_main.__file__],
             input=json.dumps(job),
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            # The folder of foreign.py is no place to import from: its files have names that others use.
+            # The folder of peer_main.py is no place to import from: its files have names that others use.
             env={**os.environ, "PYTHONSAFEPATH": "1"},
         )
     if done.returncode:

@@ -12,14 +12,14 @@ import torch
 
 import rerankd.types as types
 from rerankd.engine import protocols
-from rerankd.engine.devices import Execution, choose_dtype, return_freed_memory
-from rerankd.engine.qwen3.fast import Chunk, Prompt, Reading, SharedPrefixForward
+from rerankd.engine.loading.devices import Execution, choose_dtype, return_freed_memory
 from rerankd.engine.qwen3.int8 import load_int8
 from rerankd.engine.qwen3.kernels import build_kernels, kernels_fit
-from rerankd.engine.qwen3.layers import float_layers
+from rerankd.engine.qwen3.linear import float_layers
 from rerankd.engine.qwen3.model import Qwen3Config, num_parameters
-from rerankd.engine.qwen3.operations import GroupedOperations, Operations, TorchOperations
+from rerankd.engine.qwen3.ops import GroupedOperations, Operations, TorchOperations
 from rerankd.engine.qwen3.prompt import PROMPT_ID, Qwen3Prompt
+from rerankd.engine.qwen3.shared_prefix import Chunk, Prompt, Reading, SharedPrefixForward
 from rerankd.engine.qwen3.weights import Progress, load_reranker
 from rerankd.types import CacheStats, ModelInfo, RerankRequest
 

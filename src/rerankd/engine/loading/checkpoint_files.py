@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rerankd.engine.checkpoint_json import read_json, read_object
+from rerankd.engine.loading.checkpoint_json import read_json, read_object
 from rerankd.errors import CheckpointInvalid
 
 CONFIG, MODULES, INDEX, BIN_INDEX = (

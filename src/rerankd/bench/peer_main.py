@@ -1,6 +1,6 @@
 """Runs one other system by itself: a job in, what was measured out.
 
-    python foreign.py < job.json > answer.json
+    python peer_main.py < job.json > answer.json
 
 It imports nothing of rerankd and, of other packages, only those of the system asked for, so that any interpreter from
 3.10 on can run it: systems conflict in what they depend on. All of them get the same token ids. Those that only take

@@ -11,12 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rerankd.engine.qwen3.fast import Prompt, SharedPrefixForward
 from rerankd.engine.qwen3.kernels import KernelOperations, build_kernels
-from rerankd.engine.qwen3.layers import float_layers
+from rerankd.engine.qwen3.kv_cache import PrefixCache, num_shared
+from rerankd.engine.qwen3.linear import float_layers
 from rerankd.engine.qwen3.model import Qwen3Reranker
-from rerankd.engine.qwen3.operations import GroupedOperations, Operations, Rows, Segments, TorchOperations
-from rerankd.engine.qwen3.prefixes import PrefixCache, num_shared
+from rerankd.engine.qwen3.ops import GroupedOperations, Operations, Rows, Segments, TorchOperations
+from rerankd.engine.qwen3.shared_prefix import Prompt, SharedPrefixForward
 from rerankd.engine.qwen3.weights import load_reranker
 from support.prompts import prompts
 

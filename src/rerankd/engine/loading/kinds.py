@@ -10,8 +10,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from rerankd.engine.checkpoint_files import CONFIG, Modules, read_modules
-from rerankd.engine.checkpoint_json import read_object
+from rerankd.engine.loading.checkpoint_files import CONFIG, Modules, read_modules
+from rerankd.engine.loading.checkpoint_json import read_object
 from rerankd.errors import CheckpointInvalid
 
 Kind = Literal["qwen3", "cross-encoder"]

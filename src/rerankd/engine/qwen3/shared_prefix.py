@@ -15,10 +15,10 @@ from itertools import accumulate, chain
 import torch
 from torch import Tensor
 
-from rerankd.engine.qwen3.layers import Layer
+from rerankd.engine.qwen3.kv_cache import PrefixCache, PrefixKey
+from rerankd.engine.qwen3.linear import Layer
 from rerankd.engine.qwen3.model import Qwen3Reranker, rope_angles
-from rerankd.engine.qwen3.operations import Operations, Rows, Segments
-from rerankd.engine.qwen3.prefixes import PrefixCache, PrefixKey
+from rerankd.engine.qwen3.ops import Operations, Rows, Segments
 from rerankd.types import CacheStats
 
 MAX_PREFIX_BYTES = 256_000_000

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rerankd.bench.random_weights import NO_ID, YES_ID
-from rerankd.engine.devices import Execution, choose_device, choose_dtype, prepare_cpu
 from rerankd.engine.engine import Engine
+from rerankd.engine.loading.devices import Execution, choose_device, choose_dtype, prepare_cpu
+from rerankd.engine.qwen3.loaded import TokenModel, load_forward
 from rerankd.engine.qwen3.model import num_parameters
-from rerankd.engine.qwen3.reranker import TokenModel, load_forward
 from rerankd.types import ModelInfo, Prompt
 
 Score = Callable[[Sequence[Prompt]], list[float]]

@@ -7,9 +7,9 @@ import os
 import stat
 from pathlib import Path
 
-from rerankd.engine.checkpoint_files import missing_files, pointers
-from rerankd.engine.hub import Share, download, snapshot
-from rerankd.engine.kinds import foreign_file, refuse_foreign
+from rerankd.engine.loading.checkpoint_files import missing_files, pointers
+from rerankd.engine.loading.hub import Share, download, snapshot
+from rerankd.engine.loading.kinds import foreign_file, refuse_foreign
 from rerankd.errors import CheckpointInvalid, CheckpointNotFound, HubUnreachable
 
 logger = logging.getLogger(__name__)

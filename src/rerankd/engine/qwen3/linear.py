@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rerankd.engine.qwen3.model import Attention, DecoderLayer, Qwen3Reranker
-from rerankd.engine.qwen3.operations import Rows
+from rerankd.engine.qwen3.ops import Rows
 
 
 class Product(Protocol):

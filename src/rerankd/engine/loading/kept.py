@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from rerankd.engine.checksums import CHECKSUM_LEN, checksum
+from rerankd.engine.loading.checksums import CHECKSUM_LEN, checksum
 from rerankd.user_folders import cache_folder
 
 # Windows has none: there, what killed writers left stays.
