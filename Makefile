@@ -4,26 +4,39 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help setup serve quick test test-clients compatibility reference lint format audit clean
+.PHONY: help setup serve quick test test-server test-web test-clients wheel coverage compatibility reference lint
+.PHONY: format audit clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z0-9.6B-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s "|"
+	@sed -n 's/^\([A-Za-z0-9.-]*\):.*##  *\(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 setup: .venv/installed  ## the environment, and nothing else
 
 serve: setup  ## set up, then serve on 127.0.0.1:8000
 	.venv/bin/rerankd serve --host $(HOST) --port $(PORT)
 
-QUICK = $(wildcard tests/test_*.py) tests/accounts tests/admission tests/apis tests/client
-WITH_MODEL = tests/test_compare.py tests/test_examples.py tests/test_local.py tests/test_readme.py tests/test_selftest.py
-CHANGED_ENGINE = $(shell git status --porcelain -- src/rerankd/engine tests/engine)
+# One thread for each worker: more threads than cores would only wait for each other.
+JOBS ?= 2
+PARALLEL = OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
-quick: .venv/installed-test lint  ## style, types, and the tests that take seconds; the engine's too if it has changed
-	.venv/bin/python -m pytest -n 2 --dist loadscope -m "not slow and not server and not database" \
-		$(filter-out $(WITH_MODEL),$(QUICK)) $(if $(CHANGED_ENGINE),tests/engine)
+quick: .venv/installed-test lint  ## lint, types, and the fast tests of what changed
+	$(PARALLEL) --quick $$(PYTHONPATH=tests .venv/bin/python -m support.quick)
 
-test: .venv/installed-test  ## set up, then run every test
-	.venv/bin/python -m pytest -n 2 --dist loadscope
+test: .venv/installed-test  ## every test: in parallel, then one by one where a test measures the machine
+	$(PARALLEL) -m "not alone"
+	.venv/bin/python -m pytest -m alone
+
+test-server: .venv/installed-test  ## the tests of the server
+	$(PARALLEL) tests/server tests/published_samples
+
+test-web: .venv/installed-test  ## the tests of the web pages
+	.venv/bin/python -m pytest tests/web
+
+wheel: .venv/installed-test  ## build a wheel, install it into a new environment, and try it there
+	.venv/bin/python tests/wheel.py
+
+coverage: .venv/installed-test  ## the lines that the tests run in their own process
+	$(PARALLEL) --cov=rerankd --cov-report=term:skip-covered
 
 test-clients: .venv/installed-test  ## real clients against a running server, in environments of their own
 	.venv/bin/python tests/third_party_clients/run.py
@@ -40,6 +53,7 @@ random-0.6B: .venv/installed-test  ## a folder of random weights in the shapes o
 lint: .venv/installed-test  ## style and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/codespell
 	.venv/bin/mypy
 
 format: .venv/installed-test
@@ -50,7 +64,7 @@ audit: .audit/installed  ## known vulnerabilities of the pinned versions; asks t
 	.audit/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
 
 clean:
-	rm -rf .venv .audit .clients build dist
+	rm -rf .venv .audit .clients build dist .coverage
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

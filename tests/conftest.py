@@ -17,20 +17,9 @@ from support.qwen_tokenizer import tokenizer_folder as build_tokenizer_folder
 from support.server import Server, StartServer
 from support.stores import database_url, store  # noqa: F401  fixtures
 
+pytest_plugins = ["support.selection"]
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models: more threads would only wait for each other
-
-
-SERVERS = {"start_server", "embedded_server", "qwen_server"}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks tests by what they need, which their fixtures say; `make quick` leaves these out."""
-    for item in items:
-        if SERVERS.intersection(getattr(item, "fixturenames", ())):
-            item.add_marker("server")
-        parameters = getattr(getattr(item, "callspec", None), "params", {}).values()
-        if any(isinstance(one, str) and one == "postgresql" for one in parameters):
-            item.add_marker("database")
 
 
 @pytest.fixture(scope="session")
