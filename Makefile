@@ -53,7 +53,7 @@ random-0.6B: .venv/installed-test  ## a folder of random weights in the shapes o
 lint: .venv/installed-test  ## style and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/codespell
+	.venv/bin/codespell src tests docs examples *.md
 	.venv/bin/mypy
 
 format: .venv/installed-test
