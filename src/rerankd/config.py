@@ -19,6 +19,7 @@ from rerankd.environment import read_environment, variable_of
 from rerankd.errors import SettingsError
 from rerankd.setting import InvalidSettings, Secret, read_all, setting, settings_of
 from rerankd.settings_file import read_settings_file
+from rerankd.types import CallLimits
 from rerankd.user_folders import data_folder
 
 logger = logging.getLogger(__name__)
@@ -309,6 +310,11 @@ class ServerSettings(DatabaseSettings, SelfTestSettings, EngineSettings, Several
     log_level: Literal["debug", "info", "warning", "error"] = setting(
         "info", "'info' logs each call, 'debug' each health check too", OPERATION
     )
+
+    @property
+    def limits(self) -> CallLimits:
+        """The limits of callers without limits of their own."""
+        return CallLimits(self.requests_per_minute, self.tokens_per_minute, self.concurrency)
 
     @property
     def needs_key(self) -> bool:

@@ -295,7 +295,7 @@ def test_a_refusal_is_told_with_a_way_out(embedded_server: Server, open_page: Op
     alert = page.get_by_role("alert")
     expect(alert).to_contain_text("401 invalid_api_key")
     expect(alert).to_contain_text("Incorrect API key provided.")
-    expect(alert).to_contain_text("Put a valid key into the field")
+    expect(alert).to_contain_text("Enter a valid key in the field")
     page.fill("#key", embedded_server.key)
     page.click("text=Try again")
     expect(page.locator(".ranked li")).to_have_count(3)

@@ -34,7 +34,6 @@ from rerankd.server.models import Models
 from rerankd.server.no_route import no_such_route
 from rerankd.server.openapi import describe
 from rerankd.server.paths import Paths
-from rerankd.types import CallLimits
 from rerankd.version import __version__
 
 if TYPE_CHECKING:  # SQLAlchemy is loaded only where accounts are on
@@ -75,8 +74,7 @@ def create_server(
     metrics = Metrics(models, {api.name for apis in routes.values() for api in apis})
     accounts = AsyncStore(store) if store else None
     auth = Authenticator(settings.api_key, accounts)
-    limits = CallLimits(settings.requests_per_minute, settings.tokens_per_minute, settings.concurrency)
-    gate = Gate(auth, RateLimiter(settings.redis), prices, models.names_without_body, limits, accounts)
+    gate = Gate(auth, RateLimiter(settings.redis), prices, models.names_without_body, settings.limits, accounts)
     metrics.watch_accounts(lambda: "accounts" not in gate.troubles, lambda: gate.failed_renewals)
     context = ServerContext(settings, routes, models, auth, gate, prices, metrics)
     app = _application(_lifespan(context, accounts, on_failure))

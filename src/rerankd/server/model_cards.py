@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
+from rerankd.admission.gate import merge_limits
 from rerankd.apis.status import meaning
 from rerankd.config import ServerSettings
 from rerankd.errors import ModelNotFound, Unauthorized, Unavailable
@@ -70,11 +72,7 @@ def _price(price: Price, settings: ServerSettings) -> dict[str, Any]:
         "context": price.context,
         "languages": price.languages,
         "description": price.description,
-        "limits": {
-            "requests_per_minute": price.requests_per_minute or settings.requests_per_minute,
-            "tokens_per_minute": price.tokens_per_minute or settings.tokens_per_minute,
-            "concurrency": price.concurrency or settings.concurrency,
-        },
+        "limits": asdict(merge_limits(price.limits, settings.limits)),
     }
 
 

@@ -133,10 +133,9 @@ class AccountPages:
 
     def _limits_of(self, account: Account) -> CallLimits:
         """The limits in force: the account's own, else the model's, else the server's."""
-        names, settings = self._context.names(), self._context.settings
+        names = self._context.names()
         model_limits = self._context.prices.current().of(names).limits if names else CallLimits()
-        server_limits = CallLimits(settings.requests_per_minute, settings.tokens_per_minute, settings.concurrency)
-        return merge_limits(account.limits, model_limits, server_limits)
+        return merge_limits(account.limits, model_limits, self._context.settings.limits)
 
 
 def read_limits(form: Form) -> CallLimits:

@@ -1,4 +1,4 @@
-// The administrators' pages: the server's figures, every few seconds while somebody looks.
+// The administrators' pages: refreshes the server's figures every few seconds while the page is visible.
 import { BASE } from "./base.js";
 import "./secret.js";
 

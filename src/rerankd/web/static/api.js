@@ -2,11 +2,11 @@
 
 import { BASE } from "./base.js";
 
-/** What the server, or the way to it, said instead of a ranking. */
+/** An error of the server or of the connection. */
 export class Refused extends Error {
   /**
-   * @param {number} status of HTTP, 0 where there was no answer.
-   * @param {string} code the API's name of the mistake.
+   * @param {number} status the HTTP status; 0 without a response.
+   * @param {string} code the API's error code.
    * @param {number | null} retryAfter seconds.
    */
   constructor(message, status, code = "", retryAfter = null) {
@@ -18,8 +18,8 @@ export class Refused extends Error {
 /**
  * @param {object} call the body of a compatible rerank.
  * @returns {Promise<{results: object[], tokens: number, warnings: string[], model: string, cost: number | null,
- *   id: string, seconds: number, reply: object}>} cost: in millionths, null where the server did not tell.
- * @throws {Refused | DOMException} AbortError where `signal` ended it.
+ *   id: string, seconds: number, reply: object}>} cost: in millionths; null if the server did not send it.
+ * @throws {Refused | DOMException} AbortError if `signal` aborted it.
  */
 export async function rerank(call, key, signal) {
   const headers = { "content-type": "application/json" };

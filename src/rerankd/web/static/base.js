@@ -1,4 +1,4 @@
-// Where the server is: a proxy may have it under a path of its own.
+// The server's base path: a proxy may serve it under a prefix.
 
-/** Without a slash at the end. */
+/** Without a trailing slash. */
 export const BASE = new URL("..", import.meta.url).href.slice(0, -1);

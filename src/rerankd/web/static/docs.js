@@ -1,4 +1,4 @@
-// The API's description, drawn by Swagger UI.
+// Shows the API description with Swagger UI.
 /* global SwaggerUIBundle */
 const domNode = document.getElementById("swagger-ui");
 SwaggerUIBundle({

@@ -1,10 +1,10 @@
-// What was pasted or dropped → documents. Knows no page.
+// Parses pasted or dropped text into documents. Knows no page.
 
-/** The readings of a text, by name. `auto` takes JSON where the text is JSON, else lines. */
+/** Parsers by format. `auto` reads JSON if the text is JSON, else lines. */
 export const FORMATS = ["auto", "lines", "paragraphs", "json"];
 
 /**
- * @returns {{documents: string[], query?: string, instruct?: string}} The query and instruct are those of a whole
+ * @returns {{documents: string[], query?: string, instruct?: string}} query, instruct: of a whole
  *   request, if one was pasted.
  * @throws {SyntaxError} the text is not what `format` says.
  */

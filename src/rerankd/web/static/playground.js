@@ -1,4 +1,4 @@
-// The playground: fields → calls of the public API → rankings beside each other.
+// The playground: calls the public API with the form's fields, and shows the rankings side by side.
 import { BASE } from "./base.js";
 import { Refused, rerank } from "./api.js";
 import { readDocuments } from "./documents.js";

@@ -1,8 +1,8 @@
-// Rankings → what is seen of them. Every text is set as text, never as HTML.
+// Shows rankings. Every text is set as text, never as HTML.
 
 import { BASE } from "./base.js";
 
-/** Items; of longer lists the browser lays out only what is seen. */
+/** Items; the browser lays out only the visible part of longer lists. */
 const LONG = 60;
 
 /** An element: `make("p", {class: "hint"}, "text", child)`. */
@@ -115,7 +115,7 @@ function unfold(body) {
   return button;
 }
 
-/** The replies as they came, written out only when somebody looks. */
+/** The raw replies, rendered when they are opened. */
 function raw(sides) {
   const details = make("details", { class: "more" }, make("summary", {}, sides.length > 1 ? "The replies as JSON" : "The reply as JSON"));
   details.addEventListener("toggle", () => {
@@ -125,7 +125,7 @@ function raw(sides) {
   return details;
 }
 
-/** A refusal in the API's own words, and the way out. */
+/** An error in the API's own words, and what to do. */
 export function refusal(error, { needsKey, canCreateKey }, again) {
   const title = error.status ? `${error.status}${error.code ? ` ${error.code}` : ""}` : "No answer";
   const way = wayOut(error, needsKey, canCreateKey);
@@ -139,9 +139,9 @@ function wayOut(error, needsKey, canCreateKey) {
   const credit = error.status === 402 || error.code === "insufficient_quota" || error.code === "Arrearage";
   if (credit) return "An administrator of this server can add credits to the account.";
   if (error.status === 401 && needsKey) {
-    return make("span", {}, "Put a valid key into the field “API key”", canCreateKey ? make("span", {}, ", or ", make("a", { href: `${BASE}/keys` }, "create one")) : "", ".");
+    return make("span", {}, "Enter a valid key in the field “API key”", canCreateKey ? make("span", {}, ", or ", make("a", { href: `${BASE}/keys` }, "create one")) : "", ".");
   }
-  if (error.retryAfter) return `Another try makes sense after ${error.retryAfter} s.`;
-  if (error.status === 0) return "Check that the server runs, and that this page came from it.";
+  if (error.retryAfter) return `Try again in ${error.retryAfter} s.`;
+  if (error.status === 0) return "Check that the server is running, and that it served this page.";
   return null;
 }

@@ -1,4 +1,4 @@
-// What is shown only once, and what cannot be undone.
+// Copies secrets that are shown once, and confirms actions that cannot be undone.
 
 export const secret = document.getElementById("secret");
 

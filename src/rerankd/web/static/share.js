@@ -1,6 +1,6 @@
-// The state of the playground in the address: after the #, so that it is never sent to a server.
+// Stores the playground's state in the URL fragment, which browsers never send to a server.
 
-/** Longer addresses are cut by mail and chat programs. */
+/** Mail and chat programs truncate longer URLs. */
 export const MAX_LENGTH = 100_000;
 
 /** @returns {Promise<string>} deflated JSON in base64url, with a leading #. */
@@ -11,7 +11,7 @@ export async function pack(state) {
   return `#${btoa(text).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "")}`;
 }
 
-/** @returns {Promise<object | null>} null where the fragment is none of ours. */
+/** @returns {Promise<object | null>} null if the fragment is not ours. */
 export async function unpack(fragment) {
   try {
     const bytes = Uint8Array.from(atob(fragment.slice(1).replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));

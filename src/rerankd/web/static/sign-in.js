@@ -1,2 +1,2 @@
-// Whoever signs out leaves no key behind in the tab.
+// Removes the API key from the tab after signing out.
 sessionStorage.removeItem("rerankd-key");

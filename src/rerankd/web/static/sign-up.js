@@ -1,4 +1,4 @@
-// An invitation stands after the # of its link, which browsers keep to themselves.
+// Reads the invitation from the URL fragment, which browsers never send to a server.
 const field = document.getElementById("invite");
 if (field && location.hash.length > 1 && !field.value) {
   field.value = decodeURIComponent(location.hash.slice(1));

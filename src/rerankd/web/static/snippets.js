@@ -1,9 +1,9 @@
-// A call of the playground as code. The key is read from the environment: it never stands in the text.
+// A playground call as code. The code reads the key from the environment and never contains it.
 
 const PATH = "/compatible-api/v1/reranks";
 const KEY = "RERANKD_API_KEY";
 
-/** By name: the code, and what has to be installed first. */
+/** By language: the code, and the package to install. */
 export const SNIPPETS = {
   curl: { of: curl, needs: "" },
   Python: { of: python, needs: "pip install rerankd" },
@@ -98,14 +98,14 @@ function without(call, names) {
   return Object.fromEntries(Object.entries(call).filter(([name]) => !names.includes(name)));
 }
 
-/** Python's keyword arguments, without those that are not there. */
+/** Python keyword arguments, without missing ones. */
 function named(values) {
   return Object.entries(values)
     .filter(([, value]) => value !== undefined && value !== null)
     .map(([name, value]) => `${name}=${literal(value)}`);
 }
 
-/** A value as Python writes it. Every JSON string is a Python string. */
+/** A Python literal. Every JSON string is a Python string. */
 function literal(value) {
   if (value === true) return "True";
   if (value === false) return "False";
@@ -121,7 +121,7 @@ function lines(open, items, close) {
   return items.length ? `${open}\n${items.map((item) => `    ${indent(item, 4)},\n`).join("")}${close}` : open + close;
 }
 
-/** Strings hold no line feed of their own, so every line may be moved. */
+/** Strings contain no line feed, so every line may be indented. */
 function indent(text, by) {
   return text.replaceAll("\n", `\n${" ".repeat(by)}`);
 }

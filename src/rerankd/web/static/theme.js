@@ -1,4 +1,4 @@
-// Runs before the first paint: the chosen colours, then the button that changes them.
+// Applies the chosen colours before the first paint, then sets up the button that changes them.
 "use strict";
 {
   const root = document.documentElement;
