@@ -175,9 +175,7 @@ class ServerSettings(DatabaseSettings, SelfTestSettings, EngineSettings, Several
     alias: tuple[str, ...] = setting(
         (), "another name that the model answers to; repeatable", MODEL, metavar="NAME", clean=str.strip
     )
-    any_model: bool = setting(
-        False, "accept every model name, with a warning, instead of refusing those that are not served", MODEL
-    )
+    any_model: bool = setting(False, "accept every model name, with a warning, instead of refusing unknown ones", MODEL)
     host: str = setting(
         "127.0.0.1",
         "address to listen on; '::' is every IPv4 and IPv6 address",
@@ -216,9 +214,7 @@ class ServerSettings(DatabaseSettings, SelfTestSettings, EngineSettings, Several
         pattern=r"\*|[a-z][a-z0-9+.-]*://[^/\s?#@]+",
         expected="an origin: scheme, host and port only, as in https://app.example",
     )
-    keyed_status: bool = setting(
-        False, "require a key for /metrics, /load, /v1/rates, /openapi.json and /docs too", ACCESS
-    )
+    keyed_status: bool = setting(False, "require a key for /metrics, /load, /v1/rates, /openapi.json and /docs", ACCESS)
     trust_priority: bool = setting(
         False, "let callers overtake others with a negative 'priority'; without it they can only step back", ACCESS
     )
@@ -227,10 +223,7 @@ class ServerSettings(DatabaseSettings, SelfTestSettings, EngineSettings, Several
         None, "calls per minute of one caller (an account, a key, or an address without keys)", LIMITS, at_least=1
     )
     tokens_per_minute: int | None = setting(
-        None,
-        "billed tokens (query tokens × documents + tokens of all documents) per minute of one caller",
-        LIMITS,
-        at_least=1,
+        None, "billed tokens per minute of one caller (see --max-total-tokens)", LIMITS, at_least=1
     )
     concurrency: int | None = setting(None, "calls that one caller may have running at a time", LIMITS, at_least=1)
     redis: str | None = setting(
@@ -244,10 +237,7 @@ class ServerSettings(DatabaseSettings, SelfTestSettings, EngineSettings, Several
     )
     max_body_mb: int = setting(64, "largest request body in MB, also after it is unpacked", LIMITS, at_least=1)
     max_held_mb: int = setting(
-        512,
-        "MB of all bodies being read and replies not yet sent; the server answers 503 to more calls",
-        LIMITS,
-        at_least=1,
+        512, "MB of all bodies being read and replies not yet sent; more calls get 503", LIMITS, at_least=1
     )
     max_context: int = setting(
         8192,
@@ -278,9 +268,7 @@ class ServerSettings(DatabaseSettings, SelfTestSettings, EngineSettings, Several
         "paths, vLLM and llama.cpp",
         REQUESTS,
     )
-    lift_instruct: bool = setting(
-        True, "read 'Instruct: … Query: …' inside the query as its instruct; vLLM's APIs", REQUESTS
-    )
+    lift_instruct: bool = setting(True, "read 'Instruct: … Query: …' in a query as its instruct; vLLM's APIs", REQUESTS)
     infinity_prefix: str = setting(
         "/infinity",
         "prefix under which Infinity's paths are served too, as with its --url-prefix; '' for none",
@@ -301,11 +289,7 @@ class ServerSettings(DatabaseSettings, SelfTestSettings, EngineSettings, Several
     )
     score_cache_mb: int = setting(64, "memory for cached scores in MB; 0 turns the cache off", OPERATION, at_least=0)
     drain_delay_s: float = setting(
-        0,
-        "seconds after SIGTERM in which calls are still accepted while /health answers 503",
-        OPERATION,
-        at_least=0,
-        at_most=300,
+        0, "seconds after SIGTERM in which calls still enter, while /health is 503", OPERATION, at_least=0, at_most=300
     )
     log_level: Literal["debug", "info", "warning", "error"] = setting(
         "info", "'info' logs each call, 'debug' each health check too", OPERATION

@@ -1,8 +1,8 @@
 """Settings from environment variables. Knows settings by name only.
 
-Not every `RERANKD_` variable is ours. Kubernetes sets some in every pod of a namespace that has a Service whose name
+Not every `RERANKD_` variable is a setting. Kubernetes sets some in every pod of a namespace with a Service whose name
 begins with `rerankd` (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables), and
-Docker's links do the same. Compose files set variables to nothing where they mean "not set".
+Docker's links do the same. Compose files set a variable to the empty string for "not set".
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ LINK_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 def read_environment(
     environment: Mapping[str, str], known: Collection[str], secrets: Collection[str]
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """(values by setting, variables that are service links and are ignored). An empty variable is not set.
+    """Values by setting, and the variables that are ignored as service links. An empty variable is not set.
 
     Args:
         known: the settings' names.
-        secrets: those of them that may also be read from the file that `RERANKD_<NAME>_FILE` names.
+        secrets: settings that may also be in a file, which `RERANKD_<NAME>_FILE` names.
 
     Raises:
-        SettingsError: a variable means nothing, or a secret's file cannot be read.
+        SettingsError: a variable is unknown, or a secret's file cannot be read.
     """
     given = {name: value for name, value in environment.items() if name.startswith(PREFIX) and value.strip()}
     links = tuple(name for name, value in given.items() if _is_service_link(name, value))

@@ -12,16 +12,16 @@ from rerankd.errors import SettingsError
 
 
 def read_settings_file(path: Path) -> dict[str, Any]:
-    """A TOML file as it is written, with or without a byte order mark; its decimal numbers are exact.
+    """The contents of a TOML file, with or without a byte order mark; decimal numbers are exact.
 
     Raises:
-        SettingsError: it cannot be read, or says nothing; names the file.
+        SettingsError: the file cannot be read, or is empty; the message names it.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"), parse_float=Decimal)
     except (OSError, ValueError, ArithmeticError) as error:
         raise SettingsError(f"{path} cannot be read: {_reason(error)}.") from None
-    if not values:  # as it is for a moment when an editor writes in place
+    if not values:  # an editor that writes in place empties it for a moment
         raise SettingsError(f"{path} says nothing.")
     return values
 

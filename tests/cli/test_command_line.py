@@ -131,11 +131,23 @@ def test_completion_knows_commands_and_options(shell: str) -> None:
     assert "top-n" in script and "max-filesize" in script
 
 
-def test_bash_completes() -> None:
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("rerankd ran", "rank"),
+        ("rerankd keys cr", "create"),
+        ("rerankd rank q --top", "--top-n"),
+        ("rerankd rank q --dialect in", "infinity"),
+        ("rerankd rank q one.txt tw", "two.txt"),
+        ("rerankd serve --config tw", "two.txt"),
+    ],
+)
+def test_bash_completes(line: str, expected: str, tmp_path: Path) -> None:
+    (tmp_path / "two.txt").touch()
     script = rerankd("completion", "bash").stdout
-    ask = 'COMP_WORDS=(rerankd rank q --top); COMP_CWORD=3; _rerankd; echo "${COMPREPLY[@]}"'
-    done = subprocess.run(["bash", "-c", f"{script}\n{ask}"], capture_output=True, text=True, timeout=60)
-    assert done.stdout.split() == ["--top-n"], done.stderr
+    ask = f'COMP_WORDS=({line}); COMP_CWORD={len(line.split()) - 1}; _rerankd; echo "${{COMPREPLY[@]}}"'
+    done = subprocess.run(["bash", "-c", f"{script}\n{ask}"], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert done.stdout.split() == [expected], done.stderr
 
 
 @pytest.mark.parametrize(
@@ -207,6 +219,18 @@ def test_bench_offers_the_shapes_that_there_are() -> None:
     from rerankd.bench.random_weights import SHAPES
 
     assert tuple(SHAPES) == get_args(Size)
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["rank", "--help"], ["serve", "--help"]])
+def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    """Something is on the screen within 0.3 s, and the base install has none of these."""
+    heavy = "torch numpy pydantic fastapi sqlalchemy httpx2"
+    code = (
+        f"import sys; from rerankd.cli.main import main; main({arguments}); "
+        f"print(set('{heavy}'.split()) & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stderr.strip() == "set()"
 
 
 def test_something_is_shown_before_torch_is_loaded(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`rerankd doctor` without --compare: the facts of this machine and model, the known-answer check, and the speed."""
+"""`rerankd doctor` without --compare: facts about machine and model, the known-answer check, and the speed."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ SPEED_AT_LEAST_S = 4.0
 SENTENCE = "The committee met on Tuesday to discuss the budget for the coming year and the repair of the old bridge. "
 
 LABELS = {"instruction_sets": "instruction sets", "known_answer_check": "known-answer check"}
-"""What people read in place of the names that JSON has."""
+"""Labels of the table for names in the JSON."""
 
 
 def run(choice: Choice, *, as_json: bool) -> int:
-    """Prints what there is to know; the status is 1 if the scores can't be trusted."""
+    """Prints the report; the status is 1 if the known-answer check fails."""
     with LoadingBar(show_after_s=0) as bar:
         bar("loading the model", 0.0)
         scorer = start_scorer(choice, skip_self_test=True, progress=bar)
@@ -63,7 +63,7 @@ def _facts(scorer: EngineScorer) -> dict[str, str]:
 
 
 def _speed(scorer: EngineScorer) -> str:
-    """The best of some rounds: in the first ones, kernels may still be compiled in the background."""
+    """The best of several rounds: kernels may still compile in the background during the first ones."""
     best, tokens, started = 0.0, 0, time.perf_counter()
     round_number = 0
     while round_number < 2 or time.perf_counter() - started < SPEED_AT_LEAST_S:

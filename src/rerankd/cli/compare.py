@@ -1,4 +1,4 @@
-"""`rerankd doctor --compare`: what one dtype does to the scores of another, on the user's model and data."""
+"""`rerankd doctor --compare`: how dtypes change scores and rankings of the user's model and data."""
 
 from __future__ import annotations
 
@@ -38,7 +38,12 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All runs, the reference first. comparisons: of each other dtype with it. data: None for the built-in set."""
+    """All runs, the reference first.
+
+    Attributes:
+        data: None for the built-in set.
+        comparisons: of each other dtype with the reference.
+    """
 
     data: Path | None
     queries: Sequence[Query]
@@ -59,20 +64,20 @@ class Report:
 
     @property
     def warnings(self) -> list[str]:
-        """What was not done as asked, each with the query's place."""
-        said = (
+        """Every warning, with its query's place."""
+        warnings = (
             f"{query.source}: {warning}"
             for run in self.runs
             for query, ranking in zip(self.queries, run.rankings, strict=True)
             for warning in ranking.warnings
         )
-        return list(dict.fromkeys(said))
+        return list(dict.fromkeys(warnings))
 
 
 def run_comparison(choice: Choice, names: Sequence[str], data: Path | None, *, as_json: bool) -> int:
     """Runs the queries in each dtype of a model, one after another, and prints the report.
 
-    The status is 1 if the scores of one can't be trusted, that is, if it fails the known-answer check.
+    The status is 1 if a dtype fails the known-answer check.
 
     Raises:
         InvalidRequest: the data cannot be read.
@@ -92,7 +97,7 @@ def run_comparison(choice: Choice, names: Sequence[str], data: Path | None, *, a
 
 
 def _refuse_substitutes(names: Sequence[str], device: torch.device) -> None:
-    """Before anything is scored: `serve` takes another dtype, with a warning, where a device lacks one."""
+    """Refuses dtypes that this device lacks; `serve` would substitute another one, with a warning."""
     for name in names:
         if choose_dtype(name, device) != DTYPES[name]:
             raise SettingsError(f"{name} cannot be had on this machine's {device.type}: {describe_device(device)}.")
@@ -103,7 +108,7 @@ def _run(choice: Choice, queries: Sequence[Query]) -> Run:
         engine = start_scorer(choice, skip_self_test=True, progress=bar)
     try:
         info = engine.info
-        if info.kind != "qwen3" or info.dtype != choice.dtype:  # compared with itself, it would look like good news
+        if info.kind != "qwen3" or info.dtype != choice.dtype:  # else it would be compared with itself
             raise SettingsError(
                 f"{info.name} runs in {info.dtype} whatever dtype is asked for: --compare needs a Qwen3-Reranker, "
                 "as in --model Qwen/Qwen3-Reranker-0.6B."
@@ -156,7 +161,7 @@ def _print(report: Report) -> None:
 
 
 def _say(console: Console, sentence: str, style: str = "") -> None:
-    """One line, however long, as a program that reads it expects."""
+    """One line, however long, for programs that read it."""
     console.print(Text(sentence, style), soft_wrap=True)
 
 
@@ -167,7 +172,7 @@ def _summary(report: Report) -> str:
 
 
 def _rows(report: Report) -> Iterator[tuple[str, list[str | Text]]]:
-    """What is compared, and a cell for each dtype, the reference's first."""
+    """Rows of the table: a name, and a cell for each dtype, the reference first."""
     comparisons = list(report.comparisons.values())
     for name, drifts in (
         ("score difference", [comparison.score for comparison in comparisons]),

@@ -1,4 +1,4 @@
-"""Standard output and error as every command uses them: any encoding, a reader that leaves, a disk that is full."""
+"""Standard output and error of every command: any encoding, a closed pipe, a full disk."""
 
 from __future__ import annotations
 
@@ -13,24 +13,28 @@ from typing import NoReturn
 from rich.console import Console
 
 PIPE_WIDTH = 120
-"""Columns of a table that is not printed on a terminal."""
+"""Columns of a table that goes to a pipe."""
 
 BROKEN_PIPE_STATUS = 128 + 13
-"""Of a program that SIGPIPE ended, as a shell counts it."""
+"""The status that a shell gives a program ended by SIGPIPE."""
 
 _OUTPUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 class OutputConsole(Console):
-    """A console of rich's that leaves a broken pipe to `ending_quietly`."""
+    """A rich console that leaves a broken pipe to `ending_quietly`."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
 
 
 def output_console(pipe_width: int = PIPE_WIDTH) -> OutputConsole:
-    """For tables on standard output. pipe_width: where it is no terminal and COLUMNS is not set."""
-    width = shutil.get_terminal_size((pipe_width, 0)).columns  # Rich takes a dumb terminal for one of 80 columns
+    """For tables on standard output.
+
+    Args:
+        pipe_width: columns without a terminal and without COLUMNS.
+    """
+    width = shutil.get_terminal_size((pipe_width, 0)).columns  # rich takes 80 columns for a dumb terminal
     return OutputConsole(width=width, highlight=False)
 
 
@@ -40,7 +44,7 @@ def error_console() -> OutputConsole:
 
 
 def can_print(characters: str) -> bool:
-    """Whether standard output's encoding has these."""
+    """Whether standard output can encode these characters."""
     try:
         characters.encode(_encoding())
     except UnicodeEncodeError:
@@ -49,17 +53,17 @@ def can_print(characters: str) -> bool:
 
 
 def printable(text: str) -> str:
-    """A text with `?` for what standard output's encoding lacks: as many characters as before."""
+    """A text of the same length with `?` for characters that standard output cannot encode."""
     encoding = _encoding()
     return text.encode(encoding, "replace").decode(encoding)
 
 
 @contextmanager
 def ending_quietly(command: str) -> Iterator[None]:
-    """Lets a command write what it likes: nothing it prints raises a traceback.
+    """Keeps output errors of a command from becoming tracebacks.
 
-    A character that the encoding lacks is written as an escape. Where the reader of a pipe has left, the command ends
-    without a word; where the disk is full, with one line.
+    Characters that the encoding lacks are written as escapes. A closed pipe ends the command silently, a full disk
+    with one line.
 
     Raises:
         SystemExit: the output could not be written.
@@ -84,7 +88,7 @@ def ending_quietly(command: str) -> Iterator[None]:
 
 
 def _give_up(status: int) -> NoReturn:
-    """Python writes what is left in its buffers once more when it ends: let it go nowhere."""
+    """Redirects stdout and stderr to nowhere, since Python flushes their buffers again at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for number in (1, 2):
         os.dup2(nowhere, number)

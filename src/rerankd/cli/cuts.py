@@ -1,4 +1,4 @@
-"""Warnings of a ranking in the user's words: documents by their source, and one line for all that were truncated."""
+"""Warnings of a ranking with sources in place of indices, and one line for all truncated documents."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMED = re.compile(r"\bdocument (\d+)\b")
 
 @dataclass(frozen=True, slots=True)
 class _Truncated:
-    """What one warning says of one document or several, of which this is the longest."""
+    """One warning about truncated documents, with the longest of them."""
 
     count: int
     index: int
@@ -31,10 +31,10 @@ class _Truncated:
 
 
 def in_words(warnings: Sequence[str], sources: Sequence[str]) -> list[str]:
-    """The warnings of a call. sources: of its documents, by index."""
-    told = [(warning, TRUNCATED.fullmatch(warning)) for warning in warnings]
-    others = [_named(warning, sources) for warning, found in told if not found]
-    truncated = [_Truncated.of(found) for _, found in told if found]
+    """The warnings of a call, with the source of each document by index."""
+    read = [(warning, TRUNCATED.fullmatch(warning)) for warning in warnings]
+    others = [_named(warning, sources) for warning, found in read if not found]
+    truncated = [_Truncated.of(found) for _, found in read if found]
     return [*others, *([_summary(truncated, sources)] if truncated else [])]
 
 
@@ -49,7 +49,7 @@ def _summary(truncated: Sequence[_Truncated], sources: Sequence[str]) -> str:
 
 
 def _named(warning: str, sources: Sequence[str]) -> str:
-    """With sources in place of indices, which in a part of a call count from its start."""
+    """Replaces indices by sources; in a part of a call, indices count from its first document."""
     found = re.match(CHUNK, warning)
     start = int(found["start"]) if found and found["start"] else 0
     rest = warning[found.end() :] if found else warning

@@ -1,4 +1,4 @@
-"""Documents for the command line: reads stdin, files and folders. What is in a text is `records.py`'s."""
+"""Reads documents from stdin, files and folders; `records.py` splits each text."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ LIKE_JSON = re.compile(r'\s*(\{\s*"|\[\s*[\["{])')
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How sources are read. format: of all of them; None: by their suffix, and what looks like JSON as JSON.
+    """How sources are read.
 
-    field_name: of a record, None for the first that holds a text. selection: of a folder's files.
+    Attributes:
+        format: of all sources; None: by suffix, and JSON is recognized.
+        field_name: the field of a record that holds its text; None for the first known one.
+        selection: which files of a folder are read.
     """
 
     format: Format | None = None
@@ -31,14 +34,14 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Documents, in order, and what there is to say about the way they were read, a line each."""
+    """Documents in order, and notes about how they were read, one line each."""
 
     documents: list[SourcedDocument]
     notes: list[str] = field(default_factory=list)
 
 
 def read_documents(sources: Sequence[str], reading: Reading) -> Found:
-    """Reads every source, in order. Empty lines, records and files are left out.
+    """Reads every source, in order. Skips empty lines, records and files.
 
     Raises:
         InvalidRequest: a source cannot be read, or there is no document at all.
@@ -68,14 +71,14 @@ class _Reader:
             yield from self._split(source, text_of(source, _bytes_of(path)))
 
     def notes(self) -> list[str]:
-        """What was left out, and which fields were read without having been named."""
+        """What was skipped, and which fields were chosen automatically."""
         taken = {name: count for name, count in self._choice.taken.items() if name != "text"}
         fields = ", ".join(f"{name!r} of {count:,} records" for name, count in taken.items())
         notes = [*self._notes, f"the text is the field {fields} (--field takes another)" if fields else ""]
         return [note for note in (*notes, str(self._left_out)) if note]
 
     def _folder(self, folder: Path) -> Iterator[SourcedDocument]:
-        """Each file is a document, unless the caller named a format."""
+        """One document per file, unless the caller named a format."""
         for path in files_in(folder, self._reading.selection, self._left_out):
             try:
                 text = text_of(str(path), path.read_bytes())
@@ -91,7 +94,7 @@ class _Reader:
         yield from documents_in(source, text, how, self._choice)
 
     def _sniffed(self, source: str, text: str) -> Format:
-        """Braces and keys are never scored in silence."""
+        """JSON is never scored as plain text without a note."""
         if how := sniffed(text, self._choice):
             self._notes.append(f"{source} is read as {how.upper()} (--format lines takes its lines as they are)")
             return how

@@ -1,4 +1,4 @@
-"""The files of a folder that are worth reading: not hidden, not ignored, not too large, not generated. Reads none."""
+"""Finds the files of a folder that are not hidden, ignored, too large or generated. Reads no documents."""
 
 from __future__ import annotations
 
@@ -24,14 +24,18 @@ GENERATED = (
         "go.sum",
     ),
 )
-"""What nobody wrote: left out in the terms of a .gitignore."""
+"""Generated files, as patterns of a .gitignore."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which files of a folder to take. include, exclude: patterns of a .gitignore; no include takes all.
+    """Which files of a folder to read.
 
-    max_bytes: of one file. ignoring: what a .gitignore names, and GENERATED, is left out.
+    Attributes:
+        include: patterns of a .gitignore; none includes all files.
+        exclude: patterns of a .gitignore.
+        max_bytes: the largest file.
+        ignoring: skip what a .gitignore names, and GENERATED.
     """
 
     include: Sequence[str] = ()
@@ -42,7 +46,7 @@ class Selection:
 
 @dataclass
 class LeftOut:
-    """What was passed over, by reason; of each reason one example."""
+    """Counts of skipped files by reason, with one example each."""
 
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
@@ -61,21 +65,21 @@ class LeftOut:
 
 
 def files_in(folder: Path, selection: Selection, left_out: LeftOut) -> Iterator[Path]:
-    """Sorted by path; links to folders are not followed, so no loop can hold it."""
+    """Files sorted by path; links to folders are not followed, so there are no loops."""
     ignores = _ignores_above(folder) if selection.ignoring else []
     yield from _Walk(folder, selection, left_out).files(folder, ignores)
 
 
 @dataclass(frozen=True, slots=True)
 class _Ignore:
-    """Patterns, and what they are matched with: a path from `folder` on, after `between`."""
+    """Patterns, matched with a path relative to `folder`, prefixed by `between`."""
 
     folder: Path
     spec: GitIgnoreSpec
     between: str = ""
 
     def verdict(self, path: Path, is_folder: bool) -> bool | None:
-        """True: it matches; False: a later pattern takes it back; None: the patterns say nothing."""
+        """True: it matches; False: a later pattern negates the match; None: no pattern matches."""
         name = (PurePosixPath(self.between) / path.relative_to(self.folder)).as_posix()
         return self.spec.check_file(f"{name}/" if is_folder else name).include
 
@@ -120,7 +124,7 @@ class _Walk:
         return True
 
     def _is_readable(self, path: Path) -> bool:
-        """Whether it is a file at all, and of a fit size."""
+        """Whether it is a regular file of at most `max_bytes`."""
         try:
             status = path.stat()
         except OSError:  # a link to nowhere, or to itself
@@ -135,13 +139,13 @@ class _Walk:
 
 
 def _ignored(path: Path, ignores: Sequence[_Ignore], is_folder: bool) -> bool:
-    """The deepest .gitignore that says anything decides."""
+    """The deepest .gitignore with a matching pattern decides."""
     verdicts = (ignore.verdict(path, is_folder) for ignore in reversed(ignores))
     return next((verdict for verdict in verdicts if verdict is not None), False)
 
 
 def _ignores_above(folder: Path) -> list[_Ignore]:
-    """Those between the root of the folder's repository, if it is in one, and the folder."""
+    """The .gitignore files from the root of the folder's repository, if it is in one, down to the folder."""
     there = folder.resolve()
     chain = [there, *there.parents]
     depth = next((depth for depth, parent in enumerate(chain) if (parent / ".git").exists()), 0)

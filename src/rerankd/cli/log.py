@@ -1,4 +1,4 @@
-"""Where the log of a server goes, and what a line looks like."""
+"""The log of a server: one line per record on stderr."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def log_to_stderr(level: str = "info") -> None:
-    """Our own lines from `level` on, and warnings of other packages.
+    """Logs our records from `level` up, and warnings of other packages, to stderr.
 
     Args:
         level: `debug`, `info`, `warning` or `error`.
@@ -21,7 +21,7 @@ def log_to_stderr(level: str = "info") -> None:
 
 
 class _OneLine(logging.Formatter):
-    """Writes control characters as escapes: what a caller sent must not look like another line of the log."""
+    """Escapes control characters, so that a caller cannot forge lines of the log."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         line = super().formatMessage(record)

@@ -12,9 +12,10 @@ SHOW_AFTER_S = 1.0
 
 
 class LoadingBar:
-    """Call it with what is being done and the share that is done, in [0, 1].
+    """Call it with the current stage and the share that is done, in [0, 1].
 
-    show_after_s: what is done sooner shows nothing.
+    Args:
+        show_after_s: seconds before the bar appears.
     """
 
     def __init__(self, show_after_s: float = SHOW_AFTER_S) -> None:

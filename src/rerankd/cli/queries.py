@@ -1,4 +1,4 @@
-"""Queries with candidates for the command line: JSONL, one query a line."""
+"""Reads queries with their candidates from JSONL, one query per line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HIGHEST_GRADE = 100
 
 
 def read_queries(path: Path) -> list[Query]:
-    """Reads a file; empty lines are left out.
+    """Reads a file; skips empty lines.
 
     A line: {"query": str, "documents": [str, …], "relevance": [number, …], "instruct": str}, the last two optional.
 
@@ -32,7 +32,7 @@ def read_queries(path: Path) -> list[Query]:
 
 
 def built_in_queries() -> list[Query]:
-    """A dozen in English, Chinese and German, judged 3 (answers it), 2 (in part), 1 (same subject) or 0."""
+    """Twelve queries in English, Chinese and German, judged 3 (answers it), 2 (in part), 1 (same subject) or 0."""
     name = "compare.jsonl"
     return _queries(name, resources.files("rerankd").joinpath("data", name).read_text("utf-8"))
 

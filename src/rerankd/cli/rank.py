@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Group, Parameter, Token, UnknownOptionError
 
@@ -42,8 +42,14 @@ FIELD = Parameter(
     f"(default: the first of {', '.join(FIELDS)})",
 )
 OUTPUT_HELP = "default: a table on a terminal; in a pipe tsv, which cuts nothing: rank, score, source, document"
+if TYPE_CHECKING:
+    Source = str
+else:
+    Source = Path  # for the completion of file names; the converter keeps what was typed
+
 SOURCES = Parameter(
     name="FILE|DIR|-",
+    converter=converter(str),
     allow_leading_hyphen=True,
     help="the documents: each line of a file or of stdin (-); each record of a JSONL, JSON, CSV or TSV file; each text "
     "file of a folder. Without one: stdin. gzip is unpacked",
@@ -108,7 +114,7 @@ LOCAL = RemoteOptions()
 def rank(
     query: str,
     /,
-    *sources: Annotated[str, SOURCES],
+    *sources: Annotated[Source, SOURCES],
     reading: ReadingOptions = READ,
     options: RankingOptions = PRINT,
     remote: RemoteOptions = LOCAL,

@@ -25,21 +25,25 @@ EXPLAINED = ("logit", "prompt_tokens", "query_tokens", "document_tokens", "cuts"
 
 GAP = 2
 BAR_WIDTHS = (16, 8, 0)
-"""Tried in this order: the bar is the first to give way."""
+"""Tried in this order: the bar shrinks first."""
 MAX_SOURCE_WIDTH = 40
 LEAST_SOURCE_WIDTH = 4
 FIT_DOCUMENT_WIDTH = 30
-"""Columns that a document has before there is a bar."""
+"""Columns that the document needs before a bar is shown."""
 
 EIGHTHS = " ▏▎▍▌▋▊▉"
 BREAKS = re.compile(r"[\t\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
 DIRECTIONS = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
-"""Characters that turn the direction of what follows, our own columns included."""
+"""Characters that change the direction of the text after them, our columns included."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """One result. explanation: what lies behind the score, where it was asked for and is known."""
+    """One result.
+
+    Attributes:
+        explanation: how the score came about, if it was asked for and is known.
+    """
 
     place: int
     index: int
@@ -51,7 +55,11 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Results, best first. model: what scored them."""
+    """Results, best first.
+
+    Attributes:
+        model: the name of the model that scored them.
+    """
 
     results: Sequence[Ranked]
     model: str
@@ -74,9 +82,14 @@ def write(ranking: Ranking, output: Output) -> None:
 
 
 def widths(columns: int, place: int, score: int, source: int) -> Widths:
-    """Shares a line out. place, score, source: what these need at most.
+    """Divides a line between its columns.
 
-    The document has what is left over; where that is little, the bar goes first, then the source is shortened.
+    The document gets the remaining columns; if they are few, first the bar is dropped, then the source is shortened.
+
+    Args:
+        place: columns of the longest rank.
+        score: columns of the longest score.
+        source: columns of the longest source.
     """
     room = columns - place - score - 3 * GAP
     source = min(source, MAX_SOURCE_WIDTH)
@@ -166,9 +179,9 @@ def _bar(score: float, width: int) -> str:
 def _explained(result: Ranked, width: int) -> list[str]:
     if not result.explanation:
         return []
-    told = result.explanation
-    tokens = (f"{told[name]:,} {name.replace('_', ' ')}" for name in EXPLAINED if name.endswith("tokens"))
-    line = ", ".join([f"logit {told['logit']:.3f}", *tokens, *([f"cut: {_cuts(told)}"] if told["cuts"] else [])])
+    facts = result.explanation
+    tokens = (f"{facts[name]:,} {name.replace('_', ' ')}" for name in EXPLAINED if name.endswith("tokens"))
+    line = ", ".join([f"logit {facts['logit']:.3f}", *tokens, *([f"cut: {_cuts(facts)}"] if facts["cuts"] else [])])
     return textwrap.wrap(printable(line), max(width, 10))
 
 
@@ -186,7 +199,7 @@ def _prompt_and_dtype(results: Sequence[Ranked]) -> str:
 
 
 def _tsv(ranking: Ranking) -> None:
-    """Without a header, as grep has none; a tab or line break in a text is a space."""
+    """No header, like grep; tabs and line breaks in a text become spaces."""
     for cells in _cells(ranking):
         print("\t".join(BREAKS.sub(" ", cell).strip() for cell in cells))
 
@@ -200,8 +213,8 @@ def _csv(ranking: Ranking) -> None:
 
 def _cells(ranking: Ranking) -> Iterator[list[str]]:
     for result in ranking.results:
-        told = result.explanation or {}
-        explained = [_cuts(told) if name == "cuts" else str(told[name]) for name in EXPLAINED] if told else []
+        facts = result.explanation or {}
+        explained = [_cuts(facts) if name == "cuts" else str(facts[name]) for name in EXPLAINED] if facts else []
         yield [str(result.place), f"{result.score:.6f}", result.document.source, result.document.text, *explained]
 
 

@@ -1,4 +1,4 @@
-"""A text → documents: lines, JSONL, JSON, CSV, TSV, or the text as a whole. Reads no file."""
+"""Splits a text into documents: lines, JSONL, JSON, CSV, TSV, or the whole text. Reads no file."""
 
 from __future__ import annotations
 
@@ -26,15 +26,20 @@ SUFFIXES: Mapping[str, Format] = {
 }
 
 FIELDS = ("text", "content", "document", "body", "passage", "page_content", "contents", "chunk", "answer", "abstract")
-"""Where a record's text is looked for, in this order, unless the caller names a field."""
+"""Fields that may hold a record's text, in this order, unless the caller names one."""
 
 MAX_CELL = 2**31 - 1
-"""Characters of one cell: the csv module's own limit is 131,072."""
+"""Characters of one cell; the csv module's default limit is 131,072."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourcedDocument:
-    """A text, and where it was read: `file:line`, or the file. record: the other fields of its record."""
+    """A text and its source.
+
+    Attributes:
+        source: `file:line`, or the file.
+        record: the other fields of its record.
+    """
 
     source: str
     text: str
@@ -43,19 +48,21 @@ class SourcedDocument:
 
 @dataclass
 class FieldChoice:
-    """Where records have their text. asked: what the caller named, None for the first of FIELDS that there is.
+    """Which field of a record holds its text.
 
-    taken: the fields that were read without having been named, and how often.
+    Attributes:
+        asked: the field that the caller named; None for the first of FIELDS.
+        taken: fields that were chosen automatically, with the number of records.
     """
 
     asked: str | None = None
     taken: dict[str, int] = field(default_factory=dict)
 
     def of(self, place: str, record: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """(the text of a record, its other fields).
+        """The text of a record, and its other fields.
 
         Raises:
-            InvalidRequest: it has no such field, or one that is no string.
+            InvalidRequest: the field is missing or is no string.
         """
         name = self.asked or self.found_in(record)
         if name is None:
@@ -72,13 +79,13 @@ class FieldChoice:
         return text, {key: value for key, value in record.items() if key != name}
 
     def is_in(self, record: Mapping[str, Any]) -> bool:
-        """Whether a record has the field that was asked for, or one of FIELDS."""
+        """Whether a record has the named field, or else one of FIELDS."""
         if self.asked:
             return _value(record, self.asked) is not None
         return any(isinstance(value, str) and name.lower() in FIELDS for name, value in record.items())
 
     def found_in(self, record: Mapping[str, Any]) -> str | None:
-        """The field to read where the caller named none."""
+        """The field to read if the caller named none."""
         strings = [str(name) for name, value in record.items() if isinstance(value, str) and name.lower() != "id"]
         for known in FIELDS:
             if named := [name for name in strings if name.lower() == known]:
@@ -87,13 +94,13 @@ class FieldChoice:
 
 
 def format_of(name: str) -> Format | None:
-    """By the suffix, in any case; `.gz` is looked through. None: it does not tell."""
+    """The format by suffix, ignoring case and `.gz`; None for an unknown suffix."""
     path = PurePath(name)
     return SUFFIXES.get((path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower())
 
 
 def sniffed(text: str, choice: FieldChoice) -> Format | None:
-    """`jsonl` or `json` where the text begins with a JSON object that has a text field, or is a list of JSON."""
+    """`jsonl` or `json` if the text begins with a JSON object that has a text field, or is a JSON list."""
     first = text.lstrip()[:1]
     if first not in ("{", "["):
         return None
@@ -113,7 +120,7 @@ def sniffed(text: str, choice: FieldChoice) -> Format | None:
 
 
 def documents_in(source: str, text: str, how: Format, choice: FieldChoice) -> Iterator[SourcedDocument]:
-    """Every document of a text, those without a character included.
+    """Every document of a text, empty ones included.
 
     Raises:
         InvalidRequest: a record cannot be read; the message names its place.
@@ -144,7 +151,7 @@ def _jsonl(source: str, text: str, choice: FieldChoice) -> Iterator[SourcedDocum
 
 
 def _json(source: str, text: str, choice: FieldChoice) -> Iterator[SourcedDocument]:
-    """One JSON value or several, one after another; lists are opened."""
+    """One or more JSON values; each item of a list is a document."""
     for number, value in _json_values(source, text):
         name, items = _opened(value, choice)
         if items is not None:
@@ -155,7 +162,7 @@ def _json(source: str, text: str, choice: FieldChoice) -> Iterator[SourcedDocume
 
 
 def _json_values(source: str, text: str) -> Iterator[tuple[int, Any]]:
-    """Each with the line in which it begins."""
+    """Each value with the number of its first line."""
     decoder, position, number, counted = json.JSONDecoder(), 0, 1, 0
     while position < len(text):
         if text[position] in " \t\r\n":
@@ -178,7 +185,7 @@ def _csv(source: str, text: str, choice: FieldChoice) -> Iterator[SourcedDocumen
 
 
 def _tsv(source: str, text: str, choice: FieldChoice) -> Iterator[SourcedDocument]:
-    """With quotes as in CSV, or, where that makes no sense, as text."""
+    """Quotes are read as in CSV, or literally if that fails."""
     try:
         rows = list(_rows(text, "\t"))
     except csv.Error:
@@ -187,7 +194,7 @@ def _tsv(source: str, text: str, choice: FieldChoice) -> Iterator[SourcedDocumen
 
 
 def _rows(text: str, delimiter: str, quoting: int = csv.QUOTE_MINIMAL) -> Iterator[tuple[int, list[str]]]:
-    """Each row that is not empty, with the line in which it begins."""
+    """Each row that is not empty, with the number of its first line."""
     csv.field_size_limit(MAX_CELL)
     lines = io.StringIO(text, newline="")
     rows = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
@@ -201,7 +208,7 @@ def _rows(text: str, delimiter: str, quoting: int = csv.QUOTE_MINIMAL) -> Iterat
 
 
 def _delimiter(text: str) -> str:
-    """Spreadsheets write a semicolon where the comma is the decimal point."""
+    """Spreadsheets write semicolons in locales with decimal commas."""
     header = next((line for line in text.split("\n") if line.strip()), "")
     return "," if "," in header else max(";\t|", key=header.count) if any(map(header.count, ";\t|")) else ","
 
@@ -212,7 +219,7 @@ def _records(source: str, rows: list[tuple[int, list[str]]], choice: FieldChoice
 
 
 def _record(header: Iterable[str], row: list[str]) -> dict[str, str]:
-    """By the header; a cell that is missing is empty, one too many is called by its number."""
+    """Cells by header; a missing cell is empty, an extra one is named by its number."""
     names = list(header)
     names += [f"column {number}" for number in range(len(names) + 1, len(row) + 1)]
     return dict(zip(names, [*row, *[""] * (len(names) - len(row))], strict=True))
@@ -227,7 +234,7 @@ def _document(place: str, value: Any, choice: FieldChoice) -> SourcedDocument:
 
 
 def _value(record: Mapping[str, Any], name: str) -> Any:
-    """Of a field, or of `outer.inner`."""
+    """The value of a field, or of a nested one, `outer.inner`."""
     if name in record or "." not in name:
         return record.get(name)
     outer, _, inner = name.partition(".")
@@ -236,7 +243,7 @@ def _value(record: Mapping[str, Any], name: str) -> Any:
 
 
 def _opened(value: Any, choice: FieldChoice) -> tuple[str, list[Any] | None]:
-    """A list as it is, and the only list of an object that has no text itself, with its name: `.data`."""
+    """A list itself, or the only list in an object without a text field, with its name: `.data`."""
     if isinstance(value, list):
         return "", value
     if not isinstance(value, dict) or choice.is_in(value):

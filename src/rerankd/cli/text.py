@@ -1,4 +1,4 @@
-"""Bytes → text for the command line, or what the bytes are in place of text. Knows no records."""
+"""Decodes bytes to text, or reports what kind of file they are. Knows no records."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import IO
 from rerankd.errors import InvalidRequest
 
 MAX_UNPACKED = 2_000_000_000
-"""Bytes that are read of a compressed file."""
+"""Bytes that a compressed file may unpack to."""
 
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -22,14 +22,14 @@ BYTE_ORDER_MARKS = (
 )
 
 PROBED = 8192
-"""Bytes at the beginning that must not hold a NUL."""
+"""Bytes at the beginning that are searched for NUL."""
 
 GZIP = b"\x1f\x8b\x08"
 
 UNPACK = "unpack it first"
 EXPORT = "export it as text or CSV first"
 
-# What a file begins with → what it is, and the way to its text.
+# First bytes of a file, what it is, and how to extract its text.
 SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"%PDF-", "a PDF", "pdftotext FILE - | rerankd rank QUERY -"),
     (b"PK\x03\x04", "a ZIP archive", UNPACK),
@@ -58,11 +58,11 @@ TAR_AT, TAR = 257, b"ustar"
 
 
 class NotText(InvalidRequest):
-    """A file or stdin that holds something else; the message says what, and the way out where there is one."""
+    """A file or stdin that is no text; the message says what it is, and how to convert it if possible."""
 
 
 def text_of(source: str, raw: bytes) -> str:
-    """Decodes UTF-8, or what a byte order mark names; unpacks gzip.
+    """Decodes UTF-8, or the encoding of a byte order mark; unpacks gzip.
 
     Raises:
         NotText: it is neither.
@@ -80,7 +80,7 @@ def text_of(source: str, raw: bytes) -> str:
 
 
 def _kind(raw: bytes) -> str | None:
-    """What bytes are that are known not to be text, with the way out."""
+    """The kind of file that the bytes are, with a way to convert it; None if unknown."""
     start = raw[:PROBED].lstrip()
     if start.startswith(b"PK\x03\x04") and any(mark in start for mark in OFFICE_MARKS):
         return f"an Office document, not text: {EXPORT}"
