@@ -265,7 +265,7 @@ def test_the_log_says_when_a_server_starts_and_stops(start_server: StartServer) 
     assert server.process.stderr is not None
     wait_until(lambda: any(line.endswith("Stopped\n") for line in server.log))
     log = "".join(server.log)
-    assert "starts: model embedded" in log and "one key" in log and "Stopping: calls that run (0 now)" in log
+    assert "starts: model embedded" in log and "one key" in log and "Stopping: running calls (0 now)" in log
     assert "sesame" not in log
 
 
