@@ -180,7 +180,8 @@ def test_domain_types_need_the_standard_library_only() -> None:
 
 
 def test_nobody_imports_one_api() -> None:
-    of_server = tuple(f"rerankd.apis.{name}" for name in ("base", "errors", "facts", "fields", "registry", "status"))
+    names = ("base", "errors", "facts", "fields", "openai", "registry", "status")
+    of_server = ("rerankd.apis", *(f"rerankd.apis.{name}" for name in names))
     for path in FILES:
         if part_of(path) == "apis":
             continue
@@ -249,3 +250,27 @@ def test_the_words_of_an_api_stay_with_the_apis_and_the_client() -> None:
             continue
         texts = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
         assert not texts & WIRE_WORDS, f"{path} has words of an API"
+
+
+# Statuses that no API words: HTTP before there is a path, health, pages; and one number that is no status.
+OTHER_STATUSES = {
+    "server/protocol.py": {400, 408, 414, 431, 503},
+    "server/no_route.py": {404, 405},
+    "server/foreign_pages.py": {403},
+    "server/status.py": {503},
+    "server/reply_headers.py": {401},
+    "server/call.py": {499},  # the caller hung up
+    "server/tokens.py": {499},
+    "server/metrics/vllm_names.py": {499},
+    "server/access_log.py": {500},  # no reply was sent
+    "server/listening.py": {0o660},  # the mode of a file
+}
+
+
+def test_the_status_of_an_error_stays_with_the_apis() -> None:
+    for path in FILES:
+        if part_of(path) not in {"server", "admission", "ranking", "errors", "types"}:
+            continue
+        numbers = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+        statuses = {one for one in numbers if type(one) is int and 400 <= one < 600}
+        assert statuses <= OTHER_STATUSES.get(path.relative_to(SOURCE).as_posix(), set()), f"{path} chooses a status"

@@ -7,6 +7,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rerankd.admission.identity import Authenticator
+from rerankd.apis.base import ErrorTable
 from rerankd.errors import Unauthorized, Unavailable
 from rerankd.server.reply_headers import error_headers
 
@@ -35,5 +36,5 @@ class KeyedPaths:
 
 
 def _refusal(error: Unauthorized | Unavailable) -> JSONResponse:
-    status = 503 if isinstance(error, Unavailable) else 401
+    status = ErrorTable[str]().status(error)
     return JSONResponse({"detail": str(error)}, status, error_headers(error, status))

@@ -9,12 +9,12 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
 from rerankd.admission.gate import merge_limits
-from rerankd.apis.status import meaning
+from rerankd.apis.openai import KEYED, UNKNOWN_MODEL
 from rerankd.config import ServerSettings
 from rerankd.errors import ModelNotFound, Unauthorized, Unavailable
 from rerankd.prices import Price
 from rerankd.server.context import Context, ServerContext
-from rerankd.server.openai_errors import KEYED, refusal
+from rerankd.server.openai_errors import refusal
 from rerankd.server.served import ServedModel
 
 router = APIRouter(tags=["status"])
@@ -34,7 +34,7 @@ async def model_cards(request: Request, context: Context) -> Response:
 @router.get(
     "/v1/models/{name:path}",
     summary="A model, in the shape of OpenAI and Xinference",
-    responses={404: {"description": meaning(404)}, **KEYED},
+    responses={**UNKNOWN_MODEL, **KEYED},
 )
 async def model(name: str, request: Request, context: Context) -> Response:
     try:

@@ -9,9 +9,9 @@ from typing import Any
 from fastapi import APIRouter, Response
 from starlette.responses import JSONResponse, PlainTextResponse
 
+from rerankd.apis.openai import LOADING
 from rerankd.server.context import Context
 from rerankd.server.models import Models
-from rerankd.server.openai_errors import LOADING
 from rerankd.server.served import ServedModel
 from rerankd.version import __version__
 

@@ -10,11 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
 from rerankd.apis.fields import ListOf
+from rerankd.apis.openai import READING
 from rerankd.errors import InvalidRequest, Unauthorized, Unavailable
 from rerankd.server.beside import beside
 from rerankd.server.body import read_json
 from rerankd.server.context import Context, ServerContext
-from rerankd.server.openai_errors import READING, refusal
+from rerankd.server.openai_errors import refusal
 from rerankd.server.reply_headers import warning_header
 from rerankd.server.served import LocalScorer
 from rerankd.server.validation import read_as
