@@ -1,4 +1,4 @@
-"""Every error that rerankd raises on purpose, in one tree, shared by the engine, the server and the client.
+"""The tree of errors that the engine, the server and the client raise on purpose.
 
     RerankdError
     ├── RequestError                 the caller's mistake: what was wrong, the limit, the way out
@@ -9,12 +9,12 @@
     │   ├── Unauthorized
     │   │   ├── MissingKey           no key was sent
     │   │   └── WrongKey             the key is not valid, or no longer
-    │   ├── Forbidden                a key that may not use this model
+    │   ├── Forbidden                the key may not use this model
     │   ├── OutOfCredit              the account cannot pay for the call
-    │   └── ModelNotFound            a model name that this server does not answer to
+    │   └── ModelNotFound            the server does not answer to this model name
     ├── Unavailable                  try again later: carries `retry_after_s`
     │   ├── Busy                     the queue is full
-    │   ├── RateLimited              this caller sent more than its share
+    │   ├── RateLimited              the caller has reached a rate limit
     │   ├── Loading                  the model is still loading
     │   └── Stopping                 the engine is shutting down
     ├── InferenceError               the model failed on this request
@@ -24,9 +24,9 @@
     │   ├── HubUnreachable
     │   └── SelfTestFailed
     ├── SettingsError                a setting is unknown, malformed or unsafe
-    │   └── MissingExtra             a package that this needs is not installed (an ImportError, too)
+    │   └── MissingExtra             a required package is not installed (also an ImportError)
     ├── Closed                       used after close()
-    └── MadeBeforeFork               used in a forked process, whose parent made it
+    └── MadeBeforeFork               used in a child process after a fork
 
 `apis/errors.py` adds the errors of HTTP requests, `client/errors.py` those of other servers. Knows no HTTP: each API
 has a table of statuses.
@@ -49,8 +49,10 @@ class RequestError(RerankdError):
 class Problem(NamedTuple):
     """One mistake in a request.
 
-    path: of the field, dotted, empty for the body as a whole. kind: what pydantic calls such a mistake. input: what
-    was sent, where it is a short plain value.
+    Attributes:
+        path: of the field, dotted; empty for the body as a whole.
+        kind: pydantic's name for such a mistake.
+        input: the value that was sent, if it is short and plain.
     """
 
     path: str
@@ -60,7 +62,7 @@ class Problem(NamedTuple):
 
 
 class InvalidRequest(RequestError):
-    """A field is missing, empty, of the wrong type or out of range. `problems` says where."""
+    """A field is missing, empty, of the wrong type or out of range. `problems`: every mistake with its place."""
 
     def __init__(self, message: str, problems: Iterable[tuple[str, str] | Problem] = ()) -> None:
         super().__init__(message)
@@ -68,12 +70,12 @@ class InvalidRequest(RequestError):
 
     @property
     def details(self) -> str:
-        """Every mistake with its path, in one line; the message where none is listed."""
+        """Every mistake with its path, in one line; the message if none is listed."""
         return "; ".join(f"{one.path}: {one.message}".removeprefix(": ") for one in self.problems) or str(self)
 
 
 class TooManyDocuments(InvalidRequest):
-    """More documents than the surface allows in one call, or none."""
+    """More documents than the API allows in one call, or none."""
 
     def __init__(self, count: int, limit: int) -> None:
         advice = "send at least one" if count == 0 else "send them in several requests, the scores will be the same"
@@ -83,7 +85,7 @@ class TooManyDocuments(InvalidRequest):
 
 
 class TooManyTokens(InvalidRequest):
-    """query_tokens × documents + Σ document_tokens is over the limit of the surface."""
+    """query_tokens × documents + Σ document_tokens is over the limit of the API."""
 
     def __init__(self, total: int, limit: int) -> None:
         super().__init__(
@@ -150,7 +152,7 @@ class MissingKey(Unauthorized):
 
 
 class WrongKey(Unauthorized):
-    """The key is not valid, or no longer."""
+    """The key is not valid."""
 
     def __init__(self) -> None:
         super().__init__("The API key is not valid.")
@@ -169,9 +171,9 @@ class OutOfCredit(RequestError):
     """The account cannot pay for the call, which was not computed.
 
     Args:
-        available: what the account has, less what its running calls may cost, in millionths of `currency`.
-        cost: of this call, in the same unit; None where that was not worth counting, since nothing is left.
-        currency: its three letters.
+        available: the balance less the cost of running calls, in millionths of `currency`.
+        cost: of this call, in the same unit; None if it was not computed, since nothing is left.
+        currency: a code of three letters.
     """
 
     def __init__(self, available: int, cost: int | None, currency: str) -> None:
@@ -186,7 +188,7 @@ class OutOfCredit(RequestError):
 
 
 class ModelNotFound(RequestError):
-    """A model name that this server does not answer to."""
+    """The server does not answer to this model name."""
 
     def __init__(self, name: str, served: tuple[str, ...]) -> None:
         super().__init__(f"The model `{name[:200]}` does not exist. Served here: {', '.join(served)}.")
@@ -194,7 +196,7 @@ class ModelNotFound(RequestError):
 
 
 class Unavailable(RerankdError):
-    """The server cannot answer now. `retry_after_s`: seconds after which another try makes sense, >= 1."""
+    """The server cannot answer now. `retry_after_s`: seconds until the next try, >= 1."""
 
     def __init__(self, message: str, retry_after_s: int) -> None:
         super().__init__(message)
@@ -206,7 +208,7 @@ class Busy(Unavailable):
 
 
 class RateLimitStatus(NamedTuple):
-    """How much of a limit is left in this minute. reset_s: seconds until all of it is available again."""
+    """The state of a rate limit. `reset_s`: seconds until all of it is available again."""
 
     limit: int
     remaining: int
@@ -242,7 +244,7 @@ class Stopping(Unavailable):
 
 
 class InferenceError(RerankdError):
-    """The model failed on this request; the cause is chained and logged, never sent to a client."""
+    """The model failed on this request. The cause is chained and logged, never sent to a caller."""
 
 
 class ModelError(RerankdError):
@@ -254,7 +256,7 @@ class CheckpointNotFound(ModelError):
 
 
 class CheckpointInvalid(ModelError):
-    """The files are there, but they are not a checkpoint that this program can run."""
+    """The files exist, but this program cannot run them."""
 
 
 class HubUnreachable(ModelError):

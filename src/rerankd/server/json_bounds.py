@@ -26,7 +26,7 @@ PIECE = 1 << 18
 """Bytes that are counted at a time: they fit a processor's cache."""
 
 SMALL = 1 << 16
-"""Bytes of a text that is counted in one go first."""
+"""Bytes. A smaller text with few brackets is within the bounds."""
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -1,4 +1,4 @@
-"""The API's description, made from the dialects' bodies."""
+"""The OpenAPI document, made from the bodies of the APIs."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from rerankd.apis.base import Api
 from rerankd.apis.status import meaning
 
 FIRST = "/v1/rerank"
-"""What most readers come for."""
+"""The first path in the document."""
 
 HEADERS = {
-    "x-rerankd-model": "What scored.",
-    "x-rerankd-warning": "What was not done as asked. Only with warnings.",
-    "x-rerankd-cost": "What was charged, in millionths of the price list's currency. Only with accounts.",
-    "x-rerankd-tokens": "The billed tokens: of queries and documents, not of the template. Only with accounts.",
+    "x-rerankd-model": "The model that scored.",
+    "x-rerankd-warning": "Deviations from the request. Only with warnings.",
+    "x-rerankd-cost": "The charge, in millionths of the price list's currency. Only with accounts.",
+    "x-rerankd-tokens": "The billed tokens: queries and documents, without the template. Only with accounts.",
 }
 
 
 def describe(app: FastAPI, routes: Mapping[tuple[str, str], Sequence[Api[Any]]]) -> None:
-    """Adds every dialect's bodies to the description that FastAPI makes of the other routes."""
+    """Adds the bodies of every API to the document that FastAPI makes from the other routes."""
     original = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             schema = original()
-            bodies = {one: _bodies(schema, one) for dialects in routes.values() for one in dialects}
-            for (method, path), dialects in routes.items():
+            bodies = {one: _bodies(schema, one) for apis in routes.values() for one in apis}
+            for (method, path), apis in routes.items():
                 if "{" in path:  # another spelling of a path that is described
                     continue
-                operation = _operation(method, path, [(one, bodies[one]) for one in dialects])
+                operation = _operation(method, path, [(one, bodies[one]) for one in apis])
                 schema["paths"].setdefault(path, {})[method.lower()] = operation
             schema["paths"] = dict(sorted(schema["paths"].items(), key=lambda item: item[0] != FIRST))
             schema["components"].setdefault("securitySchemes", {})["key"] = {"type": "http", "scheme": "bearer"}
@@ -45,37 +45,37 @@ def describe(app: FastAPI, routes: Mapping[tuple[str, str], Sequence[Api[Any]]])
 
 @dataclass(frozen=True, slots=True)
 class _Bodies:
-    """The schemas of what a dialect reads and sends."""
+    """The schemas of an API's bodies."""
 
     request: dict[str, Any]
     reply: dict[str, Any]
     error: dict[str, Any]
 
 
-def _bodies(schema: dict[str, Any], dialect: Api[Any]) -> _Bodies:
-    # Two dialects have different models of one name, so each has its own name space.
-    template = f"#/components/schemas/{dialect.name}.{{model}}"
+def _bodies(schema: dict[str, Any], api: Api[Any]) -> _Bodies:
+    # Two APIs may have models of the same name, so each has a name space.
+    template = f"#/components/schemas/{api.name}.{{model}}"
     components = schema.setdefault("components", {}).setdefault("schemas", {})
     schemas = []
-    for kind in (dialect.body, dialect.reply_body, dialect.error_body):
+    for kind in (api.body, api.reply_body, api.error_body):
         own = TypeAdapter(kind).json_schema(ref_template=template)
         for name, definition in own.pop("$defs", {}).items():
-            components[f"{dialect.name}.{name}"] = definition
+            components[f"{api.name}.{name}"] = definition
         schemas.append(own)
     return _Bodies(*schemas)
 
 
-def _operation(method: str, path: str, dialects: Sequence[tuple[Api[Any], _Bodies]]) -> dict[str, Any]:
-    dialects = dialects[::-1]  # first what a body is read as that no other dialect claims
-    statuses = sorted({status for dialect, _ in dialects for status in dialect.statuses})
-    error = _any_of([bodies.error for _, bodies in dialects])
-    reply = _any_of([bodies.reply for _, bodies in dialects])
+def _operation(method: str, path: str, apis: Sequence[tuple[Api[Any], _Bodies]]) -> dict[str, Any]:
+    apis = apis[::-1]  # first the API that takes a body which no other claims
+    statuses = sorted({status for api, _ in apis for status in api.statuses})
+    error = _any_of([bodies.error for _, bodies in apis])
+    reply = _any_of([bodies.reply for _, bodies in apis])
     return {
         "tags": ["rerank"],
-        "summary": ", ".join(dict.fromkeys(dialect.facts.title for dialect, _ in dialects)),
+        "summary": ", ".join(dict.fromkeys(api.facts.title for api, _ in apis)),
         "operationId": f"{method.lower()}{path}".replace("/", "_").replace("-", "_"),
         "security": [{"key": []}],
-        "requestBody": {"required": True, "content": _request([bodies.request for _, bodies in dialects])},
+        "requestBody": {"required": True, "content": _request([bodies.request for _, bodies in apis])},
         "responses": {
             "200": {
                 "description": meaning(200),

@@ -1,4 +1,4 @@
-"""JSON replies that can always be written, whatever a caller's own object in them holds. Knows no API."""
+"""JSON replies, written in pieces, for any content of documents that a caller sent. Knows no API."""
 
 from __future__ import annotations
 
