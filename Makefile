@@ -5,7 +5,7 @@ PORT ?= 8000
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: help setup serve quick test test-server test-web test-clients wheel coverage compatibility reference lint
-.PHONY: format audit clean
+.PHONY: docs format audit clean
 
 help:  ## this list
 	@sed -n 's/^\([A-Za-z0-9.-]*\):.*##  *\(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -44,6 +44,9 @@ test-clients: .venv/installed-test  ## real clients against a running server, in
 compatibility:  ## docs/compatibility.md's tables from the last test-clients
 	$(PYTHON) tests/third_party_clients/compatibility.py
 
+docs: .docs/installed  ## the documentation site in site/
+	NO_MKDOCS_2_WARNING=1 .docs/bin/mkdocs build --quiet
+
 reference: .venv/installed  ## docs/reference/ from the code
 	.venv/bin/python docs/reference/generate.py
 
@@ -64,7 +67,7 @@ audit: .audit/installed  ## known vulnerabilities of the pinned versions; asks t
 	.audit/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
 
 clean:
-	rm -rf .venv .audit .clients build dist .coverage
+	rm -rf .venv .audit .clients .docs site build dist .coverage
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -75,6 +78,11 @@ clean:
 
 .venv/installed-test: .venv/installed
 	$(PIP) --group test --group lint
+	@touch $@
+
+.docs/installed: docs/constraints.txt
+	$(PYTHON) -m venv .docs
+	.docs/bin/python -m pip install --quiet --disable-pip-version-check --requirement docs/constraints.txt
 	@touch $@
 
 .audit/installed: Makefile
