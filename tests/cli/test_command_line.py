@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -73,6 +74,11 @@ def test_no_command_shows_the_help() -> None:
     done = rerankd("keys")
     assert done.returncode == 2 and done.stdout == ""
     assert all(name in done.stderr for name in ("create", "list", "revoke"))
+
+
+def test_a_value_in_brackets_is_not_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--alias", "[a]", "--alias", '{"b": 1}', "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["alias"]["value"] == ["[a]", '{"b": 1}']
 
 
 def test_the_last_of_two_values_counts(capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,8 +32,8 @@ MANY = 10
 
 NONE_GIVEN: Given = MappingProxyType({})
 
-DEFAULTS = Parameter(negative=(), allow_repeating=True)
-"""No `--no-json`; the last of two values counts."""
+DEFAULTS = Parameter(negative=(), allow_repeating=True, json_list=False, json_dict=False)
+"""No `--no-json`; the last of two values counts; `[old]notes` is a file name, not JSON."""
 
 FLAG = Parameter(show_default=False)
 SEVERAL = Parameter(consume_multiple=(1, None), show_default=lambda values: ", ".join(map(str, values)))
