@@ -27,7 +27,7 @@ class Memory:
 
 
 class MemoryWatch:
-    """Notes a process's memory whenever it is told to look.
+    """Records a process's memory at each call.
 
     Raises:
         SettingsError: there is no such process here, or no /proc.

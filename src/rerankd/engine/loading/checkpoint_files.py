@@ -161,7 +161,7 @@ def _has_tokenizer(folder: Path) -> bool:
 
 
 def _architectures(folder: Path) -> list[Any]:
-    """For a guess at what is missing; what is wrong in the file is told by those who read it."""
+    """For a guess at missing files; the code that reads the file reports its errors."""
     try:
         named = read_object(folder / CONFIG).get("architectures")
     except CheckpointInvalid:

@@ -22,7 +22,7 @@ INSTRUCTION_SETS = (
 BFLOAT16_SETS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 KEPT_PRODUCTS = "64"
-"""Shapes; compiling the four of a layer anew takes some 10 ms, a batch some 1,500."""
+"""Shapes; compiling the four shapes of a layer again takes some 10 ms, a batch some 500."""
 
 INT8_SETS = {"avx_vnni", "avx512_vnni", "amx_int8"}
 """Without one of these, oneDNN's int8 products are slow, or saturate at 16 bits."""

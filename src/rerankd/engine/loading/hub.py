@@ -132,7 +132,7 @@ def _ask_hub(name: str, revision: str | None) -> ModelInfo:
         except Exception as error:
             answer.set_exception(error)
 
-    # The client's timeout bounds each step, not the sum: it starts anew with each address and each byte, and
+    # The client's timeout bounds each step, not the sum: it restarts with each address and each byte, and
     # the look-up of the name has none. So the wait is bounded here, and the thread dies with the process.
     Thread(target=ask, name="ask-hub", daemon=True).start()
     return answer.result(HUB_ANSWERS_WITHIN_S)
@@ -175,7 +175,7 @@ def _fetch_weights(
                 intact = hashlib.file_digest(whole, "sha256").hexdigest() == file.lfs.sha256
             if intact:
                 part.rename(blob)
-            else:  # what an earlier run left was damaged: snapshot_download fetches the file anew
+            else:  # what an earlier run left was damaged: snapshot_download fetches the file again
                 part.unlink()
 
 

@@ -145,7 +145,7 @@ def _read(name: str, progress: Progress) -> dict[str, Tensor] | None:
         with safe_open(file, "pt") as stored:
             names = list(stored.keys())
         for tensor in names:
-            # Opened anew for each tensor: what is mapped counts as this process's memory until it is closed.
+            # Opened again for each tensor: mapped pages count as this process's memory until it is closed.
             with safe_open(file, "pt") as stored:
                 tensors[tensor] = stored.get_tensor(tensor).clone()
             progress(min(size, sum(tensor.nbytes for tensor in tensors.values())), size)

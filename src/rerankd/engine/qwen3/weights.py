@@ -103,7 +103,7 @@ def _read_body(
     bytes_in_all = sum(path.stat().st_size for path in set(files.values()))
     bytes_read = 0
     for name, path in files.items():
-        # Opened anew for each tensor: what is mapped counts as this process's memory until it is closed.
+        # Opened again for each tensor: mapped pages count as this process's memory until it is closed.
         with safe_open(path, "pt") as shard:
             tensor: Tensor = shard.get_tensor(name)
             bytes_read += tensor.nbytes
