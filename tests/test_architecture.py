@@ -116,7 +116,8 @@ SERVER_LAYERS = (
     {"connections", "encodings", "held", "interpreter", "json_bounds", "listening"},  # bytes and sockets
     {"access_log", "foreign_pages", "forwarded", "openapi", "paths", "reply_headers", "validation", "written"},
     {"api_errors", "beside", "keyed_paths", "openai_errors", "protocol", "served"},
-    {"body", "metrics", "models"},
+    {"body", "models"},
+    {"metrics"},
     {"context"},
     {"api_status", "call", "model_cards", "no_route", "status", "tokens"},  # routes
     {"app"},
