@@ -18,10 +18,11 @@ from safetensors.torch import save as to_bytes
 from rerankd.engine.loading import devices
 from rerankd.engine.loading.devices import Execution, choose_dtype, lacks_int8
 from rerankd.engine.loading.open import Choice, open_model
+from rerankd.engine.protocols import LastChunk
 from rerankd.engine.qwen3.linear import Int8Product, Int8Weight
 from rerankd.engine.qwen3.loaded import load_forward
 from rerankd.engine.qwen3.ops import quantized
-from rerankd.engine.qwen3.shared_prefix import Prompt, SharedPrefixForward
+from rerankd.engine.qwen3.shared_prefix import SharedPrefixForward
 from rerankd.engine.qwen3.weights import load_reranker
 from support.prompts import prompts
 
@@ -43,7 +44,7 @@ def load(folder: Path) -> SharedPrefixForward:
     return load_forward(folder, config, 9693, 2152, execution, lambda done, in_all: None)
 
 
-def batch() -> list[Prompt]:
+def batch() -> list[LastChunk]:
     return prompts(50, [1, 20, 90, 200, 33])
 
 
@@ -75,7 +76,7 @@ def test_logits_stay_near_the_specification(make_checkpoint: Callable[..., Path]
     folder = make_checkpoint(**SHAPE)
     config = json.loads((folder / "config.json").read_text())
     exact = load_reranker(folder, config, 9693, 2152, torch.float32, CPU, lambda done, in_all: None)
-    expected = exact([prompt.token_ids for prompt in batch()])
+    expected = exact([one.prompt.token_ids for one in batch()])
     logits = load(folder)(batch())
     assert expected.max() - expected.min() > 1, "logits this close together would agree by accident"
     assert (logits - expected).abs().max() <= 0.3

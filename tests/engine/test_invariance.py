@@ -143,7 +143,7 @@ def test_deterministic_means_the_same_bits_in_chunks_whatever_else_waits(
         try:
             futures = {index: engine.submit([pairs[index]], priority=index % 2) for index in order}
             futures[9] = engine.submit(pairs)
-            together = futures.pop(9).result(60)
+            together = futures.pop(9).result(60).values
             for index, future in futures.items():
                 assert [together[index]] == future.result(60).values == [expected.setdefault(index, together[index])]
         finally:

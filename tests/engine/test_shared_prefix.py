@@ -11,12 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rerankd.engine.protocols import LastChunk
 from rerankd.engine.qwen3.kernels import KernelOperations, build_kernels
 from rerankd.engine.qwen3.kv_cache import PrefixCache, num_shared
 from rerankd.engine.qwen3.linear import float_layers
 from rerankd.engine.qwen3.model import Qwen3Reranker
 from rerankd.engine.qwen3.ops import GroupedOperations, Operations, Rows, Segments, TorchOperations
-from rerankd.engine.qwen3.shared_prefix import Prompt, SharedPrefixForward
+from rerankd.engine.qwen3.shared_prefix import SharedPrefixForward
 from rerankd.engine.qwen3.weights import load_reranker
 from support.prompts import prompts
 
@@ -44,8 +45,8 @@ def fast(make_checkpoint: Callable[..., Path]) -> SharedPrefixForward:
     return fast_forward(network(make_checkpoint(**SMALL)))
 
 
-def largest_difference(fast: SharedPrefixForward, plain: Qwen3Reranker, batch: list[Prompt]) -> float:
-    expected = plain([prompt.token_ids for prompt in batch])
+def largest_difference(fast: SharedPrefixForward, plain: Qwen3Reranker, batch: list[LastChunk]) -> float:
+    expected = plain([one.prompt.token_ids for one in batch])
     assert expected.abs().max() > 0.01, "a comparison of zeros shows nothing"
     return float((fast(batch) - expected).abs().max())
 
@@ -92,7 +93,7 @@ def test_the_order_of_calls_does_not_matter(plain: Qwen3Reranker, make_checkpoin
 
 
 def test_the_rearranged_network_still_works(plain: Qwen3Reranker, fast: SharedPrefixForward) -> None:
-    batch = [prompt.token_ids for prompt in prompts(10, [5, 20])]
+    batch = [one.prompt.token_ids for one in prompts(10, [5, 20])]
     assert torch.equal(fast._network(batch), plain(batch))
 
 
@@ -297,7 +298,7 @@ def test_kernels_move_a_score_less_than_bfloat16_does(
     folder = make_checkpoint(head_dim=128, num_attention_heads=4, num_key_value_heads=2)
     exact = network(folder)
     batch = prompts(50, [1, 20, 90, 200, 33])
-    expected = exact([prompt.token_ids for prompt in batch])
+    expected = exact([one.prompt.token_ids for one in batch])
     rounded = network(folder).bfloat16()
     rounded.head.data = exact.head.data
     forward = fast_forward(rounded)

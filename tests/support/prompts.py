@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 
-from rerankd.engine.qwen3.shared_prefix import Prompt
+from rerankd.engine.protocols import LastChunk
+from rerankd.types import Prompt
 
 
 def tokens(count: int, seed: object) -> list[int]:
@@ -12,6 +13,7 @@ def tokens(count: int, seed: object) -> list[int]:
     return [rng.randrange(100_000) for _ in range(count)]
 
 
-def prompts(prefix_len: int, own_lens: list[int], seed: int = 0) -> list[Prompt]:
+def prompts(prefix_len: int, own_lens: list[int], seed: int = 0) -> list[LastChunk]:
     prefix = tokens(prefix_len, (seed, "prefix"))
-    return [Prompt(prefix + tokens(own, (seed, i)), prefix_len) for i, own in enumerate(own_lens)]
+    own = [tokens(length, (seed, i)) for i, length in enumerate(own_lens)]
+    return [LastChunk(Prompt("", "", prefix + ids, 0, 0, prefix=tuple(prefix))) for ids in own]

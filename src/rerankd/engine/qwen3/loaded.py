@@ -19,7 +19,7 @@ from rerankd.engine.qwen3.linear import float_layers
 from rerankd.engine.qwen3.model import Qwen3Config, num_parameters
 from rerankd.engine.qwen3.ops import GroupedOperations, Operations, TorchOperations
 from rerankd.engine.qwen3.prompt import PROMPT_ID, Qwen3Prompt
-from rerankd.engine.qwen3.shared_prefix import Chunk, Prompt, Reading, SharedPrefixForward
+from rerankd.engine.qwen3.shared_prefix import Reading, SharedPrefixForward
 from rerankd.engine.qwen3.weights import Progress, load_reranker
 from rerankd.types import CacheStats, ModelInfo, RerankRequest
 
@@ -33,14 +33,13 @@ class TokenModel:
         """logit(yes) − logit(no) of each prompt, float32."""
         return self.read((), [protocols.LastChunk(prompt) for prompt in batch])
 
-    def begin(self, prompt: protocols.LastChunk, num_tokens: int) -> Reading:
+    def begin(self, last: protocols.LastChunk, num_tokens: int) -> Reading:
         """See `engine.protocols.ReadsInChunks`."""
-        return self._forward.begin(_prompt(prompt), num_tokens)
+        return self._forward.begin(last, num_tokens)
 
     def read(self, chunks: Sequence[protocols.Chunk], last: Sequence[protocols.LastChunk]) -> list[float]:
         """See `engine.protocols.ReadsInChunks`."""
-        parts = [Chunk(_reading(chunk.reading), chunk.end) for chunk in chunks]
-        logits: list[float] = self._forward([_prompt(prompt) for prompt in last], parts).tolist()
+        logits: list[float] = self._forward(last, chunks).tolist()
         return logits
 
     @property
@@ -108,16 +107,6 @@ class Qwen3Model(TokenModel):
     def tokenize(self, text: str) -> list[int]:
         """See Qwen3Prompt.tokenize."""
         return self._prompt.tokenize(text)
-
-
-def _prompt(prompt: protocols.LastChunk) -> Prompt:
-    after = None if prompt.after is None else _reading(prompt.after)
-    return Prompt(prompt.prompt.token_ids, prompt.prompt.shared_len, after, prompt.owner)
-
-
-def _reading(reading: protocols.Reading) -> Reading:
-    assert isinstance(reading, Reading), "This is a bug: another model's."
-    return reading
 
 
 def load_forward(

@@ -15,6 +15,8 @@ from itertools import accumulate, chain
 import torch
 from torch import Tensor
 
+from rerankd.engine import protocols
+from rerankd.engine.protocols import Chunk, LastChunk
 from rerankd.engine.qwen3.kv_cache import PrefixCache, PrefixKey
 from rerankd.engine.qwen3.linear import Layer
 from rerankd.engine.qwen3.model import Qwen3Reranker, rope_angles
@@ -32,9 +34,9 @@ class Reading:
     counted for yet.
     """
 
-    def __init__(self, prompt: Prompt, entry: Tensor, num_read: int, uncounted: int = 0) -> None:
-        self.token_ids = prompt.token_ids[: entry.shape[2]]
-        self.prefix_key = prompt.prefix_key
+    def __init__(self, chunk: LastChunk, entry: Tensor, num_read: int, uncounted: int = 0) -> None:
+        self.token_ids = chunk.prompt.token_ids[: entry.shape[2]]
+        self.prefix_key = _prefix_key(chunk)
         self.entry = entry
         self.num_read = num_read
         self.uncounted = uncounted
@@ -43,32 +45,6 @@ class Reading:
     def shared_len(self) -> int:
         """How many of the tokens other prompts have, too."""
         return len(self.prefix_key[1])
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """A prompt's token ids; the first `shared_len` of them are those of other prompts too.
-
-    after: what is read of it. owner: whose prefixes are used and kept.
-    """
-
-    token_ids: Sequence[int]
-    shared_len: int
-    after: Reading | None = None
-    owner: str = ""
-
-    @property
-    def prefix_key(self) -> PrefixKey:
-        """What its prefix is kept under."""
-        return self.owner, tuple(self.token_ids[: self.shared_len])
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Read on until `end` tokens are read."""
-
-    reading: Reading
-    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,61 +89,66 @@ class SharedPrefixForward:
         return self._prefixes.stats
 
     @torch.inference_mode()
-    def begin(self, prompt: Prompt, num_tokens: int) -> Reading:
+    def begin(self, last: LastChunk, num_tokens: int) -> Reading:
         """See `engine.protocols.ReadsInChunks`."""
         entry = self._empty(num_tokens)
-        if prompt.after is not None:
-            head, uncounted = prompt.after.entry, prompt.after.uncounted
-            prompt.after.uncounted = 0
+        after = _after(last)
+        if after is not None:
+            head, uncounted = after.entry, after.uncounted
+            after.uncounted = 0
         else:
-            kept = self._prefixes.get(prompt.prefix_key)
-            head, uncounted = self._longest_head(prompt.prefix_key) if kept is None else kept, 0
+            key = _prefix_key(last)
+            kept = self._prefixes.get(key)
+            head, uncounted = self._longest_head(key) if kept is None else kept, 0
         length = head.shape[2]
         entry[:, :, :length] = head
-        return Reading(prompt, entry, length, uncounted)
+        return Reading(last, entry, length, uncounted)
 
     @torch.inference_mode()
-    def __call__(self, prompts: Sequence[Prompt], chunks: Sequence[Chunk] = ()) -> Tensor:
-        """logit(yes) − logit(no) after each prompt, (len(prompts),) float32 on the CPU, once the chunks are read."""
+    def __call__(self, last: Sequence[LastChunk], chunks: Sequence[Chunk] = ()) -> Tensor:
+        """logit(yes) − logit(no) after each prompt, (len(last),) float32 on the CPU, once the chunks are read."""
         if not self._deterministic:
-            return self._pass(chunks, prompts)
+            return self._pass(chunks, last)
         for chunk in chunks:
             self._read_apart(chunk)
-        return torch.cat([torch.empty(0), *(self._pass((), [prompt]) for prompt in prompts)])
+        return torch.cat([torch.empty(0), *(self._pass((), [one]) for one in last)])
 
     def _read_apart(self, chunk: Chunk) -> None:
         """A prefix in it is computed as if it were kept."""
-        if chunk.reading.num_read < chunk.reading.shared_len < chunk.end:
-            self._pass([Chunk(chunk.reading, chunk.reading.shared_len)], ())
+        reading = _own(chunk.reading)
+        if reading.num_read < reading.shared_len < chunk.end:
+            self._pass([Chunk(reading, reading.shared_len)], ())
         self._pass([chunk], ())
 
-    def _pass(self, chunks: Sequence[Chunk], prompts: Sequence[Prompt]) -> Tensor:
-        ends = {chunk.reading: chunk.end for chunk in chunks if chunk.end > chunk.reading.num_read}  # the last of each
+    def _pass(self, chunks: Sequence[Chunk], last: Sequence[LastChunk]) -> Tensor:
+        ends = {
+            _own(chunk.reading): chunk.end for chunk in chunks if chunk.end > chunk.reading.num_read
+        }  # the last of each
         read = [_to_read(reading, end) for reading, end in ends.items()]
-        bases, new = self._prefixes_of(prompts)
-        last = [_Segment(prompt.token_ids[base.shape[2] :], base) for prompt, base in zip(prompts, bases, strict=True)]
+        bases, new = self._prefixes_of(last)
+        ending = [_Segment(one.prompt.token_ids[base.shape[2] :], base) for one, base in zip(last, bases, strict=True)]
         to_keep = [*read, *(segment for _, segment in new.values() if segment.token_ids)]
-        if self._deterministic and last and to_keep:  # apart from the prompt, as if it had been kept
+        if self._deterministic and ending and to_keep:  # apart from the prompt, as if it had been kept
             self._forward(to_keep)
             to_keep = []
-        hidden = self._forward([*to_keep, *last])
+        hidden = self._forward([*to_keep, *ending])
         for key, (entry, _) in new.items():
             self._prefixes.put(key, entry)
         for reading, end in ends.items():
             self._have_read(reading, end)
-        self._count(prompts, [*read, *last], [segment for _, segment in new.values()])
-        return self._network.read_out(hidden) if prompts else torch.empty(0)
+        self._count(last, [*read, *ending], [segment for _, segment in new.values()])
+        return self._network.read_out(hidden) if last else torch.empty(0)
 
-    def _prefixes_of(self, prompts: Sequence[Prompt]) -> tuple[list[Tensor], dict[PrefixKey, tuple[Tensor, _Segment]]]:
+    def _prefixes_of(self, last: Sequence[LastChunk]) -> tuple[list[Tensor], dict[PrefixKey, tuple[Tensor, _Segment]]]:
         """What each prompt goes on from; and, of the prefixes that are not known, their entries and what fills them."""
         entries: dict[PrefixKey, Tensor] = {}
         new: dict[PrefixKey, tuple[Tensor, _Segment]] = {}
         bases = []
-        for prompt in prompts:
-            if prompt.after is not None:
-                bases.append(prompt.after.entry)
+        for one in last:
+            if (after := _after(one)) is not None:
+                bases.append(after.entry)
                 continue
-            key = prompt.prefix_key
+            key = _prefix_key(one)
             if key not in entries:
                 kept = self._prefixes.get(key)
                 entries[key] = self._empty(len(key[1])) if kept is None else kept
@@ -194,17 +175,17 @@ class SharedPrefixForward:
         if end >= reading.shared_len > 0 and reading.prefix_key not in self._prefixes:
             self._prefixes.put(reading.prefix_key, reading.entry[:, :, : reading.shared_len])
 
-    def _count(self, prompts: Sequence[Prompt], segments: Sequence[_Segment], prefixes: Sequence[_Segment]) -> None:
+    def _count(self, last: Sequence[LastChunk], segments: Sequence[_Segment], prefixes: Sequence[_Segment]) -> None:
         """Tokens that were computed, and those of the prompts that did not have to be."""
         for_prefixes = sum(len(segment.token_ids) for segment in prefixes)
         self.tokens_computed += for_prefixes + sum(len(segment.token_ids) for segment in segments)
         saved = -for_prefixes
-        for prompt in prompts:
-            if prompt.after is None:
-                saved += prompt.shared_len
+        for one in last:
+            if (after := _after(one)) is None:
+                saved += one.prompt.shared_len
             else:
-                saved += prompt.after.num_read - prompt.after.uncounted
-                prompt.after.uncounted = 0
+                saved += after.num_read - after.uncounted
+                after.uncounted = 0
         self._prefixes.saved(saved)
 
     def _empty(self, num_tokens: int) -> Tensor:
@@ -262,3 +243,16 @@ class SharedPrefixForward:
 def _to_read(reading: Reading, end: int) -> _Segment:
     start = reading.num_read
     return _Segment(reading.token_ids[start:end], reading.entry[:, :, :start], keep=reading.entry[:, :, start:end])
+
+
+def _prefix_key(chunk: LastChunk) -> PrefixKey:
+    return chunk.owner, chunk.prompt.prefix
+
+
+def _after(chunk: LastChunk) -> Reading | None:
+    return None if chunk.after is None else _own(chunk.after)
+
+
+def _own(reading: protocols.Reading) -> Reading:
+    assert isinstance(reading, Reading), "This is a bug: another model's reading."
+    return reading
