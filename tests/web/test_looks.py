@@ -34,8 +34,8 @@ def check(page: Page, name: str) -> None:
     """axe finds no violation, however small; nothing sticks out; a picture if it is wanted."""
     page.evaluate(AXE.read_text())
     found: list[dict[str, Any]] = page.evaluate("async (runOnly) => (await axe.run({runOnly})).violations", RULES)
-    told = [(one["id"], node["target"], node["failureSummary"]) for one in found for node in one["nodes"]]
-    assert told == [], name
+    violations = [(one["id"], node["target"], node["failureSummary"]) for one in found for node in one["nodes"]]
+    assert violations == [], name
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is too wide"
     if os.environ.get("WRITE_SCREENS") and name in SHOWN:
         theme = "dark" if page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") else "light"

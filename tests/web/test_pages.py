@@ -108,9 +108,9 @@ def test_while_the_model_loads() -> None:
 def test_the_price_list_is_the_live_one(site: Site, subtests: pytest.Subtests) -> None:
     client = site.visitor()
     page = client.get("/rates").text
-    for told in ("0.1 USD", "1,000,000", "100+", "For semantic search and RAG.", "another-model", "8,192", "120,000"):
-        with subtests.test(told):
-            assert told in page
+    for shown in ("0.1 USD", "1,000,000", "100+", "For semantic search and RAG.", "another-model", "8,192", "120,000"):
+        with subtests.test(shown):
+            assert shown in page
     config = site.settings.config
     assert config
     config.write_text(config.read_text().replace("input_price = 0.1", "input_price = 0.25"))
@@ -280,8 +280,8 @@ def test_usage(site: Site) -> None:
     assert cost == 20_000  # 100,000 free ones were left
     charge(site, site.admin, 123_456)
     page = client.get("/usage?days=7").text
-    for told in ("4.98 USD", "1,200,000", "0.02 USD", "first (rk-", "=2+3 (rk-", "qwen3-rerank", "600 requests/min"):
-        assert told in page, told
+    for shown in ("4.98 USD", "1,200,000", "0.02 USD", "first (rk-", "=2+3 (rk-", "qwen3-rerank", "600 requests/min"):
+        assert shown in page, shown
     assert "123,456" not in page
     response = client.get("/usage.csv?days=7")
     assert response.headers["content-type"].startswith("text/csv")

@@ -69,12 +69,12 @@ def test_ranks_as_the_api_does(embedded_server: Server, open_page: Open) -> None
     assert page.locator(".text").all_inner_texts() == [DOCUMENTS[index] for index in ranked(page)]
     widths = page.locator(".fill").evaluate_all("bars => bars.map((bar) => parseFloat(bar.style.width))")
     assert widths == pytest.approx([100 * r["relevance_score"] for r in reply["results"]], abs=1e-3)
-    told = dict(
+    summary = dict(
         zip(page.locator(".summary dt").all_inner_texts(), page.locator(".summary dd").all_inner_texts(), strict=True)
     )
-    assert told.pop("time").split()[1] in ("ms", "s")
+    assert summary.pop("time").split()[1] in ("ms", "s")
     tokens = str(reply["usage"]["total_tokens"])
-    assert told == {"ranked": "3", "tokens": tokens, "cost": "free", "model": "embedded-multilingual"}
+    assert summary == {"ranked": "3", "tokens": tokens, "cost": "free", "model": "embedded-multilingual"}
     expect(page.locator("#said")).to_contain_text("Ranked 3 documents")
 
 
@@ -281,9 +281,9 @@ def test_what_was_not_done_as_asked_is_told(embedded_server: Server, open_page: 
     fill(page, QUERY, ["bread " * 9000, "short"])
     page.fill("#instruct-a", "Sort by colour.")
     page.click("#rank")
-    told = page.locator("[data-warnings]")
-    expect(told).to_contain_text("instruct ignored")
-    expect(told).to_contain_text("truncated")
+    warnings = page.locator("[data-warnings]")
+    expect(warnings).to_contain_text("instruct ignored")
+    expect(warnings).to_contain_text("truncated")
     expect(page.locator("li[data-index='0'] .cut")).to_contain_text("cut from")
 
 
