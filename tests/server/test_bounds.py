@@ -18,7 +18,7 @@ from rerankd.config import ServerSettings
 from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
 from support.fakes import NumberedModel, scorer_of
-from support.folders import COHERE_V1, COHERE_V2, FOLDERS, MIXEDBREAD, NIM, VOYAGE, Folder
+from support.folders import COHERE_V1, COHERE_V2, FOLDERS_AND_NIM, MIXEDBREAD, VOYAGE, Folder
 from support.server import Server, StartServer
 from support.surfaces import ALL, NATIVE, RERANK, SCORE, VLLM, Surface
 
@@ -35,7 +35,7 @@ def small_server(start_server: StartServer, tiny_checkpoint: Path) -> Server:
     return start_server(*model, *options, key="test-key")
 
 
-@pytest.mark.parametrize("surface", [*ALL, *FOLDERS, NIM], ids=str)
+@pytest.mark.parametrize("surface", [*ALL, *FOLDERS_AND_NIM], ids=str)
 def test_documents_are_bounded_on_every_surface(surface: Surface | Folder, small_server: Server) -> None:
     assert len(surface.scores(small_server.post(surface.path, surface.body(documents=["a"] * SMALL)))) == SMALL
     response = small_server.post(surface.path, surface.body(documents=["a"] * (SMALL + 1)))
@@ -181,7 +181,7 @@ def test_an_overlong_text_is_cut_where_the_operator_says_so(
     assert len(surface.scores(response)) == 2 and "document 0 truncated" in surface.warnings(response)
 
 
-@pytest.mark.parametrize("surface", [*ALL, *FOLDERS, NIM], ids=str)
+@pytest.mark.parametrize("surface", [*ALL, *FOLDERS_AND_NIM], ids=str)
 def test_any_model(surface: Surface | Folder, small_server: Server) -> None:
     for name in ("rerank-v3.5", "rerank-2", "jina-reranker-v2-base-multilingual"):
         response = small_server.post(surface.path, surface.body(model=name))

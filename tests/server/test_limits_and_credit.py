@@ -24,7 +24,7 @@ from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
 from rerankd.types import Prompt, RerankRequest
 from support.fakes import NumberedModel, scorer_of
-from support.folders import FOLDERS, Folder
+from support.folders import FOLDERS_AND_NIM, Folder
 from support.redis_server import free_port, running_redis
 from support.server import Server, StartServer
 from support.serving import serving
@@ -196,7 +196,7 @@ def small_minute(start_server: StartServer) -> Server:
     return server
 
 
-@pytest.mark.parametrize("surface", [*ONE_EACH, *FOLDERS], ids=str)
+@pytest.mark.parametrize("surface", [*ONE_EACH, *FOLDERS_AND_NIM], ids=str)
 def test_a_minute_that_is_used_up(surface: Surface | Folder, small_minute: Server) -> None:
     """Refused calls are not counted, or the last one would have to wait longer than a minute's decay."""
     response = small_minute.post(surface.path, surface.body(documents=["one two three four five six seven"] * 4))
@@ -209,7 +209,7 @@ def test_a_minute_that_is_used_up(surface: Surface | Folder, small_minute: Serve
     assert "x-ratelimit-limit-requests" not in response.headers
 
 
-@pytest.mark.parametrize("surface", [*ONE_EACH, *FOLDERS], ids=str)
+@pytest.mark.parametrize("surface", [*ONE_EACH, *FOLDERS_AND_NIM], ids=str)
 def test_a_call_that_no_minute_holds_is_a_mistake_of_the_caller(
     surface: Surface | Folder, small_minute: Server
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from starlette.responses import JSONResponse
 
 from rerankd.server.written import WrittenJSON, pieces
-from support.folders import COHERE_V1, COHERE_V2, FOLDERS, JINA, MIXEDBREAD, NIM, VOYAGE, XINFERENCE, Folder
+from support.folders import COHERE_V1, COHERE_V2, FOLDERS_AND_NIM, JINA, MIXEDBREAD, VOYAGE, XINFERENCE, Folder
 from support.server import Server, StartServer
 from support.surfaces import ALL, RERANK, TEI, Surface
 
@@ -19,7 +19,7 @@ STATUS_PAGES = ("/metrics", "/tei/metrics", "/load", "/v1/rates", "/openapi.json
 
 
 @pytest.mark.parametrize("header", ["x-api-key", "api-key", "X-Api-Key"])
-@pytest.mark.parametrize("surface", [*ALL, *FOLDERS, NIM], ids=str)
+@pytest.mark.parametrize("surface", [*ALL, *FOLDERS_AND_NIM], ids=str)
 def test_a_key_in_another_header(surface: Surface | Folder, header: str, qwen_server: Server) -> None:
     url = qwen_server.url + surface.path
     assert httpx2.post(url, json=surface.body(), headers={header: qwen_server.key}).status_code == 200
@@ -149,7 +149,7 @@ def test_the_description_begins_with_the_readmes_body(embedded_server: Server) -
             assert embedded_server.post(path, body["example"]).status_code == 200, path
 
 
-@pytest.mark.parametrize("surface", [*ALL, *FOLDERS, NIM], ids=str)
+@pytest.mark.parametrize("surface", [*ALL, *FOLDERS_AND_NIM], ids=str)
 def test_an_instruct_has_a_limit_everywhere(surface: Surface | Folder, qwen_server: Server) -> None:
     response = qwen_server.post(surface.path, surface.body(instruct="word " * 2000))
     told = surface.error(response, surface.wrong if isinstance(surface, Folder) and surface is not JINA else 400)

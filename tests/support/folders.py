@@ -125,3 +125,4 @@ NIM = Folder("nim", "/nim/v1/ranking", documents="passages", top="top_k", result
 XINFERENCE = Folder("xinference", "/xinference/v1/rerank", unknown_model=400)
 
 FOLDERS = (COHERE_V1, COHERE_V2, JINA, VOYAGE, MIXEDBREAD, XINFERENCE)
+FOLDERS_AND_NIM = (*FOLDERS, NIM)
