@@ -107,7 +107,7 @@ DIFFERENCES = (
         tuple(f"added data[].{key}" for key in ("model_type", "model_uid", "model_name", "replica")),
     ),
     Difference(
-        "a missing or wrong key is told in an object, `error.message`",
+        "a missing or wrong key is reported in an object, `error.message`",
         "The openai SDK reads an object; on `/v1/score` it is vLLM's bare string.",
         {VLLM: ("no key", "wrong key", "basic scheme")},
         ("error: str, here dict",),
