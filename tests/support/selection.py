@@ -41,6 +41,7 @@ PROCESSES = (
     "test_quick.py",
     "test_examples.py",
     "test_readme.py",
+    "test_site.py",
 )
 """Modules whose tests start many Python processes: slow."""
 
