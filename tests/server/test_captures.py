@@ -144,7 +144,7 @@ DIFFERENCES = (
     ),
     Difference(
         "`qwen3-rerank` and the other names of `/v1/models` are the served model",
-        "Some clients send a name of their own, whatever they are told.",
+        "Some clients always send their own model name.",
         {VLLM: ("qwen3-rerank", "GET /v1/models")},
         ("status 404, here 200", "data: 1 items, here 5"),
     ),
@@ -173,7 +173,7 @@ DIFFERENCES = (
         ("status 405, here 200",),
     ),
     Difference(
-        "`GET` on a rerank path is told in the dialect's error",
+        "`GET` on a rerank path is refused with the error of the API",
         "One shape for every error of a path.",
         {VLLM: ("GET rerank",)},
         ("added error", "header allow: POST, here POST, PUT"),
@@ -203,7 +203,7 @@ DIFFERENCES = (
         ("added *", "missing *", "data: 1 items, here 4", "tokens: 0 items, here 7"),
     ),
     Difference(
-        "a path that is not served is told under `detail`",
+        "a path that is not served is reported under `detail`",
         "It names the paths that are; vLLM and Infinity have the same key.",
         {LLAMA_CPP: ("no such path",)},
         ("missing error", "added detail"),
@@ -227,7 +227,7 @@ DIFFERENCES = (
         ("missing detail[].ctx", "detail[].input: *"),
     ),
     Difference(
-        "of the items of a list only the first mistake is told",
+        "of the items of a list only the first error is reported",
         "Those of a list with a million items would fill the memory.",
         {INFINITY: ("document number",)},
         ("detail: 2 items, here 1",),
