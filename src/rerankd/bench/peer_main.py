@@ -188,16 +188,19 @@ def open_openvino(job: Job) -> Iterator[Score]:
 
     int8: 8-bit weights, as OVWeightQuantizationConfig makes them, and OpenVINO's own choice for the rest.
     """
+    import numpy as np
     from optimum.intel import OVModelForSequenceClassification
 
     _need_cpu(job)
-    config = (
-        {}
-        if job["dtype"] == "int8"
-        else {"INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[job["dtype"]]}
-    )
+    precision = {"float32": "f32", "bfloat16": "bf16", "int8": None}[job["dtype"]]
+    config = {"INFERENCE_PRECISION_HINT": precision} if precision else {}
     with tempfile.TemporaryDirectory() as folder:
-        _in_a_child(_export_openvino, job, folder)
+        # In a process of its own, whose memory does not count.
+        child = multiprocessing.get_context("spawn").Process(target=_export_openvino, args=(job, folder))
+        child.start()
+        child.join()
+        if child.exitcode:
+            raise RuntimeError(f"converting the checkpoint ended with status {child.exitcode}.")
         model = OVModelForSequenceClassification.from_pretrained(folder, ov_config=config)
 
         def score(prompts: Sequence[Tokens]) -> list[float]:
@@ -206,7 +209,7 @@ def open_openvino(job: Job) -> Iterator[Score]:
             for start in range(0, len(order), 8):
                 batch = order[start : start + 8]
                 ids, mask = _padded([prompts[index] for index in batch], left=False)
-                values = model(input_ids=_array(ids), attention_mask=_array(mask)).logits
+                values = model(input_ids=np.array(ids), attention_mask=np.array(mask)).logits
                 for index, value in zip(batch, values.flatten().tolist(), strict=True):
                     logits[index] = float(value)
             return logits
@@ -338,21 +341,6 @@ def _padded(batch: Sequence[Tokens], left: bool) -> tuple[list[list[int]], list[
         ids.append([*pad, *prompt] if left else [*prompt, *pad])
         mask.append([0] * missing + seen if left else seen + [0] * missing)
     return ids, mask
-
-
-def _array(rows: list[list[int]]) -> Any:
-    import numpy as np
-
-    return np.array(rows, dtype=np.int64)
-
-
-def _in_a_child(convert: Callable[[Job, Any], None], job: Job, to: str | Path) -> None:
-    """Converts a checkpoint in a process of its own, whose memory does not count."""
-    child = multiprocessing.get_context("spawn").Process(target=convert, args=(job, to))
-    child.start()
-    child.join()
-    if child.exitcode:
-        raise RuntimeError(f"converting the checkpoint ended with status {child.exitcode}.")
 
 
 @contextmanager
