@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import random
 import unicodedata
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Encoding, Tokenizer
 
+from rerankd.engine import truncation as truncation_module
 from rerankd.engine.qwen3.prompt import Qwen3Prompt
 from rerankd.errors import PromptTooLong
-from rerankd.types import DEFAULT_INSTRUCT, Limits, Prompt, Truncation
+from rerankd.types import DEFAULT_INSTRUCT, Limits, Prompt, RerankRequest, Truncation
 from support import model_card
 from support.pairs_request import pairs_request
 from support.qwen_tokenizer import PLAIN_TOKENS, SPECIAL_TOKENS
@@ -273,3 +277,53 @@ def test_many_pairs_are_encoded_as_each_alone(
 ) -> None:
     together = prompt.encode(pairs_request(pairs, "i", limits))
     assert together == [prompt.encode(pairs_request([pair], "i", limits))[0] for pair in pairs]
+
+
+# What is read once
+
+
+def test_a_query_is_tokenised_as_often_for_many_documents_as_for_one(
+    prompt: Qwen3Prompt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    encodings = truncation_module.encodings
+
+    def seen(tokenizer: Tokenizer, texts: Iterable[str], **options: bool) -> Iterator[Encoding]:
+        kept = list(texts)
+        read.extend(kept)
+        return encodings(tokenizer, kept, **options)
+
+    monkeypatch.setattr(truncation_module, "encodings", seen)
+    times = []
+    for num_documents in (1, 50):
+        read.clear()
+        documents = tuple(f"document {number}" for number in range(num_documents))
+        prompts = prompt.encode(RerankRequest(("where is the needle?",), documents, "instruct"))
+        times.append(sum("needle" in text for text in read))
+        assert len({id(one.prefix) for one in prompts}) == 1, "one prefix, shared"
+    assert times[0] == times[1]
+
+
+def test_the_prefix_is_what_all_documents_have_in_common(prompt: Qwen3Prompt) -> None:
+    documents = ("mars", " mars", "\nmars", "", "̈mars", ": mars", "火星")
+    for one in prompt.encode(RerankRequest(("which planet.\n",), documents, "instruct:")):
+        assert tuple(one.token_ids[: one.shared_len]) == one.prefix
+        assert one.shared_len > 50
+
+
+def test_a_tokenizer_that_reads_texts_otherwise_reads_the_joined_text(tokenizer_folder: Path, tmp_path: Path) -> None:
+    """Where head and document cannot be tokenised apart, they are not: this tokenizer begins each text with a dot."""
+    content = json.loads((tokenizer_folder / "tokenizer.json").read_text())
+    content["normalizer"] = {"type": "Prepend", "prepend": "."}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    prompt, tokenizer = Qwen3Prompt(tmp_path, 40960), Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+
+    def ids(text: str) -> list[int]:
+        found: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+        return found
+
+    for one in prompt.encode(RerankRequest(("which planet\n",), ("mars is red", "\n\nmars", ""), "i")):
+        head = "<Instruct>: i\n<Query>: which planet\n\n<Document>:"
+        body = [*one.token_ids][len(ids(model_card.PREFIX)) : -len(ids(model_card.SUFFIX))]
+        assert body == ids(f"{head} {one.document}") != ids(head) + ids(f" {one.document}")
+        assert tuple(one.token_ids[: one.shared_len]) == one.prefix and one.shared_len > 50
