@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 
 from rerankd.engine.loading.open import Choice, open_model
 from rerankd.engine.qwen3.model import Qwen3Config
@@ -329,3 +330,38 @@ def test_of_two_copies_the_index_says_which_counts(make_checkpoint: Callable[...
     assert (folder / "model.safetensors.index.json").exists()
     save_file({"model.norm.weight": torch.ones(64)}, folder / "model.safetensors")
     assert open_model(Choice(str(folder), dtype="float32")).info.num_parameters > 0
+
+
+# The tokens that answer
+
+
+def add_logit_score(folder: Path, **config: Any) -> Path:
+    modules = [
+        {"path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"},
+        {"path": "1_LogitScore", "type": "sentence_transformers.cross_encoder.modules.logit_score.LogitScore"},
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_LogitScore").mkdir(exist_ok=True)
+    (folder / "1_LogitScore/config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_the_tokens_that_logit_score_names_are_compared(copy: Callable[..., Path]) -> None:
+    folder = copy()
+    plain = logits(folder)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    yes_id, no_id = tokenizer.token_to_id("yes"), tokenizer.token_to_id("no")
+    assert logits(add_logit_score(folder, true_token_id=yes_id, false_token_id=no_id)) == plain
+    swapped = logits(add_logit_score(folder, true_token_id=no_id, false_token_id=yes_id))
+    assert swapped == pytest.approx([-logit for logit in plain], abs=1e-6)
+
+
+@pytest.mark.parametrize("ids", [{"true_token_id": 1}, {"true_token_id": 1, "false_token_id": 10**7}])
+def test_logit_score_without_two_tokens_of_the_vocabulary(copy: Callable[..., Path], ids: dict[str, int]) -> None:
+    assert_refused(add_logit_score(copy(), **ids), "1_LogitScore/config.json", "false_token_id")
+
+
+def test_a_tokenizer_with_more_ids_than_the_embedding_has_rows(copy: Callable[..., Path]) -> None:
+    folder = copy()
+    change_config(folder, vocab_size=1000)
+    assert_refused(folder, "tokenizer.json", "only 1000 rows")

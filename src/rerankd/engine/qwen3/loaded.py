@@ -13,6 +13,7 @@ import torch
 import rerankd.types as types
 from rerankd.engine import protocols
 from rerankd.engine.loading.devices import Execution, choose_dtype, return_freed_memory
+from rerankd.engine.qwen3.answers import answer_ids
 from rerankd.engine.qwen3.int8 import load_int8
 from rerankd.engine.qwen3.kernels import build_kernels, kernels_fit
 from rerankd.engine.qwen3.linear import float_layers
@@ -75,9 +76,10 @@ class Qwen3Model(TokenModel):
         notice: str | None = None,
     ) -> None:
         config = json.loads((folder / "config.json").read_text())
-        max_tokens = Qwen3Config.from_json(config).max_position_embeddings
+        shape = Qwen3Config.from_json(config)
+        max_tokens = shape.max_position_embeddings
         self._prompt = Qwen3Prompt(folder, max_tokens)
-        yes_id, no_id = self._prompt.yes_id, self._prompt.no_id
+        yes_id, no_id = answer_ids(folder, self._prompt, shape.vocab_size)
         self._forward = load_forward(folder, config, yes_id, no_id, execution, progress)
         self._info = ModelInfo(
             name=name,

@@ -91,6 +91,7 @@ class Qwen3Prompt:
         self._max_tokens = max_tokens
         self.yes_id = _token_id(full, "yes")
         self.no_id = _token_id(full, "no")
+        self.max_token_id = max(full.get_vocab().values())
         for control in ("<|im_start|>", "<|im_end|>", "<think>", "</think>"):
             _token_id(full, control)
 

@@ -1,0 +1,41 @@
+"""Which two tokens a checkpoint answers with: the tokenizer's `yes` and `no`, or those that its LogitScore names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rerankd.engine.loading.checkpoint_files import CONFIG, read_modules
+from rerankd.engine.loading.checkpoint_json import Field, check_fields, read_object
+from rerankd.engine.qwen3.prompt import Qwen3Prompt
+from rerankd.errors import CheckpointInvalid
+
+MODULE = "LogitScore"
+
+
+def answer_ids(folder: Path, prompt: Qwen3Prompt, vocab_size: int) -> tuple[int, int]:
+    """Returns the ids of `yes` and `no`.
+
+    Args:
+        vocab_size: the rows of the embedding.
+
+    Raises:
+        CheckpointInvalid: the tokenizer has more ids than the embedding has rows, or LogitScore's configuration is
+            damaged or names no second token.
+    """
+    if prompt.max_token_id >= vocab_size:
+        raise CheckpointInvalid(
+            f"{folder / 'tokenizer.json'} has token ids up to {prompt.max_token_id}, and the embedding has only "
+            f"{vocab_size} rows (vocab_size in config.json): they belong to different models."
+        )
+    modules = read_modules(folder)
+    for path, kind in modules.folders() if modules else ():
+        if kind == MODULE:
+            return _configured_ids(folder / path / CONFIG, vocab_size)
+    return prompt.yes_id, prompt.no_id
+
+
+def _configured_ids(path: Path, vocab_size: int) -> tuple[int, int]:
+    config = read_object(path)
+    token_id = Field(int, 0, vocab_size - 1)
+    check_fields(str(path), config, {"true_token_id": token_id, "false_token_id": token_id})
+    return config["true_token_id"], config["false_token_id"]
