@@ -19,7 +19,7 @@ from rerankd.engine.loading import devices
 from rerankd.engine.loading.devices import Execution, choose_dtype, lacks_int8
 from rerankd.engine.loading.open import Choice, open_model
 from rerankd.engine.protocols import LastChunk
-from rerankd.engine.qwen3.linear import Int8Product, Int8Weight
+from rerankd.engine.qwen3.linear import Int8Linear, Int8Weight
 from rerankd.engine.qwen3.loaded import load_forward
 from rerankd.engine.qwen3.ops import quantized
 from rerankd.engine.qwen3.shared_prefix import SharedPrefixForward
@@ -57,7 +57,7 @@ def test_a_product_is_that_of_the_rounded_matrices(rows: int, dtype: torch.dtype
     given = quantized(torch.randn(rows, 64, generator=generator))
     assert given.scale is not None
     exact = (given.values.double() - 128) @ weight.values.double().T * weight.scale.double() * given.scale[:, None]
-    product = Int8Product(weight, dtype)(given).scaled()
+    product = Int8Linear(weight, dtype)(given).scaled()
     assert product.dtype == dtype
     assert torch.allclose(product.double(), exact, rtol=2**-7 if dtype == torch.bfloat16 else 1e-6, atol=1e-6)
 

@@ -1,6 +1,6 @@
 """A checkpoint with its layers' weights in int8: quantised once, kept on disk, read from there the next time.
 
-Only the matrix products are int8 (weights by output channel, activations by row as they come); embedding, norms,
+Only the linear layers are int8 (weights by output channel, activations by row as they come); embedding, norms,
 attention and head stay as they were.
 """
 
@@ -22,8 +22,8 @@ from rerankd.engine.loading.checkpoint_files import local_weight_files
 from rerankd.engine.loading.checksums import checksum
 from rerankd.engine.loading.kept import NotKept, find_kept, keep
 from rerankd.engine.qwen3.linear import (
-    PRODUCTS,
-    Int8Product,
+    LINEARS,
+    Int8Linear,
     Int8Weight,
     Layer,
     build_layer,
@@ -44,7 +44,7 @@ def load_int8(
     """The network without its layers, and the layers.
 
     Args:
-        dtype: of everything but the products.
+        dtype: of everything but the linear layers.
 
     Raises:
         CheckpointInvalid: see `load_reranker`.
@@ -86,11 +86,11 @@ def _layers(tensors: dict[str, Tensor], dtype: torch.dtype) -> list[Layer]:
     layers: list[Layer] = []
     while (first := f"layers.{len(layers)}.") + "qkv.values" in tensors:
         part = {name.removeprefix(first): tensors.pop(name) for name in list(tensors) if name.startswith(first)}
-        products = {
-            name: Int8Product(Int8Weight(part.pop(f"{name}.values"), part.pop(f"{name}.scale")), dtype)
-            for name in PRODUCTS
+        linears = {
+            name: Int8Linear(Int8Weight(part.pop(f"{name}.values"), part.pop(f"{name}.scale")), dtype)
+            for name in LINEARS
         }
-        layers.append(build_layer(products, part))
+        layers.append(build_layer(linears, part))
     return layers
 
 

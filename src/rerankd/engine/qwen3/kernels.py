@@ -84,7 +84,7 @@ class KernelOperations:
     """Implements `operations.Operations` for contiguous bfloat16 rows and heads of 128.
 
     Args:
-        quantize: give the products bytes.
+        quantize: give the linear layers bytes.
     """
 
     def __init__(self, library: ctypes.CDLL, quantize: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""A layer as the served forward pass computes it: four matrix products, in float or in int8, and three norms."""
+"""A layer as the served forward pass computes it: four linear layers, in float or in int8, and three norms."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rerankd.engine.qwen3.model import Attention, DecoderLayer, Qwen3Reranker
 from rerankd.engine.qwen3.ops import Rows
 
 
-class Product(Protocol):
+class Linear(Protocol):
     """Rows × weightᵀ: (T, inputs) → (T, outputs)."""
 
     def __call__(self, rows: Rows) -> Rows: ...
 
 
 @dataclass(frozen=True, slots=True)
-class FloatProduct:
+class FloatLinear:
     """In the dtype of the weight, (outputs, inputs)."""
 
     weight: Tensor
@@ -45,7 +45,7 @@ class Int8Weight:
         return cls(steps.round().to(torch.int8), scale)
 
 
-class Int8Product:
+class Int8Linear:
     """Bytes × int8 weights, summed exactly in int32, through oneDNN.
 
     Args:
@@ -60,33 +60,33 @@ class Int8Product:
 
     def __call__(self, rows: Rows) -> Rows:
         # uint8 around 128: with signed activations oneDNN has only its reference kernel where there is no AMX.
-        product: Tensor = torch.ops.onednn.qlinear_pointwise(
+        output: Tensor = torch.ops.onednn.qlinear_pointwise(
             *(rows.values, 1.0, 128, self._packed, self._scale, self._zero_points, None),
             *(1.0, 0, self._dtype, "none", [], ""),
         )
-        return Rows(product, rows.scale)
+        return Rows(output, rows.scale)
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """The products of one input are one: query, key and value; gate and up."""
+    """Linear layers with the same input are one: query, key and value; gate and up."""
 
-    qkv: Product
-    output: Product
-    gate_up: Product
-    down: Product
+    qkv: Linear
+    output: Linear
+    gate_up: Linear
+    down: Linear
     input_norm: Tensor
     post_norm: Tensor
     qk_norm: Tensor  # (num_heads + num_kv_heads, head_dim)
 
 
-PRODUCTS = ("qkv", "output", "gate_up", "down")
+LINEARS = ("qkv", "output", "gate_up", "down")
 
 
-def build_layer(products: Mapping[str, Product], norms: Mapping[str, Tensor]) -> Layer:
-    """A layer from its products and its norms' weights by name."""
+def build_layer(linears: Mapping[str, Linear], norms: Mapping[str, Tensor]) -> Layer:
+    """A layer from its linear layers and its norms' weights by name."""
     return Layer(
-        *(products["qkv"], products["output"], products["gate_up"], products["down"]),
+        *(linears["qkv"], linears["output"], linears["gate_up"], linears["down"]),
         *(norms["input_norm"], norms["post_norm"], norms["qk_norm"]),
     )
 
@@ -96,13 +96,13 @@ def float_layers(network: Qwen3Reranker) -> list[Layer]:
     layers = []
     for layer in network.layers:
         assert isinstance(layer, DecoderLayer)
-        products = {name: FloatProduct(weight) for name, weight in joined_weights(layer).items()}
-        layers.append(build_layer(products, norm_weights(layer)))
+        linears = {name: FloatLinear(weight) for name, weight in joined_weights(layer).items()}
+        layers.append(build_layer(linears, norm_weights(layer)))
     return layers
 
 
 def joined_weights(layer: DecoderLayer) -> dict[str, Tensor]:
-    """The weight of each product, those of one input side by side: (outputs, inputs)."""
+    """The weight of each linear layer, those with one input side by side: (outputs, inputs)."""
     attention = layer.self_attn
     return {
         "qkv": _joined(attention.q_proj, attention.k_proj, attention.v_proj),

@@ -114,7 +114,7 @@ class Qwen3Model(TokenModel):
 def load_forward(
     folder: Path, config: dict[str, Any], yes_id: int, no_id: int, execution: Execution, progress: Progress
 ) -> SharedPrefixForward:
-    """The fastest forward pass for a checkpoint. With int8 products the rest is in the device's best dtype.
+    """The fastest forward pass for a checkpoint. With int8 linear layers the rest is in the device's best dtype.
 
     Kernels are compiled in the background, once a machine; until they are ready the plain operations serve. Where
     every bit counts they are waited for.

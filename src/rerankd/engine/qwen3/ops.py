@@ -1,4 +1,4 @@
-"""What happens between the matrix products, behind one signature: plain PyTorch here, kernels where there are some.
+"""What happens between the linear layers, behind one signature: plain PyTorch here, kernels where there are some.
 
 `TorchOperations` runs on every device and in every dtype; `kernels.py` has the same operations for bfloat16 on CPU
 and is tested against these.
@@ -36,21 +36,21 @@ class Rows(NamedTuple):
     """(num_rows, n) values; what row i stands for is values[i], less the zero point of bytes, times scale[i].
 
     values: the dtype of the network, or uint8 around a zero point of 128. scale: (num_rows,) float32, None for 1.
-    A row's scale commutes with a matrix product, so it is applied by what comes after.
+    A row's scale commutes with a linear layer, so it is applied by what comes after.
     """
 
     values: Tensor
     scale: Tensor | None = None
 
     def scaled(self) -> Tensor:
-        """The product's rows as they are meant, in its dtype."""
+        """The layer's rows as they are meant, in its dtype."""
         return self.values if self.scale is None else (self.values * self.scale[:, None]).to(self.values.dtype)
 
 
 class Operations(Protocol):
-    """The operations of a layer other than its matrix products. T: number of tokens.
+    """The operations of a layer other than its linear layers. T: number of tokens.
 
-    What goes into a product is returned as `Rows`, and what comes out of one is taken as `Rows`.
+    Takes the output of a linear layer as `Rows`, and returns the input of the next one as `Rows`.
     """
 
     def add_rmsnorm(self, x: Tensor, delta: Rows | None, weight: Tensor, eps: float) -> Rows:
@@ -89,7 +89,7 @@ class TorchOperations:
     """Any device, any dtype; the specification of the kernels.
 
     Args:
-        quantize: give the products bytes.
+        quantize: give the linear layers bytes.
     """
 
     def __init__(self, quantize: bool = False) -> None:
@@ -139,7 +139,7 @@ def quantized(x: Tensor) -> Rows:
 class GroupedOperations(TorchOperations):
     """For devices that need few, large operations: segments of one prefix and of near lengths are padded together.
 
-    Only attention is padded, never the products. Not measured on a GPU; tested against TorchOperations on CPU.
+    Only attention is padded, never the linear layers. Not measured on a GPU; tested against TorchOperations on CPU.
     """
 
     def attention(self, query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Rows:
