@@ -16,7 +16,7 @@ serve: setup  ## set up, then serve on 127.0.0.1:8000
 	.venv/bin/rerankd serve --host $(HOST) --port $(PORT)
 
 # One thread for each worker: more threads than cores would only wait for each other.
-JOBS ?= 2
+JOBS ?= 3
 PARALLEL = OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 quick: .venv/installed-test lint  ## lint, types, and the fast tests of what changed

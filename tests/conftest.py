@@ -20,6 +20,10 @@ from support.stores import database_url, store  # noqa: F401  fixtures
 pytest_plugins = ["support.selection"]
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models: more threads would only wait for each other
+for size in ("COLUMNS", "LINES"):
+    os.environ.pop(
+        size, None
+    )  # readline sets them in a worker of pytest-xdist, and commands would take them for a terminal
 
 
 @pytest.fixture(scope="session")

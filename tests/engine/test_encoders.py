@@ -71,8 +71,7 @@ def test_a_cross_encoder_has_the_logits_of_sentence_transformers(make_cross_enco
     documents = ("mars is the red planet", "bread", "", "venus", "the water of mars is blue " * 3, "water " * 60)
     pairs = [(query, document) for query in ("which planet is red", "where is the bread") for document in documents]
     network = CrossEncoder(str(folder), device="cpu")
-    texts = [(pair.query, pair.document) for pair in pairs]
-    expected = network.predict(texts, activation_fn=torch.nn.Identity())
+    expected = network.predict(pairs, activation_fn=torch.nn.Identity())
     assert logits(model, pairs) == pytest.approx([float(logit) for logit in expected], rel=0, abs=1e-4)
     assert max(expected) - min(expected) > 1, "logits this close together would agree by accident"
 

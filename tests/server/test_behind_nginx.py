@@ -79,7 +79,7 @@ def test_a_socket_file_behind_nginx(start_server: StartServer, tmp_path: Path) -
     path = tmp_path / "rerankd.sock"
     server = start_server("--model", "embedded", "--uds", str(path), wait=False)
     path.chmod(0o666)  # as the operator would put nginx into the file's group
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+    for folder in (tmp_path, *list(tmp_path.parents)[:3]):
         folder.chmod(folder.stat().st_mode | 0o011)
     with nginx(tmp_path, f"unix:{path}") as url:
         server.wait_until(lambda: httpx2.get(f"{url}/health").status_code == 200)
