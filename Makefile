@@ -17,7 +17,7 @@ serve: setup  ## set up, then serve on 127.0.0.1:8000
 
 # One thread for each worker: more threads than cores would only wait for each other.
 JOBS ?= 3
-PARALLEL = OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses $(JOBS) --dist loadfile
+PARALLEL = OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 quick: .venv/installed-test lint  ## lint, types, and the fast tests of what changed
 	$(PARALLEL) --quick $$(PYTHONPATH=tests .venv/bin/python -m support.quick)

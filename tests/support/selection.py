@@ -96,6 +96,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         for mark in _marks(item):
             item.add_marker(mark)
+    # With xdist, modules are handed out in this order: a long one at the end would run while the others wait.
+    long = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("browser")}
+    items.sort(key=lambda item: item.path not in long)
     if config.getoption("--quick"):
         left_out = [item for item in items if any(item.get_closest_marker(mark) for mark in QUICK_OUT.split(" or "))]
         config.hook.pytest_deselected(items=left_out)
