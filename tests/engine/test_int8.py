@@ -21,6 +21,7 @@ from rerankd.engine.loading.open import Choice, open_model
 from rerankd.engine.protocols import LastChunk
 from rerankd.engine.qwen3.linear import Int8Linear, Int8Weight
 from rerankd.engine.qwen3.loaded import load_forward
+from rerankd.engine.qwen3.model import Qwen3Config
 from rerankd.engine.qwen3.ops import quantized
 from rerankd.engine.qwen3.shared_prefix import SharedPrefixForward
 from rerankd.engine.qwen3.weights import load_reranker
@@ -41,7 +42,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def load(folder: Path) -> SharedPrefixForward:
     config = json.loads((folder / "config.json").read_text())
     execution = Execution(CPU, torch.int8, deterministic=True)  # so that the kernels are there at once
-    return load_forward(folder, config, 9693, 2152, execution, lambda done, in_all: None)
+    return load_forward(folder, Qwen3Config.from_json(config), 9693, 2152, execution, lambda done, in_all: None)
 
 
 def batch() -> list[LastChunk]:
@@ -75,7 +76,9 @@ def test_rounding_moves_a_weight_by_half_a_step_at_most() -> None:
 def test_logits_stay_near_the_specification(make_checkpoint: Callable[..., Path]) -> None:
     folder = make_checkpoint(**SHAPE)
     config = json.loads((folder / "config.json").read_text())
-    exact = load_reranker(folder, config, 9693, 2152, torch.float32, CPU, lambda done, in_all: None)
+    exact = load_reranker(
+        folder, Qwen3Config.from_json(config), 9693, 2152, torch.float32, CPU, lambda done, in_all: None
+    )
     expected = exact([one.prompt.token_ids for one in batch()])
     logits = load(folder)(batch())
     assert expected.max() - expected.min() > 1, "logits this close together would agree by accident"

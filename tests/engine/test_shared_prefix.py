@@ -15,7 +15,7 @@ from rerankd.engine.protocols import LastChunk
 from rerankd.engine.qwen3.kernels import KernelOperations, build_kernels
 from rerankd.engine.qwen3.kv_cache import PrefixCache, num_shared
 from rerankd.engine.qwen3.linear import float_layers
-from rerankd.engine.qwen3.model import Qwen3Reranker
+from rerankd.engine.qwen3.model import Qwen3Config, Qwen3Reranker
 from rerankd.engine.qwen3.ops import GroupedOperations, Operations, Rows, Segments, TorchOperations
 from rerankd.engine.qwen3.shared_prefix import SharedPrefixForward
 from rerankd.engine.qwen3.weights import load_reranker
@@ -28,7 +28,9 @@ SMALL = dict(num_hidden_layers=2, hidden_size=32, intermediate_size=48, num_atte
 
 def network(folder: Path) -> Qwen3Reranker:
     config = json.loads((folder / "config.json").read_text())
-    return load_reranker(folder, config, 9693, 2152, torch.float32, torch.device("cpu"), lambda done, in_all: None)
+    return load_reranker(
+        folder, Qwen3Config.from_json(config), 9693, 2152, torch.float32, torch.device("cpu"), lambda done, in_all: None
+    )
 
 
 def fast_forward(network: Qwen3Reranker, operations: Operations | None = None) -> SharedPrefixForward:

@@ -234,6 +234,7 @@ LOAD = """
 import json, sys
 from pathlib import Path
 import torch
+from rerankd.engine.qwen3.model import Qwen3Config
 from rerankd.engine.qwen3.weights import load_reranker
 
 def memory(field):
@@ -241,7 +242,7 @@ def memory(field):
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 folder, dtype = Path(sys.argv[1]), getattr(torch, sys.argv[2])
-config = json.loads((folder / "config.json").read_text())
+config = Qwen3Config.from_json(json.loads((folder / "config.json").read_text()))
 before = memory("VmRSS")
 model = load_reranker(folder, config, 9693, 2152, dtype, torch.device("cpu"), lambda done, in_all: None)
 weights = sum(parameter.nbytes for parameter in model.parameters())

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 
@@ -17,19 +16,18 @@ ROWS = 1536
 SECONDS_EACH = 1.0
 
 
-def matrix_seconds(config: Mapping[str, Any], dtype: torch.dtype, device: torch.device) -> float:
+def matrix_seconds(config: Qwen3Config, dtype: torch.dtype, device: torch.device) -> float:
     """Seconds that the linear layers take for one token, each shape timed alone on `ROWS` rows."""
-    shape = Qwen3Config.from_json(config)
-    heads = (shape.num_attention_heads + 2 * shape.num_key_value_heads) * shape.head_dim
-    attended = shape.num_attention_heads * shape.head_dim
+    heads = (config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim
+    attended = config.num_attention_heads * config.head_dim
     linears = (
-        (shape.hidden_size, heads),
-        (attended, shape.hidden_size),
-        (shape.hidden_size, 2 * shape.intermediate_size),
-        (shape.intermediate_size, shape.hidden_size),
+        (config.hidden_size, heads),
+        (attended, config.hidden_size),
+        (config.hidden_size, 2 * config.intermediate_size),
+        (config.intermediate_size, config.hidden_size),
     )
     layer = sum(_seconds(inputs, outputs, dtype, device) for inputs, outputs in linears)
-    return layer * shape.num_hidden_layers / ROWS
+    return layer * config.num_hidden_layers / ROWS
 
 
 def computed_tokens(prompts: Sequence[Prompt]) -> int:

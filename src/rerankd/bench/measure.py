@@ -17,6 +17,7 @@ from rerankd.bench.percentile import percentile
 from rerankd.bench.random_weights import NO_ID, YES_ID
 from rerankd.bench.workloads import workload_of
 from rerankd.engine.loading.devices import choose_device, choose_dtype
+from rerankd.engine.qwen3.model import Qwen3Config
 from rerankd.types import Prompt
 
 
@@ -96,7 +97,7 @@ def _measure_engine(task: Task, prompts: Sequence[Prompt]) -> tuple[Timing, floa
 def _time_engine(task: Task, prompts: Sequence[Prompt]) -> tuple[Timing, float]:
     timing = time_calls(open_engine(task.folder, task.device, task.dtype), prompts, task.calls)
     device = choose_device(task.device)
-    config = json.loads((task.folder / "config.json").read_text())
+    config = Qwen3Config.from_json(json.loads((task.folder / "config.json").read_text()))
     a_token = matrix_seconds(config, choose_dtype(task.dtype, device), device)
     return timing, a_token * computed_tokens(prompts)
 

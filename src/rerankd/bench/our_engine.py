@@ -11,7 +11,7 @@ from rerankd.bench.random_weights import NO_ID, YES_ID
 from rerankd.engine.engine import Engine
 from rerankd.engine.loading.devices import Execution, choose_device, choose_dtype, prepare_cpu
 from rerankd.engine.qwen3.loaded import TokenModel, load_forward
-from rerankd.engine.qwen3.model import num_parameters
+from rerankd.engine.qwen3.model import Qwen3Config, num_parameters
 from rerankd.types import ModelInfo, Prompt
 
 Score = Callable[[Sequence[Prompt]], list[float]]
@@ -35,13 +35,13 @@ class _TokenModel(TokenModel):
         prepare_cpu()
         where = choose_device(device)
         kind = choose_dtype(dtype, where)
-        config = json.loads((folder / "config.json").read_text())
+        config = Qwen3Config.from_json(json.loads((folder / "config.json").read_text()))
         self._forward = load_forward(folder, config, YES_ID, NO_ID, Execution(where, kind), lambda done, in_all: None)
         self.info = ModelInfo(
             name=folder.name,
             kind="qwen3",
             prompt_id="none",
-            max_tokens=config["max_position_embeddings"],
+            max_tokens=config.max_position_embeddings,
             device=str(where),
             dtype=str(kind).removeprefix("torch."),
             num_parameters=num_parameters(config),

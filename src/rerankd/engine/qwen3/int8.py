@@ -11,7 +11,6 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -39,7 +38,7 @@ FORMAT = "2"  # of the file; another one is not read
 
 
 def load_int8(
-    folder: Path, config: dict[str, Any], yes_id: int, no_id: int, dtype: torch.dtype, progress: Progress
+    folder: Path, config: Qwen3Config, yes_id: int, no_id: int, dtype: torch.dtype, progress: Progress
 ) -> tuple[Qwen3Reranker, list[Layer]]:
     """The network without its layers, and the layers.
 
@@ -54,7 +53,7 @@ def load_int8(
     if tensors is None:
         tensors = _quantize(load_reranker(folder, config, yes_id, no_id, dtype, torch.device("cpu"), progress))
         _write(checkpoint, made_from, tensors)
-    return _network(Qwen3Config.from_json(config), tensors), _layers(tensors, dtype)
+    return _network(config, tensors), _layers(tensors, dtype)
 
 
 def _quantize(network: Qwen3Reranker) -> dict[str, Tensor]:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 import torch
 
@@ -75,11 +74,10 @@ class Qwen3Model(TokenModel):
         progress: Progress,
         notice: str | None = None,
     ) -> None:
-        config = json.loads((folder / "config.json").read_text())
-        shape = Qwen3Config.from_json(config)
-        max_tokens = shape.max_position_embeddings
+        config = Qwen3Config.from_json(json.loads((folder / "config.json").read_text()))
+        max_tokens = config.max_position_embeddings
         self._prompt = Qwen3Prompt(folder, max_tokens)
-        yes_id, no_id = answer_ids(folder, self._prompt, shape.vocab_size)
+        yes_id, no_id = answer_ids(folder, self._prompt, config.vocab_size)
         self._forward = load_forward(folder, config, yes_id, no_id, execution, progress)
         self._info = ModelInfo(
             name=name,
@@ -112,7 +110,7 @@ class Qwen3Model(TokenModel):
 
 
 def load_forward(
-    folder: Path, config: dict[str, Any], yes_id: int, no_id: int, execution: Execution, progress: Progress
+    folder: Path, config: Qwen3Config, yes_id: int, no_id: int, execution: Execution, progress: Progress
 ) -> SharedPrefixForward:
     """The fastest forward pass for a checkpoint. With int8 linear layers the rest is in the device's best dtype.
 

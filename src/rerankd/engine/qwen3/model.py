@@ -196,10 +196,10 @@ class Qwen3Reranker(nn.Module):
         return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
-def num_parameters(config: Mapping[str, Any]) -> int:
-    """Weights of the network that a parsed `config.json` describes, with a head of two rows."""
+def num_parameters(config: Qwen3Config) -> int:
+    """Weights of the network, with a head of two rows."""
     with torch.device("meta"):
-        network = Qwen3Reranker(Qwen3Config.from_json(config), head_rows=2)
+        network = Qwen3Reranker(config, head_rows=2)
     return sum(parameter.numel() for parameter in network.parameters())
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,7 +21,7 @@ Progress = Callable[[int, int], None]
 
 def load_reranker(
     folder: Path,
-    config: dict[str, Any],
+    config: Qwen3Config,
     yes_id: int,
     no_id: int,
     dtype: torch.dtype,
@@ -33,16 +32,14 @@ def load_reranker(
 
     Args:
         folder: holds one or several `*.safetensors`.
-        config: the parsed `config.json`.
 
     Raises:
         CheckpointInvalid: a tensor is missing, left over, of the wrong shape, or a file is damaged.
     """
-    shape = Qwen3Config.from_json(config)
     files = _tensor_files(folder)
-    head = _read_head(files, shape, yes_id, no_id).to(device)
+    head = _read_head(files, config, yes_id, no_id).to(device)
     with torch.device("meta"):
-        model = Qwen3Reranker(shape, head_rows=head.shape[0])
+        model = Qwen3Reranker(config, head_rows=head.shape[0])
     state = {"head": head}
     for name, tensor in _read_body(files, dtype, device, progress):
         state[name] = tensor
