@@ -188,16 +188,16 @@ def open_openvino(job: Job) -> Iterator[Score]:
 
     int8: 8-bit weights, as OVWeightQuantizationConfig makes them, and OpenVINO's own choice for the rest.
     """
-    import numpy as np
     from optimum.intel import OVModelForSequenceClassification
 
     _need_cpu(job)
+    import numpy as np
+
     precision = {"float32": "f32", "bfloat16": "bf16", "int8": None}[job["dtype"]]
     config = {"INFERENCE_PRECISION_HINT": precision} if precision else {}
     with tempfile.TemporaryDirectory() as folder:
-        # In a process of its own, whose memory does not count.
         child = multiprocessing.get_context("spawn").Process(target=_export_openvino, args=(job, folder))
-        child.start()
+        child.start()  # in a process of its own, whose memory does not count
         child.join()
         if child.exitcode:
             raise RuntimeError(f"converting the checkpoint ended with status {child.exitcode}.")
