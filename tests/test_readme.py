@@ -101,9 +101,9 @@ def test_the_memory_table_is_computed_from_the_shapes() -> None:
     assert [row[0] for row in rows] == list(SHAPES)
     for size, *told in rows:
         shape = SHAPES[size]
-        embeddings = 151_669 * shape["hidden"]
-        attention = 2 * shape["hidden"] * 128 * (shape["heads"] + 8)
-        layers = shape["layers"] * (attention + 3 * shape["hidden"] * shape["intermediate"])
+        embeddings = 151_669 * shape.hidden_size
+        attention = 2 * shape.hidden_size * 128 * (shape.num_heads + 8)
+        layers = shape.num_layers * (attention + 3 * shape.hidden_size * shape.intermediate_size)
         total = layers + embeddings
         expected = [f"{total / 1e9:.2f}", *(f"{n / 1e9:.1f}" for n in (total * 4, total * 2, layers + 2 * embeddings))]
         assert told == expected

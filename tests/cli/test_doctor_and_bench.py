@@ -54,7 +54,7 @@ def test_bench_makes_a_random_checkpoint_once(tmp_path: Path, monkeypatch: pytes
     from rerankd.bench import random_weights
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    shape = dict(hidden=64, intermediate=96, layers=2, heads=8, tied=False)
+    shape = random_weights.Shape(hidden_size=64, intermediate_size=96, num_layers=2, num_heads=8, tied=False)
     monkeypatch.setitem(random_weights.SHAPES, "8B", shape)
     folder = random_weights.random_checkpoint("8B")
     assert folder.is_relative_to(tmp_path)

@@ -1,10 +1,11 @@
-"""Checkpoints with random weights in the exact shapes of Qwen3-Reranker: right for speed, useless for ranking."""
+"""Checkpoints with random weights in the shapes of Qwen3-Reranker, for measuring speed only."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +15,38 @@ from safetensors.torch import save_file
 from rerankd.engine.qwen3.model import Qwen3Config, Qwen3Reranker
 from rerankd.user_folders import cache_folder
 
-SHAPES: dict[str, dict[str, Any]] = {
-    "0.6B": dict(hidden=1024, intermediate=3072, layers=28, heads=16, tied=True),
-    "4B": dict(hidden=2560, intermediate=9728, layers=36, heads=32, tied=True),
-    "8B": dict(hidden=4096, intermediate=12288, layers=36, heads=32, tied=False),
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Where the published sizes differ. tied: the head is the embedding."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    tied: bool
+
+
+SHAPES = {
+    "0.6B": Shape(hidden_size=1024, intermediate_size=3072, num_layers=28, num_heads=16, tied=True),
+    "4B": Shape(hidden_size=2560, intermediate_size=9728, num_layers=36, num_heads=32, tied=True),
+    "8B": Shape(hidden_size=4096, intermediate_size=12288, num_layers=36, num_heads=32, tied=False),
 }
 INITIALIZER_RANGE = 0.02
 YES_ID, NO_ID = 9693, 2152
 
 
 def config_json(size: str) -> dict[str, Any]:
-    """The `config.json` of the published checkpoint of that size, as far as its shape goes."""
+    """The fields of a published `config.json` that describe the shape."""
     shape = SHAPES[size]
     return {
         "architectures": ["Qwen3ForCausalLM"],
         "model_type": "qwen3",
         "vocab_size": 151669,
-        "hidden_size": shape["hidden"],
-        "intermediate_size": shape["intermediate"],
-        "num_hidden_layers": shape["layers"],
-        "num_attention_heads": shape["heads"],
+        "hidden_size": shape.hidden_size,
+        "intermediate_size": shape.intermediate_size,
+        "num_hidden_layers": shape.num_layers,
+        "num_attention_heads": shape.num_heads,
         "num_key_value_heads": 8,
         "head_dim": 128,
         "hidden_act": "silu",
@@ -41,15 +54,15 @@ def config_json(size: str) -> dict[str, Any]:
         "rms_norm_eps": 1e-06,
         "rope_theta": 1000000,
         "max_position_embeddings": 40960,
-        "tie_word_embeddings": shape["tied"],
+        "tie_word_embeddings": shape.tied,
         "torch_dtype": "bfloat16",
     }
 
 
 def random_checkpoint(size: str, seed: int = 0) -> Path:
-    """Writes the checkpoint once, in bfloat16, under the user's cache folder, and returns its folder.
+    """Writes the checkpoint once, in bfloat16, in the user's cache folder, and returns its folder.
 
-    It has no tokenizer: it is for prompts that are token ids already.
+    It has no tokenizer; prompts must be token ids.
     """
     cache = cache_folder()
     folder = cache / f"random-{size}-seed{seed}"
