@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +12,8 @@ import torch
 
 from rerankd.engine.loading.devices import Execution
 from rerankd.engine.qwen3.loaded import Qwen3Model
-from rerankd.engine.qwen3.model import Qwen3Config, Qwen3Reranker
-from rerankd.engine.qwen3.weights import load_reranker
+from rerankd.engine.qwen3.model import Qwen3Reranker
+from rerankd.engine.qwen3.weights import Checkpoint, load_reranker, read_config
 from rerankd.types import DEFAULT_INSTRUCT, Limits, Prompt
 from support import model_card
 from support.pairs_request import pairs_request
@@ -51,10 +50,8 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> Qwen3Model:
 
 def plain_network(folder: Path) -> Qwen3Reranker:
     """The forward pass that the one in Qwen3Model is measured against."""
-    config = json.loads((folder / "config.json").read_text())
-    return load_reranker(
-        folder, Qwen3Config.from_json(config), 9693, 2152, torch.float32, torch.device("cpu"), lambda done, in_all: None
-    )
+    checkpoint = Checkpoint(folder, read_config(folder), 9693, 2152)
+    return load_reranker(checkpoint, torch.float32, torch.device("cpu"), lambda done, in_all: None)
 
 
 def encode(model: Qwen3Model, triples: list[model_card.Triple]) -> list[Prompt]:

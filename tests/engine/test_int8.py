@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Callable
@@ -21,10 +20,9 @@ from rerankd.engine.loading.open import Choice, open_model
 from rerankd.engine.protocols import LastChunk
 from rerankd.engine.qwen3.linear import Int8Linear, Int8Weight
 from rerankd.engine.qwen3.loaded import load_forward
-from rerankd.engine.qwen3.model import Qwen3Config
 from rerankd.engine.qwen3.ops import quantized
 from rerankd.engine.qwen3.shared_prefix import SharedPrefixForward
-from rerankd.engine.qwen3.weights import load_reranker
+from rerankd.engine.qwen3.weights import Checkpoint, load_reranker, read_config
 from support.prompts import prompts
 
 CPU = torch.device("cpu")
@@ -40,9 +38,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def load(folder: Path) -> SharedPrefixForward:
-    config = json.loads((folder / "config.json").read_text())
     execution = Execution(CPU, torch.int8, deterministic=True)  # so that the kernels are there at once
-    return load_forward(folder, Qwen3Config.from_json(config), 9693, 2152, execution, lambda done, in_all: None)
+    return load_forward(Checkpoint(folder, read_config(folder), 9693, 2152), execution, lambda done, in_all: None)
 
 
 def batch() -> list[LastChunk]:
@@ -75,9 +72,8 @@ def test_rounding_moves_a_weight_by_half_a_step_at_most() -> None:
 @needs_int8
 def test_logits_stay_near_the_specification(make_checkpoint: Callable[..., Path]) -> None:
     folder = make_checkpoint(**SHAPE)
-    config = json.loads((folder / "config.json").read_text())
     exact = load_reranker(
-        folder, Qwen3Config.from_json(config), 9693, 2152, torch.float32, CPU, lambda done, in_all: None
+        Checkpoint(folder, read_config(folder), 9693, 2152), torch.float32, CPU, lambda done, in_all: None
     )
     expected = exact([one.prompt.token_ids for one in batch()])
     logits = load(folder)(batch())

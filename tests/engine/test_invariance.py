@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -18,8 +17,7 @@ from rerankd.engine import engine as engine_module
 from rerankd.engine.engine import Engine
 from rerankd.engine.loading.devices import Execution, lacks_int8
 from rerankd.engine.qwen3.loaded import Qwen3Model
-from rerankd.engine.qwen3.model import Qwen3Config
-from rerankd.engine.qwen3.weights import load_reranker
+from rerankd.engine.qwen3.weights import Checkpoint, load_reranker, read_config
 from rerankd.types import Prompt
 
 TOLERANCE = 1e-4
@@ -53,10 +51,8 @@ def model(tiny_checkpoint: Path) -> Qwen3Model:
 @pytest.fixture(scope="module")
 def alone(tiny_checkpoint: Path) -> Callable[[Prompt], float]:
     """A prompt's logit from the plain network in a batch of one, computed once."""
-    config = Qwen3Config.from_json(json.loads((tiny_checkpoint / "config.json").read_text()))
-    network = load_reranker(
-        tiny_checkpoint, config, 9693, 2152, torch.float32, torch.device("cpu"), lambda done, in_all: None
-    )
+    checkpoint = Checkpoint(tiny_checkpoint, read_config(tiny_checkpoint), 9693, 2152)
+    network = load_reranker(checkpoint, torch.float32, torch.device("cpu"), lambda done, in_all: None)
     known: dict[tuple[int, ...], float] = {}
 
     def logit(pair: Prompt) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,10 +14,10 @@ from rerankd.engine.protocols import LastChunk
 from rerankd.engine.qwen3.kernels import KernelOperations, build_kernels
 from rerankd.engine.qwen3.kv_cache import PrefixCache, num_shared
 from rerankd.engine.qwen3.linear import float_layers
-from rerankd.engine.qwen3.model import Qwen3Config, Qwen3Reranker
+from rerankd.engine.qwen3.model import Qwen3Reranker
 from rerankd.engine.qwen3.ops import GroupedOperations, Operations, Rows, Segments, TorchOperations
 from rerankd.engine.qwen3.shared_prefix import SharedPrefixForward
-from rerankd.engine.qwen3.weights import load_reranker
+from rerankd.engine.qwen3.weights import Checkpoint, load_reranker, read_config
 from support.prompts import prompts
 
 TOLERANCE = 1e-4  # logits, float32
@@ -27,10 +26,8 @@ SMALL = dict(num_hidden_layers=2, hidden_size=32, intermediate_size=48, num_atte
 
 
 def network(folder: Path) -> Qwen3Reranker:
-    config = json.loads((folder / "config.json").read_text())
-    return load_reranker(
-        folder, Qwen3Config.from_json(config), 9693, 2152, torch.float32, torch.device("cpu"), lambda done, in_all: None
-    )
+    checkpoint = Checkpoint(folder, read_config(folder), 9693, 2152)
+    return load_reranker(checkpoint, torch.float32, torch.device("cpu"), lambda done, in_all: None)
 
 
 def fast_forward(network: Qwen3Reranker, operations: Operations | None = None) -> SharedPrefixForward:

@@ -235,16 +235,16 @@ import json, sys
 from pathlib import Path
 import torch
 from rerankd.engine.qwen3.model import Qwen3Config
-from rerankd.engine.qwen3.weights import load_reranker
+from rerankd.engine.qwen3.weights import Checkpoint, load_reranker, read_config
 
 def memory(field):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 folder, dtype = Path(sys.argv[1]), getattr(torch, sys.argv[2])
-config = Qwen3Config.from_json(json.loads((folder / "config.json").read_text()))
+checkpoint = Checkpoint(folder, read_config(folder), 9693, 2152)
 before = memory("VmRSS")
-model = load_reranker(folder, config, 9693, 2152, dtype, torch.device("cpu"), lambda done, in_all: None)
+model = load_reranker(checkpoint, dtype, torch.device("cpu"), lambda done, in_all: None)
 weights = sum(parameter.nbytes for parameter in model.parameters())
 print(json.dumps({"weights": weights, "growth": memory("VmHWM") - before}))
 """

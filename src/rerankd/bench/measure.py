@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import sys
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from rerankd.bench.percentile import percentile
 from rerankd.bench.random_weights import NO_ID, YES_ID
 from rerankd.bench.workloads import workload_of
 from rerankd.engine.loading.devices import choose_device, choose_dtype
-from rerankd.engine.qwen3.model import Qwen3Config
+from rerankd.engine.qwen3.weights import read_config
 from rerankd.types import Prompt
 
 
@@ -97,8 +96,7 @@ def _measure_engine(task: Task, prompts: Sequence[Prompt]) -> tuple[Timing, floa
 def _time_engine(task: Task, prompts: Sequence[Prompt]) -> tuple[Timing, float]:
     timing = time_calls(open_engine(task.folder, task.device, task.dtype), prompts, task.calls)
     device = choose_device(task.device)
-    config = Qwen3Config.from_json(json.loads((task.folder / "config.json").read_text()))
-    a_token = matrix_seconds(config, choose_dtype(task.dtype, device), device)
+    a_token = matrix_seconds(read_config(task.folder), choose_dtype(task.dtype, device), device)
     return timing, a_token * computed_tokens(prompts)
 
 

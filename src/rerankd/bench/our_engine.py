@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,8 @@ from rerankd.bench.random_weights import NO_ID, YES_ID
 from rerankd.engine.engine import Engine
 from rerankd.engine.loading.devices import Execution, choose_device, choose_dtype, prepare_cpu
 from rerankd.engine.qwen3.loaded import TokenModel, load_forward
-from rerankd.engine.qwen3.model import Qwen3Config, num_parameters
+from rerankd.engine.qwen3.model import num_parameters
+from rerankd.engine.qwen3.weights import Checkpoint, read_config
 from rerankd.types import ModelInfo, Prompt
 
 Score = Callable[[Sequence[Prompt]], list[float]]
@@ -35,8 +35,9 @@ class _TokenModel(TokenModel):
         prepare_cpu()
         where = choose_device(device)
         kind = choose_dtype(dtype, where)
-        config = Qwen3Config.from_json(json.loads((folder / "config.json").read_text()))
-        self._forward = load_forward(folder, config, YES_ID, NO_ID, Execution(where, kind), lambda done, in_all: None)
+        config = read_config(folder)
+        checkpoint = Checkpoint(folder, config, YES_ID, NO_ID)
+        self._forward = load_forward(checkpoint, Execution(where, kind), lambda done, in_all: None)
         self.info = ModelInfo(
             name=folder.name,
             kind="qwen3",

@@ -20,26 +20,16 @@ from torch import Tensor, nn
 from rerankd.engine.loading.checkpoint_files import local_weight_files
 from rerankd.engine.loading.checksums import checksum
 from rerankd.engine.loading.kept import NotKept, find_kept, keep
-from rerankd.engine.qwen3.linear import (
-    LINEARS,
-    Int8Linear,
-    Int8Weight,
-    Layer,
-    build_layer,
-    joined_weights,
-    norm_weights,
-)
-from rerankd.engine.qwen3.model import DecoderLayer, Qwen3Config, Qwen3Reranker
-from rerankd.engine.qwen3.weights import Progress, load_reranker
+from rerankd.engine.qwen3.linear import Int8Linear, Int8Weight, Layer, LayerWeights, layer_weights
+from rerankd.engine.qwen3.model import Qwen3Config, Qwen3Reranker
+from rerankd.engine.qwen3.weights import Checkpoint, Progress, load_reranker
 
 logger = logging.getLogger(__name__)
 
 FORMAT = "2"  # of the file; another one is not read
 
 
-def load_int8(
-    folder: Path, config: Qwen3Config, yes_id: int, no_id: int, dtype: torch.dtype, progress: Progress
-) -> tuple[Qwen3Reranker, list[Layer]]:
+def load_int8(checkpoint: Checkpoint, dtype: torch.dtype, progress: Progress) -> tuple[Qwen3Reranker, list[Layer]]:
     """The network without its layers, and the layers.
 
     Args:
@@ -48,28 +38,34 @@ def load_int8(
     Raises:
         CheckpointInvalid: see `load_reranker`.
     """
-    checkpoint, made_from = _names(folder, yes_id, no_id, dtype)
-    tensors = _read(f"{checkpoint}-{made_from}", progress)
+    name, made_from = _names(checkpoint.folder, checkpoint.yes_id, checkpoint.no_id, dtype)
+    tensors = _read(f"{name}-{made_from}", progress)
     if tensors is None:
-        tensors = _quantize(load_reranker(folder, config, yes_id, no_id, dtype, torch.device("cpu"), progress))
-        _write(checkpoint, made_from, tensors)
-    return _network(config, tensors), _layers(tensors, dtype)
+        tensors = _quantize(load_reranker(checkpoint, dtype, torch.device("cpu"), progress))
+        _write(name, made_from, tensors)
+    return _network(checkpoint.config, tensors), _layers(tensors, dtype)
 
 
 def _quantize(network: Qwen3Reranker) -> dict[str, Tensor]:
-    """All tensors by name. Each layer of the network is dropped once it is done: never more memory than both take."""
+    """All tensors by name. Drops each layer of the network when its int8 weights exist, to bound the peak memory."""
     layers = list(network.layers)
     network.layers = nn.ModuleList()
     tensors: dict[str, Tensor] = {}
     for index in range(len(layers)):
-        layer = layers.pop(0)
-        assert isinstance(layer, DecoderLayer)
-        tensors |= {f"layers.{index}.{name}": weight.detach().clone() for name, weight in norm_weights(layer).items()}
-        for name, weight in joined_weights(layer).items():
-            quantized = Int8Weight.of(weight)
-            tensors[f"layers.{index}.{name}.values"] = quantized.values
-            tensors[f"layers.{index}.{name}.scale"] = quantized.scale
+        quantized = _quantize_layer(layer_weights(layers.pop(0)))
+        tensors |= {f"layers.{index}.{name}": tensor for name, tensor in quantized.items()}
     return tensors | {name: tensor.detach() for name, tensor in network.state_dict().items()}
+
+
+def _quantize_layer(weights: LayerWeights) -> dict[str, Tensor]:
+    """The tensors that `_layer` reads."""
+    norms = {"input_norm": weights.input_norm, "post_norm": weights.post_norm, "qk_norm": weights.qk_norm}
+    linears = {"qkv": weights.qkv, "output": weights.output, "gate_up": weights.gate_up, "down": weights.down}
+    tensors = {name: weight.detach().clone() for name, weight in norms.items()}
+    for name, weight in linears.items():
+        quantized = Int8Weight.of(weight)
+        tensors |= {f"{name}.values": quantized.values, f"{name}.scale": quantized.scale}
+    return tensors
 
 
 def _network(config: Qwen3Config, tensors: dict[str, Tensor]) -> Qwen3Reranker:
@@ -81,16 +77,27 @@ def _network(config: Qwen3Config, tensors: dict[str, Tensor]) -> Qwen3Reranker:
 
 
 def _layers(tensors: dict[str, Tensor], dtype: torch.dtype) -> list[Layer]:
-    """Packs the weights, and drops each tensor once it is packed."""
+    """Takes the layers' tensors out of `tensors`, so that each is freed when it is packed."""
     layers: list[Layer] = []
-    while (first := f"layers.{len(layers)}.") + "qkv.values" in tensors:
-        part = {name.removeprefix(first): tensors.pop(name) for name in list(tensors) if name.startswith(first)}
-        linears = {
-            name: Int8Linear(Int8Weight(part.pop(f"{name}.values"), part.pop(f"{name}.scale")), dtype)
-            for name in LINEARS
-        }
-        layers.append(build_layer(linears, part))
+    while (prefix := f"layers.{len(layers)}.") + "qkv.values" in tensors:
+        names = [name for name in tensors if name.startswith(prefix)]
+        layers.append(_layer({name.removeprefix(prefix): tensors.pop(name) for name in names}, dtype))
     return layers
+
+
+def _layer(tensors: dict[str, Tensor], dtype: torch.dtype) -> Layer:
+    def linear(name: str) -> Int8Linear:
+        return Int8Linear(Int8Weight(tensors.pop(f"{name}.values"), tensors.pop(f"{name}.scale")), dtype)
+
+    return Layer(
+        qkv=linear("qkv"),
+        output=linear("output"),
+        gate_up=linear("gate_up"),
+        down=linear("down"),
+        input_norm=tensors["input_norm"],
+        post_norm=tensors["post_norm"],
+        qk_norm=tensors["qk_norm"],
+    )
 
 
 # The file

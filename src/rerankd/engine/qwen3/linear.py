@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -61,9 +60,9 @@ class Int8Linear:
     def __call__(self, rows: Rows) -> Rows:
         # uint8 around 128: with signed activations oneDNN has only its reference kernel where there is no AMX.
         output: Tensor = torch.ops.onednn.qlinear_pointwise(
-            *(rows.values, 1.0, 128, self._packed, self._scale, self._zero_points, None),
-            *(1.0, 0, self._dtype, "none", [], ""),
-        )
+            rows.values, 1.0, 128, self._packed, self._scale, self._zero_points, None,
+            1.0, 0, self._dtype, "none", [], "",
+        )  # fmt: skip
         return Rows(output, rows.scale)
 
 
@@ -80,49 +79,53 @@ class Layer:
     qk_norm: Tensor  # (num_heads + num_kv_heads, head_dim)
 
 
-LINEARS = ("qkv", "output", "gate_up", "down")
+@dataclass(frozen=True, slots=True)
+class LayerWeights:
+    """The weights of a `Layer`: (outputs, inputs) of its linear layers, and its norms."""
 
-
-def build_layer(linears: Mapping[str, Linear], norms: Mapping[str, Tensor]) -> Layer:
-    """A layer from its linear layers and its norms' weights by name."""
-    return Layer(
-        *(linears["qkv"], linears["output"], linears["gate_up"], linears["down"]),
-        *(norms["input_norm"], norms["post_norm"], norms["qk_norm"]),
-    )
+    qkv: Tensor
+    output: Tensor
+    gate_up: Tensor
+    down: Tensor
+    input_norm: Tensor
+    post_norm: Tensor
+    qk_norm: Tensor
 
 
 def float_layers(network: Qwen3Reranker) -> list[Layer]:
-    """The network's layers; its weights are rearranged in place: afterwards they are views, and it still works."""
-    layers = []
-    for layer in network.layers:
-        assert isinstance(layer, DecoderLayer)
-        linears = {name: FloatLinear(weight) for name, weight in joined_weights(layer).items()}
-        layers.append(build_layer(linears, norm_weights(layer)))
-    return layers
+    """The network's layers. Rearranges its weights in place: they become views, and the network still works."""
+    return [_float_layer(layer_weights(layer)) for layer in network.layers]
 
 
-def joined_weights(layer: DecoderLayer) -> dict[str, Tensor]:
-    """The weight of each linear layer, those with one input side by side: (outputs, inputs)."""
-    attention = layer.self_attn
-    return {
-        "qkv": _joined(attention.q_proj, attention.k_proj, attention.v_proj),
-        "output": attention.o_proj.weight,
-        "gate_up": _joined(layer.mlp.gate_proj, layer.mlp.up_proj),
-        "down": layer.mlp.down_proj.weight,
-    }
+def layer_weights(layer: nn.Module) -> LayerWeights:
+    """The weights of one layer, concatenated as `Layer` needs them."""
+    assert isinstance(layer, DecoderLayer)
+    attention, mlp = layer.self_attn, layer.mlp
+    return LayerWeights(
+        qkv=_joined(attention.q_proj, attention.k_proj, attention.v_proj),
+        output=attention.o_proj.weight,
+        gate_up=_joined(mlp.gate_proj, mlp.up_proj),
+        down=mlp.down_proj.weight,
+        input_norm=layer.input_layernorm.weight,
+        post_norm=layer.post_attention_layernorm.weight,
+        qk_norm=_head_norms(attention),
+    )
 
 
-def norm_weights(layer: DecoderLayer) -> dict[str, Tensor]:
-    """The weight of each norm; those of the heads side by side."""
-    return {
-        "input_norm": layer.input_layernorm.weight,
-        "post_norm": layer.post_attention_layernorm.weight,
-        "qk_norm": _head_norms(layer.self_attn),
-    }
+def _float_layer(weights: LayerWeights) -> Layer:
+    return Layer(
+        qkv=FloatLinear(weights.qkv),
+        output=FloatLinear(weights.output),
+        gate_up=FloatLinear(weights.gate_up),
+        down=FloatLinear(weights.down),
+        input_norm=weights.input_norm,
+        post_norm=weights.post_norm,
+        qk_norm=weights.qk_norm,
+    )
 
 
 def _joined(*parts: nn.Linear) -> Tensor:
-    """One weight for several; the parts become views of it, so that no memory is used twice."""
+    """Concatenates weights. The originals become views of the result, so that no memory is used twice."""
     joined = torch.cat([part.weight for part in parts])
     first = 0
     for part in parts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Thread
@@ -16,11 +15,11 @@ from rerankd.engine.qwen3.answers import answer_ids
 from rerankd.engine.qwen3.int8 import load_int8
 from rerankd.engine.qwen3.kernels import build_kernels, kernels_fit
 from rerankd.engine.qwen3.linear import float_layers
-from rerankd.engine.qwen3.model import Qwen3Config, num_parameters
+from rerankd.engine.qwen3.model import num_parameters
 from rerankd.engine.qwen3.ops import GroupedOperations, Operations, TorchOperations
 from rerankd.engine.qwen3.prompt import PROMPT_ID, Qwen3Prompt
 from rerankd.engine.qwen3.shared_prefix import Reading, SharedPrefixForward
-from rerankd.engine.qwen3.weights import Progress, load_reranker
+from rerankd.engine.qwen3.weights import Checkpoint, Progress, load_reranker, read_config
 from rerankd.types import CacheStats, ModelInfo, RerankRequest
 
 
@@ -74,11 +73,11 @@ class Qwen3Model(TokenModel):
         progress: Progress,
         notice: str | None = None,
     ) -> None:
-        config = Qwen3Config.from_json(json.loads((folder / "config.json").read_text()))
+        config = read_config(folder)
         max_tokens = config.max_position_embeddings
         self._prompt = Qwen3Prompt(folder, max_tokens)
         yes_id, no_id = answer_ids(folder, self._prompt, config.vocab_size)
-        self._forward = load_forward(folder, config, yes_id, no_id, execution, progress)
+        self._forward = load_forward(Checkpoint(folder, config, yes_id, no_id), execution, progress)
         self._info = ModelInfo(
             name=name,
             kind="qwen3",
@@ -109,9 +108,7 @@ class Qwen3Model(TokenModel):
         return self._prompt.tokenize(text)
 
 
-def load_forward(
-    folder: Path, config: Qwen3Config, yes_id: int, no_id: int, execution: Execution, progress: Progress
-) -> SharedPrefixForward:
+def load_forward(checkpoint: Checkpoint, execution: Execution, progress: Progress) -> SharedPrefixForward:
     """The fastest forward pass for a checkpoint. With int8 linear layers the rest is in the device's best dtype.
 
     Kernels are compiled in the background, once a machine; until they are ready the plain operations serve. Where
@@ -122,9 +119,9 @@ def load_forward(
     """
     device, quantize = execution.device, execution.dtype == torch.int8
     if quantize:
-        network, layers = load_int8(folder, config, yes_id, no_id, choose_dtype("auto", device), progress)
+        network, layers = load_int8(checkpoint, choose_dtype("auto", device), progress)
     else:
-        network = load_reranker(folder, config, yes_id, no_id, execution.dtype, device, progress)
+        network = load_reranker(checkpoint, execution.dtype, device, progress)
         layers = float_layers(network)
     return_freed_memory()
     forward = SharedPrefixForward(network, layers, _plain_operations(execution), execution.deterministic)

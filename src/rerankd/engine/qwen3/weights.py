@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,27 +20,37 @@ Progress = Callable[[int, int], None]
 """Called with (bytes read, bytes in all) while weights are read."""
 
 
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What reading the weights needs: the folder with `*.safetensors`, its config, and the ids of `yes` and `no`."""
+
+    folder: Path
+    config: Qwen3Config
+    yes_id: int
+    no_id: int
+
+
+def read_config(folder: Path) -> Qwen3Config:
+    """Parses the folder's `config.json`.
+
+    Raises:
+        CheckpointInvalid: see `Qwen3Config.from_json`.
+    """
+    return Qwen3Config.from_json(json.loads((folder / "config.json").read_text()))
+
+
 def load_reranker(
-    folder: Path,
-    config: Qwen3Config,
-    yes_id: int,
-    no_id: int,
-    dtype: torch.dtype,
-    device: torch.device,
-    progress: Progress,
+    checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, progress: Progress
 ) -> Qwen3Reranker:
     """Reads an original checkpoint (`Qwen3ForCausalLM`) or a converted one (`Qwen3ForSequenceClassification`).
 
-    Args:
-        folder: holds one or several `*.safetensors`.
-
     Raises:
-        CheckpointInvalid: a tensor is missing, left over, of the wrong shape, or a file is damaged.
+        CheckpointInvalid: a tensor is missing, left over or of the wrong shape, or a file is damaged.
     """
-    files = _tensor_files(folder)
-    head = _read_head(files, config, yes_id, no_id).to(device)
+    files = _tensor_files(checkpoint.folder)
+    head = _read_head(files, checkpoint).to(device)
     with torch.device("meta"):
-        model = Qwen3Reranker(config, head_rows=head.shape[0])
+        model = Qwen3Reranker(checkpoint.config, head_rows=head.shape[0])
     state = {"head": head}
     for name, tensor in _read_body(files, dtype, device, progress):
         state[name] = tensor
@@ -47,7 +58,7 @@ def load_reranker(
     try:
         model.load_state_dict(state, assign=True)
     except RuntimeError as error:  # a shape that config.json does not promise
-        raise CheckpointInvalid(f"The weights in {folder} do not fit config.json: {error}") from error
+        raise CheckpointInvalid(f"The weights in {checkpoint.folder} do not fit config.json: {error}") from error
     return model.eval().requires_grad_(False)
 
 
@@ -73,7 +84,7 @@ def _tensor_files(folder: Path) -> dict[str, Path]:
     return files
 
 
-def _read_head(files: dict[str, Path], config: Qwen3Config, yes_id: int, no_id: int) -> Tensor:
+def _read_head(files: dict[str, Path], checkpoint: Checkpoint) -> Tensor:
     """The rows of the head that are used: (2, hidden_size) `no`, `yes`, or (1, hidden_size). float32."""
     if "score.weight" in files:
         with safe_open(files["score.weight"], "pt") as shard:
@@ -81,7 +92,8 @@ def _read_head(files: dict[str, Path], config: Qwen3Config, yes_id: int, no_id: 
         if head.shape[0] != 1:
             raise CheckpointInvalid(f"The classifier has {head.shape[0]} labels; a reranker has one.")
         return head
-    # Untied (8B): lm_head. Tied (0.6B, 4B): the embedding, also where a copy was saved.
+    config = checkpoint.config
+    # Untied (8B): lm_head. Tied (0.6B, 4B): the embedding, even if a copy was saved.
     name = "model.embed_tokens.weight" if config.tie_word_embeddings else "lm_head.weight"
     if name not in files:
         raise CheckpointInvalid(f"The weights lack {name}.")
@@ -90,7 +102,7 @@ def _read_head(files: dict[str, Path], config: Qwen3Config, yes_id: int, no_id: 
         if tuple(rows.get_shape()) != (config.vocab_size, config.hidden_size):
             expected = f"({config.vocab_size}, {config.hidden_size})"
             raise CheckpointInvalid(f"{name} has shape {tuple(rows.get_shape())}, and config.json promises {expected}.")
-        return torch.cat([rows[no_id : no_id + 1], rows[yes_id : yes_id + 1]]).float()
+        return torch.cat([rows[token : token + 1] for token in (checkpoint.no_id, checkpoint.yes_id)]).float()
 
 
 def _read_body(
