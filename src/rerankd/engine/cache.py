@@ -1,4 +1,4 @@
-"""Logits that were computed before. One cache an engine, so model, dtype and prompt are the same by construction."""
+"""An LRU cache of logits. Each engine has its own, so all its entries are of one model and dtype."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ import math
 from array import array
 from collections.abc import Iterable, Sequence
 
+from cachetools import LRUCache
+
 from rerankd.types import CacheStats, Prompt
 
-BYTES_PER_ENTRY = 160  # digest, float and their place in the dictionary, as Python keeps them
+BYTES_PER_ENTRY = 240  # digest, float and their slots in LRUCache, as tracemalloc measures them
 
 
 def keys_of(prompts: Sequence[Prompt], owner: str = "") -> list[bytes]:
     """The key of each prompt: 16 bytes of BLAKE2b over its token ids and the length of its query.
 
-    The length tells apart two prompts of an encoder in which a text contains a separator. What the prompts of one query
-    have in common is hashed once.
+    The length distinguishes two prompts of an encoder if a text contains a separator. The shared prefix of a query is
+    hashed once.
 
     Args:
-        owner: see `types.RerankRequest`. Keys differ between owners: a hit would reveal another's request.
+        owner: see `types.RerankRequest`. Keys differ between owners: a hit would reveal another owner's request.
     """
     heads: dict[tuple[int, tuple[int, ...]], hashlib.blake2b] = {}
     keys = []
@@ -37,21 +39,20 @@ def keys_of(prompts: Sequence[Prompt], owner: str = "") -> list[bytes]:
 
 
 class ScoreCache:
-    """Prompt → logit, the least recently used dropped first. Not for several threads at a time.
+    """Prompt → logit, an LRU cache. Not thread-safe.
 
     Args:
-        max_bytes: 0 keeps nothing.
+        max_bytes: 0 disables the cache.
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_entries = max_bytes // BYTES_PER_ENTRY
-        self._logits: dict[bytes, float] = {}
+        self._logits: LRUCache[bytes, float] = LRUCache(max_bytes // BYTES_PER_ENTRY)
         self._hits = 0
         self._misses = 0
         self._tokens = 0
 
     def known(self, keys: Sequence[bytes], prompts: Sequence[Prompt]) -> dict[bytes, float]:
-        """The logits that are kept of a request's prompts. Looks each up once; one that occurs twice is saved once."""
+        """The cached logits of a request's prompts. Looks up a repeated prompt once."""
         distinct = dict(zip(keys, prompts, strict=True))
         known = {key: logit for key in distinct if (logit := self.get(key)) is not None}
         left = sum(len(prompt.token_ids) for key, prompt in distinct.items() if key not in known)
@@ -59,23 +60,20 @@ class ScoreCache:
         return known
 
     def get(self, key: bytes) -> float | None:
-        """The logit, if it is kept; counts a hit or a miss."""
-        logit = self._logits.pop(key, None)
+        """The cached logit, or None; counts a hit or a miss."""
+        logit = self._logits.get(key)
         if logit is None:
             self._misses += 1
             return None
         self._hits += 1
-        self._logits[key] = logit
         return logit
 
     def put_all(self, logits: Iterable[tuple[bytes, float]]) -> None:
-        """Keeps logits, but not what is no number: the model may do better next time."""
-        if self._max_entries:
+        """Caches finite logits only: the next computation of a NaN may succeed."""
+        if self._logits.maxsize:
             self._logits.update((key, logit) for key, logit in logits if math.isfinite(logit))
-        while len(self._logits) > self._max_entries:
-            del self._logits[next(iter(self._logits))]
 
     @property
     def stats(self) -> CacheStats:
-        """Look-ups, tokens and bytes so far; tokens: also of prompts that occurred twice in a request."""
+        """Look-ups, saved tokens and bytes so far; tokens include those of prompts repeated in a request."""
         return CacheStats(self._hits, self._misses, self._tokens, len(self._logits) * BYTES_PER_ENTRY)

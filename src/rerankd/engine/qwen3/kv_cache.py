@@ -1,4 +1,4 @@
-"""The keys and values of recent prefixes: what many prompts begin with is computed once."""
+"""An LRU cache of the keys and values of recent prefixes, so that a shared prefix is computed once."""
 
 from __future__ import annotations
 
@@ -6,74 +6,64 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from cachetools import LRUCache
+
 from rerankd.types import CacheStats
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 PrefixKey = tuple[str, tuple[int, ...]]
-"""Whose it is, and its token ids."""
+"""The owner and the token ids of a prefix."""
 
 
 class PrefixCache:
-    """Recently used prefixes, up to a number of bytes. What one owner's prompts left is of no use to another's.
+    """Recently used prefixes, up to a number of bytes. Owners do not share entries.
 
     The tensors are (num_layers, 2, num_tokens, num_kv_heads, head_dim): keys and values after RoPE.
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        self._entries: dict[PrefixKey, Tensor] = {}  # the most recently used last
+        self._entries: LRUCache[PrefixKey, Tensor] = LRUCache(max_bytes, getsizeof=lambda entry: entry.nbytes)
         self._hits = 0
         self._misses = 0
         self._tokens = 0
 
     def get(self, key: PrefixKey) -> Tensor | None:
-        """The prefix's keys and values, if they are kept; counts a hit or a miss."""
-        entry = self._entries.pop(key, None)
+        """The cached keys and values of the prefix, or None; counts a hit or a miss."""
+        entry = self._entries.get(key)
         if entry is None:
             self._misses += 1
             return None
         self._hits += 1
-        self._entries[key] = entry
         return entry
 
     def longest_head(self, key: PrefixKey) -> Tensor | None:
-        """What a kept prefix has in common with this one: keys and values do not depend on what comes later."""
-        best: Tensor | None = None
-        length = 0
+        """The longest beginning that a cached prefix shares with this one; later tokens do not change it."""
         owner, prefix = key
-        for (other, tokens), entry in self._entries.items():
-            shared = num_shared(tokens, prefix) if other == owner else 0
-            if shared > length:
-                best, length = entry, shared
-        return None if best is None else best[:, :, :length]
+        shared = {other: num_shared(other[1], prefix) for other in self._entries if other[0] == owner}
+        best = max(shared, key=shared.__getitem__, default=key)
+        length = shared.get(best, 0)
+        return self._entries[best][:, :, :length] if length else None
 
     def __contains__(self, key: PrefixKey) -> bool:
         return key in self._entries
 
     def put(self, key: PrefixKey, entry: Tensor) -> None:
-        """Keeps an entry (a copy, where it is part of a larger one), and drops the least recently used ones that no
-        longer fit; itself if it is too large."""
-        if entry.nbytes > self._max_bytes:
-            return
-        self._entries[key] = entry.clone() if entry.nbytes < entry.untyped_storage().nbytes() else entry
-        self._bytes += entry.nbytes
-        while self._bytes > self._max_bytes:
-            oldest = next(iter(self._entries))
-            self._bytes -= self._entries.pop(oldest).nbytes
+        """Caches an entry unless it is larger than the cache; copies it if it is a view of a larger tensor."""
+        if entry.nbytes <= self._entries.maxsize:
+            self._entries[key] = entry.clone() if entry.nbytes < entry.untyped_storage().nbytes() else entry
 
     def saved(self, tokens: int) -> None:
-        """Counts tokens that did not have to be computed."""
+        """Counts tokens that the cache saved."""
         self._tokens += tokens
 
     @property
     def stats(self) -> CacheStats:
-        """Look-ups, tokens and bytes so far."""
-        return CacheStats(self._hits, self._misses, self._tokens, self._bytes)
+        """Look-ups, saved tokens and bytes so far."""
+        return CacheStats(self._hits, self._misses, self._tokens, int(self._entries.currsize))
 
 
 def num_shared(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many elements both begin with."""
+    """The length of the common beginning."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False)))
