@@ -15,24 +15,23 @@ import torch
 
 from rerankd.errors import SettingsError
 
-INSTRUCTION_SETS = (
-    *("avx2", "avx_vnni", "avx512_f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16", "amx_fp16"),
-    *("neon", "dot", "i8mm", "bf16", "sve", "sve2", "sme", "sme2"),
-)
+X86_SETS = ("avx2", "avx_vnni", "avx512_f", "avx512_vnni", "avx512_bf16", "avx512_fp16",
+            "amx_int8", "amx_bf16", "amx_fp16")  # fmt: skip
+ARM_SETS = ("neon", "dot", "i8mm", "bf16", "sve", "sve2", "sme", "sme2")
 BFLOAT16_SETS = {"avx512_bf16", "amx_bf16", "bf16"}
 
-KEPT_PRODUCTS = "64"
-"""Shapes; compiling the four shapes of a layer again takes some 10 ms, a batch some 500."""
+CACHED_SHAPES = "64"
+"""Compiling the four shapes of a layer again takes about 10 ms; a batch takes about 500."""
 
 INT8_SETS = {"avx_vnni", "avx512_vnni", "amx_int8"}
-"""Without one of these, oneDNN's int8 products are slow, or saturate at 16 bits."""
+"""Without one of these, int8 matrix multiplication in oneDNN is slow, or saturates at 16 bits."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
 
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """Where and how a model computes. deterministic: the same bits for a prompt whatever else is in its batch."""
+    """Where and how a model computes. deterministic: a logit has the same bits in any batch."""
 
     device: torch.device
     dtype: torch.dtype
@@ -43,7 +42,7 @@ def choose_device(name: str) -> torch.device:
     """`auto` = CUDA, else MPS, else CPU; anything else as torch names it (`cpu`, `cuda:1`, `mps`).
 
     Raises:
-        SettingsError: there is no such device here.
+        SettingsError: this machine has no such device.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -59,9 +58,9 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto` = bfloat16 where the hardware multiplies it natively, else float32.
+    """`auto` = bfloat16 if the hardware multiplies it natively, else float32.
 
-    `int8` is what `auto` is where int8 products cannot be had: see `lacks_int8`.
+    `int8` falls back to `auto` on a device without int8: see `lacks_int8`.
     """
     if name != "auto" and not (name == "int8" and lacks_int8(device)):
         return DTYPES[name]
@@ -75,7 +74,7 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def lacks_int8(device: torch.device) -> str | None:
-    """Why int8 products cannot be had on this device; None where they can."""
+    """Why this device has no int8; None if it has."""
     if device.type != "cpu":
         return f"int8 runs on CPUs only, not on {device}"
     if not INT8_SETS.intersection(instruction_sets()):
@@ -84,15 +83,15 @@ def lacks_int8(device: torch.device) -> str | None:
 
 
 def prepare_cpu() -> None:
-    """No more threads than processors, and no more memory than needed for oneDNN's compiled products.
+    """Limits torch's threads to the available processors, and oneDNN's cache of compiled code to a few shapes.
 
-    More threads than this process may use only wait for each other; torch counts the machine's processors, and a
-    container often has a share of them (cgroup v2: cpu.max). oneDNN keeps 0.6 MB of code for each shape of a product
-    that it met, 1,024 of them by default, and packed batches have ever new numbers of rows.
+    Threads beyond the available processors only wait for each other. torch counts the processors of the machine, but a
+    container often has a share of them (cgroup v2: cpu.max). oneDNN caches 0.6 MB of code for each shape, 1,024 shapes
+    by default, and nearly every packed batch has a new number of rows.
     """
     _spare_torch_the_user()
-    os.environ.setdefault("LRU_CACHE_CAPACITY", KEPT_PRODUCTS)
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_PRODUCTS)
+    os.environ.setdefault("LRU_CACHE_CAPACITY", CACHED_SHAPES)
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", CACHED_SHAPES)
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -104,10 +103,10 @@ def prepare_cpu() -> None:
 
 
 def _spare_torch_the_user() -> None:
-    """Names a cache folder for torch's compiler, which fails to load where it has to invent one and cannot.
+    """Names a cache folder for torch's compiler, because its import fails if it cannot choose one itself.
 
-    It wants a user's name and a writable folder for temporary files; a container may have neither. Nothing is compiled
-    with it here, so nothing is written there.
+    Its default needs a user name and a writable temporary folder; a container may have neither. rerankd compiles
+    nothing with it, so nothing is written there.
     """
     try:
         getpass.getuser()
@@ -117,18 +116,18 @@ def _spare_torch_the_user() -> None:
 
 
 def return_freed_memory() -> None:
-    """Gives the system back what loading freed: glibc keeps it, for int8 more than the weights take in the end."""
+    """Returns freed memory to the system. After loading int8 weights, glibc holds more of it than the weights take."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def instruction_sets() -> list[str]:
-    """Those of the processor's extensions that matter to matrix products, as torch reports them."""
-    return [name for name in INSTRUCTION_SETS if torch.cpu.get_capabilities().get(name) is True]
+    """The processor's extensions for matrix multiplication, as torch reports them."""
+    return [name for name in (*X86_SETS, *ARM_SETS) if torch.cpu.get_capabilities().get(name) is True]
 
 
 def describe_device(device: torch.device) -> str:
-    """The device's name for a person."""
+    """A readable name of the device."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":

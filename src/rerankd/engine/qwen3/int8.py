@@ -1,7 +1,7 @@
-"""A checkpoint with its layers' weights in int8: quantised once, kept on disk, read from there the next time.
+"""Quantizes the linear layers of a checkpoint to int8, and caches the result on disk.
 
-Only the linear layers are int8 (weights by output channel, activations by row as they come); embedding, norms,
-attention and head stay as they were.
+Weights have a scale per output channel, activations a scale per row, computed at run time. Embedding, norms, attention
+and head are not quantized.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rerankd.engine.qwen3.weights import Checkpoint, Progress, load_reranker
 
 logger = logging.getLogger(__name__)
 
-FORMAT = "2"  # of the file; another one is not read
+FORMAT = "2"  # of the file; part of its name, so files in other formats are ignored
 
 
 def load_int8(checkpoint: Checkpoint, dtype: torch.dtype, progress: Progress) -> tuple[Qwen3Reranker, list[Layer]]:
@@ -104,9 +104,9 @@ def _layer(tensors: dict[str, Tensor], dtype: torch.dtype) -> Layer:
 
 
 def _names(folder: Path, *parts: object) -> tuple[str, str]:
-    """What the file's name begins with: the checkpoint's folder, and what the file was made from.
+    """The two parts of the file name: a hash of the checkpoint's folder, and a hash of the checkpoint and `parts`.
 
-    That is every byte of the checkpoint, and how it was read. One file is kept for each folder.
+    The disk cache keeps one file for each folder.
     """
     checkpoint = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
     shards = [shard for shard in local_weight_files(folder) if shard.is_file()]
@@ -116,7 +116,7 @@ def _names(folder: Path, *parts: object) -> tuple[str, str]:
 
 
 def _sums(checkpoint: str, shards: list[Path]) -> list[str]:
-    """Each shard's checksum: read from where it was kept while the system vouches that the shard is the same."""
+    """The checksum of each shard, from the disk cache if no shard has changed since."""
     marks = [_mark(shard) for shard in shards]
     name = f"sums-{checkpoint}"
     known: dict[str, str] = {}
@@ -135,13 +135,13 @@ def _sums(checkpoint: str, shards: list[Path]) -> list[str]:
 
 
 def _mark(shard: Path) -> str:
-    """What changes whenever a file is written or replaced. Size and mtime can be set; inode and ctime can't."""
+    """Changes when a file is written or replaced. A program can set size and mtime, but not inode and ctime."""
     found = shard.stat()
     return f"{found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
 
 def _read(name: str, progress: Progress) -> dict[str, Tensor] | None:
-    """The file's tensors; None where there is none, or it is damaged."""
+    """The tensors of the file; None if it is missing or damaged."""
     file = find_kept(name, ".safetensors")
     if file is None:
         return None
@@ -170,6 +170,6 @@ def _write(checkpoint: str, made_from: str, tensors: dict[str, Tensor]) -> None:
             replaces=checkpoint,
         )
     except NotKept:
-        pass  # the log says so already
-    except (SafetensorError, OSError) as error:  # no space, no right to write
+        pass  # `kept` has logged the reason
+    except (SafetensorError, OSError) as error:  # no space, or no permission
         logger.warning("The int8 weights cannot be kept (%s): the next start makes them again.", error)

@@ -1,6 +1,6 @@
 """Operations for bfloat16 on CPU, in C++ (kernels.cpp), compiled on the user's machine for its processor.
 
-Without a C++ compiler, or without AVX512_BF16, there are none: `TorchOperations` does the same, slower.
+Without a C++ compiler or AVX512_BF16 there are no kernels, and the slower `TorchOperations` serve.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ LANES = 16
 
 
 def kernels_fit(config: Qwen3Config) -> bool:
-    """Whether the kernels can compute this shape; they can every published one."""
+    """Whether the kernels can compute this shape. They can compute every published one."""
     return config.head_dim == HEAD_DIM and config.hidden_size % LANES == 0 and config.intermediate_size % LANES == 0
 
 
 def build_kernels(quantize: bool = False) -> KernelOperations | None:
-    """Compiles once per processor and source, in some seconds; None, with the reason in the log, where it can't."""
+    """Compiles once per processor and source, in a few seconds. Logs the reason and returns None if that fails."""
     if platform.system() != "Linux" or not torch.cpu.get_capabilities().get("avx512_bf16"):
         logger.info("No kernels: they need Linux on a processor with AVX512_BF16. The plain operations run.")
         return None
@@ -48,14 +48,14 @@ def build_kernels(quantize: bool = False) -> KernelOperations | None:
         return KernelOperations(_library(compiler), quantize)
     except subprocess.CalledProcessError as error:
         reason = f"{compiler} failed ({(error.stderr or str(error))[:500]})"
-    except OSError as error:  # no folder to write to, no room, or one that nothing may be run from
+    except OSError as error:  # no writable folder, no space, or a folder mounted noexec
         reason = f"they cannot be compiled or loaded ({error})"
     logger.warning("No kernels: %s. The plain operations run, slower.", reason)
     return None
 
 
 def _library(compiler: str) -> ctypes.CDLL:
-    """The kept library, else a new one; where nothing can be kept, for this process alone.
+    """The library from the disk cache, else a new one; for this process only if the disk cache cannot be used.
 
     Raises:
         CalledProcessError: the compiler failed.
@@ -81,10 +81,10 @@ def _compile(compiler: str, library: Path) -> None:
 
 
 class KernelOperations:
-    """Implements `operations.Operations` for contiguous bfloat16 rows and heads of 128.
+    """Implements `ops.Operations` for contiguous bfloat16 rows and heads of 128.
 
     Args:
-        quantize: give the linear layers bytes.
+        quantize: return int8 rows to the linear layers.
     """
 
     def __init__(self, library: ctypes.CDLL, quantize: bool = False) -> None:
@@ -95,27 +95,24 @@ class KernelOperations:
         num_rows, size = x.shape
         output = self._empty_rows(x, num_rows, size)
         self._library.add_rmsnorm(
-            *(_at(x), _at(delta.values if delta else None), _at(delta.scale if delta else None), _at(weight)),
-            *_to(output),
-            *(_int(num_rows), _int(size)),
-            ctypes.c_float(eps),
-        )
+            _at(x), _at(delta.values if delta else None), _at(delta.scale if delta else None), _at(weight),
+            *_to(output), _int(num_rows), _int(size), ctypes.c_float(eps),
+        )  # fmt: skip
         return output
 
     def norm_rope(self, qkv: Rows, weight: Tensor, cos: Tensor, sin: Tensor, eps: float) -> Tensor:
         num_heads, head_dim = weight.shape
         num_rows, size = qkv.values.shape
         self._library.norm_rope(
-            *(_at(qkv.values), _at(qkv.scale), _at(weight), _at(cos), _at(sin)),
-            *(_int(num_rows), _int(size), _int(num_heads), _int(head_dim)),
-            ctypes.c_float(eps),
-        )
+            _at(qkv.values), _at(qkv.scale), _at(weight), _at(cos), _at(sin),
+            _int(num_rows), _int(size), _int(num_heads), _int(head_dim), ctypes.c_float(eps),
+        )  # fmt: skip
         return qkv.values.view(num_rows, -1, head_dim)
 
     def silu_mul(self, gate_up: Rows) -> Rows:
         num_rows, size = gate_up.values.shape[0], gate_up.values.shape[1] // 2
         output = self._empty_rows(gate_up.values, num_rows, size)
-        self._library.silu_mul(*(_at(gate_up.values), _at(gate_up.scale)), *_to(output), *(_int(num_rows), _int(size)))
+        self._library.silu_mul(*(_at(gate_up.values), _at(gate_up.scale)), *_to(output), _int(num_rows), _int(size))
         return output
 
     def attention(self, query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Rows:
@@ -123,15 +120,15 @@ class KernelOperations:
         output = query.new_empty(num_queries, num_heads * head_dim)
         prefixes = segments.prefixes
         self._library.attention(
-            *(_at(query), _at(key), _at(value), _at(output)),
+            _at(query), _at(key), _at(value), _at(output),
             _longs([keys.data_ptr() for keys, _ in prefixes]),
             _longs([values.data_ptr() for _, values in prefixes]),
             _longs([keys.shape[0] for keys, _ in prefixes]),
             _longs(segments.q_offsets),
             _longs(segments.k_offsets),
-            *(_int(len(prefixes)), _int(query.stride(0)), _int(key.stride(0))),
-            *(_int(num_heads), _int(key.shape[1]), _int(head_dim)),
-        )
+            _int(len(prefixes)), _int(query.stride(0)), _int(key.stride(0)),
+            _int(num_heads), _int(key.shape[1]), _int(head_dim),
+        )  # fmt: skip
         if not self._quantize:
             return Rows(output)
         rows = self._empty_rows(output, *output.shape)
@@ -145,7 +142,7 @@ class KernelOperations:
 
 
 def _to(rows: Rows) -> tuple[ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]:
-    """Where a kernel writes: bfloat16, or bytes and scales."""
+    """The output arguments of a kernel: bfloat16, or bytes and scales."""
     if rows.scale is None:
         return _at(rows.values), _at(None), _at(None)
     return _at(None), _at(rows.values), _at(rows.scale)

@@ -1,4 +1,4 @@
-"""A layer as the served forward pass computes it: four linear layers, in float or in int8, and three norms."""
+"""A layer of the served forward pass: four linear layers, in float or int8, and three norms."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Linear(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FloatLinear:
-    """In the dtype of the weight, (outputs, inputs)."""
+    """Computes in the dtype of the weight, (outputs, inputs)."""
 
     weight: Tensor
 
@@ -31,21 +31,21 @@ class FloatLinear:
 
 @dataclass(frozen=True, slots=True)
 class Int8Weight:
-    """A weight in steps of its row's scale: values (outputs, inputs) int8 in [-127, 127], scale (outputs,) float32."""
+    """A weight with one scale per row: values (outputs, inputs) int8 in [-127, 127], scale (outputs,) float32."""
 
     values: Tensor
     scale: Tensor
 
     @classmethod
     def of(cls, weight: Tensor) -> Int8Weight:
-        """Rounds to nearest; the largest of each row is 127 steps."""
+        """Rounds to nearest. The largest absolute value of each row becomes 127."""
         scale = weight.abs().amax(dim=-1).float() / 127
         steps = weight.float() / scale.clamp_min(torch.finfo(torch.float32).tiny)[:, None]
         return cls(steps.round().to(torch.int8), scale)
 
 
 class Int8Linear:
-    """Bytes × int8 weights, summed exactly in int32, through oneDNN.
+    """uint8 rows × int8 weights, summed exactly in int32, through oneDNN.
 
     Args:
         dtype: of the result, float32 or bfloat16.
@@ -58,7 +58,7 @@ class Int8Linear:
         self._dtype = dtype
 
     def __call__(self, rows: Rows) -> Rows:
-        # uint8 around 128: with signed activations oneDNN has only its reference kernel where there is no AMX.
+        # uint8 with zero point 128: without AMX, oneDNN has only its reference kernel for signed activations.
         output: Tensor = torch.ops.onednn.qlinear_pointwise(
             rows.values, 1.0, 128, self._packed, self._scale, self._zero_points, None,
             1.0, 0, self._dtype, "none", [], "",
@@ -68,7 +68,7 @@ class Int8Linear:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Linear layers with the same input are one: query, key and value; gate and up."""
+    """Linear layers with the same input are one: query, key and value are `qkv`, gate and up `gate_up`."""
 
     qkv: Linear
     output: Linear

@@ -1,4 +1,4 @@
-"""A Qwen3-Reranker checkpoint as the engine runs it: prompt and network together."""
+"""A loaded Qwen3-Reranker: its prompts and its forward pass."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rerankd.types import CacheStats, ModelInfo, RerankRequest
 
 
 class TokenModel:
-    """What a Qwen3 network does with prompts that are token ids: `SharesPrefixes`, `ReadsInChunks`, and `logits`."""
+    """Computes logits of tokenized prompts. Implements `SharesPrefixes` and `ReadsInChunks`."""
 
     _forward: SharedPrefixForward
 
@@ -56,13 +56,12 @@ class Qwen3Model(TokenModel):
     """Implements `engine.protocols.LoadedModel`, `SharesPrefixes` and `ReadsInChunks`.
 
     Args:
-        name: what callers know it by.
-        folder: config.json, tokenizer.json and *.safetensors.
-        progress: called with (bytes read, bytes in all).
-        notice: said to every caller, e.g. that this is another dtype than asked for.
+        name: the name in `ModelInfo`.
+        folder: contains config.json, tokenizer.json and *.safetensors.
+        notice: a warning for every caller, e.g. about a dtype other than the requested one.
 
     Raises:
-        CheckpointInvalid: a file is damaged or is not a Qwen3-Reranker's.
+        CheckpointInvalid: a file is damaged, or is not from a Qwen3-Reranker.
     """
 
     def __init__(
@@ -92,7 +91,7 @@ class Qwen3Model(TokenModel):
 
     @property
     def info(self) -> ModelInfo:
-        """What was loaded."""
+        """The loaded model."""
         return self._info
 
     def encode(self, request: RerankRequest) -> list[types.Prompt]:
@@ -109,10 +108,10 @@ class Qwen3Model(TokenModel):
 
 
 def load_forward(checkpoint: Checkpoint, execution: Execution, progress: Progress) -> SharedPrefixForward:
-    """The fastest forward pass for a checkpoint. With int8 linear layers the rest is in the device's best dtype.
+    """The fastest forward pass for a checkpoint. With int8 linear layers, the rest is in the device's best dtype.
 
-    Kernels are compiled in the background, once a machine; until they are ready the plain operations serve. Where
-    every bit counts they are waited for.
+    The kernels compile in the background, once per machine, while the plain operations serve. A deterministic
+    execution waits for them.
 
     Raises:
         CheckpointInvalid: see `load_reranker`.
@@ -135,7 +134,7 @@ def load_forward(checkpoint: Checkpoint, execution: Execution, progress: Progres
 
 
 def _plain_operations(execution: Execution) -> Operations:
-    """Those of PyTorch that fit the device; where every bit counts, none that depends on the other prompts."""
+    """The PyTorch operations for the device. Grouped operations depend on the batch, so they are not deterministic."""
     if execution.device.type == "cpu" or execution.deterministic:
         return TorchOperations(execution.dtype == torch.int8)
     return GroupedOperations()

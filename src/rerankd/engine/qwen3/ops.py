@@ -1,7 +1,7 @@
-"""What happens between the linear layers, behind one signature: plain PyTorch here, kernels where there are some.
+"""The operations between the linear layers, behind one protocol.
 
-`TorchOperations` runs on every device and in every dtype; `kernels.py` has the same operations for bfloat16 on CPU
-and is tested against these.
+`TorchOperations` runs on every device and in every dtype. `kernels.py` has the same operations for bfloat16 on CPUs;
+tests compare the two.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ QUERY_BLOCK = 1024
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """Packed sequences, each with a prefix whose keys and values are known.
+    """Packed sequences, each with the computed keys and values of a prefix.
 
-    q_offsets, k_offsets: segment i is rows offsets[i] to offsets[i + 1] of the queries, and of the keys and values;
-    its queries are its last positions. prefixes: (keys, values) of each segment's prefix in one layer,
+    q_offsets, k_offsets: segment i is rows offsets[i] to offsets[i + 1] of the queries, and of the keys and values.
+    Its queries are its last positions. prefixes: (keys, values) of each segment's prefix in one layer,
     (prefix_len, num_kv_heads, head_dim) each.
     """
 
@@ -33,17 +33,18 @@ class Segments:
 
 
 class Rows(NamedTuple):
-    """(num_rows, n) values; what row i stands for is values[i], less the zero point of bytes, times scale[i].
+    """Row i is (values[i] − zero point) × scale[i].
 
-    values: the dtype of the network, or uint8 around a zero point of 128. scale: (num_rows,) float32, None for 1.
-    A row's scale commutes with a linear layer, so it is applied by what comes after.
+    values: (num_rows, n) in the dtype of the network with zero point 0, or uint8 with zero point 128.
+    scale: (num_rows,) float32; None means 1. The scale of a row commutes with a linear layer, so the next operation
+    applies it.
     """
 
     values: Tensor
     scale: Tensor | None = None
 
     def scaled(self) -> Tensor:
-        """The layer's rows as they are meant, in its dtype."""
+        """The output of a linear layer with its scale applied, in the same dtype."""
         return self.values if self.scale is None else (self.values * self.scale[:, None]).to(self.values.dtype)
 
 
@@ -58,7 +59,7 @@ class Operations(Protocol):
         ...
 
     def norm_rope(self, qkv: Rows, weight: Tensor, cos: Tensor, sin: Tensor, eps: float) -> Tensor:
-        """RMSNorm over each head, then RoPE; the heads after the last weight (the values) are only scaled.
+        """RMSNorm and RoPE of each query and key head. The value heads, which have no weight, are only scaled.
 
         Args:
             qkv: (T, heads × head_dim), overwritten; weight: (num_heads, head_dim);
@@ -89,7 +90,7 @@ class TorchOperations:
     """Any device, any dtype; the specification of the kernels.
 
     Args:
-        quantize: give the linear layers bytes.
+        quantize: return int8 rows to the linear layers.
     """
 
     def __init__(self, quantize: bool = False) -> None:
@@ -130,16 +131,16 @@ class TorchOperations:
 
 
 def quantized(x: Tensor) -> Rows:
-    """Each row in bytes: the largest value is 127 steps from the zero point of 128."""
+    """Quantizes each row to uint8. Its largest absolute value is 127 steps from the zero point 128."""
     scale = x.abs().amax(dim=-1).float() / 127
     steps = x.float() / scale.clamp_min(torch.finfo(torch.float32).tiny)[:, None]
     return Rows((steps.round() + 128).to(torch.uint8), scale)
 
 
 class GroupedOperations(TorchOperations):
-    """For devices that need few, large operations: segments of one prefix and of near lengths are padded together.
+    """For GPUs, which need few, large operations: pads segments of one prefix and similar length together.
 
-    Only attention is padded, never the linear layers. Not measured on a GPU; tested against TorchOperations on CPU.
+    Pads only in attention, never in the linear layers. Not measured on a GPU; tested against TorchOperations on CPU.
     """
 
     def attention(self, query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Rows:
@@ -158,19 +159,19 @@ class GroupedOperations(TorchOperations):
 
 
 def _groups(segments: Segments) -> list[list[int]]:
-    """Indices of segments that share a prefix and have near lengths."""
+    """Indices of segments that share a prefix and have similar lengths."""
     groups: dict[tuple[int, int, int, int], list[int]] = {}
     for index, (prefix_key, _) in enumerate(segments.prefixes):
         num_queries = segments.q_offsets[index + 1] - segments.q_offsets[index]
         num_keys = segments.k_offsets[index + 1] - segments.k_offsets[index]
-        # Lengths of one group differ by less than the factor √2.
+        # The lengths in a group differ by a factor below √2.
         half_octaves = (int(2 * math.log2(num_queries)), int(2 * math.log2(num_keys)))
         groups.setdefault((prefix_key.data_ptr(), len(prefix_key), *half_octaves), []).append(index)
     return list(groups.values())
 
 
 def _rows_of(offsets: Sequence[int], group: list[int], device: torch.device) -> tuple[Tensor, Tensor]:
-    """The rows of each segment, (segments, longest), the last row repeated; and which of them are its own."""
+    """The rows of each segment, (segments, longest), padded with its last row; and a mask without the padding."""
     first = torch.tensor([offsets[index] for index in group], device=device)[:, None]
     length = torch.tensor([offsets[index + 1] - offsets[index] for index in group], device=device)[:, None]
     place = torch.arange(max(offsets[index + 1] - offsets[index] for index in group), device=device)[None]
@@ -191,7 +192,7 @@ def _causal_mask(q_valid: Tensor, k_valid: Tensor, prefix_len: int) -> Tensor:
 
 
 def _causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention whose queries are the last positions of the keys; in blocks, so that the mask stays small."""
+    """Attention with queries at the last positions of the keys, in blocks that keep the mask small."""
     blocks = []
     seen = key.shape[2] - query.shape[2]  # positions before the first query
     for block in query.split(QUERY_BLOCK, dim=2):  # type: ignore[no-untyped-call]  # of torch

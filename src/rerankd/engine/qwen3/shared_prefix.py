@@ -1,9 +1,9 @@
-"""The forward pass that is served: as model.py, but nothing is computed twice.
+"""The forward pass that serves: computes the same as model.py, and nothing twice.
 
-What the prompts of one query begin with (template, instruct, query) is computed once and attended to by every
-document; in the last layer only the last position is computed; query, key and value, and gate and up, are one
-product each. A long prompt is read in chunks, each attending to what was read before. Tested against model.py, which
-is its specification.
+It computes the shared prefix of a query (template, instruct, query) once, and every document attends to it. It computes
+the last layer only for the last position. Query, key and value are one linear layer, and so are gate and up. It reads a
+long prompt in chunks, each of which attends to the chunks before it. model.py is the specification that tests compare
+it with.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from rerankd.engine.qwen3.ops import Operations, Rows, Segments
 from rerankd.types import CacheStats
 
 MAX_PREFIX_BYTES = 256_000_000
-"""For the 0.6B, prefixes of some 2,300 tokens in all. A longer one is kept only while its request runs."""
+"""About 2,300 tokens of prefixes for the 0.6B. A longer prefix is kept only while its request runs."""
 
 
 class Reading:
-    """Keys and values of the beginning of a prompt, of which the first `num_read` tokens are filled in.
+    """Keys and values of the beginning of a prompt. The first `num_read` tokens are computed.
 
-    entry: (num_layers, 2, num_tokens, num_kv_heads, head_dim). uncounted: tokens computed for it that no prompt was
-    counted for yet.
+    entry: (num_layers, 2, num_tokens, num_kv_heads, head_dim). uncounted: computed tokens that the cache statistics do
+    not include yet.
     """
 
     def __init__(self, chunk: LastChunk, entry: Tensor, num_read: int, uncounted: int = 0) -> None:
@@ -43,16 +43,16 @@ class Reading:
 
     @property
     def shared_len(self) -> int:
-        """How many of the tokens other prompts have, too."""
+        """The length of the prefix shared with other prompts."""
         return len(self.prefix_key[1])
 
 
 @dataclass(frozen=True, slots=True)
 class _Segment:
-    """Tokens to compute after `base`, the keys and values of what comes before them.
+    """Tokens to compute after `base`, the keys and values of the tokens before them.
 
-    base: (num_layers, 2, length, num_kv_heads, head_dim). keep: where those of these tokens go, of the same shape; None
-    for the end of a prompt.
+    base: (num_layers, 2, length, num_kv_heads, head_dim). keep: receives the keys and values of these tokens, in the
+    same layout; None for the end of a prompt.
     """
 
     token_ids: Sequence[int]
@@ -60,14 +60,51 @@ class _Segment:
     keep: Tensor | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """Segments side by side. Segment i is rows offsets[i] to offsets[i + 1]; the first `num_kept` have `keep`."""
+
+    segments: Sequence[_Segment]
+    offsets: list[int]
+    num_kept: int
+
+    @classmethod
+    def of(cls, segments: Sequence[_Segment]) -> _Packed:
+        offsets = [0, *accumulate(len(segment.token_ids) for segment in segments)]
+        return cls(segments, offsets, sum(segment.keep is not None for segment in segments))
+
+    def keep(self, layer: int, key: Tensor, value: Tensor) -> None:
+        """Copies one layer's keys and values to where the segments keep them."""
+        for segment, start, end in zip(self.segments[: self.num_kept], self.offsets, self.offsets[1:], strict=False):
+            assert segment.keep is not None
+            segment.keep[layer, 0], segment.keep[layer, 1] = key[start:end], value[start:end]
+
+    def attending(self, layer: int) -> Segments:
+        """For queries at every position."""
+        return Segments(self.offsets, self.offsets, self._bases(layer, 0))
+
+    def attending_last(self, layer: int) -> Segments:
+        """For queries at `last_positions` only."""
+        one_each = list(range(len(self.last_positions) + 1))
+        return Segments(one_each, self.offsets[self.num_kept :], self._bases(layer, self.num_kept))
+
+    @property
+    def last_positions(self) -> list[int]:
+        """The row of the last token of each segment without `keep`."""
+        return [end - 1 for end in self.offsets[self.num_kept + 1 :]]
+
+    def _bases(self, layer: int, first: int) -> list[tuple[Tensor, Tensor]]:
+        return [(segment.base[layer, 0], segment.base[layer, 1]) for segment in self.segments[first:]]
+
+
 class SharedPrefixForward:
-    """Runs layers between a network's embedding and its head. Not for several threads at a time.
+    """Runs layers between the embedding and the head of a network. Not thread-safe.
 
     Args:
-        network: its own layers are not run.
-        operations: may be replaced between calls by others of the same results.
-        deterministic: each prompt runs alone, and so do its prefix and each of its chunks, so that the shapes, and with
-            them the order of every sum, depend on the prompt only.
+        network: provides embedding and head; its own layers do not run.
+        operations: may be replaced between calls by others with the same results.
+        deterministic: runs each prompt, prefix and chunk alone, so that the shapes, and so the order of every sum,
+            depend on the prompt only.
     """
 
     def __init__(
@@ -80,7 +117,7 @@ class SharedPrefixForward:
         self._layers = layers
         self._deterministic = deterministic
         first_key = self._config.num_attention_heads
-        self._splits = (first_key, first_key + self._config.num_key_value_heads)  # of query, key and value heads
+        self._splits = (first_key, first_key + self._config.num_key_value_heads)  # between query, key and value heads
         self._prefixes = PrefixCache(MAX_PREFIX_BYTES)
 
     @property
@@ -106,7 +143,7 @@ class SharedPrefixForward:
 
     @torch.inference_mode()
     def __call__(self, last: Sequence[LastChunk], chunks: Sequence[Chunk] = ()) -> Tensor:
-        """logit(yes) − logit(no) after each prompt, (len(last),) float32 on the CPU, once the chunks are read."""
+        """Reads the chunks, then returns logit(yes) − logit(no) of each prompt: (len(last),) float32 on the CPU."""
         if not self._deterministic:
             return self._pass(chunks, last)
         for chunk in chunks:
@@ -114,7 +151,7 @@ class SharedPrefixForward:
         return torch.cat([torch.empty(0), *(self._pass((), [one]) for one in last)])
 
     def _read_apart(self, chunk: Chunk) -> None:
-        """A prefix in it is computed as if it were kept."""
+        """Computes a prefix within the chunk on its own, as if it were cached."""
         reading = _own(chunk.reading)
         if reading.num_read < reading.shared_len < chunk.end:
             self._pass([Chunk(reading, reading.shared_len)], ())
@@ -123,12 +160,12 @@ class SharedPrefixForward:
     def _pass(self, chunks: Sequence[Chunk], last: Sequence[LastChunk]) -> Tensor:
         ends = {
             _own(chunk.reading): chunk.end for chunk in chunks if chunk.end > chunk.reading.num_read
-        }  # the last of each
+        }  # the last chunk of each reading
         read = [_to_read(reading, end) for reading, end in ends.items()]
         bases, new = self._prefixes_of(last)
         ending = [_Segment(one.prompt.token_ids[base.shape[2] :], base) for one, base in zip(last, bases, strict=True)]
         to_keep = [*read, *(segment for _, segment in new.values() if segment.token_ids)]
-        if self._deterministic and ending and to_keep:  # apart from the prompt, as if it had been kept
+        if self._deterministic and ending and to_keep:  # apart from the prompt, as if it were cached
             self._forward(to_keep)
             to_keep = []
         hidden = self._forward([*to_keep, *ending])
@@ -140,7 +177,7 @@ class SharedPrefixForward:
         return self._network.read_out(hidden) if last else torch.empty(0)
 
     def _prefixes_of(self, last: Sequence[LastChunk]) -> tuple[list[Tensor], dict[PrefixKey, tuple[Tensor, _Segment]]]:
-        """What each prompt goes on from; and, of the prefixes that are not known, their entries and what fills them."""
+        """The keys and values that each prompt continues; and for each prefix not cached, its entry and its segment."""
         entries: dict[PrefixKey, Tensor] = {}
         new: dict[PrefixKey, tuple[Tensor, _Segment]] = {}
         bases = []
@@ -158,7 +195,7 @@ class SharedPrefixForward:
         return bases, new
 
     def _to_compute(self, key: PrefixKey, entry: Tensor) -> _Segment:
-        """Copies what a kept prefix has in common with a new one; the segment fills in the rest of its entry."""
+        """Copies the longest cached beginning into the entry; the segment computes the rest."""
         known = self._longest_head(key)
         length = known.shape[2]
         entry[:, :, :length] = known
@@ -169,14 +206,14 @@ class SharedPrefixForward:
         return self._empty(0) if head is None else head
 
     def _have_read(self, reading: Reading, end: int) -> None:
-        """The pass is done. A prefix that is complete now is kept for other prompts."""
+        """Records a finished pass, and caches a prefix that is now complete."""
         reading.uncounted += end - reading.num_read
         reading.num_read = end
         if end >= reading.shared_len > 0 and reading.prefix_key not in self._prefixes:
             self._prefixes.put(reading.prefix_key, reading.entry[:, :, : reading.shared_len])
 
     def _count(self, last: Sequence[LastChunk], segments: Sequence[_Segment], prefixes: Sequence[_Segment]) -> None:
-        """Tokens that were computed, and those of the prompts that did not have to be."""
+        """Counts the computed tokens, and the tokens of prompts that were saved."""
         for_prefixes = sum(len(segment.token_ids) for segment in prefixes)
         self.tokens_computed += for_prefixes + sum(len(segment.token_ids) for segment in segments)
         saved = -for_prefixes
@@ -194,33 +231,27 @@ class SharedPrefixForward:
         return self._network.embed_tokens.weight.new_empty(shape)
 
     def _forward(self, segments: Sequence[_Segment]) -> Tensor:
-        """The residual stream at the last position of each segment that is a prompt's, before the last norm.
+        """The residual stream at the last position of each segment without `keep`, before the final norm.
 
         Args:
-            segments: those that are kept come first; the others may attend to what they leave in the same layer.
+            segments: those with `keep` first; the others may attend to the keys and values that they leave.
         """
         ops, eps = self.operations, self._config.rms_norm_eps
-        num_kept = sum(segment.keep is not None for segment in segments)
-        offsets = [0, *accumulate(len(segment.token_ids) for segment in segments)]
+        packed = _Packed.of(segments)
         if not segments:
             return self._network.embed_tokens.weight.new_empty(0, self._config.hidden_size)
         x, cos, sin = self._embed(segments)
-        last = torch.tensor(offsets[num_kept + 1 :], dtype=torch.long, device=x.device) - 1
         delta: Rows | None = None
         for index, layer in enumerate(self._layers):
-            final = index == len(self._layers) - 1
             hidden = ops.add_rmsnorm(x, delta, layer.input_norm, eps)
             heads = ops.norm_rope(layer.qkv(hidden), layer.qk_norm, cos, sin, eps)
             query, key, value = heads.tensor_split(self._splits, dim=1)
-            for segment, start, end in zip(segments[:num_kept], offsets, offsets[1:], strict=False):
-                assert segment.keep is not None
-                segment.keep[index, 0], segment.keep[index, 1] = key[start:end], value[start:end]
-            bases = [(segment.base[index, 0], segment.base[index, 1]) for segment in segments]
-            attending = Segments(offsets, offsets, bases)
-            if final:  # nothing reads the other positions any more
-                query, x = query[last].contiguous(), x[last]
-                attending = Segments(list(range(len(last) + 1)), offsets[num_kept:], bases[num_kept:])
-            if not len(query):
+            packed.keep(index, key, value)
+            attending = packed.attending(index)
+            if index == len(self._layers) - 1:  # only the last position of each prompt is needed from here on
+                last = torch.tensor(packed.last_positions, dtype=torch.long, device=x.device)
+                query, x, attending = query[last].contiguous(), x[last], packed.attending_last(index)
+            if not len(query):  # no prompt ends in this pass
                 return x
             attended = ops.attention(query, key, value, attending)
             hidden = ops.add_rmsnorm(x, layer.output(attended), layer.post_norm, eps)

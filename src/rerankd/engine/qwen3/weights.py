@@ -1,4 +1,4 @@
-"""safetensors → Qwen3Reranker. Nothing missing, nothing left over, never more memory than the weights need."""
+"""Reads safetensors into a Qwen3Reranker, in no more memory than the weights need. Refuses missing or extra tensors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rerankd.engine.qwen3.model import Qwen3Config, Qwen3Reranker
 from rerankd.errors import CheckpointInvalid
 
 Progress = Callable[[int, int], None]
-"""Called with (bytes read, bytes in all) while weights are read."""
+"""Called with (bytes read, total bytes) while the weights load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +57,13 @@ def load_reranker(
     _check_names(set(state), set(model.state_dict()))
     try:
         model.load_state_dict(state, assign=True)
-    except RuntimeError as error:  # a shape that config.json does not promise
+    except RuntimeError as error:  # a shape that differs from config.json
         raise CheckpointInvalid(f"The weights in {checkpoint.folder} do not fit config.json: {error}") from error
     return model.eval().requires_grad_(False)
 
 
 def _tensor_files(folder: Path) -> dict[str, Path]:
-    """Each tensor's name in the checkpoint → its file."""
+    """Tensor name → file."""
     files: dict[str, Path] = {}
     for path in (one for one in local_weight_files(folder) if one.is_file()):
         try:
@@ -74,7 +74,7 @@ def _tensor_files(folder: Path) -> dict[str, Path]:
         if twice := [name for name in names if name in files]:
             raise CheckpointInvalid(f"{path} holds tensors that {files[twice[0]]} holds too: {twice[:3]}.")
         files.update(dict.fromkeys(names, path))
-    if "embed_tokens.weight" in files:  # Qwen3-Embedding's names have no `model.` before them
+    if "embed_tokens.weight" in files:  # Qwen3-Embedding's names lack the prefix `model.`
         raise CheckpointInvalid(f"{folder} holds an embedding model (Qwen3-Embedding), not a reranker. {SERVED}")
     index = folder / "model.safetensors.index.json"
     if index.exists():
@@ -85,7 +85,7 @@ def _tensor_files(folder: Path) -> dict[str, Path]:
 
 
 def _read_head(files: dict[str, Path], checkpoint: Checkpoint) -> Tensor:
-    """The rows of the head that are used: (2, hidden_size) `no`, `yes`, or (1, hidden_size). float32."""
+    """The rows of the head for `no` and `yes`, (2, hidden_size), or a classifier, (1, hidden_size). float32."""
     if "score.weight" in files:
         with safe_open(files["score.weight"], "pt") as shard:
             head: Tensor = shard.get_tensor("score.weight").float()
@@ -112,7 +112,7 @@ def _read_body(
     bytes_in_all = sum(path.stat().st_size for path in set(files.values()))
     bytes_read = 0
     for name, path in files.items():
-        # Opened again for each tensor: mapped pages count as this process's memory until it is closed.
+        # Reopens the file for each tensor: mapped pages count as memory of the process until it is closed.
         with safe_open(path, "pt") as shard:
             tensor: Tensor = shard.get_tensor(name)
             bytes_read += tensor.nbytes
