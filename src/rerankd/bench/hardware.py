@@ -1,4 +1,4 @@
-"""How fast this machine multiplies matrices of a model's shapes: what no forward pass on it can beat."""
+"""Measures matrix multiplication in the shapes of a model: an upper bound for the speed of a forward pass."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SECONDS_EACH = 1.0
 
 
 def matrix_seconds(config: Qwen3Config, dtype: torch.dtype, device: torch.device) -> float:
-    """Seconds that the linear layers take for one token, each shape timed alone on `ROWS` rows."""
+    """Seconds per token for all linear layers, with each shape timed on its own with `ROWS` rows."""
     heads = (config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim
     attended = config.num_attention_heads * config.head_dim
     linears = (
@@ -31,7 +31,7 @@ def matrix_seconds(config: Qwen3Config, dtype: torch.dtype, device: torch.device
 
 
 def computed_tokens(prompts: Sequence[Prompt]) -> int:
-    """Tokens of one call when what its prompts share is computed once."""
+    """The tokens of one call, with each shared prefix counted once."""
     return sum(
         len(prompt.token_ids) - prompt.shared_with(before)
         for prompt, before in zip(prompts, (None, *prompts), strict=False)
@@ -51,6 +51,6 @@ def _seconds(inputs: int, outputs: int, dtype: torch.dtype, device: torch.device
     calls = 0
     started = time.perf_counter()
     while (elapsed := time.perf_counter() - started) < SECONDS_EACH:
-        linear(given).values[-1, -1].item()  # waits for a device that computes on its own
+        linear(given).values[-1, -1].item()  # waits for an asynchronous device
         calls += 1
     return elapsed / calls

@@ -1,4 +1,4 @@
-"""Times one system on one workload, in a process of its own so that its memory is its own."""
+"""Times one system on one workload, in a separate process so that the memory is measured separately."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rerankd.types import Prompt
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What to measure. calls: timed calls after one that warms up; python: the interpreter of a system beside ours."""
+    """A measurement. calls: timed calls after one warm-up call; python: the interpreter of another system."""
 
     system: str
     folder: Path
@@ -36,10 +36,12 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What was measured. Rates over all timed calls; p50_s, p95_s: seconds a call; peak_memory_gb: resident,
-    weights included; load_s: until the first call could begin, conversion of the checkpoint included; logits: of the
-    last call, to compare systems; of_limit: the share of the time that the matrix products alone take on this machine,
-    measured right after, for our engine."""
+    """The result of a task.
+
+    Rates are over all timed calls. p50_s, p95_s: seconds per call. peak_memory_gb: resident memory, weights included.
+    load_s: until the first call, including conversion of the checkpoint. logits: of the last call, to compare systems.
+    of_limit: the share of the time that matrix multiplication alone takes, measured afterwards, for rerankd only.
+    """
 
     system: str
     dtype: str
@@ -57,7 +59,7 @@ class Result:
 
 
 def measure(task: Task) -> Result:
-    """Runs the task in a fresh process.
+    """Runs the task in a new process.
 
     Raises:
         SettingsError, InferenceError: see `measure_peer`.
@@ -88,7 +90,7 @@ def measure(task: Task) -> Result:
 
 
 def _measure_engine(task: Task, prompts: Sequence[Prompt]) -> tuple[Timing, float]:
-    """The timing, and the seconds that the matrix products of a call would take alone."""
+    """The timing, and the seconds that matrix multiplication alone takes in a call."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_time_engine, (task, prompts))
 

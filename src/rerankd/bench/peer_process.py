@@ -1,6 +1,6 @@
-"""The systems that ours is measured beside, each in a process of its own and, where need be, another interpreter's.
+"""Measures other systems, each in its own process and, if necessary, with another interpreter.
 
-What they do there is in `peer_main.py`; here a job is handed over and the answer read.
+`peer_main.py` runs in that process. This module sends it a job and reads its answer.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ PEERS: Sequence[str] = tuple(peer_main.SYSTEMS)
 
 
 def measure_peer(job: Job, python: Path) -> Timing:
-    """Runs the job with this interpreter.
+    """Runs the job with the given interpreter.
 
     Raises:
-        SettingsError: the system is not installed for this interpreter, or cannot do this job.
-        InferenceError: it failed; names the file with what it wrote.
+        SettingsError: the system is not installed for the interpreter, or cannot run the job.
+        InferenceError: the system failed; the message names its log file.
     """
     with tempfile.NamedTemporaryFile("w", prefix=f"rerankd-{job['system']}-", suffix=".log", delete=False) as log:
         done = subprocess.run(
@@ -33,7 +33,7 @@ def measure_peer(job: Job, python: Path) -> Timing:
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            # The folder of peer_main.py is no place to import from: its files have names that others use.
+            # Without it, modules beside peer_main.py would shadow others of the same name.
             env={**os.environ, "PYTHONSAFEPATH": "1"},
         )
     if done.returncode:

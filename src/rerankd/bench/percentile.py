@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The nearest rank: the smallest value that at least this share, in (0, 1], of all values do not exceed.
+    """The nearest rank: the smallest value v such that at least `share`, in (0, 1], of the values are <= v.
 
     Args:
         values: at least one.

@@ -1,4 +1,4 @@
-"""What is timed: prompts for the engine, texts for a server. Speed depends on their lengths, not on what they say."""
+"""Workloads: prompts for the engine, texts for a server. Their lengths matter for speed, their contents do not."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ WORDS = (
     "south spring square star station stone storm story street student summer sun table tea teacher time town train "
     "tree voice wall war water weather week west"
 ).split()
-"""Each is one token after a space, to Qwen's tokenizer and to BERT's."""
+"""Each word after a space is one token of Qwen's tokenizer and of BERT's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One call: `num_documents` of about `document_tokens` tokens each, for one query."""
+    """A call with one query and `num_documents` documents of about `document_tokens` tokens each."""
 
     name: str
     num_documents: int
@@ -37,7 +37,7 @@ class Workload:
     spread: float  # standard deviation of the lengths, as a share of the mean
 
     def prompts(self, seed: int) -> list[Prompt]:
-        """Prompts of random tokens; the same for the same seed. The first PREFIX_TOKENS are shared."""
+        """Prompts of random tokens, determined by the seed. They share the first PREFIX_TOKENS."""
         rng = random.Random(f"{self.name}-{seed}")
         prefix = self._tokens(rng, PREFIX_TOKENS)
         suffix = self._tokens(rng, SUFFIX_TOKENS)
@@ -50,7 +50,7 @@ class Workload:
         return prompts
 
     def texts(self, rng: random.Random) -> tuple[str, list[str]]:
-        """(query, documents) of random words, as many as `prompts` have tokens."""
+        """(query, documents) of random words, of the same lengths in tokens as `prompts`."""
         query = " ".join(rng.choices(WORDS, k=QUERY_TOKENS))
         return query, [" ".join(rng.choices(WORDS, k=self._length(rng))) for _ in range(self.num_documents)]
 
@@ -75,10 +75,10 @@ WORKLOADS = {
 
 
 def workload_of(name: str) -> Workload:
-    """A workload by its name, or, as in `20x532`, of so many documents of about so many tokens.
+    """A workload by name, or by `documents x tokens`, as in `20x532`.
 
     Raises:
-        ValueError: neither.
+        ValueError: the name is neither.
     """
     if name in WORKLOADS:
         return WORKLOADS[name]

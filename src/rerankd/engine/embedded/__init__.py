@@ -1,4 +1,4 @@
-"""The embedded model: sentence embeddings of 16 languages and the words that query and document share.
+"""The embedded model: sentence embeddings in 16 languages, combined with the words that query and document share.
 
-It works without a model hub; docs/embedded-model.md says what it can do and what it cannot.
+It needs no model hub. docs/embedded-model.md describes its limits.
 """

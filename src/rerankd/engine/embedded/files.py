@@ -1,4 +1,4 @@
-"""Where the embedded model's two files are, and that they are the published ones. Runs none of the package's code."""
+"""Finds the two files of the embedded model and checks their SHA-256. Runs no code of the package."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def find_files() -> Path:
     """The folder of the weights and the vocabulary.
 
     Raises:
-        CheckpointNotFound: the package is not installed, or is another version without them.
-        CheckpointInvalid: a file is not the published one.
+        CheckpointNotFound: the package is not installed, or its version lacks the files.
+        CheckpointInvalid: a file differs from the published one.
     """
     spec = find_spec(MODULE)
     folders = [Path(place) / "resources" for place in (spec and spec.submodule_search_locations) or ()]

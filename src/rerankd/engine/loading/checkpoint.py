@@ -1,4 +1,4 @@
-"""Where a checkpoint's files are: a name → a local folder."""
+"""Finds or downloads a checkpoint: a name → a local folder."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def find_checkpoint(
     """The folder that holds the checkpoint: a local one, else from the cache, else from the hub.
 
     Args:
-        name: a folder, or `org/name` on the hub. What begins with `.`, `/` or `~` is always a folder.
+        name: a folder, or `org/name` on the hub. A name with the prefix `.`, `/` or `~` is always a folder.
         revision: a branch, tag or commit on the hub; a folder has none.
-        offline: the hub is not asked.
-        progress: called with the share of a download; without it, bars are shown if stderr is a terminal.
+        offline: do not ask the hub.
+        progress: called with the downloaded share; without it, a terminal on stderr shows bars.
 
     Raises:
         CheckpointNotFound: no such folder, repository or revision, or no access to it.
-        CheckpointInvalid: files are missing, or it is of a kind that is not served.
-        HubUnreachable: not in the cache, and the hub does not answer or may not be asked.
+        CheckpointInvalid: files are missing, or the kind is unsupported.
+        HubUnreachable: not in the cache, and the hub does not answer or must not be asked.
         ModelError: the cache cannot be written.
     """
     folder = local_folder(name)
@@ -42,13 +42,13 @@ def find_checkpoint(
 
 
 def local_folder(name: str) -> Path | None:
-    """The folder that a name means; None if it means a model on the hub.
+    """The folder that a name refers to; None if it refers to a model on the hub.
 
     A name like `org/name` means the hub, unless there is such a folder here that only trusted users can have filled:
     a folder that anybody put into the working directory is not taken for a model of that name.
 
     Raises:
-        CheckpointNotFound: it can only be a folder, and there is none.
+        CheckpointNotFound: the name can only be a folder, and the folder does not exist.
     """
     folder = Path(os.path.expanduser(name)).absolute()
     explicit = name.startswith((".", "~")) or os.path.isabs(name)
@@ -68,7 +68,7 @@ def local_folder(name: str) -> Path | None:
 
 
 def _is_trusted(folder: Path) -> bool:
-    """Whether it belongs to this user or root, and not everybody may write there."""
+    """Whether it belongs to this user or root, and others may not write to it."""
     found = folder.stat()
     return not hasattr(os, "geteuid") or (found.st_uid in (os.geteuid(), 0) and not found.st_mode & stat.S_IWOTH)
 
@@ -80,12 +80,12 @@ def is_cached(name: str, *, revision: str | None = None) -> Path | None:
         CheckpointNotFound: `name` is not a name like `org/name`.
     """
     folder = snapshot(name, revision)
-    # The cache vouches only for what it downloaded as a whole, not for what others fetched file by file.
+    # Another program may have downloaded single files, so the cached folder may be incomplete.
     return None if folder is None or missing_files(folder) else folder
 
 
 def check_folder(name: str, folder: Path) -> None:
-    """Raises CheckpointInvalid if files are missing, or it is of a kind that is not served."""
+    """Raises CheckpointInvalid if files are missing, or the kind is unsupported."""
     names = {str(path.relative_to(folder)) for path in folder.glob("*")} | {
         str(path.relative_to(folder)) for path in folder.glob("*/*")
     }

@@ -1,4 +1,4 @@
-"""Which files a checkpoint consists of, as its own JSON files tell. Asks no hub and reads no weights."""
+"""The list of files of a checkpoint, from its own JSON files. Needs no hub and reads no weights."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ from typing import Any
 from rerankd.engine.loading.checkpoint_json import read_json, read_object
 from rerankd.errors import CheckpointInvalid
 
-CONFIG, MODULES, INDEX, BIN_INDEX = (
-    *("config.json", "modules.json"),
-    *("model.safetensors.index.json", "pytorch_model.bin.index.json"),
-)
+CONFIG, MODULES = "config.json", "modules.json"
+INDEX, BIN_INDEX = "model.safetensors.index.json", "pytorch_model.bin.index.json"
 TEXTS = ("*.json", "*.jinja", "merges.txt", "vocab.txt")
 TOKENIZER = "tokenizer.json"
 VOCABULARIES = ("vocab.txt", "vocab.json", "*.model")
-"""Of a tokenizer without tokenizer.json, which transformers converts."""
+"""Files of a tokenizer without tokenizer.json; transformers converts them."""
 
-PASSED_OVER = ("adapter_*", "consolidated*")
-"""Weights that are not the model's own, or the same ones once more."""
+IGNORED_WEIGHTS = ("adapter_*", "consolidated*")
+"""Weights of adapters, or duplicates of the model's weights."""
 
 WITHOUT_FILES = {"Normalize"}
 WITH_WEIGHTS = {"Dense", "LayerNorm", "CNN", "LSTM", "WeightedLayerPooling", "StaticEmbedding", "Transformer"}
@@ -28,10 +26,10 @@ POINTER = b"version https://git-lfs"
 
 
 class Modules:
-    """modules.json: what a sentence-transformers model does, one step after another.
+    """modules.json: the steps of a sentence-transformers model, in order.
 
     Raises:
-        CheckpointInvalid: it is damaged, leaves its folder, or wants code that sentence-transformers does not have.
+        CheckpointInvalid: it is damaged, has a path outside its folder, or needs code outside sentence-transformers.
     """
 
     def __init__(self, value: Any, where: str) -> None:
@@ -50,7 +48,7 @@ class Modules:
         self.paths = [str(module["path"]).strip("/") for module in value]
 
     def folders(self) -> list[tuple[str, str]]:
-        """(path, kind) of each module that has a folder of its own."""
+        """(path, kind) of each module with its own folder."""
         return [(path, kind) for path, kind in zip(self.paths, self.kinds, strict=True) if path not in ("", ".")]
 
 
@@ -59,19 +57,19 @@ def _is_module(value: Any) -> bool:
 
 
 def read_modules(folder: Path) -> Modules | None:
-    """What modules.json says; None where there is none. Raises CheckpointInvalid."""
+    """Reads modules.json; None if it is missing. Raises CheckpointInvalid."""
     path = folder / MODULES
     return Modules(read_json(path), str(path)) if path.is_file() else None
 
 
 def text_files(names: Collection[str]) -> list[str]:
-    """What is read before the weights: configuration and tokenizer."""
+    """The files of configuration and tokenizer."""
     wanted = TEXTS if TOKENIZER in names else (*TEXTS, "*.model")
     return [name for name in names if "/" not in name and any(fnmatchcase(name, each) for each in wanted)]
 
 
 def module_files(names: Collection[str], modules: Modules | None) -> list[str]:
-    """What the modules keep in folders of their own."""
+    """The files in the modules' own folders."""
     wanted: list[str] = []
     for path, _ in modules.folders() if modules else ():
         inside = {name for name in names if name.startswith(f"{path}/") and "/" not in name.removeprefix(f"{path}/")}
@@ -81,12 +79,12 @@ def module_files(names: Collection[str], modules: Modules | None) -> list[str]:
 
 
 def weight_files(names: Collection[str], index: Callable[[str], Path | None]) -> list[str]:
-    """The files that hold the model's own weights: safetensors where there are some, else .bin.
+    """The files of the model's own weights: safetensors if there are any, else .bin.
 
-    An index says what counts; without one it is every file that is not known to be something else.
+    An index lists them. Without an index, they are all weight files that are not in `IGNORED_WEIGHTS`.
 
     Args:
-        index: where an index of that name can be read.
+        index: the path of the index with that name; None if there is none.
 
     Raises:
         CheckpointInvalid: the index is damaged.
@@ -107,7 +105,7 @@ def _weights_in(names: Collection[str], prefix: str, index: Callable[[str], Path
 def _is_weights(name: str, suffix: str) -> bool:
     if suffix == ".bin" and not name.startswith("pytorch_model"):
         return False  # training_args.bin
-    return name.endswith(suffix) and not any(fnmatchcase(name, each) for each in PASSED_OVER)
+    return name.endswith(suffix) and not any(fnmatchcase(name, each) for each in IGNORED_WEIGHTS)
 
 
 def _in_index(path: Path) -> list[str]:
@@ -121,7 +119,7 @@ def _in_index(path: Path) -> list[str]:
 
 
 def local_weight_files(folder: Path) -> list[Path]:
-    """The weights of a folder, as `weight_files` has them; those that an index names need not be there.
+    """The weight files of a folder, see `weight_files`. Files that an index lists may be missing.
 
     Raises:
         CheckpointInvalid: the index is damaged.
@@ -131,7 +129,7 @@ def local_weight_files(folder: Path) -> list[Path]:
 
 
 def missing_files(folder: Path) -> list[str]:
-    """What a folder lacks of a whole checkpoint.
+    """The files that a complete checkpoint has and this folder lacks.
 
     Raises:
         CheckpointInvalid: one of its JSON files is damaged.
@@ -161,7 +159,7 @@ def _has_tokenizer(folder: Path) -> bool:
 
 
 def _architectures(folder: Path) -> list[Any]:
-    """For a guess at missing files; the code that reads the file reports its errors."""
+    """Ignores errors in the file, because the code that loads it reports them."""
     try:
         named = read_object(folder / CONFIG).get("architectures")
     except CheckpointInvalid:
@@ -170,7 +168,7 @@ def _architectures(folder: Path) -> list[Any]:
 
 
 def pointers(folder: Path) -> list[str]:
-    """Files that are Git LFS's pointers, not what they point to."""
+    """Files that are Git LFS pointers instead of contents."""
     found = []
     for path in (*local_weight_files(folder), folder / TOKENIZER):
         if path.is_file() and path.stat().st_size < 1024 and path.read_bytes().startswith(POINTER):

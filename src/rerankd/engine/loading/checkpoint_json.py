@@ -1,4 +1,4 @@
-"""Reads the JSON files of a checkpoint, which others wrote. Knows no model."""
+"""Reads the JSON files of a checkpoint defensively. Knows no model."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ MAX_SHOWN = 40
 
 
 def read_json(path: Path) -> Any:
-    """A file's value.
+    """Parses a file.
 
     Raises:
-        CheckpointInvalid: it cannot be read, or is no JSON.
+        CheckpointInvalid: the file cannot be read, or is not JSON.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -32,7 +32,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Likewise, where it has to be an object."""
+    """Like `read_json`, for a file that must contain an object."""
     value = read_json(path)
     if not isinstance(value, dict):
         raise CheckpointInvalid(f"{path} cannot be read: it is {_kind(value)}, not an object.")
@@ -45,14 +45,14 @@ def _refuse_constant(name: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """What a field of a JSON file may hold: a type, and for numbers a range, ends included."""
+    """The type of a field, and for numbers the inclusive range."""
 
     kind: type[int] | type[float] | type[bool]
     least: float = -math.inf
     most: float = math.inf
 
     def problem(self, value: Any) -> str | None:
-        """What is wrong with a value, None if nothing is."""
+        """The problem with a value, or None."""
         if self.kind is bool:
             return None if isinstance(value, bool) else f"is {_shown(value)}, not true or false"
         number = isinstance(value, int) or (self.kind is float and isinstance(value, float))
@@ -64,7 +64,7 @@ class Field:
 
 
 def check_fields(where: str, values: Mapping[str, Any], fields: Mapping[str, Field]) -> None:
-    """Raises CheckpointInvalid with one sentence if a field is missing, of another type or out of range.
+    """Raises CheckpointInvalid if a field is missing, of another type or out of range.
 
     Args:
         where: the file, for the message.
@@ -77,12 +77,12 @@ def check_fields(where: str, values: Mapping[str, Any], fields: Mapping[str, Fie
 
 
 def _shown(value: Any) -> str:
-    """A value in a message, short."""
+    """A value, shortened for a message."""
     if isinstance(value, dict | list):
         return _kind(value)
     try:
         text = json.dumps(value)
-    except ValueError:  # a number of thousands of digits
+    except ValueError:  # a number with thousands of digits
         return "a huge number"
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 

@@ -1,4 +1,4 @@
-"""What a file holds, as a short text: to notice damage and replaced files. No defence against who forges one."""
+"""Checksums of files, to detect damage and replacement. They do not protect against forgery."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ CHECKSUM_LEN = 16
 
 
 def checksum(path: Path) -> str:
-    """CHECKSUM_LEN hex digits made of every byte: SHA-256 over the CRC-32 of each MiB.
+    """CHECKSUM_LEN hex digits: SHA-256 over the CRC-32 of each MiB.
 
-    CRC-32 runs at some 3.5 GB/s a core, SHA-256 at 0.8; a change of one piece is missed once in 2³² times.
+    CRC-32 runs at about 3.5 GB/s per core, SHA-256 at 0.8. It misses a change in one MiB with probability 2⁻³².
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     total = hashlib.sha256()
     buffer = bytearray(PIECE)

@@ -1,4 +1,4 @@
-"""Downloads checkpoints from the hub into its cache, whole, and only what is needed. Loads none."""
+"""Downloads the necessary files of a checkpoint from the hub into its cache. Loads no model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.file_download import http_get, repo_folder_name
 from huggingface_hub.hf_api import RepoSibling
 
-# Public names, but loaded lazily, which mypy takes for private.
+# Public names, but loaded lazily, so mypy considers them private.
 from huggingface_hub.utils import WeakFileLock, build_hf_headers, disable_progress_bars  # type: ignore[attr-defined]
 
 from rerankd.engine.loading.checkpoint_files import module_files, read_modules, text_files, weight_files
@@ -32,16 +32,16 @@ from rerankd.engine.loading.kinds import refuse_foreign
 from rerankd.errors import CheckpointNotFound, HubUnreachable, ModelError
 
 HUB_ANSWERS_WITHIN_S = 4.0
-"""For the hub's first answer, with everything that comes before it."""
+"""The timeout of the first answer, including name look-up and connection."""
 
 Share = Callable[[float], None]
-"""Called with the share of the weights' bytes that is here, in [0, 1]."""
+"""Called with the downloaded share of the weights, in [0, 1]."""
 
 _log = logging.getLogger(__name__)
 
 
 def snapshot(name: str, revision: str | None, cache: Path | None = None) -> Path | None:
-    """The folder that the cache has for a model, however much is in it; None where there is none. Asks no hub.
+    """The folder of a model in the cache, even if incomplete, or None. Does not ask the hub.
 
     Raises:
         CheckpointNotFound: `name` is not a name like `org/name`.
@@ -65,16 +65,16 @@ def snapshot(name: str, revision: str | None, cache: Path | None = None) -> Path
 
 
 def download(name: str, revision: str | None, progress: Share | None = None, cache: Path | None = None) -> Path:
-    """Completes what the cache has of a model.
+    """Downloads the files of a model that the cache lacks.
 
     Args:
-        progress: without it, bars are shown if stderr is a terminal.
-        cache: in place of the Hugging Face cache.
+        progress: without it, a terminal on stderr shows bars.
+        cache: replaces the Hugging Face cache.
 
     Raises:
         CheckpointNotFound: no such repository or revision, or no access to it.
-        CheckpointInvalid: it is of a kind that is not served; then its weights are not downloaded.
-        HubUnreachable: the hub does not answer, or may not be asked.
+        CheckpointInvalid: the kind is unsupported; its weights are not downloaded.
+        HubUnreachable: the hub does not answer, or must not be asked.
         ModelError: the cache cannot be written.
     """
     show = progress is None and sys.stderr.isatty()
@@ -85,13 +85,13 @@ def download(name: str, revision: str | None, progress: Share | None = None, cac
         with nullcontext() if show else disable_progress_bars():
             return _fetch(name, revision, info, cache, progress)
     except (ModelError, AssertionError, AttributeError, NameError, TypeError):
-        raise  # the last four are bugs of ours: no reason to fall back on another model
-    except Exception as error:  # among them those of an HTTP library; which one, depends on the version
+        raise  # the last four are bugs of rerankd, and must not lead to a fallback model
+    except Exception as error:  # includes errors of the HTTP library, which depends on the version
         raise _explain(error, name, revision, cache) from error
 
 
 def _is_homeless(cache: Path | None) -> bool:
-    """Whether the cache is in a home folder that there is none of: the `~` is still there."""
+    """Whether the cache would be in a home folder, and there is none: `~` was not expanded."""
     return cache is None and str(constants.HF_HUB_CACHE).startswith("~")
 
 
@@ -103,7 +103,7 @@ def _cache(name: str, given: Path | None) -> Path:
 
 
 def _fetch(name: str, revision: str | None, info: ModelInfo, cache: Path, progress: Share | None) -> Path:
-    """What the JSON files ask for; those first, for they tell what is needed, and whether it is served at all."""
+    """Downloads the JSON files first: they list the other files, and show whether the kind is supported."""
     files = {file.rfilename: file for file in info.siblings or ()}
 
     def get(names: Iterable[str]) -> Path:
@@ -132,8 +132,8 @@ def _ask_hub(name: str, revision: str | None) -> ModelInfo:
         except Exception as error:
             answer.set_exception(error)
 
-    # The client's timeout bounds each step, not the sum: it restarts with each address and each byte, and
-    # the look-up of the name has none. So the wait is bounded here, and the thread dies with the process.
+    # The client's timeout restarts with each address and each byte, and does not cover name look-up. So the wait is
+    # bounded here; the thread ends with the process.
     Thread(target=ask, name="ask-hub", daemon=True).start()
     return answer.result(HUB_ANSWERS_WITHIN_S)
 
@@ -141,19 +141,19 @@ def _ask_hub(name: str, revision: str | None) -> ModelInfo:
 def _fetch_weights(
     name: str, info: ModelInfo, files: Sequence[RepoSibling], cache: Path, progress: Share | None
 ) -> None:
-    """Puts the large files where `snapshot_download` looks for them before it downloads.
+    """Downloads the large files to where `snapshot_download` finds them.
 
-    Left to itself it drops its part of a file when it is stopped; here that may be gigabytes.
+    `snapshot_download` alone discards a partial file when it is interrupted, which may be gigabytes.
     """
     repo = repo_folder_name(repo_id=name, repo_type="model")
-    headers = build_hf_headers(headers={"Accept-Encoding": "identity"})  # a part of a zip is of no use
+    headers = build_hf_headers(headers={"Accept-Encoding": "identity"})  # a compressed download cannot be resumed
     received = _Received(sum(file.lfs.size for file in files if file.lfs), progress)
     for file in files:
         if file.lfs is None:
             continue
         blob = cache / repo / "blobs" / file.lfs.sha256
         part = blob.with_name(f"{blob.name}.incomplete")
-        lock = cache / ".locks" / repo / f"{blob.name}.lock"  # the one that huggingface_hub takes
+        lock = cache / ".locks" / repo / f"{blob.name}.lock"  # the lock that huggingface_hub uses
         blob.parent.mkdir(parents=True, exist_ok=True)
         lock.parent.mkdir(parents=True, exist_ok=True)
         with WeakFileLock(lock):
@@ -175,12 +175,12 @@ def _fetch_weights(
                 intact = hashlib.file_digest(whole, "sha256").hexdigest() == file.lfs.sha256
             if intact:
                 part.rename(blob)
-            else:  # what an earlier run left was damaged: snapshot_download fetches the file again
+            else:  # the partial file was damaged: snapshot_download downloads it again
                 part.unlink()
 
 
 class _Received:
-    """How much of the weights is here."""
+    """Counts the downloaded bytes of the weights."""
 
     def __init__(self, size: int, progress: Share | None) -> None:
         self._size = size
@@ -194,7 +194,7 @@ class _Received:
 
 
 class _Counted:
-    """A file that tells how much is written to it."""
+    """A file that counts the bytes written to it."""
 
     def __init__(self, file: Any, received: _Received) -> None:
         self._file = file

@@ -1,7 +1,7 @@
-"""What this machine made for itself and keeps on disk: compiled kernels, quantised weights.
+"""The disk cache of compiled kernels and quantized weights.
 
-It is run and believed at the next start, so the folder must be the user's alone, and a file's name ends in the
-checksum of its contents. Knows nothing of what is kept.
+The next start runs and trusts these files. So only the user may write to the folder, and the name of each file ends in
+the checksum of its contents. Knows nothing about the contents.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from typing import Any
 from rerankd.engine.loading.checksums import CHECKSUM_LEN, checksum
 from rerankd.user_folders import cache_folder
 
-# Windows has none: there, what killed writers left stays.
+# Windows has no fcntl. There, the leftovers of killed writers stay.
 fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None
 
 logger = logging.getLogger(__name__)
 
 UNFINISHED = "tmp"
-"""Folders of writers begin with it. A writer that lives holds a lock on its own."""
+"""The prefix of a writer's temporary folder. A running writer holds a lock on it."""
 
 
 class NotKept(OSError):
-    """There is no folder to keep things in; the message says why."""
+    """The disk cache has no usable folder; the message gives the reason."""
 
 
 def find_kept(prefix: str, suffix: str) -> Path | None:
-    """The intact file that `keep` wrote under these names. A damaged one is removed, and the log says so."""
+    """The intact file that `keep` wrote under this prefix and suffix. Removes a damaged file and logs it."""
     try:
         folder = _folder()
     except NotKept:
@@ -51,15 +51,15 @@ def find_kept(prefix: str, suffix: str) -> Path | None:
 
 
 def keep(prefix: str, suffix: str, write: Callable[[Path], object], *, replaces: str = "") -> Path:
-    """Has a file written, and keeps it whole or not at all.
+    """Stores a file atomically.
 
     Args:
-        write: makes the file at the path that it is given.
-        replaces: files whose names begin so are removed afterwards; none if empty.
+        write: creates the file at the given path.
+        replaces: other files with this prefix are removed afterwards; none if empty.
 
     Raises:
-        NotKept: there is no folder for it.
-        OSError: it cannot be written.
+        NotKept: the disk cache has no usable folder.
+        OSError: the file cannot be written.
     """
     folder = _folder()
     with _unfinished(folder) as unfinished:
@@ -78,7 +78,7 @@ def keep(prefix: str, suffix: str, write: Callable[[Path], object], *, replaces:
 
 
 def _folder() -> Path:
-    """`rerankd` in the user's cache folder, made if need be. Raises NotKept."""
+    """`rerankd` in the user's cache folder, created if necessary. Raises NotKept."""
     path = _place()
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ def _is_intact(file: Path, prefix: str, suffix: str) -> bool:
 
 @contextmanager
 def _unfinished(folder: Path) -> Iterator[Path]:
-    """A folder for a writer, removed afterwards; by the next start where the writer is killed."""
+    """A temporary folder for a writer. The next start removes it if the writer is killed."""
     with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder) as name:
         lock = os.open(name, os.O_RDONLY) if fcntl else None
         try:
@@ -141,7 +141,7 @@ def _remove_leftovers(folder: Path) -> None:
     if fcntl is None:
         return
     for left in folder.glob(f"{UNFINISHED}*"):
-        with suppress(OSError):  # gone meanwhile, or its writer lives
+        with suppress(OSError):  # already removed, or its writer is running
             lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -156,7 +156,7 @@ def _remove(file: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Until this returns, a power cut may lose it."""
+    """Flushes a file or folder to disk, so that it survives a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

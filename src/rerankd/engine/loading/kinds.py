@@ -1,7 +1,6 @@
-"""What kind of model a checkpoint is; one that is not served is called by its name, with what to use instead.
+"""Detects the kind of a checkpoint, and refuses unsupported kinds with a message that names an alternative.
 
-Judges by file names and JSON files alone, so that a model of another kind is refused before its weights are
-downloaded.
+It needs file names and JSON files only, so that a model is refused before its weights are downloaded.
 """
 
 from __future__ import annotations
@@ -42,14 +41,14 @@ QUANTIZED_BY_FILE = {"quantize_config.json": "GPTQ", "quant_config.json": "AWQ",
 
 
 def refuse_foreign(name: str, folder: Path, names: Collection[str]) -> None:
-    """Refuses what is known not to be served.
+    """Refuses the known unsupported kinds.
 
     Args:
         folder: holds the JSON files.
-        names: of all files, also of those that are not there yet.
+        names: of all files, including those not downloaded yet.
 
     Raises:
-        CheckpointInvalid: it is not served; or a JSON file is damaged.
+        CheckpointInvalid: the kind is unsupported, or a JSON file is damaged.
     """
     top = {file for file in names if "/" not in file}
     if CONFIG not in top:
@@ -75,10 +74,10 @@ def refuse_foreign(name: str, folder: Path, names: Collection[str]) -> None:
 
 
 def kind_of(name: str, folder: Path) -> Kind:
-    """Which of the two kinds that are served it is.
+    """The kind of a supported checkpoint.
 
     Raises:
-        CheckpointInvalid: neither.
+        CheckpointInvalid: the kind is unsupported.
     """
     config = read_object(folder / CONFIG)
     named = architectures(config)
@@ -89,17 +88,17 @@ def kind_of(name: str, folder: Path) -> Kind:
             f"{name} ({', '.join(named) or 'no architecture'}) needs code of its own (auto_map in config.json), and "
             f"code that comes with a model is never run. {SERVED}"
         )
-    # Without a classifier it would get a new, random one.
+    # transformers would add a random classifier if there is none.
     if not (folder / "modules.json").exists() and not any("SequenceClassif" in each for each in named):
         raise CheckpointInvalid(f"{name} is a {', '.join(named) or 'model of no kind'}, not a reranker. {SERVED}")
     return "cross-encoder"
 
 
 def architectures(config: Mapping[str, Any]) -> list[str]:
-    """As config.json names them.
+    """The architectures that config.json names.
 
     Raises:
-        CheckpointInvalid: it is no list of texts.
+        CheckpointInvalid: the field is not a list of strings.
     """
     named = config.get("architectures") or []
     if not isinstance(named, list) or not all(isinstance(each, str) for each in named):
@@ -108,7 +107,7 @@ def architectures(config: Mapping[str, Any]) -> list[str]:
 
 
 def refuse_embedding(name: str, named: Collection[str], modules: Modules | None) -> None:
-    """Raises CheckpointInvalid for a model that embeds texts one by one."""
+    """Raises CheckpointInvalid for an embedding model."""
     if modules is None or not modules.kinds or modules.kinds[-1] not in ("Pooling", "Normalize"):
         return
     family = "Qwen3-Embedding" if set(named) & QWEN3_ARCHITECTURES else "it ends in " + modules.kinds[-1]
@@ -122,7 +121,7 @@ def _refuse_weights(
         return
     has_bin = any(file.startswith("pytorch_model") for file in top)
     if has_bin and not set(named) & QWEN3_ARCHITECTURES and named:
-        return  # sentence-transformers reads it, without running what is in it
+        return  # sentence-transformers reads it without running code from it
     if has_bin:
         raise CheckpointInvalid(
             f"{name} has its weights as pytorch_model.bin only: it lacks *.safetensors. Of Qwen3-Reranker that is not "
@@ -148,7 +147,7 @@ def _other_format(names: Collection[str]) -> str | None:
 
 
 def foreign_file(name: str) -> str | None:
-    """What to say of a single file that was given in place of a folder; None if it is of no known format."""
+    """The message for a single file given instead of a folder; None if its format is unknown."""
     other = _other_format([name.lower()])
     return f"{name} is in {other}, which is not read. {_instead()}" if other else None
 
@@ -158,7 +157,7 @@ def _instead() -> str:
 
 
 def _quantization(config: Mapping[str, Any], files: Collection[str]) -> str | None:
-    """How the weights are quantised, None if they are not."""
+    """The quantization of the weights, or None."""
     given = config.get("quantization_config") or config.get("compression_config")
     if given:
         method = given.get("quant_method") if isinstance(given, dict) else None
