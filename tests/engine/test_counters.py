@@ -68,9 +68,9 @@ def test_a_batch_is_counted_where_its_fill_belongs(engine: Engine) -> None:
 def test_known_prompts_save_their_tokens_and_do_not_wait(engine: Engine) -> None:
     pairs = [prompt(1, 10), prompt(2, 20), prompt(1, 10)]
     engine.submit(pairs).result(10)
-    assert engine.stats.score_cache == CacheStats(hits=0, misses=2, tokens=10, bytes=2 * 160)
+    assert engine.stats.score_cache == CacheStats(hits=0, misses=2, tokens=10, bytes=2 * 240)
     engine.submit([*pairs, prompt(3, 30)]).result(10)
-    assert engine.stats.score_cache == CacheStats(hits=2, misses=3, tokens=10 + 40, bytes=3 * 160)
+    assert engine.stats.score_cache == CacheStats(hits=2, misses=3, tokens=10 + 40, bytes=3 * 240)
     engine.submit(pairs).result(10)
     stats = engine.stats
     assert stats.tokens_computed == 60 and stats.score_cache.tokens == 90
