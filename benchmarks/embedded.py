@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +63,7 @@ class Embedded:
         self.queries = {name: model.queries(one.questions) for name, one in data.items()}
         self.documents = {name: model.documents(one.paragraphs) for name, one in data.items()}
 
-    def features(self, asked: str, answered: str, rows: Sequence[int]) -> list[list[list[tuple[float, ...]]]]:
+    def features(self, asked: str, answered: str, rows: Iterable[int]) -> list[list[list[tuple[float, ...]]]]:
         """Of each question, paragraph and passage."""
         questions, queries = self.data[asked].questions, self.queries[asked]
         documents = [self.documents[answered][text] for text in self.data[answered].paragraphs]

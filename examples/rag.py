@@ -37,7 +37,7 @@ def embed(text: str) -> np.ndarray:
 def main() -> None:
     store = Index(ndim=DIMENSIONS, metric="cos")
     store.add(np.arange(len(PASSAGES)), np.stack([embed(text) for text in PASSAGES]))
-    candidates = [PASSAGES[match.key] for match in store.search(embed(QUESTION), 4)]
+    candidates = [PASSAGES[key] for key in store.search(embed(QUESTION), 4).keys]
     with Client() as client:
         ranking = client.rank(QUESTION, candidates, top_n=2)
     context = "\n".join(f"[{number}] {result.document}" for number, result in enumerate(ranking, start=1))

@@ -35,7 +35,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pytest.skip("make docs makes the environment that builds the site")
         subprocess.run(["make", ".docs/installed"], cwd=ROOT, check=True)
     folder = tmp_path_factory.mktemp("site")
-    command = [MKDOCS, "build", "--quiet", "--strict", "--site-dir", folder]
+    command: list[str | Path] = [MKDOCS, "build", "--quiet", "--strict", "--site-dir", folder]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     )

@@ -77,7 +77,7 @@ class OneAccount(RuleBasedStateMachine):
             assert limit is not None
             return multiple()
         except OutOfCredit as error:
-            assert error.cost > error.available
+            assert error.cost is not None and error.cost > error.available
             return multiple()
         charged = self.charged[reservation.call.request_id]
         repeats = [when for when in self.repeats[reservation.call.request_id] if self.clock.now - when < DAY]

@@ -289,8 +289,8 @@ def test_a_statement_says_why_a_balance_is_what_it_is(command: Command, store: S
     header, *rows = command("credits", "list", ann)[1].splitlines()
     assert header.split() == ["time,", "UTC", "what", "note", "by", "amount", "balance"]
     assert "2 calls" in rows[1] and "-0.01 USD" in rows[1] and rows[2].split()[-4:] == ["-5.00", "USD", "19.99", "USD"]
-    rows = list(csv.DictReader(io.StringIO(command("credits", "list", ann, "--csv")[1])))
-    assert [row["amount"] for row in rows] == ["25000000", "-10000", "-5000000", "-1"]
+    table = csv.DictReader(io.StringIO(command("credits", "list", ann, "--csv")[1]))
+    assert [row["amount"] for row in table] == ["25000000", "-10000", "-5000000", "-1"]
     tomorrow = str((datetime.now(UTC) + timedelta(days=1)).date())
     assert json.loads(command("credits", "list", ann, "--since", tomorrow, "--json")[1]) == []
 

@@ -112,10 +112,10 @@ def test_only_some_requests_are_under_way_at_a_time(ask: Ask) -> None:
         time.sleep(0.02)
         return ranking_of(body)
 
-    with StandIn(answer=answer) as server:
-        ask(server.url, client={"max_documents": 1}, documents=list("abcdefghijklmnop"))
-        assert len(server.requests) == 16
-        assert 1 < server.most_at_once <= CONCURRENT_CHUNKS
+    with StandIn(answer=answer) as stand_in:
+        ask(stand_in.url, client={"max_documents": 1}, documents=list("abcdefghijklmnop"))
+        assert len(stand_in.requests) == 16
+        assert 1 < stand_in.most_at_once <= CONCURRENT_CHUNKS
 
 
 @pytest.mark.parametrize("ask", BOTH)
@@ -124,17 +124,17 @@ def test_the_first_error_ends_the_call(ask: Ask) -> None:
 
     def answer(body: dict[str, Any]) -> Answer:
         if body["documents"] == ["bad"]:
-            while len(server.requests) < CONCURRENT_CHUNKS:
+            while len(stand_in.requests) < CONCURRENT_CHUNKS:
                 time.sleep(0.001)
             return Answer(400, {"message": "a bad document"})
         end.wait(60)
         return ranking_of(body)
 
-    with StandIn(answer=answer) as server:
+    with StandIn(answer=answer) as stand_in:
         with pytest.raises(RemoteRefused, match="a bad document"):
-            ask(server.url, client={"max_documents": 1}, documents=["a", "bad", *"cdefghijklmnop"])
+            ask(stand_in.url, client={"max_documents": 1}, documents=["a", "bad", *"cdefghijklmnop"])
         assert not end.is_set()  # the others were not waited for
-        assert len(server.requests) <= CONCURRENT_CHUNKS + 1  # and no more were sent
+        assert len(stand_in.requests) <= CONCURRENT_CHUNKS + 1  # and no more were sent
         end.set()
 
 
@@ -143,18 +143,18 @@ def test_after_an_error_no_further_part_is_sent() -> None:
 
     def answer(body: dict[str, Any]) -> Answer:
         if body["documents"] == ["bad"]:
-            while len(server.requests) < CONCURRENT_CHUNKS:
+            while len(stand_in.requests) < CONCURRENT_CHUNKS:
                 time.sleep(0.001)
             return Answer(400, {"message": "a bad document"})
         end.wait(60)
         return ranking_of(body)
 
-    with StandIn(answer=answer) as server, Client(server.url, max_documents=1) as client:
+    with StandIn(answer=answer) as stand_in, Client(stand_in.url, max_documents=1) as client:
         with pytest.raises(RemoteRefused, match="a bad document"):
             client.rank(QUERY, ["bad", *"bcdefghijklmnop"])
         end.set()  # now the threads of the call go on
         time.sleep(0.2)
-        assert len(server.requests) <= CONCURRENT_CHUNKS + 1
+        assert len(stand_in.requests) <= CONCURRENT_CHUNKS + 1
         assert len(client.rank(QUERY, ["a", "b"]).ranked) == 2
 
 
@@ -162,36 +162,36 @@ def test_after_an_error_no_further_part_is_sent() -> None:
 def test_an_error_wins_over_parts_that_wait_to_be_asked_again(ask: Ask) -> None:
     def answer(body: dict[str, Any]) -> Answer:
         if body["documents"] == ["bad"]:
-            while len(server.requests) < CONCURRENT_CHUNKS:
+            while len(stand_in.requests) < CONCURRENT_CHUNKS:
                 time.sleep(0.001)
             return Answer(400, {"message": "a bad document"})
         return Answer(503, headers={"retry-after": "30"})
 
-    with StandIn(answer=answer) as server, pytest.raises(RemoteRefused, match="a bad document"):
-        ask(server.url, client={"max_documents": 1}, documents=["a", "b", "c", "bad", "e"])
+    with StandIn(answer=answer) as stand_in, pytest.raises(RemoteRefused, match="a bad document"):
+        ask(stand_in.url, client={"max_documents": 1}, documents=["a", "b", "c", "bad", "e"])
 
 
 @pytest.mark.parametrize("ask", BOTH)
 def test_no_part_is_asked_for_more_than_it_holds(ask: Ask) -> None:
-    with StandIn() as server:
-        assert len(ask(server.url, client={"max_documents": 2}, documents=["a", "b", "c"], top_n=5).ranked) == 3
-        assert sorted(request.body["top_n"] for request in server.requests) == [1, 2]
+    with StandIn() as stand_in:
+        assert len(ask(stand_in.url, client={"max_documents": 2}, documents=["a", "b", "c"], top_n=5).ranked) == 3
+        assert sorted(request.body["top_n"] for request in stand_in.requests) == [1, 2]
 
 
 @pytest.mark.parametrize("ask", BOTH)
 def test_progress_counts_the_documents_of_each_part(ask: Ask) -> None:
     done: list[int] = []
-    with StandIn() as server:
-        ask(server.url, client={"max_documents": 2}, documents=list("abcde"), progress=done.append)
+    with StandIn() as stand_in:
+        ask(stand_in.url, client={"max_documents": 2}, documents=list("abcde"), progress=done.append)
     assert len(done) == 3 and done == sorted(done) and done[-1] == 5
 
 
 @pytest.mark.parametrize("ask", BOTH)
 def test_a_part_that_fails_for_a_while_is_asked_again(ask: Ask) -> None:
-    with StandIn([Answer(503, headers={"retry-after": "0"})] * 3) as server:
-        ranking = ask(server.url, client={"max_documents": 2, "max_retries": 3}, documents=list("abcdef"))
+    with StandIn([Answer(503, headers={"retry-after": "0"})] * 3) as stand_in:
+        ranking = ask(stand_in.url, client={"max_documents": 2, "max_retries": 3}, documents=list("abcdef"))
     assert len(ranking.ranked) == 6
-    assert len(server.requests) == 6
+    assert len(stand_in.requests) == 6
 
 
 @pytest.mark.parametrize("ask", BOTH)
@@ -201,8 +201,8 @@ def test_warnings_name_their_part_and_common_ones_come_once(ask: Ask) -> None:
         cut = ["document 1 truncated"] if "long" in body["documents"] else []
         return Answer(body={**reply.body, "meta": {"warnings": ["small model", *cut]}})
 
-    with StandIn(answer=answer) as server:
-        ranking = ask(server.url, client={"max_documents": 2}, documents=["a", "b", "c", "long", "e"])
+    with StandIn(answer=answer) as stand_in:
+        ranking = ask(stand_in.url, client={"max_documents": 2}, documents=["a", "b", "c", "long", "e"])
     assert ranking.warnings == ("small model", "documents from 2 on: document 1 truncated")
 
 
@@ -212,8 +212,8 @@ def test_usage_is_the_sum_or_unknown(ask: Ask) -> None:
         units = {"billed_units": {"search_units": 1}} if "b" in body["documents"] else {}
         return Answer(body={**ranking_of(body).body, "meta": units})
 
-    with StandIn(answer=answer) as server:
-        ranking = ask(server.url, client={"max_documents": 1}, documents=["a", "b", "b"])
+    with StandIn(answer=answer) as stand_in:
+        ranking = ask(stand_in.url, client={"max_documents": 1}, documents=["a", "b", "b"])
     assert ranking.usage == Usage(total_tokens=3, search_units=None)
 
 
@@ -234,9 +234,9 @@ def test_an_async_call_that_is_cancelled_ends_its_requests() -> None:
             with pytest.raises(asyncio.CancelledError):
                 await task
 
-    with StandIn(answer=answer) as server:
-        asyncio.run(call(server.url))
-        assert len(server.requests) <= CONCURRENT_CHUNKS
+    with StandIn(answer=answer) as stand_in:
+        asyncio.run(call(stand_in.url))
+        assert len(stand_in.requests) <= CONCURRENT_CHUNKS
         end.set()
 
 
@@ -246,13 +246,13 @@ def test_connections_are_used_again() -> None:
             await client.rank(QUERY, ["a"])
             await client.rank(QUERY, ["b"])
 
-    with StandIn() as server:
-        with Client(server.url) as client:
+    with StandIn() as stand_in:
+        with Client(stand_in.url) as client:
             client.rank(QUERY, ["a"])
             client.rank(QUERY, ["b"])
-        assert server.num_connections == 1
-        asyncio.run(ask_twice(server.url))
-        assert server.num_connections == 2
+        assert stand_in.num_connections == 1
+        asyncio.run(ask_twice(stand_in.url))
+        assert stand_in.num_connections == 2
 
 
 def test_one_client_serves_many_threads(server: StandIn) -> None:
@@ -281,13 +281,13 @@ def test_sync_and_async_come_to_the_same(case: str) -> None:
     """The same answer or the same error, in the same words, after the same requests."""
 
     def outcome(ask: Ask) -> tuple[object, ...]:
-        with StandIn(CASES[case]()) as server:
+        with StandIn(CASES[case]()) as stand_in:
             seen: tuple[object, ...]
             try:
-                seen = (ask(server.url, "key", top_n=2),)
+                seen = (ask(stand_in.url, "key", top_n=2),)
             except RerankdError as error:
-                seen = (type(error), str(error).replace(server.url, ""), vars(error))
-            return *seen, [(request.path, request.body) for request in server.requests]
+                seen = (type(error), str(error).replace(stand_in.url, ""), vars(error))
+            return *seen, [(request.path, request.body) for request in stand_in.requests]
 
     assert outcome(ask_sync) == outcome(ask_async)
 
@@ -300,5 +300,8 @@ def test_the_two_have_the_same_arguments() -> None:
 
 def test_a_reply_to_a_part_may_not_name_documents_of_another(server: StandIn) -> None:
     beyond = Answer(body={"results": [{"index": 2, "relevance_score": 0.5}]})
-    with StandIn([beyond, beyond]) as server, pytest.raises(RemoteReplyInvalid, match="index 2; there are 2 documents"):
-        ask_sync(server.url, client={"max_documents": 2}, documents=list("abcd"))
+    with (
+        StandIn([beyond, beyond]) as stand_in,
+        pytest.raises(RemoteReplyInvalid, match="index 2; there are 2 documents"),
+    ):
+        ask_sync(stand_in.url, client={"max_documents": 2}, documents=list("abcd"))

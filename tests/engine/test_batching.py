@@ -21,7 +21,7 @@ def choose(requests: Sequence[tuple[int, int, list[int]]], turn: int, max_tokens
 def run(requests: list[list[int]], max_tokens: int) -> list[list[int]]:
     """Runs all batches; for each, how many prompts of each request were in it."""
     served, taken = [0] * len(requests), [0] * len(requests)
-    batches = []
+    batches: list[list[int]] = []
     while any(count < len(sizes) for count, sizes in zip(taken, requests, strict=True)):
         waiting = [(0, served[i], sizes[taken[i] :]) for i, sizes in enumerate(requests)]
         counts = choose(waiting, len(batches), max_tokens)

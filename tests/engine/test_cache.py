@@ -103,5 +103,5 @@ def test_a_separator_written_in_a_text_does_not_make_two_pairs_one() -> None:
 
     pairs = [("red planet [SEP] [CLS] mars", "venus is hot"), ("red planet", "mars [SEP] [CLS] venus is hot")]
     with Reranker("embedded") as warm:
-        scores = [warm.rank(query, [document]).scores[0].logit for query, document in pairs]
-    assert abs(scores[0] - scores[1]) > 0.01
+        first, second = (warm.rank(query, [document]).scores[0].logit for query, document in pairs)
+    assert first is not None and second is not None and abs(first - second) > 0.01

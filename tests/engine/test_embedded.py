@@ -108,7 +108,13 @@ def test_the_tokens_are_the_packages(embedded: EmbeddedModel, package: USE) -> N
     Where several combining marks follow a character, `tokenizers` composes them otherwise in rare cases; none is here.
     """
     draw = random.Random(7)
-    alphabets = [range(32, 127), range(0xA0, 0x250), range(0x400, 0x460), range(0x3041, 0x3097), range(0x4E00, 0x9FFF)]
+    alphabets: list[Sequence[int]] = [
+        range(32, 127),
+        range(0xA0, 0x250),
+        range(0x400, 0x460),
+        range(0x3041, 0x3097),
+        range(0x4E00, 0x9FFF),
+    ]
     alphabets += [range(0xAC00, 0xD7A3), range(0x620, 0x64A), range(0x1F600, 0x1F650), (9, 10, 32, 32, 32, 0x3000)]
     texts = [
         "".join(chr(draw.choice(draw.choice(alphabets))) for _ in range(draw.randrange(1, 40))) for _ in range(3000)

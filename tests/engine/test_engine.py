@@ -18,7 +18,7 @@ from rerankd.engine.engine import MAX_BATCH_TOKENS, Engine
 from rerankd.engine.protocols import Chunk, LastChunk
 from rerankd.errors import Busy, InferenceError, Stopping
 from rerankd.testing import FakeModel
-from rerankd.types import Prompt
+from rerankd.types import Logits, Prompt
 
 WAIT_S = 10
 serial = itertools.count(step=100_000)
@@ -67,7 +67,7 @@ def start() -> Iterator[Callable[..., Engine]]:
         engine.close()
 
 
-def hold(engine: Engine, model: LengthModel) -> Future[list[float]]:
+def hold(engine: Engine, model: LengthModel) -> Future[Logits]:
     """Stops the model inside a request, so that what follows waits in the queue."""
     model.gate.clear()
     model.entered.clear()

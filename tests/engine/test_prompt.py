@@ -16,6 +16,7 @@ from tokenizers import Encoding, Tokenizer
 
 from rerankd.engine import truncation as truncation_module
 from rerankd.engine.qwen3.prompt import Qwen3Prompt
+from rerankd.engine.tokenising import encodings
 from rerankd.errors import PromptTooLong
 from rerankd.types import DEFAULT_INSTRUCT, Limits, Prompt, RerankRequest, Truncation
 from support import model_card
@@ -286,7 +287,6 @@ def test_a_query_is_tokenised_as_often_for_many_documents_as_for_one(
     prompt: Qwen3Prompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    encodings = truncation_module.encodings
 
     def seen(tokenizer: Tokenizer, texts: Iterable[str], **options: bool) -> Iterator[Encoding]:
         kept = list(texts)

@@ -97,7 +97,8 @@ def test_bounds_of_json() -> None:
     for text in (nested(MAX_DEPTH + 1), nested(100_000, '{"a":}'), "[[]," * 1000):
         with pytest.raises(NotJSON, match="nested too deeply"):
             check_bounds(text.encode())
-    for value in ([0] * (MAX_VALUES + 1), [[]] * (MAX_VALUES + 1), [{"a": ["\\\\", '"']}] * 400_000):
+    many: list[list[Any]] = [[0] * (MAX_VALUES + 1), [[]] * (MAX_VALUES + 1), [{"a": ["\\\\", '"']}] * 400_000]
+    for value in many:
         with pytest.raises(NotJSON, match=str(MAX_VALUES)):
             check_bounds(json.dumps(value).encode())
 
@@ -109,9 +110,10 @@ def test_values_and_depth_are_counted_right(piece: int, monkeypatch: pytest.Monk
     for _ in range(300):
         value = _any_value(chance, chance.randrange(8))
         text = json.dumps(value, ensure_ascii=chance.random() < 0.5)
-        *_, (values, depth) = measure(text.encode())
+        *_, (num_values, depth) = measure(text.encode())
         assert depth == _depth(value)
-        assert _count(value) <= values <= _count(value) + _containers(value)  # an empty one counts as if it held one
+        # An empty container counts as if it held one value.
+        assert _count(value) <= num_values <= _count(value) + _containers(value)
 
 
 def test_counting_stops_at_the_first_bound() -> None:
@@ -228,11 +230,11 @@ def test_a_failed_calls_body_is_freed_at_once(monkeypatch: pytest.MonkeyPatch) -
     seen: list[weakref.ref[Body]] = []
     parse = body_module._parse
 
-    def watched(raw: bytes) -> Any:
+    def watched(raw: list[bytes]) -> Any:
         value, warnings = parse(raw)
-        value = Body(value)
-        seen.append(weakref.ref(value))
-        return value, warnings
+        body = Body(value)
+        seen.append(weakref.ref(body))
+        return body, warnings
 
     monkeypatch.setattr(body_module, "_parse", watched)
     app = create_app(ServerSettings(), Models(ServedModel(lambda _: scorer_of(NumberedModel()))))
@@ -241,8 +243,13 @@ def test_a_failed_calls_body_is_freed_at_once(monkeypatch: pytest.MonkeyPatch) -
             time.sleep(0.01)
         gc.collect()
         gc.disable()
+        wrong: list[dict[str, Any]] = [
+            {"query": 5},
+            {"query": "a", "documents": ["b"], "model": "none"},
+            {"documents": []},
+        ]
         try:
-            for body in ({"query": 5}, {"query": "a", "documents": ["b"], "model": "none"}, {"documents": []}):
+            for body in wrong:
                 assert client.post("/v1/rerank", json=body).status_code in (400, 404)
         finally:
             gc.enable()

@@ -68,7 +68,7 @@ def test_a_reply_is_written_whatever_is_in_it() -> None:
     for _ in range(5000):
         deep = {"a": [deep]}
     content = {"a": float("inf"), "b": [float("nan"), 1, None, True], "\ud800": "c\udfff", "deep": deep}
-    reply = json.loads(WrittenJSON(content).body)
+    reply = json.loads(bytes(WrittenJSON(content).body))
     assert (reply["a"], reply["b"]) == (None, [None, 1, None, True])
     assert reply["\ufffd"] == "c\ufffd" and json.dumps(reply["deep"]).count("a") == 50
 

@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from rerankd.accounts.decision import Charge
 from rerankd.engine.scorer import EngineScorer
 from rerankd.server.metrics.metrics import Metrics
 from rerankd.server.models import Models
@@ -501,17 +502,10 @@ def test_what_everybody_is_told_is_no_warning() -> None:
         assert metrics.registry.get_sample_value("rerankd_warnings_total", {"dialect": "tei"}) == 1
 
 
-@dataclass(frozen=True)
-class Charged:
-    cost: int
-    free_tokens: int
-    billed_tokens: int
-
-
 def test_what_was_charged_is_counted() -> None:
     with metrics_of(scorer_of(NumberedModel()), time.monotonic) as metrics:
         pair = Prompt("", "1", range(10), 1, 1)
-        for charge in (Charged(2_500_000, 3, 7), Charged(500_000, 0, 10), None):
+        for charge in (Charge(2_500_000, 3, 7, 10), Charge(500_000, 0, 10, 10), None):
             metrics.observe(dialect="tei", status=200, seconds=1, ranking=_ranking(pair), charge=charge)
         get = metrics.registry.get_sample_value
         assert get("rerankd_charged_total") == 3.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -53,18 +54,18 @@ def priced_server(card: Path, start_server: StartServer) -> Server:
     return start_server("--model", "embedded", "--config", str(card), key="test-key")
 
 
-def models(server: Server) -> list[dict[str, object]]:
+def models(server: Server) -> list[dict[str, Any]]:
     response = httpx2.get(f"{server.url}/v1/models", headers={"authorization": f"Bearer {server.key}"})
     return list(response.json()["data"])
 
 
 def test_the_card_is_shown_to_everybody_as_it_is_now(priced_server: Server, card: Path) -> None:
-    def shown() -> dict[str, object]:
+    def shown() -> dict[str, Any]:
         return dict(httpx2.get(f"{priced_server.url}/v1/rates").json())
 
     reply = shown()
     assert reply["object"] == "list" and reply["currency"] == "USD"
-    first, second = reply["data"]  # type: ignore[misc]
+    first, second = reply["data"]
     assert first == LISTED
     assert (second["model"], second["input_price"]) == ("elsewhere", "1000")
     # Every name of the one served model costs what the name on the card does.
@@ -72,11 +73,11 @@ def test_the_card_is_shown_to_everybody_as_it_is_now(priced_server: Server, card
     assert len(models(priced_server)) > 1
 
     card.write_text(CARD.replace("0.020", "0.03") + '\n[rates.more]\ncurrency = "USD"\n')
-    assert [price["input_price"] for price in shown()["data"]] == ["0.03", "1000", "0"]  # type: ignore[attr-defined]
-    assert all(model["rerankd"]["input_price"] == "0.03" for model in models(priced_server))  # type: ignore[index]
+    assert [price["input_price"] for price in shown()["data"]] == ["0.03", "1000", "0"]
+    assert all(model["rerankd"]["input_price"] == "0.03" for model in models(priced_server))
 
     card.write_text("[rates")
-    assert [price["input_price"] for price in shown()["data"]] == ["0.03", "1000", "0"]  # type: ignore[attr-defined]
+    assert [price["input_price"] for price in shown()["data"]] == ["0.03", "1000", "0"]
     priced_server.wait_until(lambda: "The price list stays as it was" in "".join(priced_server.log))
 
 

@@ -8,6 +8,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
@@ -28,7 +29,11 @@ def _never(_: Any) -> Any:
 
 
 DESCRIPTION = create_app(ServerSettings(), Models(ServedModel(_never))).openapi()
-OPERATIONS = [result.ok() for result in schemathesis.openapi.from_dict(DESCRIPTION).get_all_operations()]
+OPERATIONS = [
+    result.ok()
+    for result in schemathesis.openapi.from_dict(DESCRIPTION).get_all_operations()
+    if isinstance(result, Ok)  # test_every_path_is_tried counts them
+]
 
 
 def test_every_path_is_tried() -> None:

@@ -413,7 +413,7 @@ def test_nothing_that_is_sent_begins_a_header_or_a_line_of_the_log(fort: Fort, r
                 assert "set-cookie" not in response.headers and "forged" not in response.headers.get("x-request-id", "")
                 assert all(value.isprintable() for value in response.headers.values())
         for wrong in ("a b", "é", "a" * 201):
-            given = client.request(*route, json=CALL, headers=[("x-request-id", wrong.encode())])
+            given = client.request(*route, json=CALL, headers=[(b"x-request-id", wrong.encode())])
             assert given.headers["x-request-id"] != wrong
         client.get("/version")
     fort.server.wait_until(lambda: any("path=/version" in line for line in fort.server.log[before:]))
@@ -586,7 +586,7 @@ def test_the_static_key_is_compared_in_constant_time(monkeypatch: pytest.MonkeyP
     )
     client = TestClient(app)
     for key, status in (("sesame", 503), ("sesamE", 401), ("s", 401), ("", 401), ("é", 401)):  # it is not loading
-        headers = [("authorization", f"Bearer {key}".encode())]
+        headers = [(b"authorization", f"Bearer {key}".encode())]
         assert client.post(CALLED, json=CALL, headers=headers).status_code == status
 
 
@@ -609,7 +609,7 @@ def busy_life(fort: Fort) -> tuple[set[str], str]:
     secrets = {*fort.keys.values(), PASSWORD, "not the password", "a wrong-key-0815"}
     replies: list[httpx2.Response] = []
     with fort.client() as stranger, fort.client(account=fort.admin) as admin:
-        secrets |= {admin.cookies["rerankd-session"], stranger.cookies.get("rerankd-session", PASSWORD)}
+        secrets |= {admin.cookies["rerankd-session"], stranger.cookies.get("rerankd-session") or PASSWORD}
         for key in (*fort.keys.values(), "a wrong-key-0815"):
             header = {"authorization": f"Bearer {key}"}
             for method, path in sorted(KEYED | RERANK):
@@ -770,7 +770,9 @@ def test_what_is_done_twice_at_once(store: Store) -> None:
 
 def test_a_key_that_is_revoked_while_its_calls_run(fort: Fort) -> None:
     key, secret = fort.store.keys.create(fort.user.id, "in use")
-    revoked, statuses, late = threading.Event(), [], []
+    revoked = threading.Event()
+    statuses: list[int] = []
+    late: list[int] = []
 
     def call() -> None:
         with fort.client(secret) as client:
@@ -800,10 +802,11 @@ def test_an_invitation_ends_with_who_made_it(store: Store) -> None:
     store.accounts.create("root@example.com", role="admin")
     boss = store.accounts.create("boss@example.com", role="admin")
     invitation = store.invites.create(boss.id)
-    for take, give_back in (
+    ways: list[tuple[Callable[[], object], Callable[[], object]]] = [
         (lambda: store.accounts.disable(boss.id), lambda: store.accounts.enable(boss.id)),
         (lambda: store.accounts.set_role(boss.id, "user"), lambda: store.accounts.set_role(boss.id, "admin")),
-    ):
+    ]
+    for take, give_back in ways:
         take()
         assert store.invites.find(invitation) is None
         with pytest.raises(InvalidRequest, match="not valid"):

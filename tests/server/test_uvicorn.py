@@ -73,19 +73,24 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
+def state_of(protocol: HttpToolsProtocol) -> tuple[bool, bool, bool]:
+    """(more of the body comes, the response started, it is complete)."""
+    return protocol.cycle.more_body, protocol.cycle.response_started, protocol.cycle.response_complete
+
+
 def test_the_state_of_a_request() -> None:
     async def test(protocol: HttpToolsProtocol, transport: Transport) -> None:
-        assert protocol.cycle is None and protocol.scheme == "http" and not protocol.pipeline
+        assert vars(protocol)["cycle"] is None and protocol.scheme == "http" and not protocol.pipeline
         protocol.data_received(HEAD)
         assert protocol.url == b"/path" and (b"x-test", b"b") in protocol.headers
         assert protocol.scope["http_version"] == "1.1"
         assert isinstance(protocol.parser, httptools.HttpRequestParser)
         assert protocol.parser.get_method() == b"POST" and not protocol.parser.should_upgrade()
-        assert protocol.cycle.more_body and not protocol.cycle.response_started and not protocol.cycle.response_complete
+        assert state_of(protocol) == (True, False, False)
         protocol.data_received(b"body")
-        assert not protocol.cycle.more_body
+        assert state_of(protocol) == (False, False, False)
         await until(lambda: protocol.cycle.response_complete)
-        assert protocol.cycle.response_started and transport.written.startswith(STATUS_LINE[200])
+        assert state_of(protocol) == (False, True, True) and transport.written.startswith(STATUS_LINE[200])
 
     on_a_loop(test)
 
@@ -108,7 +113,7 @@ def test_the_application_may_be_another_for_one_request() -> None:
             await send({"type": "http.response.start", "status": 414, "headers": [(b"content-length", b"0")]})
             await send({"type": "http.response.body", "body": b""})
 
-        protocol.app = refuse  # type: ignore[assignment]
+        protocol.app = refuse
         protocol.data_received(HEAD)
         protocol.app = own
         await until(lambda: protocol.cycle.response_complete)

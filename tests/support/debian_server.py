@@ -1,4 +1,4 @@
-"""What tests/postgres.py and tests/redis_server.py share: a daemon of a Debian package, run for the tests only."""
+"""What postgres.py and redis_server.py share: a daemon of a Debian package, run for the tests only."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ import pytest
 def require(program: str, package: str, *folders: str) -> str:
     """Its path. Where it is missing, tests are skipped; but on CI, nothing may be."""
     path = shutil.which(program, path=os.pathsep.join([*folders, os.environ.get("PATH", "")]))
-    if path is None:
-        reason = f"needs {program}: apt-get install {package}"
-        pytest.fail(reason) if "CI" in os.environ else pytest.skip(reason)
-    return path
+    if path is not None:
+        return path
+    reason = f"needs {program}: apt-get install {package}"
+    if "CI" in os.environ:
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def free_port() -> int:

@@ -31,7 +31,8 @@ def call(
 
 def read_answers(raw: socket.socket, count: int) -> list[tuple[int, bytes]]:
     """(status, body) of so many answers on a connection, and nothing behind them within a moment."""
-    data, answers = b"", []
+    data = b""
+    answers: list[tuple[int, bytes]] = []
     while len(answers) < count:
         while b"\r\n\r\n" not in data:
             data += _more(raw)

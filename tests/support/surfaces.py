@@ -14,7 +14,7 @@ QUERY = "What is the capital of China?"
 DOCUMENTS = ("The capital of China is Beijing.", "Gravity is a force.", "Bread is baked.")
 
 # status: (DashScope's code, its compatible code, its compatible type, vLLM's type)
-CODES = {
+CODES: dict[int, tuple[str, str, str, tuple[str, ...]]] = {
     400: ("InvalidParameter", "invalid_parameter_error", "invalid_request_error", ("BadRequestError", "Bad Request")),
     401: ("InvalidApiKey", "invalid_api_key", "invalid_request_error", ("Unauthorized",)),
     404: ("ModelNotFound", "model_not_found", "invalid_request_error", ("NotFoundError",)),
@@ -43,7 +43,7 @@ STATUSES = {
 }
 
 # dialect: status: its words for the kind of error
-TYPES = {
+TYPES: dict[str, dict[int, tuple[str, ...]]] = {
     "tei": {
         400: ("Empty", "Validation"),
         405: ("Validation",),

@@ -46,7 +46,7 @@ class Request:
 class Ranked(NamedTuple):
     """One result as the client shows it: the index in the request, a score, and the text where the client has it."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # a tuple has a method of this name
     score: float
     document: str | None = None
 

@@ -6,24 +6,16 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 import uvicorn
-from fastapi import FastAPI
-from fastapi.testclient import TestClient
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from rerankd.accounts.accounts import Account
-from rerankd.accounts.store import Store, open_store
 from rerankd.config import ServerSettings
-from rerankd.prices import PriceFile
-from rerankd.types import ModelInfo
-from rerankd.web.context import WebContext
-from rerankd.web.routes import web_routes
+from support.site import PRICES, Site, new_store, site_of
 
 AT_HOME = (
     "--disable-background-networking",
@@ -34,21 +26,6 @@ AT_HOME = (
     "--no-first-run",
 )
 """Chromium asks nobody anything by itself."""
-
-PASSWORD = "correct horse battery"
-
-PRICES = """
-[rates."qwen3-rerank"]
-input_price = 0.1
-free_tokens = 1_000_000
-free_days = 90
-languages = "100+"
-description = "For semantic search and RAG."
-requests_per_minute = 600
-
-[rates."another-model"]
-input_price = 2
-"""
 
 
 @pytest.fixture(scope="package")  # not longer: while it is open, an event loop runs on this thread
@@ -99,77 +76,6 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     assert [url for url in asked if not url.startswith(tuple(origins))] == []
 
 
-INFO = ModelInfo(
-    name="Qwen/Qwen3-Reranker-0.6B",
-    kind="qwen3",
-    prompt_id="qwen3-reranker-v1",
-    max_tokens=32_768,
-    device="cpu",
-    dtype="bfloat16",
-    num_parameters=595_776_512,
-    folder="/models/qwen3",
-)
-
-
-@dataclass(frozen=True)
-class Model:
-    """One served model as the pages see it, and the server's `Models` at once; without weights."""
-
-    info: ModelInfo = INFO
-    ready: bool = True
-    progress: tuple[str, float] = ("reading the weights", 0.4)
-
-    @property
-    def default(self) -> Model:
-        return self
-
-    @property
-    def scorer(self) -> Model:
-        return self
-
-    def names(self) -> dict[str, Model]:
-        return dict.fromkeys((self.info.name, "qwen3-rerank", "gte-rerank"), self)
-
-
-@dataclass(frozen=True)
-class Status:
-    """A server's figures at one moment."""
-
-    running: int = 2
-    waiting: int = 1
-    requests_per_minute: float = 312.0
-    tokens_per_second: float = 48_211.0
-    prefix_hit_share: float | None = 0.97
-    score_hit_share: float | None = None
-    uptime_s: float = 93_784.0
-
-
-@dataclass
-class Site:
-    """The pages of a server with accounts, and what is behind them."""
-
-    app: FastAPI
-    store: Store
-    prices: PriceFile
-    admin: Account
-    user: Account
-    settings: ServerSettings
-
-    def visitor(self, account: Account | None = None, https: bool = False, host: str = "192.0.2.1") -> TestClient:
-        """Somebody's browser, without scripts: signed in, or not."""
-        base = "https://testserver" if https else "http://testserver"
-        client = TestClient(self.app, base_url=base, follow_redirects=False, client=(host, 50_000))
-        if account:
-            client.cookies.set("rerankd-session", self.store.sessions.open(account.id))
-        return client
-
-    def csrf(self, client: TestClient) -> str:
-        """The token that this visitor's forms carry."""
-        session = self.store.sessions.find(client.cookies["rerankd-session"])
-        assert session
-        return session.csrf
-
-
 @pytest.fixture
 def make_site(tmp_path: Path) -> Callable[..., Site]:
     """The pages on a database of their own: `make_site(sign_up="open")`."""
@@ -177,14 +83,7 @@ def make_site(tmp_path: Path) -> Callable[..., Site]:
     def make(**changes: Any) -> Site:
         config = tmp_path / "rerankd.toml"
         config.write_text(PRICES)
-        settings = ServerSettings(accounts=True, config=config, **changes)
-        store = open_store(f"sqlite:///{tmp_path / 'accounts.db'}")
-        prices = PriceFile(config)
-        app = FastAPI(openapi_url=None)
-        app.include_router(web_routes(WebContext(settings, prices, Model(), store, Status)))
-        admin = store.accounts.create("admin@example.com", "Ada", PASSWORD, "admin")
-        user = store.accounts.create("user@example.com", "", PASSWORD)
-        return Site(app, store, prices, admin, user, settings)
+        return site_of(new_store(tmp_path), ServerSettings(accounts=True, config=config, **changes))
 
     return make
 

@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 
 from rerankd.accounts.store import Store, open_store
 from support.server import Server, StartServer
-from web.conftest import PASSWORD, PRICES
+from support.site import PASSWORD, PRICES
 
 PATH = "/compatible-api/v1/reranks"
 

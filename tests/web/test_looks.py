@@ -16,7 +16,7 @@ from rerankd.accounts.decision import CallCost
 from rerankd.accounts.ledger import Ledger
 from rerankd.types import CallLimits
 from support.server import Server
-from web.conftest import PASSWORD, Site
+from support.site import PASSWORD, Site
 
 AXE = Path(__file__).parent / "axe" / "axe.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]

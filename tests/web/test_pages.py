@@ -24,7 +24,7 @@ from rerankd.types import CallLimits
 from rerankd.web.context import WebContext
 from rerankd.web.routes import web_routes
 from rerankd.web.throttle import PER_ADDRESS, PER_EMAIL, WINDOW_S, Throttle
-from web.conftest import PASSWORD, Model, Site
+from support.site import PASSWORD, Site, loaded_models, loading_models
 
 PRIVATE = ("/keys", "/usage", "/usage.csv", "/account", "/admin", "/admin/status", "/admin/accounts/1")
 PUBLIC = ("/", "/rates", "/sign-in", "/sign-up")
@@ -33,7 +33,9 @@ ADMINS = tuple(path for path in PRIVATE if path.startswith("/admin"))
 
 def without_accounts(ready: bool = True) -> TestClient:
     app = FastAPI(openapi_url=None)
-    app.include_router(web_routes(WebContext(ServerSettings(), PriceFile(None), Model(ready=ready))))
+    app.include_router(
+        web_routes(WebContext(ServerSettings(), PriceFile(None), loaded_models() if ready else loading_models()))
+    )
     return TestClient(app, follow_redirects=False)
 
 

@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
@@ -23,12 +22,9 @@ from rerankd.accounts import schema
 from rerankd.accounts.accounts import Account
 from rerankd.accounts.decision import CallCost
 from rerankd.accounts.sessions import Session, Sessions
-from rerankd.accounts.store import Store, open_store
+from rerankd.accounts.store import Store
 from rerankd.config import ServerSettings
-from rerankd.prices import PriceFile
-from rerankd.web.context import WebContext
-from rerankd.web.routes import web_routes
-from web.conftest import INFO, PASSWORD, Model, Site, Status
+from support.site import INFO, PASSWORD, Site, loaded_models, new_store, site_of
 
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 
@@ -334,21 +330,19 @@ def named_site(folder: Path, text: str) -> tuple[Site, Account, int]:
     words = f'description = "{quoted}"\nlanguages = "{quoted}"\ninput_price = 1\nfree_tokens = 5'
     config.write_text(f'[rates."model {quoted}"]\n{words}\n')
     settings = ServerSettings(accounts=True, config=config, sign_up="invite")
-    store, prices = open_store(f"sqlite:///{folder / 'accounts.db'}"), PriceFile(config)
-    model = Model(replace(INFO, name=f"model {text}", notice=text, device=text, dtype=text, prompt_id=text))
-    app = FastAPI(openapi_url=None)
-    app.include_router(web_routes(WebContext(settings, prices, model, store, Status)))
-    admin = store.accounts.create("admin@example.com", "Ada", PASSWORD, "admin")
+    info = replace(INFO, name=f"model {text}", notice=text, device=text, dtype=text, prompt_id=text)
+    site = site_of(new_store(folder), settings, loaded_models(info))
+    store = site.store
     email = email_of(text)
     one = store.accounts.create(email, text, PASSWORD)
     key, secret = store.keys.create(one.id, text, models=[f"model {text}"])
     store.keys.create(one.id, f"another {text}")
-    store.ledger.add_credits(one.id, 10**9, text, admin.id)
+    store.ledger.add_credits(one.id, 10**9, text, site.admin.id)
     caller = store.keys.find(secret)
     assert caller
-    price = prices.current().of([f"model {text}"])
+    price = site.prices.current().of([f"model {text}"])
     store.ledger.settle(store.ledger.reserve(caller, price, CallCost(100, "1", b"x")))
-    return Site(app, store, prices, admin, one, settings), one, key.id
+    return site, one, key.id
 
 
 @pytest.fixture(scope="module")
@@ -371,12 +365,7 @@ def named(store: Store) -> Callable[..., Site]:
     """The pages on a database of either kind."""
 
     def make() -> Site:
-        settings = ServerSettings(accounts=True, sign_up="open")
-        prices, app = PriceFile(None), FastAPI(openapi_url=None)
-        app.include_router(web_routes(WebContext(settings, prices, Model(), store, Status)))
-        admin = store.accounts.create("admin@example.com", "Ada", PASSWORD, "admin")
-        user = store.accounts.create("user@example.com", "", PASSWORD)
-        return Site(app, store, prices, admin, user, settings)
+        return site_of(store, ServerSettings(accounts=True, sign_up="open"))
 
     return make
 
@@ -426,8 +415,8 @@ def test_nothing_that_is_typed_breaks_a_query(named: Callable[..., Site]) -> Non
                 assert post(admin, path, csrf=site.csrf(admin), amount=amount) in (200, 303, 400), (path, text)
         for name in (b"rerankd-session", b"rerankd-form"):
             cookie = {b"cookie": name + b"=" + raw.replace(b"\0", b"\\000").replace(b"\x1b", b"\\033")}
-            assert site.visitor().get("/keys", headers=cookie).status_code == 303  # type: ignore[arg-type]
+            assert site.visitor().get("/keys", headers=cookie).status_code == 303
             form = {b"content-type": b"application/x-www-form-urlencoded", **cookie}
-            refused = site.visitor().post("/sign-in", content=urlencode({"csrf": raw}), headers=form)  # type: ignore[arg-type]
+            refused = site.visitor().post("/sign-in", content=urlencode({"csrf": raw}), headers=form)
             assert refused.status_code in (403, 400)
     assert site.store.accounts.by_id(site.admin.id) and site.store.ledger.check() == []

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect
 
-from support.server import StartServer
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from support.nginx import nginx
+from support.server import StartServer
 
 
 @pytest.mark.parametrize(
@@ -36,7 +32,7 @@ def test_the_playground_works_under_a_path(
     missing: list[str] = []
     with nginx(tmp_path, server.url.removeprefix("http://"), "/rerank/", target, more) as url:
         page = browser.new_page()
-        page.on("response", lambda response: response.status >= 400 and missing.append(response.url))
+        page.on("response", lambda response: missing.extend([response.url] * (response.status >= 400)))
         page.on("pageerror", lambda error: missing.append(str(error)))
         page.goto(f"{url}/rerank/")
         page.click("#rank")

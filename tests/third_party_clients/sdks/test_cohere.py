@@ -39,7 +39,7 @@ def results_of(response: Any) -> list[Ranked]:
 
 
 def text_of(result: RerankResponseResultsItem) -> str | None:
-    return result.document and result.document.text
+    return result.document.text if result.document else None
 
 
 class TestClient(ClientContract):
