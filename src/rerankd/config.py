@@ -108,7 +108,7 @@ class EngineSettings(Settings):
     )
     dtype: Literal["auto", "float32", "bfloat16", "int8"] = setting(
         "auto",
-        "'auto' uses bfloat16 where the hardware multiplies it natively, else float32; 'int8' is faster on CPUs with "
+        "'auto' uses bfloat16 unless this machine multiplies float32 faster; 'int8' is faster on CPUs with "
         "VNNI, check it with 'rerankd doctor --compare bfloat16,int8'",
         MODEL,
     )

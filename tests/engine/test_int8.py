@@ -14,8 +14,9 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import load_file, save_file
 from safetensors.torch import save as to_bytes
 
-from rerankd.engine.loading import devices
-from rerankd.engine.loading.devices import Execution, choose_dtype, lacks_int8
+from rerankd.engine.loading import dtypes
+from rerankd.engine.loading.devices import Execution
+from rerankd.engine.loading.dtypes import choose_dtype, lacks_int8
 from rerankd.engine.loading.open import Choice, open_model
 from rerankd.engine.protocols import LastChunk
 from rerankd.engine.qwen3.linear import Int8Linear, Int8Weight
@@ -189,12 +190,13 @@ def test_a_folder_that_cannot_be_written_costs_only_time(
 def test_without_int8_products_another_dtype_serves_and_says_so(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(devices, "instruction_sets", lambda: ["avx2"])
-    assert choose_dtype("int8", CPU) == torch.float32
+    monkeypatch.setattr(dtypes, "instruction_sets", lambda: ["avx2"])
+    other = choose_dtype("auto", CPU)
+    assert choose_dtype("int8", CPU) == other
     with caplog.at_level(logging.WARNING):
         info = open_model(Choice(str(tiny_checkpoint), "cpu", "int8")).info
-    assert info.dtype == "float32"
-    assert info.notice is not None and "VNNI" in info.notice and "float32" in info.notice
+    assert str(other) == f"torch.{info.dtype}"
+    assert info.notice is not None and "VNNI" in info.notice and info.dtype in info.notice
 
 
 def test_other_models_say_that_they_do_not_heed_it() -> None:

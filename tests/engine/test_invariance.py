@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from rerankd.engine import engine as engine_module
 from rerankd.engine.engine import Engine
-from rerankd.engine.loading.devices import Execution, lacks_int8
+from rerankd.engine.loading.devices import Execution
+from rerankd.engine.loading.dtypes import lacks_int8
 from rerankd.engine.qwen3.loaded import Qwen3Model
 from rerankd.engine.qwen3.weights import Checkpoint, load_reranker, read_config
 from rerankd.types import Prompt

@@ -15,7 +15,8 @@ from rerankd.bench.peer_process import measure_peer
 from rerankd.bench.percentile import percentile
 from rerankd.bench.random_weights import NO_ID, YES_ID
 from rerankd.bench.workloads import workload_of
-from rerankd.engine.loading.devices import choose_device, choose_dtype
+from rerankd.engine.loading.devices import choose_device
+from rerankd.engine.loading.dtypes import choose_dtype
 from rerankd.engine.qwen3.weights import read_config
 from rerankd.types import Prompt
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rerankd.bench.random_weights import NO_ID, YES_ID
 from rerankd.engine.engine import Engine
-from rerankd.engine.loading.devices import Execution, choose_device, choose_dtype, prepare_cpu
+from rerankd.engine.loading.devices import Execution, choose_device, prepare_cpu
+from rerankd.engine.loading.dtypes import choose_dtype
 from rerankd.engine.qwen3.loaded import TokenModel, load_forward
 from rerankd.engine.qwen3.model import num_parameters
 from rerankd.engine.qwen3.weights import Checkpoint, read_config

@@ -16,7 +16,8 @@ from rerankd.cli.console import output_console
 from rerankd.cli.progress import LoadingBar
 from rerankd.cli.queries import built_in_queries, read_queries
 from rerankd.compare import Comparison, Query, compare, rank_all
-from rerankd.engine.loading.devices import DTYPES, choose_device, choose_dtype, describe_device
+from rerankd.engine.loading.devices import choose_device, describe_device
+from rerankd.engine.loading.dtypes import DTYPES, choose_dtype
 from rerankd.engine.loading.open import Choice
 from rerankd.errors import InferenceError, SettingsError
 from rerankd.selftest import SelfTest, run_self_test

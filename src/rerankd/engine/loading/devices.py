@@ -1,4 +1,4 @@
-"""Which device computes, and in which dtype."""
+"""Which device computes, and how its threads are set up."""
 
 from __future__ import annotations
 
@@ -18,15 +18,9 @@ from rerankd.errors import SettingsError
 X86_SETS = ("avx2", "avx_vnni", "avx512_f", "avx512_vnni", "avx512_bf16", "avx512_fp16",
             "amx_int8", "amx_bf16", "amx_fp16")  # fmt: skip
 ARM_SETS = ("neon", "dot", "i8mm", "bf16", "sve", "sve2", "sme", "sme2")
-BFLOAT16_SETS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 CACHED_SHAPES = "64"
 """Compiling the four shapes of a layer again takes about 10 ms; a batch takes about 500."""
-
-INT8_SETS = {"avx_vnni", "avx512_vnni", "amx_int8"}
-"""Without one of these, int8 matrix multiplication in oneDNN is slow, or saturates at 16 bits."""
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,31 +49,6 @@ def choose_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise SettingsError(f"The device {name!r} cannot be used here: {reason}") from error
     return device
-
-
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto` = bfloat16 if the hardware multiplies it natively, else float32.
-
-    `int8` falls back to `auto` on a device without int8: see `lacks_int8`.
-    """
-    if name != "auto" and not (name == "int8" and lacks_int8(device)):
-        return DTYPES[name]
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    elif device.type == "cpu":
-        native = bool(BFLOAT16_SETS.intersection(instruction_sets()))
-    else:
-        native = False
-    return torch.bfloat16 if native else torch.float32
-
-
-def lacks_int8(device: torch.device) -> str | None:
-    """Why this device has no int8; None if it has."""
-    if device.type != "cpu":
-        return f"int8 runs on CPUs only, not on {device}"
-    if not INT8_SETS.intersection(instruction_sets()):
-        return "int8 needs a processor with VNNI or AMX"
-    return None
 
 
 def prepare_cpu() -> None:

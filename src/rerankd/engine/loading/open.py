@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rerankd.engine.loading.checkpoint import find_checkpoint, local_folder
-from rerankd.engine.loading.devices import Execution, choose_device, choose_dtype, lacks_int8, prepare_cpu
+from rerankd.engine.loading.devices import Execution, choose_device, prepare_cpu
 from rerankd.engine.loading.kinds import kind_of
 from rerankd.engine.protocols import LoadedModel
 from rerankd.errors import CheckpointInvalid, CheckpointNotFound, HubUnreachable
@@ -77,9 +77,12 @@ def _open_named(where: str, choice: Choice, progress: LoadProgress | None, name:
     tell = progress or (lambda stage, share: None)
     device = choose_device(choice.device)
     if kind_of(name, folder) == "qwen3":
+        from rerankd.engine.loading.dtypes import choose_dtype, explain_auto, lacks_int8
         from rerankd.engine.qwen3.loaded import Qwen3Model
 
         dtype = choose_dtype(choice.dtype, device)
+        if choice.dtype == "auto" and device.type == "cpu":
+            logger.info("%s", explain_auto())
         served = str(dtype).removeprefix("torch.")
         return Qwen3Model(
             name,

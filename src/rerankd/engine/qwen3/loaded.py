@@ -10,7 +10,8 @@ import torch
 
 import rerankd.types as types
 from rerankd.engine import protocols
-from rerankd.engine.loading.devices import Execution, choose_dtype, return_freed_memory
+from rerankd.engine.loading.devices import Execution, return_freed_memory
+from rerankd.engine.loading.dtypes import choose_dtype
 from rerankd.engine.qwen3.answers import answer_ids
 from rerankd.engine.qwen3.int8 import load_int8
 from rerankd.engine.qwen3.kernels import build_kernels, kernels_fit

@@ -1,0 +1,76 @@
+"""How fast this processor multiplies matrices in each dtype, by a measurement.
+
+The flags of a processor say little about rates: an Intel processor with AVX512_BF16 multiplies bfloat16 slower than
+float32 where a virtual machine hides its AMX.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+
+from rerankd.engine.qwen3.linear import Int8Linear, Int8Weight
+from rerankd.engine.qwen3.ops import quantized
+
+ROWS, INPUTS, OUTPUTS = 256, 1024, 2048
+"""A product as in the 0.6B: 1.1 GFLOP, which the slowest emulated bfloat16 computes in 0.07 s on a core."""
+
+MAX_CALLS = 4
+MAX_SECONDS = 0.04
+"""Per dtype. No call begins later, so a slow dtype has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProductRates:
+    """GFLOP/s, or GOP/s for int8, with all threads of torch. int8: None without int8 products."""
+
+    float32: float
+    bfloat16: float
+    int8: float | None
+
+
+@cache
+def product_rates(with_int8: bool) -> ProductRates:
+    """Measures one product in each dtype on the CPU, in 0.3 s at most on an idle core.
+
+    Args:
+        with_int8: the processor has int8 products.
+    """
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(ROWS, INPUTS, generator=generator)
+    weight = torch.randn(OUTPUTS, INPUTS, generator=generator)
+    return ProductRates(
+        float32=_float_rate(rows, weight),
+        bfloat16=_float_rate(rows.bfloat16(), weight.bfloat16()),
+        int8=_int8_rate(rows, weight) if with_int8 else None,
+    )
+
+
+def _float_rate(rows: torch.Tensor, weight: torch.Tensor) -> float:
+    return _rate(lambda: F.linear(rows, weight))
+
+
+def _int8_rate(rows: torch.Tensor, weight: torch.Tensor) -> float:
+    # With bfloat16 results, oneDNN has only its reference kernel on AVX2.
+    linear, given = Int8Linear(Int8Weight.of(weight), torch.float32), quantized(rows)
+    return _rate(lambda: linear(given))
+
+
+@torch.inference_mode()
+def _rate(multiply: Callable[[], object]) -> float:
+    """Of the fastest call. The first one also compiles the product."""
+    best = float("inf")
+    began = time.perf_counter()
+    for _ in range(MAX_CALLS):
+        started = time.perf_counter()
+        multiply()
+        ended = time.perf_counter()
+        best = min(best, ended - started)
+        if ended - began > MAX_SECONDS:
+            break
+    return 2 * ROWS * INPUTS * OUTPUTS / best / 1e9
