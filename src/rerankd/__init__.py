@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from rerankd.client.errors import (
     RemoteError,
+    RemoteModelNotFound,
+    RemoteOutOfCredit,
     RemoteRateLimited,
     RemoteRefused,
     RemoteReplyInvalid,
@@ -33,7 +35,8 @@ from rerankd.types import Ranking, Score, Usage
 from rerankd.version import __version__
 
 if TYPE_CHECKING:
-    from rerankd.client.client import AsyncClient, Client
+    from rerankd.client.async_client import AsyncClient
+    from rerankd.client.client import Client
     from rerankd.local import Reranker
 
 __all__ = [
@@ -46,6 +49,8 @@ __all__ = [
     "Ranker",
     "Ranking",
     "RemoteError",
+    "RemoteModelNotFound",
+    "RemoteOutOfCredit",
     "RemoteRateLimited",
     "RemoteRefused",
     "RemoteReplyInvalid",
@@ -62,7 +67,7 @@ __all__ = [
 ]
 
 _ON_FIRST_USE = {
-    "AsyncClient": "rerankd.client.client",
+    "AsyncClient": "rerankd.client.async_client",
     "Client": "rerankd.client.client",
     "Reranker": "rerankd.local",
 }

@@ -7,10 +7,12 @@ import json
 from contextlib import suppress
 
 from rerankd import AsyncClient
-from rerankd.client.connections import LIMITS
 from support.fake_server import DOCUMENTS, QUERY, ranking_of
 
 MOST_TURNS = 12
+SIZE = 100
+"""Calls in each of two groups."""
+
 PATIENCE_S = 60
 
 
@@ -45,38 +47,32 @@ class Server:
 
 
 async def _cancel_calls(client: AsyncClient, server: Server, num_turns: int) -> None:
-    """Cancels calls that have a connection, and calls that wait for one so many turns of the event loop later.
-
-    Each of the first gives its place in the pool to one of the others, which is cancelled before it uses it.
-    """
-    assert LIMITS.max_connections
-    arrived = server.num_slow + LIMITS.max_connections
-    calls = [asyncio.create_task(client.rank("slow", DOCUMENTS)) for _ in range(2 * LIMITS.max_connections)]
+    """Cancels calls that wait for their reply, and so many turns of the event loop later calls that connect."""
+    arrived = server.num_slow + SIZE
+    calls = [asyncio.create_task(client.rank("slow", DOCUMENTS)) for _ in range(2 * SIZE)]
     while server.num_slow < arrived:
         await asyncio.sleep(0.01)
-    for call in calls[: LIMITS.max_connections]:
+    for call in calls[:SIZE]:
         call.cancel()
     for _ in range(num_turns):
         await asyncio.sleep(0)
-    for call in calls[LIMITS.max_connections :]:
+    for call in calls[SIZE:]:
         call.cancel()
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
 
 
-def test_a_client_answers_after_calls_were_cancelled_while_they_waited_for_a_connection() -> None:
-    """httpx 0.28.1 (httpcore 1.0.9) never frees the place in the pool of a call that is cancelled then."""
+def test_a_client_answers_after_calls_were_cancelled_while_they_connected() -> None:
+    """With a limit of connections, httpx 0.28.1 (httpcore 1.0.9) never frees the place of a call cancelled then."""
 
     async def use() -> None:
-        size = LIMITS.max_connections
-        assert size
         server = Server()
-        listening = await asyncio.start_server(server.accept, "127.0.0.1", backlog=size)
+        listening = await asyncio.start_server(server.accept, "127.0.0.1", backlog=SIZE)
         host, port = listening.sockets[0].getsockname()
         async with asyncio.timeout(PATIENCE_S), AsyncClient(f"http://{host}:{port}") as client:
             for num_turns in range(MOST_TURNS):
                 await _cancel_calls(client, server, num_turns)
-            rankings = await asyncio.gather(*[client.rank(QUERY, DOCUMENTS) for _ in range(size)])
+            rankings = await asyncio.gather(*[client.rank(QUERY, DOCUMENTS) for _ in range(SIZE)])
         assert all(len(ranking) == len(DOCUMENTS) for ranking in rankings)
         listening.close()
         await server.wait_until_closed()

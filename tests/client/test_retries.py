@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 from collections.abc import Iterator
@@ -14,8 +15,11 @@ import httpx2
 import pytest
 
 from rerankd.client import retry
+from rerankd.client.bounded import BYTES_PER_DOCUMENT, MAX_REPLY_BYTES
 from rerankd.client.errors import (
     RemoteError,
+    RemoteModelNotFound,
+    RemoteOutOfCredit,
     RemoteRateLimited,
     RemoteRefused,
     RemoteReplyInvalid,
@@ -62,9 +66,9 @@ def test_what_the_server_says_will_not_pass_is_not_asked_again(ask: Ask) -> None
     [
         (400, RemoteRefused),
         (401, RemoteUnauthorized),
-        (402, RemoteRefused),
+        (402, RemoteOutOfCredit),
         (403, RemoteUnauthorized),
-        (404, RemoteRefused),
+        (404, RemoteModelNotFound),
         (413, RemoteRefused),
         (422, RemoteRefused),
         (424, RemoteRefused),
@@ -79,6 +83,28 @@ def test_what_stays_is_not(ask: Ask, status: int, kind: type[RemoteError]) -> No
         assert len(server.requests) == 1
     assert type(raised.value) is kind
     assert (raised.value.status, raised.value.request_id) == (status, "id-7")
+    assert raised.value.reason == "it will never do"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (400, {"code": "Arrearage", "message": "Access denied", "request_id": "r"}, RemoteOutOfCredit),
+        (429, {"error": {"message": "m", "type": "insufficient_quota", "code": None}}, RemoteOutOfCredit),
+        (403, {"detail": {"message": "m", "code": "AUTHZ_INSUFFICIENT_BALANCE"}}, RemoteOutOfCredit),
+        (400, {"code": "ModelNotFound", "message": "Model not exist."}, RemoteModelNotFound),
+        (400, {"error": {"message": "m", "code": "model_not_found", "type": 7}}, RemoteModelNotFound),
+        (422, {"detail": [{"type": "missing", "loc": ["body"], "msg": "m"}]}, RemoteRefused),
+    ],
+)
+def test_the_code_of_an_error_tells_the_kind_of_a_refusal(
+    ask: Ask, status: int, body: Any, kind: type[RemoteError]
+) -> None:
+    with StandIn([Answer(status, body)]) as server:
+        with pytest.raises(RemoteRefused) as raised:
+            ask(server.url)
+        assert len(server.requests) == 1
+    assert type(raised.value) is kind
 
 
 @pytest.mark.parametrize(
@@ -169,6 +195,23 @@ def test_a_server_that_is_too_slow_is_asked_once(ask: Ask, stuck: StandIn) -> No
     assert len(stuck.requests) == 1
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_reply_without_end_is_not_read_to_its_end(ask: Ask, packed: bool) -> None:
+    body = b" " * (MAX_REPLY_BYTES + 4 * BYTES_PER_DOCUMENT)
+    reply = Answer(body=gzip.compress(body), headers={"content-encoding": "gzip"}) if packed else Answer(body=body)
+    with StandIn([reply]) as server, pytest.raises(RemoteReplyInvalid, match="more than 8000600 bytes"):
+        ask(server.url)
+
+
+def test_a_packed_reply_is_unpacked_once(ask: Ask) -> None:
+    def packed(body: dict[str, Any]) -> Answer:
+        content = gzip.compress(json.dumps(ranking_of(body).body).encode())
+        return Answer(body=content, headers={"content-encoding": "gzip"})
+
+    with StandIn(answer=packed) as server:
+        assert len(ask(server.url)) == 3
+
+
 GOOD = {"index": 0, "relevance_score": 0.5}
 
 
@@ -257,6 +300,16 @@ def test_fewer_results_than_asked_for_are_reported_and_more_are_dropped(ask: Ask
     assert ranking.ranked[0].logit is None  # not every server's score is sigmoid(logit)
     assert ranking.usage.total_tokens is None
     assert ranking.request_ids == ()
+
+
+def test_a_complete_ranking_has_every_result_that_was_asked_for(ask: Ask) -> None:
+    results = [{**GOOD, "index": index} for index in range(3)]
+    one, two = Answer(body={"results": results[:1]}), Answer(body={"results": results[:2]})
+    with StandIn([two, one]) as server:
+        assert len(ask(server.url, client={"complete": True}, top_n=2)) == 2
+        with pytest.raises(RemoteReplyInvalid, match="1 results where 3 were asked for") as raised:
+            ask(server.url, client={"complete": True})
+    assert raised.value.reason == "it has 1 results where 3 were asked for"
 
 
 @pytest.mark.parametrize(

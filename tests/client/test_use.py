@@ -146,6 +146,18 @@ def test_headers_are_sent_and_take_the_place_of_ours(ask: Ask, server: StandIn) 
 
 
 @both
+def test_headers_of_one_call_take_the_place_of_the_client_s(ask: Ask, server: StandIn) -> None:
+    own = {"headers": {"x-team": "a", "x-other": "b"}}
+    ask(server.url, "secret", own, headers={"X-Team": "c", "authorization": "Bearer another"})
+    with pytest.raises(SettingsError, match="header 'x-team' holds characters") as refused:
+        ask(server.url, "secret", own, headers={"x-team": "a\nb"})
+    assert "a\nb" not in str(refused.value)
+    [request] = server.requests
+    sent = {name: request.headers[name] for name in ("x-team", "x-other", "authorization")}
+    assert sent == {"x-team": "c", "x-other": "b", "authorization": "Bearer another"}
+
+
+@both
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_a_redirection_on_the_same_server_is_followed(ask: Ask, status: int) -> None:
     with StandIn([Answer(status, b"", {"location": "/v1/rerank/"})]) as server:

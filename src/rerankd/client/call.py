@@ -16,8 +16,10 @@ import httpx2
 
 from rerankd.arguments import Documents, checked
 from rerankd.client.address import read_address
+from rerankd.client.bounded import max_reply_bytes
 from rerankd.client.connections import Route
 from rerankd.client.dialects import DIALECTS, endpoint, num_tokens_about
+from rerankd.client.errors import RemoteRefused
 from rerankd.client.failures import connection_error, reply_error, response_error, without_secrets
 from rerankd.client.reply import Reply, read_reply
 from rerankd.client.retry import LONGEST_WAIT_S, is_connection_failure, is_retryable, retry_after_s, wait_s
@@ -59,10 +61,17 @@ class Chunk:
     Attributes:
         indices: their places in the call.
         content: the request's body.
+        num_results: how many are asked for.
     """
 
     indices: Sequence[int]
     content: bytes
+    num_results: int
+
+    @property
+    def max_reply_bytes(self) -> int:
+        """The size of the largest reply to the request."""
+        return max_reply_bytes(len(self.indices))
 
 
 class Progress:
@@ -101,6 +110,7 @@ class Endpoint:
         self._dialect = DIALECTS[self.name]
         self._model = settings.model
         self._max_retries = settings.max_retries
+        self._complete = settings.complete
         self._max_documents = settings.max_documents or self._dialect.max_documents
         self.shown = f"unix:{address.socket}:{self.url.path}" if address.socket else without_secrets(self.url)
         proxy = self.route.proxy
@@ -165,7 +175,8 @@ class Endpoint:
         else:
             wanted_s = retry_after_s(outcome.headers)
             error = response_error(self._name, outcome, wanted_s)
-            retryable = is_retryable(outcome) and (wanted_s or 0) <= LONGEST_WAIT_S
+            refused = isinstance(error, RemoteRefused)
+            retryable = is_retryable(outcome) and not refused and (wanted_s or 0) <= LONGEST_WAIT_S
         if attempt >= self._max_retries or not retryable:
             raise error
         pause_s = wait_s(attempt, wanted_s)
@@ -224,13 +235,17 @@ class Endpoint:
             instruct=call.instruct,
             model=call.model or self._model,
         )
-        return Chunk(indices, json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode())
+        content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        return Chunk(indices, content, min(call.top_n or len(indices), len(indices)))
 
     def _reply(self, chunk: Chunk, response: httpx2.Response) -> Reply:
         try:
-            return read_reply(response, len(chunk.indices))
+            reply = read_reply(response, len(chunk.indices))
+            if self._complete and len(reply.scores) < chunk.num_results:
+                raise ValueError(f"it has {len(reply.scores)} results where {chunk.num_results} were asked for")
         except ValueError as error:
             raise reply_error(self._name, response, error) from error
+        return reply
 
     def _client_warnings(self, call: Call, chunks: Sequence[Chunk], replies: Sequence[Reply]) -> Iterator[str]:
         """The client's own warnings about the replies."""
@@ -238,9 +253,8 @@ class Endpoint:
         if ignored and not all(reply.by_rerankd for reply in replies):
             yield f"instruct may have been ignored: the dialect {self.name} documents none"
         for chunk, reply in zip(chunks, replies, strict=True):
-            expected = min(call.top_n or len(chunk.indices), len(chunk.indices))
-            if len(reply.scores) < expected:
-                yield f"the server sent {len(reply.scores)} results where {expected} were asked for"
+            if len(reply.scores) < chunk.num_results:
+                yield f"the server sent {len(reply.scores)} results where {chunk.num_results} were asked for"
 
 
 def _server_warnings(call: Call, chunks: Sequence[Chunk], replies: Sequence[Reply]) -> Iterator[str]:

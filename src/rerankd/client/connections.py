@@ -27,7 +27,9 @@ system's; a file or folder of authorities; an SSLContext; False: not at all."""
 
 PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 
-LIMITS = httpx2.Limits(max_connections=100, max_keepalive_connections=20)
+LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=2.0)
+"""Callers bound their requests, so the pool never makes one wait. An idle connection is closed before the server closes
+it (uvicorn: after 5 s); otherwise a request may be sent on a connection that the server is closing."""
 
 Transport = TypeVar("Transport")
 

@@ -6,6 +6,8 @@ import httpx2
 
 from rerankd.client.errors import (
     RemoteError,
+    RemoteModelNotFound,
+    RemoteOutOfCredit,
     RemoteRateLimited,
     RemoteRefused,
     RemoteReplyInvalid,
@@ -14,8 +16,13 @@ from rerankd.client.errors import (
     RemoteUnavailable,
     RemoteUnreachable,
 )
-from rerankd.client.reply import error_message, request_id
+from rerankd.client.reply import error_codes, error_message, request_id
 from rerankd.client.retry import is_retryable
+
+NO_CREDIT_CODES = frozenset({"arrearage", "insufficient_quota", "authz_insufficient_balance"})
+"""Codes and types of errors, in lower case, of DashScope, OpenAI's API and Jina, whatever the status is."""
+
+NO_MODEL_CODES = frozenset({"modelnotfound", "model_not_found"})
 
 
 def connection_error(name: str, cause: httpx2.HTTPError) -> RemoteError:
@@ -24,11 +31,11 @@ def connection_error(name: str, cause: httpx2.HTTPError) -> RemoteError:
     if "CERTIFICATE_VERIFY_FAILED" in reason:
         reason += ". If its authority is your own, give its file: Client(verify='ca.pem'), or SSL_CERT_FILE"
     if isinstance(cause, httpx2.TimeoutException) and not isinstance(cause, httpx2.ConnectTimeout):
-        error: RemoteError = RemoteTimeout(f"{name} did not answer in time: {reason}")
+        error: RemoteError = RemoteTimeout(f"{name} did not answer in time: {reason}", reason=reason)
     elif isinstance(cause, httpx2.DecodingError):
-        error = RemoteReplyInvalid(f"{name} answered something else than a ranking: {reason}")
+        error = RemoteReplyInvalid(f"{name} answered something else than a ranking: {reason}", reason=reason)
     else:
-        error = RemoteUnreachable(f"{name} cannot be reached: {reason}")
+        error = RemoteUnreachable(f"{name} cannot be reached: {reason}", reason=reason)
     error.__cause__ = cause
     return error
 
@@ -40,20 +47,32 @@ def response_error(name: str, response: httpx2.Response, retry_after_s: float | 
     if response.has_redirect_location:
         reason = f"it redirects to {_target(response)}: give that address"
     message, request = f"{name} answered {status}: {reason}", request_id(response)
-    if status == 429 and is_retryable(response):
-        return RemoteRateLimited(message, status, request, retry_after_s)
+    if refused := _refusal(response):
+        return refused(message, status, request, reason)
+    if status == 429:
+        return RemoteRateLimited(message, status, request, retry_after_s, reason)
     if status >= 500 or is_retryable(response):
-        return RemoteUnavailable(message, status, request, retry_after_s)
-    if status in (401, 403):
-        return RemoteUnauthorized(message, status, request)
+        return RemoteUnavailable(message, status, request, retry_after_s, reason)
     kind = RemoteRefused if status >= 400 else RemoteReplyInvalid
-    return kind(message, status, request)
+    return kind(message, status, request, reason)
+
+
+def _refusal(response: httpx2.Response) -> type[RemoteRefused] | None:
+    """The kind of refusal that the status or the error's code names."""
+    status, codes = response.status_code, error_codes(response)
+    if not 400 <= status < 500:
+        return None
+    if status == 402 or codes & NO_CREDIT_CODES or (status == 429 and not is_retryable(response)):
+        return RemoteOutOfCredit
+    if status in (401, 403):
+        return RemoteUnauthorized
+    return RemoteModelNotFound if status == 404 or codes & NO_MODEL_CODES else None
 
 
 def reply_error(name: str, response: httpx2.Response, reason: ValueError) -> RemoteReplyInvalid:
     """The error for a successful response that is no ranking."""
     message = f"{name} answered something else than a ranking ({reason}): {error_message(response)}"
-    return RemoteReplyInvalid(message, response.status_code, request_id(response))
+    return RemoteReplyInvalid(message, response.status_code, request_id(response), str(reason))
 
 
 def _target(response: httpx2.Response) -> str:

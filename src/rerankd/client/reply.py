@@ -81,6 +81,14 @@ def error_message(response: httpx2.Response) -> str:
     return message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]} …"
 
 
+def error_codes(response: httpx2.Response) -> frozenset[str]:
+    """The codes and types in an error's body, in lower case: at the top, under `error`, or under `detail`."""
+    body = _json(response)
+    holders = [body, *(_object(body, key) for key in ("error", "detail"))]
+    found = [holder.get(key) for holder in holders if isinstance(holder, dict) for key in ("code", "type")]
+    return frozenset(code.lower() for code in found if isinstance(code, str))
+
+
 def _messages(body: Any, depth: int = 3) -> Iterator[str]:
     """`{"error": {"message"}}`, `{"error": "…"}`, `{"message"}`, `{"detail"}` as text, object, or FastAPI's list."""
     if isinstance(body, str) and body:

@@ -41,6 +41,7 @@ class ClientSettings:
     max_documents: int | None
     headers: Mapping[str, str] = field(repr=False)
     verify: Verify
+    complete: bool = False
 
     def __post_init__(self) -> None:
         _check_kind("base_url", self.base_url, str)
@@ -48,9 +49,8 @@ class ClientSettings:
         _check_kind("dialect", self.dialect, str)
         _check_kind("model", self.model, str, type(None))
         _check_kind("timeout", self.timeout, int, float, type(None))
-        _check_kind("headers", self.headers, Mapping)
-        if odd := [name for name in self.headers if not (isinstance(name, str) and HEADER_NAME.fullmatch(name))]:
-            raise SettingsError(f"{odd[0]!r} is not the name of a header.")
+        _check_kind("complete", self.complete, bool)
+        sendable_headers(self.headers)
         for name, least in (("max_retries", 0), ("max_documents", 1)):
             value = getattr(self, name)
             _check_kind(name, value, int, *((type(None),) if least else ()))
@@ -65,13 +65,25 @@ class ClientSettings:
         headers = {"content-type": "application/json", "user-agent": f"rerankd/{__version__}"}
         if self.api_key:
             headers["authorization"] = f"Bearer {_sendable('API key', self.api_key)}"
-        return headers | {name.lower(): _sendable(f"header {name!r}", value) for name, value in self.headers.items()}
+        return headers | sendable_headers(self.headers)
 
     @property
     def waits(self) -> httpx2.Timeout:
         """How long to wait for the server to accept and to answer. A free place in the pool: no limit."""
         connect = CONNECT_TIMEOUT_S if self.timeout is None else min(self.timeout, CONNECT_TIMEOUT_S)
         return httpx2.Timeout(self.timeout, connect=connect, pool=None)
+
+
+def sendable_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers as they are sent, with names in lower case.
+
+    Raises:
+        SettingsError: a name or a value cannot be sent. The message does not contain the value.
+    """
+    _check_kind("headers", headers, Mapping)
+    if odd := [name for name in headers if not (isinstance(name, str) and HEADER_NAME.fullmatch(name))]:
+        raise SettingsError(f"{odd[0]!r} is not the name of a header.")
+    return {name.lower(): _sendable(f"header {name!r}", value) for name, value in headers.items()}
 
 
 def from_environment(base_url: str | None, api_key: str | None) -> tuple[str, str | None]:

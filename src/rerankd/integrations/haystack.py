@@ -8,7 +8,8 @@ from dataclasses import replace
 from haystack import Document, component
 from haystack.utils import Secret
 
-from rerankd.client.client import AsyncClient, Client
+from rerankd.client.async_client import AsyncClient
+from rerankd.client.client import Client
 from rerankd.client.dialects import DialectName
 from rerankd.integrations.ranked import aranked, ranked
 from rerankd.types import Score
