@@ -291,8 +291,14 @@ class ServerSettings(DatabaseSettings, SelfTestSettings, EngineSettings, Several
     drain_delay_s: float = setting(
         0, "seconds after SIGTERM in which calls still enter, while /health is 503", OPERATION, at_least=0, at_most=300
     )
+    drain_s: int = setting(
+        120, "seconds that running calls have to finish once the port is closed", OPERATION, at_least=1, at_most=3600
+    )
     log_level: Literal["debug", "info", "warning", "error"] = setting(
         "info", "'info' logs each call, 'debug' each health check too", OPERATION
+    )
+    log_format: Literal["text", "json"] = setting(
+        "text", "'json' writes an object per line, for a log collector", OPERATION
     )
 
     @property

@@ -25,6 +25,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "rerankd download Qwen/Qwen3-Reranker-4B",
         "rerankd download --to ./model        # then: rerankd serve --model ./model",
     ),
+    "rerankd health": ("rerankd health", "rerankd health --url http://127.0.0.1:9000"),
     "rerankd config": ("rerankd config", "rerankd config --config rerankd.toml --json"),
     "rerankd doctor": (
         "rerankd doctor",

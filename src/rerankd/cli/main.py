@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError, MissingArgumentError
+from cyclopts import App, CycloptsError, MissingArgumentError, UnknownOptionError
 
 from rerankd.cli.console import ending_quietly, error_console, output_console
 from rerankd.cli.examples import examples_of
@@ -18,6 +18,7 @@ COMMANDS = {
     "serve": "Serve the rerank APIs over HTTP.",
     "rank": "Rank lines, records, files or folders for a query.",
     "download": "Download a model from the hub, into the cache or a folder.",
+    "health": "Ask a running server whether it can answer.",
     "config": "Show the settings in force, and where each was set.",
     "doctor": "Check this machine, the model and its scores.",
     "bench": "Measure speed and memory.",
@@ -91,8 +92,17 @@ def _call(app: App, arguments: Sequence[str]) -> int:
     return status or 0  # None: --help or --version
 
 
+NOT_OFFERED = {
+    "--workers": "--workers is not offered: each worker would load the model again and compete for the same cores. One "
+    "process uses all cores; for more machines, run more servers behind a balancer (docs/operation.md).",
+}
+"""Options of other servers, and the way here."""
+
+
 def _message(error: CycloptsError) -> str:
     """One line, with a suggestion where there is one."""
+    if isinstance(error, UnknownOptionError) and error.token.keyword in NOT_OFFERED:
+        return NOT_OFFERED[error.token.keyword]
     if type(error) is MissingArgumentError and error.argument is not None:
         return f"{error.keyword} needs a value." if error.keyword else f"{error.argument.name} is missing."
     return " ".join(str(error).split())

@@ -14,7 +14,7 @@ app = command("serve")
 def serve(*, given: Given = NONE_GIVEN) -> int:
     log_to_stderr()
     settings = settings_from(ServerSettings, given)
-    log_to_stderr(settings.log_level)
+    log_to_stderr(settings.log_level, settings.log_format)
     from rerankd.cli import serving
 
     return serving.serve(settings)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from rerankd.app import create_app
-from rerankd.cli.log import log_to_stderr
 from rerankd.cli.progress import LoadingBar
 from rerankd.config import ServerSettings
 from rerankd.errors import CheckpointNotFound, SettingsError
@@ -34,16 +33,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DRAIN_S = 120
-"""Seconds after SIGTERM in which running requests may finish."""
-
 
 def serve(settings: ServerSettings) -> int:
     """Serves until a signal or a failure ends it; returns the exit status."""
     settings.check_exposure()
     for name in settings.model:
         _check_folder(name)
-    log_to_stderr(settings.log_level)
     models = Models(
         *(_served(name, settings) for name in settings.model),
         aliases=settings.alias,
@@ -56,7 +51,7 @@ def serve(settings: ServerSettings) -> int:
         server.should_exit = True
 
     app = create_app(settings, models, store, on_failure=stop, held=held)
-    server = _Server(models, settings.drain_delay_s, _uvicorn_config(app, settings, held))
+    server = _Server(models, settings, _uvicorn_config(app, settings, held))
     tune_for_serving()
     logger.info("rerankd %s starts: %s", __version__, _summary(settings))
     try:
@@ -80,7 +75,7 @@ def _uvicorn_config(app: Any, settings: ServerSettings, held: HeldBytes) -> uvic
         access_log=False,  # server/access_log.py logs more
         server_header=False,
         timeout_keep_alive=settings.timeout_keep_alive,
-        timeout_graceful_shutdown=DRAIN_S,
+        timeout_graceful_shutdown=settings.drain_s,
         ssl_certfile=settings.ssl_certfile,
         ssl_keyfile=settings.ssl_keyfile,
         ssl_keyfile_password=password.get_secret_value() if password else None,
@@ -122,21 +117,21 @@ def _summary(settings: ServerSettings) -> str:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which logs the address with the real port and how it stops.
+    """uvicorn's server, which logs the address with the real port, and stops in two steps.
 
-    Args:
-        drain_delay_s: seconds after a signal in which calls are still accepted while /health answers 503.
+    After a signal, calls still enter for `drain_delay_s` while /health answers 503; then the port is closed, and
+    running calls have `drain_s` to finish.
     """
 
-    def __init__(self, models: Models, drain_delay_s: float, config: uvicorn.Config) -> None:
+    def __init__(self, models: Models, settings: ServerSettings, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self._models, self._drain_delay_s = models, drain_delay_s
+        self._models, self._drain_delay_s, self._drain_s = models, settings.drain_delay_s, settings.drain_s
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         self._models.stopping = True
         calls = len(self.server_state.tasks)
         later = f"; new ones are accepted for {self._drain_delay_s:g} s more" if self._drain_delay_s else ""
-        logger.info("Stopping: running calls (%d now) have %d s to finish%s", calls, DRAIN_S, later)
+        logger.info("Stopping: running calls (%d now) have %d s to finish%s", calls, self._drain_s, later)
         await self._wait_for_balancers()
         remove_files(sockets or [])
         await super().shutdown(sockets)

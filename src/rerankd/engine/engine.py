@@ -63,6 +63,7 @@ class Engine:
         self._changed = threading.Condition()
         self._stopping = False
         self._seconds_per_token = 0.0
+        self._batch_began: float | None = None  # by time.monotonic; None between batches
         self._failure: BaseException | None = None
         self._on_failure: Callable[[BaseException], None] | None = None
         self._process = os.getpid()
@@ -149,6 +150,12 @@ class Engine:
         return self._max_batch_tokens
 
     @property
+    def seconds_in_batch(self) -> float:
+        """How long the running batch has taken so far; 0 between batches."""
+        began = self._batch_began
+        return 0.0 if began is None else time.monotonic() - began
+
+    @property
     def failure(self) -> BaseException | None:
         """The error that ended the engine's thread: nothing is computed any more."""
         return self._failure
@@ -197,6 +204,7 @@ class Engine:
                 batch = self._next_batch()
                 if not batch:
                     return
+                self._batch_began = time.monotonic()
                 self._score(batch)
                 failures = 0
             except BaseException as error:  # no caller may wait for ever
@@ -204,6 +212,7 @@ class Engine:
                 failures += 1
                 failure = error
                 self._fail([job for job, _ in batch] or self._jobs, error)
+            self._batch_began = None
             self._release(batch)
             del batch  # frees the last batch while the thread waits for work
         self._give_up(failure)

@@ -3,7 +3,8 @@
     2026-11-25T21:40:01+0100 INFO id=req-42 method=POST path=/v2/rerank dialect=cohere-v2 key="search page"
     model=Qwen3-Reranker-0.6B documents=100 tokens=10512 warnings=1 status=200 seconds=0.913 client=192.0.2.1
 
-The path is the only text that a caller chooses: it is truncated. The query string is left out.
+The path is the only text that a caller chooses: it is truncated. The query string is left out. The record carries the
+fields as `fields`, for a log in JSON.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ logger = logging.getLogger(__name__)
 MAX_VALUE_CHARS = 200
 PLAIN = re.compile(r"[\w.:/@+-]+", re.ASCII)
 
-QUIET_PATHS = ("/health", "/livez", "/ping", "/metrics", "/load", "/admin/status")
+QUIET_PATHS = ("/health", "/readyz", "/livez", "/startupz", "/ping", "/metrics", "/load", "/admin/status")
 """Machines ask for these every few seconds: they are logged at the level `debug`."""
 
 _FIELDS = "rerankd.log"
@@ -58,17 +59,26 @@ class AccessLog:
         try:
             await self._app(scope, receive, watched)
         finally:
-            seconds = f"{time.monotonic() - started:.3f}"
-            logger.log(level, "%s", _line(scope, answered.get("id"), answered.get("status", 500), seconds))
+            seconds = round(time.monotonic() - started, 3)
+            fields = _fields(scope, answered.get("id"), answered.get("status", 500), seconds)
+            logger.log(level, "%s", _line(fields), extra={"fields": fields})
 
 
-def _line(scope: Scope, request_id: str | None, status: int, seconds: str) -> str:
+def _fields(scope: Scope, request_id: str | None, status: int, seconds: float) -> dict[str, Any]:
     about = {"method": scope["method"], "path": scope["path"], **scope.get(_FIELDS, {})}
     client = (scope.get("client") or (None,))[0]
     fields = {"id": request_id, **about, "status": status, "seconds": seconds, "client": client}
-    return " ".join(f"{name}={_quoted(value)}" for name, value in fields.items() if value is not None)
+    return {name: _bounded(value) for name, value in fields.items() if value is not None}
 
 
-def _quoted(value: object) -> str:
-    text = str(value)[:MAX_VALUE_CHARS]
+def _bounded(value: object) -> int | float | str:
+    return value if isinstance(value, int | float) else str(value)[:MAX_VALUE_CHARS]
+
+
+def _line(fields: dict[str, Any]) -> str:
+    return " ".join(f"{name}={_quoted(value)}" for name, value in fields.items())
+
+
+def _quoted(value: float | str) -> str:
+    text = f"{value:.3f}" if isinstance(value, float) else str(value)
     return text if PLAIN.fullmatch(text) else json.dumps(text)

@@ -33,6 +33,9 @@ class Engine(Protocol):
     def num_queued(self) -> int: ...
 
     @property
+    def seconds_in_batch(self) -> float: ...
+
+    @property
     def max_batch_tokens(self) -> int: ...
 
     @property

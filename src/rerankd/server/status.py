@@ -1,4 +1,4 @@
-"""GET /health, /livez, /ping, /version, /load and /v1/cluster/auth: the state of the server."""
+"""GET /health, /readyz, /livez, /startupz, /ping, /version, /load and /v1/cluster/auth: the state of the server."""
 
 from __future__ import annotations
 
@@ -17,8 +17,14 @@ from rerankd.version import __version__
 
 router = APIRouter(tags=["status"])
 
+STUCK_S = 600
+"""A batch that runs for longer never ends: the largest model takes some ten seconds for one on a slow processor."""
+
+STUCK = {503: {"description": "A model has computed one batch for ten minutes."}}
+
 
 @router.get("/health", summary="Whether requests can be answered", responses=LOADING)
+@router.get("/readyz", summary="The same, as Kubernetes names it", responses=LOADING)
 async def health(context: Context) -> Response:
     return _health(context.models, context.gate.troubles)
 
@@ -30,10 +36,26 @@ async def ping(context: Context) -> Response:
 
 
 @router.get(
-    "/livez", summary="Whether the process answers; also while the model loads", response_class=PlainTextResponse
+    "/livez",
+    summary="Whether the process can go on; also while the model loads",
+    response_class=PlainTextResponse,
+    responses=STUCK,
 )
-async def live() -> Response:
+async def live(context: Context) -> Response:
+    for served in context.models:
+        if served.ready and (seconds := served.engine.seconds_in_batch) > STUCK_S:
+            return PlainTextResponse(f"stuck: one batch has run for {seconds:.0f} s", 503)
     return PlainTextResponse("ok")
+
+
+@router.get(
+    "/startupz",
+    summary="Whether every model has loaded; also while the server stops",
+    response_class=PlainTextResponse,
+    responses=LOADING,
+)
+async def started(context: Context) -> Response:
+    return PlainTextResponse("ok") if context.models.ready else PlainTextResponse("loading", 503)
 
 
 @router.get("/version", summary="The server's version")
