@@ -42,7 +42,7 @@ def test_d7_a_stop_under_load_loses_no_call(start_server: StartServer) -> None:
     answered_one, stop = threading.Semaphore(0), threading.Event()
 
     def call(number: int) -> list[int]:
-        statuses = []
+        statuses: list[int] = []
         while not stop.is_set():
             body = RERANK.body(documents=[f"document {number} {len(statuses)} {part}" for part in range(5)])
             statuses.append(client.post(RERANK.path, json=body).status_code)
@@ -144,7 +144,7 @@ def test_health_reads_a_socket(start_server: StartServer, tmp_path: Path) -> Non
 def test_health_of_a_server_that_is_not_there_is_one_line() -> None:
     ended = health("--url", "http://127.0.0.1:9")
     assert ended.returncode == 1
-    assert ended.stderr == "rerankd health: http://127.0.0.1:9 does not answer (Connection refused)\n"
+    assert ended.stderr == "rerankd health: http://127.0.0.1:9 does not answer (Connection refused).\n"
 
 
 def test_workers_of_other_servers_are_refused_with_the_way_out() -> None:

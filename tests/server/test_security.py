@@ -56,7 +56,10 @@ Route = tuple[str, str]
 # Every route of the server, by who may use it. A route that is in no list fails a test.
 
 OPEN = {
-    *(("GET", path) for path in ("/health", "/livez", "/ping", "/version", "/load", "/metrics", "/v1/rates")),
+    *(
+        ("GET", path)
+        for path in ("/health", "/readyz", "/livez", "/startupz", "/ping", "/version", "/load", "/metrics", "/v1/rates")
+    ),
     *(("GET", path) for path in ("/tei", "/tei/health", "/tei/ping", "/tei/metrics", "/infinity/health")),
     *(("GET", path) for path in ("/v1/cluster/auth", "/xinference/v1/cluster/auth")),
     *(

@@ -20,7 +20,7 @@ router = APIRouter(tags=["status"])
 STUCK_S = 600
 """A batch that runs for longer never ends: the largest model takes some ten seconds for one on a slow processor."""
 
-STUCK = {503: {"description": "A model has computed one batch for ten minutes."}}
+STUCK: dict[int | str, dict[str, Any]] = {503: {"description": "A model has computed one batch for ten minutes."}}
 
 
 @router.get("/health", summary="Whether requests can be answered", responses=LOADING)
