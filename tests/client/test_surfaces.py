@@ -44,6 +44,8 @@ SURFACES: tuple[tuple[DialectName, str], ...] = (
     ("xinference", "/xinference"),
     ("nim", ""),
     ("nim", "/nim"),
+    ("rerankd", ""),
+    ("rerankd", "/v1"),
 )
 on_every_surface = pytest.mark.parametrize(
     ("dialect", "path"), SURFACES, ids=lambda part: str(part).strip("/").replace("/", "-") or "root"
@@ -76,6 +78,14 @@ def test_a_surface_gives_the_scores_of_the_model(
     assert (ranking.usage.total_tokens or 0) > 20 or dialect in COUNTS_NOTHING
     assert ranking.warnings == ()
     assert len(ranking.request_ids) == 1
+
+
+@pytest.mark.parametrize("ask", BOTH)
+def test_rerankd_is_asked_for_logits_to_the_bit(ask: Ask, qwen_server: Server) -> None:
+    ranking = ask(qwen_server.url, qwen_server.key, {"dialect": "rerankd", "model": MODEL})
+    body = {"model": MODEL, "query": QUERY, "documents": list(DOCUMENTS), "explain": True}
+    results = qwen_server.post("/v1/rerank", body).json()["results"]
+    assert [one.logit for one in ranking] == [result["explain"]["logit"] for result in results]
 
 
 @on_every_surface

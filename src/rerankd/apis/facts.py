@@ -7,7 +7,7 @@ and add its entry to `ALL`. Knows no bodies' types, no errors and no server.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -26,8 +26,9 @@ DialectName = Literal[
     "mixedbread",
     "xinference",
     "nim",
+    "rerankd",
 ]
-"""For type checkers: the names that `Client(dialect=…)` takes, each `client` of `ALL`."""
+"""For type checkers: the names that `Client(dialect=…)` takes, each `client` of `ALL`, and RERANKD."""
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -306,3 +307,13 @@ ALL: tuple[ApiFacts, ...] = (
 )
 
 FACTS: Mapping[str, ApiFacts] = {one.name: one for one in ALL}
+
+RERANKD = replace(
+    FACTS["vllm-rerank"],
+    name="rerankd",
+    title="Rerank (rerankd)",
+    client="rerankd",
+    instruct="instruct",
+    constants={**NOT_ECHOED, "explain": True},
+)
+"""As the client asks another rerankd: vLLM's API, with each result's exact logit."""

@@ -13,7 +13,7 @@ from rerankd.apis.facts import DialectName as DialectName
 from rerankd.client.address import completed, is_complete, path_segments, read_address, segments_of, with_path
 from rerankd.errors import SettingsError
 
-DIALECTS: Mapping[str, ApiFacts] = {one.client: one for one in facts.ALL if one.client}
+DIALECTS: Mapping[str, ApiFacts] = {one.client: one for one in (*facts.ALL, facts.RERANKD) if one.client}
 """By the name that `Client(dialect=…)` takes."""
 
 HOSTS: Mapping[str, str] = {host: name for name, one in DIALECTS.items() for host in one.hosts}

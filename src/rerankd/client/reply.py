@@ -130,15 +130,18 @@ def _scored(entry: Any, num_documents: int, by_rerankd: bool) -> Scored:
         return Scored(index, sigmoid(logit), float(logit))
     if not _is_number(score):
         raise ValueError(f"document {index} has the score {score!r}")
-    return Scored(index, float(score), _logit(score) if by_rerankd else None)
+    return Scored(index, float(score), _logit(entry, score) if by_rerankd else None)
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
-def _logit(score: float) -> float | None:
-    """The inverse of the sigmoid; exact to 1e-6 for scores up to those of a logit of 22."""
+def _logit(entry: dict[str, Any], score: float) -> float | None:
+    """rerankd's explanation has the logit; else the inverse of the sigmoid, exact to 1e-6 up to a logit of 22."""
+    logit = _object(entry, "explain").get("logit")
+    if _is_number(logit):
+        return float(logit)
     return math.log(score) - math.log1p(-score) if 0 < score < 1 else None
 
 
