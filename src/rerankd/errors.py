@@ -18,6 +18,9 @@
     │   ├── Loading                  the model is still loading
     │   └── Stopping                 the engine is shutting down
     ├── InferenceError               the model failed on this request
+    ├── UpstreamFailed               the servers behind this one did not answer the call
+    │   ├── UpstreamTimeout          … in time
+    │   └── UpstreamLoop             the call came back to a server that had passed it on
     ├── ModelError                   a model cannot be served
     │   ├── CheckpointNotFound
     │   ├── CheckpointInvalid
@@ -245,6 +248,21 @@ class Stopping(Unavailable):
 
 class InferenceError(RerankdError):
     """The model failed on this request. The cause is chained and logged, never sent to a caller."""
+
+
+class UpstreamFailed(RerankdError):
+    """The servers behind this one did not answer the call. The message has no address and no words of theirs."""
+
+
+class UpstreamTimeout(UpstreamFailed):
+    """The servers behind this one did not answer in time."""
+
+
+class UpstreamLoop(UpstreamFailed):
+    """Servers pass the call to each other in a circle."""
+
+    def __init__(self) -> None:
+        super().__init__("Upstreams pass this call to each other in a circle: check their addresses.")
 
 
 class ModelError(RerankdError):

@@ -110,9 +110,11 @@ class Prepared:
         )
         ranked = sorted(scores, key=lambda score: -score.raw_score)  # stable: ties keep the call's order
         usage = Usage(total_tokens=self.usage.prompt_tokens, text_tokens=self.usage.text_tokens)
-        return Ranking(tuple(ranked[: self.request.top_n]), usage, self._warnings(), self.info.name, scores)
+        return Ranking(tuple(ranked[: self.request.top_n]), usage, self.warnings, self.info.name, scores)
 
-    def _warnings(self) -> tuple[str, ...]:
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One sentence for each deviation from the request."""
         request, info = self.request, self.info
         warnings = [info.notice] if info.notice else []
         warnings += surrogate_warnings("".join(request.queries), request.instruct, request.documents)

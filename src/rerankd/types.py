@@ -65,6 +65,7 @@ class RerankRequest:
         top_n: >= 1, None = all; only shortens the ranking.
         priority: lower values are computed first.
         owner: the account on whose behalf it is scored. Results kept from one owner never answer another.
+        hops: the number of servers that passed it on.
     """
 
     queries: tuple[str, ...]
@@ -74,6 +75,7 @@ class RerankRequest:
     limits: Limits = Limits()
     priority: int = 0
     owner: str = ""
+    hops: int = 0
 
     def __post_init__(self) -> None:
         if len(self.queries) not in (1, len(self.documents)):
@@ -207,6 +209,8 @@ class Ranking(Results[Score]):
         model: the model that scored, else the name that the server echoes.
         scores: of every document, in the call's order; from a server, of those that it sent.
         request_ids: the server's ids of the call's requests, for its log; usually one.
+        upstream: the name of the server that scored, where this one passed the call on.
+        attempts: the number of those that were asked.
     """
 
     ranked: tuple[Score, ...]
@@ -215,6 +219,8 @@ class Ranking(Results[Score]):
     model: str | None = None
     scores: tuple[Score, ...] = ()
     request_ids: tuple[str, ...] = ()
+    upstream: str | None = None
+    attempts: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,9 @@ def test_it_appears_in_the_paths_the_description_and_the_client(package: Path) -
     assert report["refused"] == [418, ["problem"]]
     assert "/example/rerank" in report["missing"]
     assert report["summary"] == "Rerank (Example)"
-    assert report["statuses"] == [str(one) for one in (200, 401, 402, 403, 404, 408, 415, 418, 429, 500, 503)]
+    assert report["statuses"] == [
+        str(one) for one in (200, 401, 402, 403, 404, 408, 415, 418, 429, 500, 502, 503, 504, 508)
+    ]
     assert report["client"] == [
         "example",
         "http://host/example/v1/rerank",

@@ -22,6 +22,9 @@ from rerankd.errors import (
     RerankdError,
     Unauthorized,
     Unavailable,
+    UpstreamFailed,
+    UpstreamLoop,
+    UpstreamTimeout,
 )
 from rerankd.ranking import explanation
 from rerankd.types import Limits, ModelInfo, Ranking, RerankRequest, Score, TokenCounts
@@ -147,7 +150,10 @@ DEFAULT_STATUSES: Statuses = {
     BodyTimeout: 408,
     UnsupportedEncoding: 415,
     RateLimited: 429,
+    UpstreamFailed: 502,
     Unavailable: 503,
+    UpstreamTimeout: 504,
+    UpstreamLoop: 508,
 }
 """An error that is not listed has the status of the nearest class above it."""
 

@@ -86,7 +86,10 @@ MEANINGS = {
     429: "More than this caller may ask, or too many requests that wait: try again after `Retry-After` seconds. "
     "Without that header: the account cannot pay for the call.",
     500: "The model failed on this request.",
+    502: "The servers behind this one did not answer the call.",
     503: "Loading, full or shutting down: try again after `Retry-After` seconds.",
+    504: "The servers behind this one did not answer in time.",
+    508: "Servers pass the call to each other in a circle.",
 }
 
 

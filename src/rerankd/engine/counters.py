@@ -20,8 +20,8 @@ class Counters:
         self._tokens = 0
         self._seconds = 0.0
         self._prefixes = CacheStats()
-        self._batch_fill = _Spread(BATCH_FILL)
-        self._queue_s = _Spread(QUEUE_S)
+        self._batch_fill = Spread(BATCH_FILL)
+        self._queue_s = Spread(QUEUE_S)
 
     def began(self, waited_s: float) -> None:
         """A request's first prompt is about to be computed."""
@@ -56,8 +56,8 @@ class Counters:
             )
 
 
-class _Spread:
-    """A histogram that grows."""
+class Spread:
+    """A histogram that grows. bounds: of its buckets, without the infinite one."""
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds = (*bounds, math.inf)

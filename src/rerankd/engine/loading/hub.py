@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, BinaryIO, cast
 
-from huggingface_hub import HfApi, ModelInfo, constants, hf_hub_url, snapshot_download
+from huggingface_hub import HfApi, ModelInfo, constants, hf_hub_download, hf_hub_url, snapshot_download
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -88,6 +88,22 @@ def download(name: str, revision: str | None, progress: Share | None = None, cac
         raise  # the last four are bugs of rerankd, and must not lead to a fallback model
     except Exception as error:  # includes errors of the HTTP library, which depends on the version
         raise _explain(error, name, revision, cache) from error
+
+
+def download_file(name: str, file: str, *, offline: bool = False) -> Path:
+    """One file of a model, from the cache or the hub.
+
+    Raises:
+        CheckpointNotFound: no such repository or file, or no access to it.
+        HubUnreachable: not in the cache, and the hub does not answer, or must not be asked.
+        ModelError: the cache cannot be written.
+    """
+    cache = _cache(name, None)
+    try:
+        with disable_progress_bars():
+            return Path(hf_hub_download(name, file, local_files_only=offline))
+    except Exception as error:  # includes errors of the HTTP library, which depends on the version
+        raise _explain(error, name, None, cache) from error
 
 
 def _is_homeless(cache: Path | None) -> bool:

@@ -1,0 +1,162 @@
+"""What a pool knows about each of its upstreams: its breaker, its work and its counts. Sends nothing by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from rerankd.engine.counters import Spread
+from rerankd.ranking import Prepared
+from rerankd.types import Histogram, Score, Usage
+from rerankd.upstreams.breaker import Breaker
+from rerankd.upstreams.choice import Candidate
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+"""Buckets of the seconds of an attempt."""
+
+RESTING = "resting"
+"""The state of an upstream that answers, but said "later"."""
+
+
+class Slots:
+    """The requests that an upstream may have at a time, of all calls; one is held in `async with`."""
+
+    def __init__(self, number: int, on_release: Callable[[], None]) -> None:
+        self.number = number
+        self.used = 0
+        self._semaphore = asyncio.Semaphore(number)
+        self._on_release = on_release
+
+    async def __aenter__(self) -> None:
+        await self._semaphore.acquire()
+        self.used += 1
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.used -= 1
+        self._semaphore.release()
+        self._on_release()
+
+
+@dataclass(slots=True)
+class Stats:
+    """What one upstream has done since the start.
+
+    Attributes:
+        outcomes: of its attempts, by kind: `answered`, or a kind of `outcomes.Kind`.
+        tokens: that it was paid for: as it counts them, else as we do.
+        cost: in the currency of its settings.
+        others: calls that it answered with another model than the first upstream's.
+        last_error: a sentence without an address and without a key; empty before the first.
+        last_probe: the verdict of the last probe.
+    """
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    tokens: int = 0
+    cost: float = 0.0
+    others: int = 0
+    last_error: str = ""
+    last_probe: str = ""
+    _seconds: Spread = field(default_factory=lambda: Spread(SECONDS))
+
+    def took(self, seconds: float) -> None:
+        """An attempt was answered after so many seconds."""
+        self._seconds.add(seconds)
+
+    @property
+    def seconds(self) -> Histogram:
+        return self._seconds.histogram
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What one attempt asks. request_id: the same in every attempt of a call. hops: servers that passed it on."""
+
+    prepared: Prepared
+    request_id: str
+    hops: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What one attempt gave: a score for every document, in the call's order."""
+
+    scores: tuple[Score, ...]
+    model: str | None
+    usage: Usage
+    warnings: tuple[str, ...] = ()
+
+
+class Member(ABC):
+    """One upstream of a pool.
+
+    Attributes:
+        name: shown in headers and metrics.
+        outstanding: tokens of the calls that it works on; calls: their number.
+        reads_instruct: whether an instruct changes its scores.
+        timeout_s: of one attempt.
+    """
+
+    name: str
+    tier: int
+    weight: float
+    timeout_s: float
+    reads_instruct: bool
+    breaker: Breaker
+    slots: Slots
+
+    def __init__(self) -> None:
+        self.outstanding = 0
+        self.calls = 0
+        self.stats = Stats()
+
+    def may_be_asked(self, now: float) -> bool:
+        """Whether a call may go there, if a slot is free."""
+        return self.breaker.may_be_asked(now)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a call would wait there: each has one request at least."""
+        return max(self.calls, self.slots.used) >= self.slots.number
+
+    def state(self, now: float) -> str:
+        """The breaker's state, or RESTING."""
+        closed = self.breaker.state == "closed"
+        return RESTING if closed and now < self.breaker.rests_until else self.breaker.state
+
+    @property
+    def candidate(self) -> Candidate:
+        """As `choice.choose` sees it."""
+        return Candidate(self.name, self.tier, self.weight, self.outstanding)
+
+    @property
+    @abstractmethod
+    def model(self) -> str | None:
+        """The model that scores there, if it is known."""
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """What must not be in a reply or the log: its host and its key."""
+        return ()
+
+    def cost_of(self, tokens: int, search_units: int) -> float:
+        """What an answer costs, in the currency of its settings."""
+        return 0.0
+
+    @abstractmethod
+    async def score(self, task: Task) -> Scored:
+        """Scores every document of a call.
+
+        Raises:
+            RemoteError: it did not.
+            RerankdError: an engine in this process did not.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Closes its connections."""
