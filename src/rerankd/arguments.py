@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rerankd.errors import InvalidRequest
+from rerankd.surrogates import surrogate_warnings, without_surrogates
+from rerankd.types import DEFAULT_INSTRUCT, RerankRequest
 
 Documents = Iterable[str | Mapping[str, Any]]
 """Texts, or objects with a `text`, in a list, a tuple, an array, a table's column, a generator …"""
@@ -20,13 +22,19 @@ Documents = Iterable[str | Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """The arguments of a call in plain types. warnings: for accepted arguments that are probably a mistake."""
+    """The arguments of a call in plain types, without lone surrogates. warnings: about what was replaced or is
+    probably a mistake."""
 
     query: str
     documents: tuple[str, ...]
     top_n: int | None
     instruct: str | None
     warnings: tuple[str, ...] = ()
+
+    def request(self) -> RerankRequest:
+        """The call of a model in this process."""
+        instruct = DEFAULT_INSTRUCT if self.instruct is None else self.instruct
+        return RerankRequest((self.query,), self.documents, instruct, self.top_n)
 
 
 def checked(query: object, documents: object, top_n: object = None, instruct: object = None) -> Arguments:
@@ -40,8 +48,14 @@ def checked(query: object, documents: object, top_n: object = None, instruct: ob
     if not isinstance(instruct, str | None):
         raise InvalidRequest(f"The instruct is {_kind(instruct)}: send a string, or leave it out for the default.")
     texts = tuple(_text(index, document) for index, document in enumerate(_iterable(documents)))
-    blank = () if query.strip() else ("the query is empty: the scores mean little",)
-    return Arguments(_plain(query), texts, _top_n(top_n), instruct if instruct is None else _plain(instruct), blank)
+    warnings = () if query.strip() else ("the query is empty: the scores mean little",)
+    return Arguments(
+        _whole(query),
+        tuple(map(without_surrogates, texts)),
+        _top_n(top_n),
+        None if instruct is None else _whole(instruct),
+        warnings + surrogate_warnings(query, instruct, texts),
+    )
 
 
 def _iterable(documents: object) -> Iterable[object]:
@@ -95,6 +109,10 @@ def _top_n(top_n: object) -> int | None:
 def _plain(text: str) -> str:
     """The text as a plain `str`: numpy's strings and enumerations of strings are subclasses."""
     return str.__str__(text)
+
+
+def _whole(text: str) -> str:
+    return without_surrogates(_plain(text))
 
 
 def _noun(text: str | bytes | bytearray) -> str:

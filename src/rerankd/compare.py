@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from itertools import combinations, islice
 from statistics import fmean
 
+from rerankd.arguments import checked
 from rerankd.errors import InferenceError, InvalidRequest
 from rerankd.ranking import Submits
-from rerankd.types import DEFAULT_INSTRUCT, Ranking, RerankRequest
+from rerankd.types import DEFAULT_INSTRUCT, Ranking
 
 TOP_KS = (1, 3, 10)
 QUERIES_AT_ONCE = 16
@@ -104,12 +105,14 @@ class _Call:
     def __init__(self, scorer: Submits, query: Query) -> None:
         self._source = query.source
         with _named(query.source):
-            self._prepared = scorer.prepare(RerankRequest((query.text,), query.documents, query.instruct))
+            asked = checked(query.text, query.documents, instruct=query.instruct)
+            self._warnings = asked.warnings
+            self._prepared = scorer.prepare(asked.request())
         self.future = scorer.submit(self._prepared)
 
     def ranking(self) -> Ranking:
         with _named(self._source):
-            return self._prepared.finish(self.future.result())
+            return self._prepared.finish(self.future.result(), self._warnings)
 
 
 @contextmanager

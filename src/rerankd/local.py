@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from rerankd.arguments import Arguments, Documents, checked
+from rerankd.arguments import Documents, checked
 from rerankd.deprecation import warn_renamed
 from rerankd.errors import Closed, MissingExtra, SettingsError, Stopping
 from rerankd.ranking import Prepared
-from rerankd.types import DEFAULT_INSTRUCT, LoadProgress, ModelInfo, Ranking, RerankRequest, Score
+from rerankd.types import LoadProgress, ModelInfo, Ranking, Score
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -94,8 +93,8 @@ class Reranker:
             MadeBeforeFork: this process was forked after the model was loaded.
         """
         asked = checked(query, documents, top_n, instruct)
-        prepared = self._scorer.prepare(_request(asked))
-        return _with_warnings(prepared.finish(self._submit(prepared, progress).result()), asked)
+        prepared = self._scorer.prepare(asked.request())
+        return prepared.finish(self._submit(prepared, progress).result(), asked.warnings)
 
     def rerank(self, query: str, documents: Documents, **options: Any) -> Ranking:
         """Deprecated: use `rank`."""
@@ -113,9 +112,9 @@ class Reranker:
     ) -> Ranking:
         """`rank` for asyncio: it does not block the event loop, and a cancelled call frees its work."""
         asked = checked(query, documents, top_n, instruct)
-        prepared = await asyncio.to_thread(self._scorer.prepare, _request(asked))
+        prepared = await asyncio.to_thread(self._scorer.prepare, asked.request())
         logits = await asyncio.wrap_future(self._submit(prepared, progress))
-        return _with_warnings(prepared.finish(logits), asked)
+        return prepared.finish(logits, asked.warnings)
 
     def prompt_of(self, score: Score) -> str:
         """The exact text that the model read for a score of `rank`, control tokens included."""
@@ -148,15 +147,6 @@ class Reranker:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("A Reranker holds a loaded model and cannot be pickled: make one in the process that uses it.")
-
-
-def _request(asked: Arguments) -> RerankRequest:
-    instruct = DEFAULT_INSTRUCT if asked.instruct is None else asked.instruct
-    return RerankRequest((asked.query,), asked.documents, instruct, asked.top_n)
-
-
-def _with_warnings(ranking: Ranking, asked: Arguments) -> Ranking:
-    return replace(ranking, warnings=(*asked.warnings, *ranking.warnings)) if asked.warnings else ranking
 
 
 def _name(argument: str, value: object) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from rerankd.errors import InferenceError, InvalidRequest, PromptTooLong, TooManyDocuments, TooManyTokens
-from rerankd.surrogates import surrogate_warnings, without_surrogates
 from rerankd.types import (
     DEFAULT_INSTRUCT,
     Limits,
@@ -94,8 +93,11 @@ class Prepared:
     usage: TokenCounts
     info: ModelInfo
 
-    def finish(self, logits: Logits) -> Ranking:
+    def finish(self, logits: Logits, warnings: Sequence[str] = ()) -> Ranking:
         """Sorts by logit, ties by index, and applies `top_n`.
+
+        Args:
+            warnings: about the call's arguments; they come first.
 
         Raises:
             InferenceError: a logit is not a number.
@@ -103,21 +105,28 @@ class Prepared:
         if broken := [index for index, logit in enumerate(logits.values) if not math.isfinite(logit)]:
             raise InferenceError(f"The model gave document {broken[0]} a score that is not a number.")
         scores = tuple(
-            Score(index, sigmoid(logit), logit, without_surrogates(document), prompt, index in logits.cached)
+            Score(index, sigmoid(logit), logit, document, prompt, index in logits.cached)
             for index, (logit, document, prompt) in enumerate(
                 zip(logits.values, self.request.documents, self.prompts, strict=True)
             )
         )
         ranked = sorted(scores, key=lambda score: -score.raw_score)  # stable: ties keep the call's order
         usage = Usage(total_tokens=self.usage.prompt_tokens, text_tokens=self.usage.text_tokens)
-        return Ranking(tuple(ranked[: self.request.top_n]), usage, self.warnings, self.info.name, scores)
+        every_warning = tuple(dict.fromkeys((*warnings, *self.warnings)))
+        return Ranking(tuple(ranked[: self.request.top_n]), usage, every_warning, self.info.name, scores)
+
+    @property
+    def num_truncated(self) -> Mapping[str, int]:
+        """How many texts were truncated, by their part; a query counts once."""
+        lost = [(one.part, prompt.query) for prompt in self.prompts for one in prompt.truncations]
+        queries = {query for part, query in lost if part == "query"}
+        return {"query": len(queries), "document": sum(part == "document" for part, _ in lost)}
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """One sentence for each deviation from the request."""
         request, info = self.request, self.info
         warnings = [info.notice] if info.notice else []
-        warnings += surrogate_warnings("".join(request.queries), request.instruct, request.documents)
         if not info.reads_instruct and request.instruct.rstrip(".") != DEFAULT_INSTRUCT:
             warnings.append(f"instruct ignored: {info.name} reads none")
         if not all(query.strip() for query in request.queries):
@@ -136,7 +145,7 @@ def prepare(request: RerankRequest, model: Encodes, info: ModelInfo) -> Prepared
         raise TooManyDocuments(num_documents, limits.max_documents)
     if request.top_n is not None and request.top_n < 1:
         raise InvalidRequest(f"top_n must be at least 1, or left out for all; it is {request.top_n}.")
-    prompts = model.encode(_readable(request, info))
+    prompts = model.encode(_limited_by(info, request))
     usage = TokenCounts(
         prompt_tokens=sum(len(prompt.token_ids) for prompt in prompts),
         text_tokens=sum(prompt.query_tokens + prompt.document_tokens for prompt in prompts),
@@ -149,28 +158,16 @@ def prepare(request: RerankRequest, model: Encodes, info: ModelInfo) -> Prepared
     return Prepared(request, prompts, usage, info)
 
 
-def _readable(request: RerankRequest, info: ModelInfo) -> RerankRequest:
-    """The request without lone surrogates, and without limits of a text beyond the longest prompt.
-
-    Such limits would only make the tokenizer read more of each text.
-    """
+def _limited_by(info: ModelInfo, request: RerankRequest) -> RerankRequest:
+    """The request without limits of a text beyond the longest prompt: the tokenizer would only read more of it."""
     limits = request.limits
     max_tokens = min(limits.max_prompt_tokens or info.max_tokens, info.max_tokens)
 
     def at_most(tokens: int | None) -> int | None:
         return None if tokens is None or tokens >= max_tokens else tokens
 
-    return replace(
-        request,
-        queries=tuple(map(without_surrogates, request.queries)),
-        documents=tuple(map(without_surrogates, request.documents)),
-        instruct=without_surrogates(request.instruct),
-        limits=replace(
-            limits,
-            max_query_tokens=at_most(limits.max_query_tokens),
-            max_document_tokens=at_most(limits.max_document_tokens),
-        ),
-    )
+    query, document = at_most(limits.max_query_tokens), at_most(limits.max_document_tokens)
+    return replace(request, limits=replace(limits, max_query_tokens=query, max_document_tokens=document))
 
 
 def _refuse_overlong(prompts: Sequence[Prompt], limits: Limits) -> None:

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from rerankd.engine.cache import BYTES_PER_ENTRY, ScoreCache, keys_of
+from rerankd.engine.cache import BYTES_PER_ENTRY, ScoreCache
 from rerankd.engine.engine import Engine
+from rerankd.engine.job import keys_of
 from rerankd.testing import FakeModel
 from rerankd.types import CacheStats, Prompt
 

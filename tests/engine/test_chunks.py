@@ -6,18 +6,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rerankd.engine.batching import FAIR_TURN, Waiting, next_batch
-from rerankd.engine.chunks import LANE_TOKENS, LANES, Step, may_hold, plan, tokens_held
-from rerankd.types import Prompt
+from rerankd.engine.chunks import LANE_TOKENS, LANES, Length, Step, may_hold, plan, tokens_held
 
 SHAPES = st.tuples(st.integers(0, 2), st.integers(0, 60), st.integers(1, 60))
 """Which prefix, how much of it, and how many tokens follow."""
 
 
-def prompts(shapes: list[tuple[int, int, int]]) -> list[Prompt]:
+def prompts(shapes: list[tuple[int, int, int]]) -> list[Length]:
+    prefixes = [(seed if shared else 0, shared) for seed, shared, _ in shapes]
     return [
-        Prompt("", "", [*prefix, *range(-own, 0)], 0, 0, prefix=prefix)
-        for seed, shared, own in shapes
-        for prefix in [tuple(range(1000 * seed, 1000 * seed + shared))]
+        Length(shared + own, shared, shared if index and prefixes[index] == prefixes[index - 1] else 0)
+        for index, (_, shared, own) in enumerate(shapes)
     ]
 
 
@@ -32,24 +31,22 @@ def test_each_prompt_is_read_once_to_its_end(shapes: list[tuple[int, int, int]],
         if step.of_prefix:
             start = 0 if step.begins else prefix
             prefix = step.end
-            assert step.end <= step.holds == pair.shared_len
+            assert step.end <= step.holds == pair.shared
         else:
-            known = prefix if step.after_prefix else pair.shared_with(pairs[step.prompt - 1] if step.prompt else None)
+            known = prefix if step.after_prefix else pair.known
             start = read.get(step.prompt, known)
-            assert not step.after_prefix or prefix == pair.shared_len
+            assert not step.after_prefix or prefix == pair.shared
             read[step.prompt] = step.end
-            assert step.is_last == (step.end == len(pair.token_ids)) and step.end > start
+            assert step.is_last == (step.end == pair.tokens) and step.end > start
         assert step.end - start <= step.cost <= 2 * max_chunk
-    assert read == {index: len(pair.token_ids) for index, pair in enumerate(pairs)}
+    assert read == {index: pair.tokens for index, pair in enumerate(pairs)}
 
 
 @given(st.lists(SHAPES, max_size=6))
 def test_a_model_without_chunks_has_one_step_a_prompt(shapes: list[tuple[int, int, int]]) -> None:
     pairs = prompts(shapes)
-    costs = [
-        len(pair.token_ids) - pair.shared_with(before) for pair, before in zip(pairs, (None, *pairs), strict=False)
-    ]
-    assert plan(pairs, None) == [Step(i, len(pairs[i].token_ids), cost) for i, cost in enumerate(costs)]
+    costs = [pair.tokens - pair.known for pair in pairs]
+    assert plan(pairs, None) == [Step(i, pairs[i].tokens, cost) for i, cost in enumerate(costs)]
     assert tokens_held(plan(pairs, None)) == 0
 
 

@@ -18,10 +18,11 @@ import pytest
 
 from rerankd.accounts.decision import Charge
 from rerankd.engine.scorer import EngineScorer
+from rerankd.server.metrics.calls import Work
 from rerankd.server.metrics.metrics import Metrics
 from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
-from rerankd.types import LoadProgress, Prompt, Ranking, Score, Usage
+from rerankd.types import LoadProgress, Prompt, Usage
 from support.fakes import NumberedModel, scorer_of
 from support.faults import failing, loading
 from support.scrape import Scrape, growth
@@ -447,6 +448,8 @@ def test_every_metric_is_documented_and_every_documented_one_is_there(busy_scrap
 
 # What the page for administrators shows.
 
+WORK = Work(1, Usage(10, 2), {})
+
 
 @contextmanager
 def metrics_of(scorer: EngineScorer, clock: Callable[[], float]) -> Iterator[Metrics]:
@@ -469,7 +472,7 @@ def test_the_status_is_that_of_the_last_minute() -> None:
         for number in (1, 2, 2, 2):
             pair = Prompt("", str(number), range(number, number + 300), 1, 1)
             scorer.engine.submit([pair]).result(20)
-            metrics.observe(dialect="tei", status=200, seconds=1, ranking=_ranking(pair))
+            metrics.observe(dialect="tei", status=200, seconds=1, work=WORK)
         status = metrics.status()
         assert (status.requests_per_minute, status.tokens_per_second) == (4, 2 * 300 / 60), "two of the four were known"
         assert (status.score_hit_share, status.prefix_hit_share, status.uptime_s) == (0.5, None, 100)
@@ -497,25 +500,24 @@ def test_what_everybody_is_told_is_no_warning() -> None:
     model = NumberedModel()
     model.info = replace(model.info, notice="small")
     with metrics_of(scorer_of(model), time.monotonic) as metrics:
-        pair = Prompt("", "1", range(10), 1, 1)
-        metrics.observe(dialect="tei", status=200, seconds=1, ranking=_ranking(pair), warnings=("small", "cut"))
-        assert metrics.registry.get_sample_value("rerankd_warnings_total", {"dialect": "tei"}) == 1
+        metrics.observe(dialect="tei", status=200, seconds=1, work=WORK, warnings=("small", "cut"))
+        assert metrics.registry.get_sample_value("rerankd_warnings_total", {"dialect": "tei", "model": ""}) == 1
 
 
 def test_what_was_charged_is_counted() -> None:
     with metrics_of(scorer_of(NumberedModel()), time.monotonic) as metrics:
+<<<<<<< HEAD
         pair = Prompt("", "1", range(10), 1, 1)
         for charge in (Charge(2_500_000, 3, 7, 10), Charge(500_000, 0, 10, 10), None):
             metrics.observe(dialect="tei", status=200, seconds=1, ranking=_ranking(pair), charge=charge)
+=======
+        for charge in (Charged(2_500_000, 3, 7), Charged(500_000, 0, 10), None):
+            metrics.observe(dialect="tei", status=200, seconds=1, work=WORK, charge=charge)
+>>>>>>> b336397 (Count calls by model; only what reads a text receives it)
         get = metrics.registry.get_sample_value
         assert get("rerankd_charged_total") == 3.0
         assert get("rerankd_free_tokens_total") == 3 and get("rerankd_billed_tokens_total") == 17
-        assert get("rerankd_usage_tokens_total", {"dialect": "tei"}) == 6
-
-
-def _ranking(pair: Prompt) -> Ranking:
-    score = Score(0, 0.6, 0.5, pair.document, pair)
-    return Ranking((score,), Usage(len(pair.token_ids), 2), scores=(score,))
+        assert get("rerankd_usage_tokens_total", {"dialect": "tei", "model": ""}) == 6
 
 
 def _wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:

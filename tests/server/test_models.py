@@ -86,6 +86,11 @@ def test_metrics_name_the_model(client: httpx2.Client) -> None:
         re.findall(r'request_success_total\{engine="0",finished_reason="stop",model_name="(\w+)"\} (\S+)', metrics)
     )
     assert answered == {"first": "1.0", "second": "2.0"}
+    for counted in (r'requests_total\{dialect="vllm-rerank",error="",', "request_seconds_count"):
+        found = re.findall(rf'rerankd_{counted}.*model="(first|second)".* ([\d.]+)$', metrics, re.MULTILINE)
+        assert sorted((name, value) for name, value in found if float(value)) == [("first", "1.0"), ("second", "2.0")]
+    refused = re.findall(r'rerankd_requests_total\{.*error="ModelNotFound",model="(.*?)"', metrics)
+    assert refused == [""]
     assert "third" not in metrics
 
 

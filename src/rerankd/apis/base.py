@@ -280,8 +280,12 @@ class Api(ABC, Generic[BodyT]):
         common = Limits(self.max_documents, max_prompt_tokens=self.settings.max_context)
         return replace(common, **own)
 
-    def claims(self, value: Mapping[str, Any]) -> bool:
-        """Whether a body on a path of several APIs belongs to this one. The last API of a path takes the rest."""
+    def claims(self, given: Mapping[str, bool]) -> bool:
+        """Whether a body on a path of several APIs belongs to this one. The last API of a path takes the rest.
+
+        Args:
+            given: the names of the body's fields, and whether each has another value than null.
+        """
         return True
 
     @abstractmethod

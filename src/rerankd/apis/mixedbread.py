@@ -95,8 +95,8 @@ class Mixedbread(Api[Body]):
     error_body = Error
     errors = ERRORS
 
-    def claims(self, value: Mapping[str, Any]) -> bool:
-        return "input" in value
+    def claims(self, given: Mapping[str, bool]) -> bool:
+        return "input" in given
 
     def parse(self, body: Body) -> Call:
         query = document_text(body.query, "query")

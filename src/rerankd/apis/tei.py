@@ -150,8 +150,8 @@ class TEIRerank(_TEI[RerankBody]):
     body = RerankBody
     reply_body = list[Rank]
 
-    def claims(self, value: Mapping[str, Any]) -> bool:
-        return value.get("texts") is not None
+    def claims(self, given: Mapping[str, bool]) -> bool:
+        return given.get("texts", False)
 
     def parse(self, body: RerankBody) -> Call:
         if not body.texts:
@@ -216,8 +216,8 @@ class TEIPredict(_TEI[PredictBody]):
     body = PredictBody
     reply_body = Predictions
 
-    def claims(self, value: Mapping[str, Any]) -> bool:
-        return value.get("inputs") is not None
+    def claims(self, given: Mapping[str, bool]) -> bool:
+        return given.get("inputs", False)
 
     def parse(self, body: PredictBody) -> Call:
         batch = body.inputs if isinstance(body.inputs, list) else [body.inputs]

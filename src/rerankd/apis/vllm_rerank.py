@@ -97,8 +97,8 @@ class VLLMRerank(Api[Body]):
     reply_body = Reply
     error_body = Error
 
-    def claims(self, value: Mapping[str, Any]) -> bool:
-        return "query" in value and "documents" in value
+    def claims(self, given: Mapping[str, bool]) -> bool:
+        return "query" in given and "documents" in given
 
     def parse(self, body: Body) -> Call:
         if body.rank_fields == []:

@@ -101,8 +101,8 @@ class VoyageShared(Api[SharedBody]):
     error_body = Error
     errors = ErrorTable({ModelNotFound: 400})
 
-    def claims(self, value: Mapping[str, Any]) -> bool:
-        return ("top_k" in value or "truncation" in value) and "top_n" not in value
+    def claims(self, given: Mapping[str, bool]) -> bool:
+        return ("top_k" in given or "truncation" in given) and "top_n" not in given
 
     @property
     def max_documents(self) -> int:

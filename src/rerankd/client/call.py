@@ -24,7 +24,7 @@ from rerankd.client.failures import connection_error, reply_error, response_erro
 from rerankd.client.reply import Reply, read_reply
 from rerankd.client.retry import LONGEST_WAIT_S, is_connection_failure, is_retryable, retry_after_s, wait_s
 from rerankd.client.settings import ClientSettings
-from rerankd.surrogates import surrogate_warnings, without_surrogates
+from rerankd.surrogates import without_surrogates
 from rerankd.types import Ranking, Score, Usage
 
 logger = logging.getLogger(__name__)
@@ -131,20 +131,20 @@ class Endpoint:
             InvalidRequest: an argument has the wrong type or is out of range.
         """
         given = checked(query, documents, top_n, instruct)
-        texts = tuple(map(without_surrogates, given.documents))
+        texts = given.documents
         sent = tuple(index for index, text in enumerate(texts) if self._dialect.takes_blank or text.strip())
-        warnings = [*given.warnings, *surrogate_warnings(given.query, given.instruct, given.documents)]
+        warnings = given.warnings
         if num_blank := len(texts) - len(sent):
-            warnings.append(f"empty documents were not sent ({self.name} refuses them) and come last: {num_blank}")
+            warnings += (f"empty documents were not sent ({self.name} refuses them) and come last: {num_blank}",)
         return Call(
-            without_surrogates(given.query),
+            given.query,
             texts,
             sent,
             given.top_n,
-            None if given.instruct is None else without_surrogates(given.instruct),
+            given.instruct,
             with_documents,
             without_surrogates(model) if isinstance(model, str) else None,
-            tuple(warnings),
+            warnings,
         )
 
     def chunks(self, call: Call) -> list[Chunk]:

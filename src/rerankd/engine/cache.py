@@ -1,41 +1,15 @@
-"""An LRU cache of logits. Each engine has its own, so all its entries are of one model and dtype."""
+"""An LRU cache of logits. Each engine has its own, so all its entries are of one model and dtype. Knows no prompt."""
 
 from __future__ import annotations
 
-import hashlib
 import math
-from array import array
 from collections.abc import Iterable, Sequence
 
 from cachetools import LRUCache
 
-from rerankd.types import CacheStats, Prompt
+from rerankd.types import CacheStats
 
 BYTES_PER_ENTRY = 240  # digest, float and their slots in LRUCache, as tracemalloc measures them
-
-
-def keys_of(prompts: Sequence[Prompt], owner: str = "") -> list[bytes]:
-    """The key of each prompt: 16 bytes of BLAKE2b over its token ids and the length of its query.
-
-    The length distinguishes two prompts of an encoder if a text contains a separator. The shared prefix of a query is
-    hashed once.
-
-    Args:
-        owner: see `types.RerankRequest`. Keys differ between owners: a hit would reveal another owner's request.
-    """
-    heads: dict[tuple[int, tuple[int, ...]], hashlib.blake2b] = {}
-    keys = []
-    for prompt in prompts:
-        common = prompt.query_tokens, prompt.prefix
-        if common not in heads:
-            first = array("i", (prompt.query_tokens, *prompt.prefix)).tobytes()
-            heads[common] = hashlib.blake2b(first, digest_size=16)
-        hashed = heads[common].copy()
-        hashed.update(array("i", prompt.token_ids[prompt.shared_len :]).tobytes())
-        if owner:
-            hashed.update(b"owner" + owner.encode())
-        keys.append(hashed.digest())
-    return keys
 
 
 class ScoreCache:
@@ -51,12 +25,15 @@ class ScoreCache:
         self._misses = 0
         self._tokens = 0
 
-    def known(self, keys: Sequence[bytes], prompts: Sequence[Prompt]) -> dict[bytes, float]:
-        """The cached logits of a request's prompts. Looks up a repeated prompt once."""
-        distinct = dict(zip(keys, prompts, strict=True))
+    def known(self, keys: Sequence[bytes], lengths: Sequence[int]) -> dict[bytes, float]:
+        """The cached logits of a request's prompts. Looks up a repeated prompt once.
+
+        Args:
+            lengths: tokens of each prompt.
+        """
+        distinct = dict(zip(keys, lengths, strict=True))
         known = {key: logit for key in distinct if (logit := self.get(key)) is not None}
-        left = sum(len(prompt.token_ids) for key, prompt in distinct.items() if key not in known)
-        self._tokens += sum(len(prompt.token_ids) for prompt in prompts) - left
+        self._tokens += sum(lengths) - sum(length for key, length in distinct.items() if key not in known)
         return known
 
     def get(self, key: bytes) -> float | None:

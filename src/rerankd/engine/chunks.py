@@ -1,4 +1,4 @@
-"""How a request's prompts are computed step by step, and which requests may hold unfinished prompts. Pure: no tensor.
+"""How a request's prompts are computed step by step, and which requests may hold unfinished ones. Knows lengths only.
 
 A short prompt is one step. A long one is read in chunks, between which other requests' steps run; a long prefix that
 several prompts share is read once, before them. Where the chunks end depends on the prompt only.
@@ -9,8 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-
-from rerankd.types import Prompt
+from typing import NamedTuple
 
 CONTEXT_STEP = 2048
 """So many earlier tokens cost as much attention as the rest of a token costs (0.6B; larger models: more tokens)."""
@@ -19,6 +18,14 @@ LANES = (1024, 4096)
 LANE_TOKENS = 8192
 """Requests whose unfinished prompts have up to 1,024 tokens, up to 4,096, and more: each of these kinds may hold 8,192
 tokens in all (0.9 GB for the 0.6B), or one request that needs more."""
+
+
+class Length(NamedTuple):
+    """Tokens of a prompt, of its shared prefix, and those of it that the prompt before has too: the prefix, or none."""
+
+    tokens: int
+    shared: int
+    known: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,27 +47,20 @@ class Step:
     after_prefix: bool = False
 
 
-def plan(prompts: Sequence[Prompt], max_chunk: int | None) -> list[Step]:
+def plan(prompts: Iterable[Length], max_chunk: int | None) -> list[Step]:
     """The steps of a request, in order.
 
     Args:
         max_chunk: a prefix, or what follows it, that costs more is cut into chunks of half of it. None: each prompt
             is one step.
     """
-    steps: list[Step] = []
-    previous: Prompt | None = None
-    for index, prompt in enumerate(prompts):
-        known = prompt.shared_with(previous)
-        if max_chunk is None:
-            steps.append(Step(index, len(prompt.token_ids), len(prompt.token_ids) - known))
-        else:
-            steps += _steps(index, prompt, known, max_chunk)
-        previous = prompt
-    return steps
+    if max_chunk is None:
+        return [Step(index, one.tokens, one.tokens - one.known) for index, one in enumerate(prompts)]
+    return [step for index, one in enumerate(prompts) for step in _steps(index, one, max_chunk)]
 
 
-def _steps(index: int, prompt: Prompt, known: int, max_chunk: int) -> Iterator[Step]:
-    length, shared = len(prompt.token_ids), prompt.shared_len
+def _steps(index: int, prompt: Length, max_chunk: int) -> Iterator[Step]:
+    length, shared, known = prompt
     long_prefix = shared > max_chunk
     if long_prefix and not known:
         for start, end in _chunks(0, shared, max_chunk):

@@ -15,10 +15,10 @@ from concurrent.futures import Future
 from itertools import islice
 
 from rerankd.engine.batching import next_batch
-from rerankd.engine.cache import ScoreCache, keys_of
+from rerankd.engine.cache import ScoreCache
 from rerankd.engine.chunks import Step, may_hold
 from rerankd.engine.counters import Counters
-from rerankd.engine.job import Job
+from rerankd.engine.job import Job, keys_of
 from rerankd.engine.protocols import Model, ReadsInChunks, SharesPrefixes
 from rerankd.errors import Busy, InferenceError, MadeBeforeFork, Stopping
 from rerankd.types import CacheStats, EngineStats, Logits, ModelInfo, Prompt
@@ -102,7 +102,7 @@ class Engine:
         keys = keys_of(prompts, owner)
         with self._changed:
             self._refuse_when_stopping()
-            known = self._cache.known(keys, prompts)
+            known = self._cache.known(keys, [len(prompt.token_ids) for prompt in prompts])
         job = Job(prompts, keys, known, self._max_chunk, progress, priority, owner)
         job.finish_if_complete()
         if not job.future.done():

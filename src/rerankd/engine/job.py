@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from itertools import islice
 from typing import NamedTuple
 
 from rerankd.engine.batching import Waiting
-from rerankd.engine.chunks import Step, plan, tokens_held
+from rerankd.engine.chunks import Length, Step, plan, tokens_held
 from rerankd.engine.protocols import Chunk, LastChunk, Reading, ReadsInChunks
 from rerankd.types import Logits, Prompt
 
@@ -27,6 +29,30 @@ class _Held(NamedTuple):
 BYTES_PER_PROMPT = 1000
 BYTES_PER_TOKEN = 4
 """Memory of a waiting prompt."""
+
+
+def keys_of(prompts: Sequence[Prompt], owner: str = "") -> list[bytes]:
+    """The key of each prompt: 16 bytes of BLAKE2b over its token ids and the length of its query.
+
+    The length distinguishes two prompts of an encoder if a text contains a separator. The shared prefix of a query is
+    hashed once.
+
+    Args:
+        owner: see `types.RerankRequest`. Keys differ between owners: a hit would reveal another owner's request.
+    """
+    heads: dict[tuple[int, tuple[int, ...]], hashlib.blake2b] = {}
+    keys = []
+    for prompt in prompts:
+        common = prompt.query_tokens, prompt.prefix
+        if common not in heads:
+            first = array("i", (prompt.query_tokens, *prompt.prefix)).tobytes()
+            heads[common] = hashlib.blake2b(first, digest_size=16)
+        hashed = heads[common].copy()
+        hashed.update(array("i", prompt.token_ids[prompt.shared_len :]).tobytes())
+        if owner:
+            hashed.update(b"owner" + owner.encode())
+        keys.append(hashed.digest())
+    return keys
 
 
 class Job:
@@ -56,7 +82,7 @@ class Job:
         self._num_known = len(self._cached)
         pending = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}
         self._pending_keys, self._pending = list(pending), list(pending.values())
-        self._steps = plan(self._pending, max_chunk)
+        self._steps = plan(_lengths(self._pending), max_chunk)
         self._costs = [step.cost for step in self._steps]
         self._num_done = 0
         self._held = self._held_next = _Held()
@@ -159,6 +185,13 @@ class Job:
     def release(self) -> None:
         """Frees the memory of unfinished prompts."""
         self._held = self._held_next = _Held()
+
+
+def _lengths(prompts: Iterable[Prompt]) -> Iterator[Length]:
+    previous: Prompt | None = None
+    for prompt in prompts:
+        yield Length(len(prompt.token_ids), prompt.shared_len, prompt.shared_with(previous))
+        previous = prompt
 
 
 def _last(steps: Sequence[Step], logits: Sequence[float]) -> Iterable[tuple[Step, float]]:

@@ -11,7 +11,7 @@ import uuid
 from array import array
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -30,6 +30,7 @@ from rerankd.server.beside import beside, beside_if_large
 from rerankd.server.body import read_json
 from rerankd.server.context import ServerContext
 from rerankd.server.held import share_of
+from rerankd.server.metrics.calls import Work
 from rerankd.server.reply_headers import charge_headers, header_text, rate_limit_headers, warning_header
 from rerankd.server.served import LocalScorer
 from rerankd.server.validation import check_items, read_as
@@ -54,16 +55,9 @@ class _CallState:
     model: str | None = None
     encode_seconds: float = 0.0
     engine_seconds: float = 0.0
-    ranking: Ranking | None = None
+    is_counted: bool = False  # already, as one of the minute's calls
+    work: Work | None = None
     charge: Charge | None = None
-
-
-class _Read(NamedTuple):
-    """A body, the call in it, and whether the call is counted already as one of the minute's."""
-
-    body: Any
-    call: Call
-    is_counted: bool
 
 
 async def answer_call(request: Request, dialects: Sequence[Api[Any]], context: ServerContext) -> Response:
@@ -92,8 +86,8 @@ async def answer_call(request: Request, dialects: Sequence[Api[Any]], context: S
         dialect=state.dialect.name,
         key=state.key,
         model=state.model,
-        documents=len(state.ranking.scores) if state.ranking else None,
-        tokens=state.ranking.usage.text_tokens if state.ranking else None,
+        documents=state.work.documents if state.work else None,
+        tokens=state.work.usage.text_tokens if state.work else None,
         warnings=len(state.warnings),
         error=type(failure).__name__ if failure else None,
     )
@@ -103,7 +97,7 @@ async def answer_call(request: Request, dialects: Sequence[Api[Any]], context: S
         seconds=time.monotonic() - state.started,
         error=failure,
         model=state.model,
-        ranking=None if failure else state.ranking,
+        work=None if failure else state.work,
         warnings=state.warnings,
         charge=state.charge,
     )
@@ -117,26 +111,27 @@ async def _answer(state: _CallState, dialects: Sequence[Api[Any]], context: Serv
     admitted = await context.gate.authenticate(state.request)
     state.key = admitted.identity.key_name
     with context.gate.slot(admitted):
-        read = await _read(state, dialects, context, admitted)
+        call = await _read(state, dialects, context, admitted)
         any_model = state.dialect.any_model or context.settings.any_model
-        served, substituted = context.models.find(read.call.model, any_name=any_model)
+        served, substituted = context.models.find(call.model, any_name=any_model)
         state.warnings += substituted
         with served.lease() as scorer:
             state.model = scorer.info.name
             names = context.models.names_of(served)
-            context.gate.check_model(admitted, names, read.call.model)
-            return await _score(state, context, admitted, read, scorer, names)
+            context.gate.check_model(admitted, names, call.model)
+            return await _score(state, context, admitted, call, scorer, names)
 
 
-async def _read(state: _CallState, dialects: Sequence[Api[Any]], context: ServerContext, admitted: Admitted) -> _Read:
+async def _read(state: _CallState, dialects: Sequence[Api[Any]], context: ServerContext, admitted: Admitted) -> Call:
     request, settings, gate = state.request, context.settings, context.gate
     try:
         value, unused = await read_json(request, settings.max_body_mb, state.dialect.json_only)
     except NotJSON:
         await gate.count_large(admitted, request)
         raise
-    state.dialect = dialect = next((one for one in dialects if one.claims(value)), state.dialect)
-    is_counted = context.models.default.ready and await gate.count_large(admitted, request)
+    given = {name: field is not None for name, field in value.items()}
+    state.dialect = dialect = next((one for one in dialects if one.claims(given)), state.dialect)
+    state.is_counted = context.models.default.ready and await gate.count_large(admitted, request)
     body, ignored = await beside(request.scope, read_as, value, dialect.body, settings.strict)
     check_items(body, dialect.max_documents)
     call = await beside(request.scope, dialect.parse, body)
@@ -144,18 +139,18 @@ async def _read(state: _CallState, dialects: Sequence[Api[Any]], context: Server
     if "x-request-id" not in request.headers:
         state.request_id = _given_id(call.id) or state.request_id
     state.warnings = unused + ignored + call.warnings
-    return _Read(body, call, is_counted)
+    return call
 
 
 async def _score(
     state: _CallState,
     context: ServerContext,
     admitted: Admitted,
-    read: _Read,
+    call: Call,
     scorer: LocalScorer,
     names: Sequence[str],
 ) -> Response:
-    request, gate, dialect, call = state.request, context.gate, state.dialect, read.call
+    request, gate, dialect = state.request, context.gate, state.dialect
     started = time.monotonic()
     prepared = await beside(request.scope, scorer.prepare, _bounded(call.request, context.settings, admitted))
     state.encode_seconds = time.monotonic() - started
@@ -163,12 +158,13 @@ async def _score(
     if gate.charges:
         fingerprint = await beside(request.scope, _fingerprint, dialect.name, call, prepared)
     cost = CallCost(prepared.usage.text_tokens, state.request_id, fingerprint, dialect.name)
-    async with gate.reserve(admitted, names, cost, is_counted=read.is_counted) as settlement:
+    async with gate.reserve(admitted, names, cost, is_counted=state.is_counted) as settlement:
         started = time.monotonic()
-        state.ranking = await _unless_gone(scorer.rank(prepared), request)
+        ranking = await _unless_gone(scorer.rank(prepared), request)
         state.engine_seconds = time.monotonic() - started
-        state.warnings += state.ranking.warnings
-        answer = _answer_to(call, state, scorer, prepared.usage)
+        state.work = Work(len(ranking.scores), ranking.usage, prepared.num_truncated)
+        state.warnings += ranking.warnings
+        answer = _answer_to(call, state, scorer, ranking, prepared.usage)
         response = await beside_if_large(request.scope, _reply, dialect, answer)
         await settlement.settle()
         state.charge = settlement.charge
@@ -209,18 +205,17 @@ def _fingerprint(api: str, call: Call, prepared: Prepared) -> bytes:
     return digest.digest()
 
 
-def _answer_to(call: Call, state: _CallState, scorer: LocalScorer, usage: TokenCounts) -> Answer:
-    assert state.ranking is not None
+def _answer_to(call: Call, state: _CallState, scorer: LocalScorer, ranking: Ranking, usage: TokenCounts) -> Answer:
     info = scorer.info
     return Answer(
         state.request_id,
         call.model or info.name,
-        state.ranking,
+        ranking,
         usage,
         state.warnings,
         info,
         bool(call.explain),
-        _prompts(call.explain, state.ranking, scorer),
+        _prompts(call.explain, ranking, scorer),
         time.monotonic() - state.started,
         state.encode_seconds,
         state.engine_seconds,

@@ -18,12 +18,12 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from rerankd.accounts.decision import Charge
-from rerankd.server.metrics.calls import CallCounters
+from rerankd.server.metrics.calls import CallCounters, Work
 from rerankd.server.metrics.engine import AccountsCollector, EngineCollector
 from rerankd.server.metrics.recent import MINUTE_S, LastMinute
 from rerankd.server.metrics.vllm_names import VLLMNames
 from rerankd.server.models import Models
-from rerankd.types import CacheStats, Ranking
+from rerankd.types import CacheStats
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each counter, with its time of creation
 
@@ -55,13 +55,11 @@ class Metrics:
     """Counts calls, and reads the engine's counters at each scrape. Safe to call from several threads.
 
     Args:
-        dialects: names of the APIs that are served.
+        apis: names of the APIs that are served.
         clock: seconds.
     """
 
-    def __init__(
-        self, models: Models, dialects: Iterable[str] = (), clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, models: Models, apis: Iterable[str] = (), clock: Callable[[], float] = time.monotonic) -> None:
         self._models = models
         self._clock = clock
         self._started = clock()
@@ -71,7 +69,8 @@ class Metrics:
         PlatformCollector(registry=self.registry)
         self.registry.register(EngineCollector(models))
         self._vllm = VLLMNames(self.registry)
-        self._calls = CallCounters(self.registry, dialects)
+        self._apis = tuple(apis)
+        self._calls = CallCounters(self.registry)
 
     def watch_accounts(self, is_up: Callable[[], bool], failed_renewals: Callable[[], int]) -> None:
         """Reads the state of the accounts at each scrape."""
@@ -85,7 +84,7 @@ class Metrics:
         seconds: float,
         error: Exception | None = None,
         model: str | None = None,
-        ranking: Ranking | None = None,
+        work: Work | None = None,
         warnings: Sequence[str] = (),
         charge: Charge | None = None,
     ) -> None:
@@ -95,19 +94,20 @@ class Metrics:
             seconds: since it arrived.
             error: None for an answer.
             model: the own name of the model that was asked; None where the call was refused before it was found.
-            ranking: the answer; without one, only the call itself is counted.
+            work: what was ranked; without it, only the call itself is counted.
             warnings: those in the reply. The model's own notice, which every reply has, is not counted.
             charge: None without accounts.
         """
-        self._calls.ended(dialect, status, error)
+        self._calls.ended(dialect, model or "", status, error)
         self._recent_calls.add(1)
         self._add_new_tokens()
         if model is not None:
-            self._vllm.observe(model, status, seconds, ranking)
-        if ranking is None:
+            self._vllm.observe(model, status, seconds, work.usage if work else None)
+        if work is None:
             return
         notices = {served.engine.info.notice for served in self._models if served.ready}
-        self._calls.answered(dialect, seconds, ranking, sum(warning not in notices for warning in warnings))
+        num_warnings = sum(warning not in notices for warning in warnings)
+        self._calls.answered(dialect, model or "", seconds, work, num_warnings)
         if charge is not None:
             self._calls.charged(charge)
 
@@ -116,6 +116,7 @@ class Metrics:
         for served in self._models:
             if served.ready:
                 self._vllm.begin(served.engine.info.name)
+                self._calls.begin(self._apis, served.engine.info.name)
         return generate_latest(self.registry)
 
     def status(self) -> ServerStatus:

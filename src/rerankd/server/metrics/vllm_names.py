@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client import Histogram as HistogramMetric
 
-from rerankd.types import Ranking
+from rerankd.types import Usage
 
 VLLM_SECONDS = (
     *(0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0),
@@ -43,10 +43,10 @@ class VLLMNames:
         self._tokens.labels(model, "0")
         self._seconds.labels(model, "0")
 
-    def observe(self, model: str, status: int, seconds: float, ranking: Ranking | None) -> None:
-        if ranking is not None:
+    def observe(self, model: str, status: int, seconds: float, usage: Usage | None) -> None:
+        if usage is not None:
             self._success.labels(model, "0", "stop").inc()
-            self._tokens.labels(model, "0").inc(ranking.usage.total_tokens or 0)
+            self._tokens.labels(model, "0").inc(usage.total_tokens or 0)
             self._seconds.labels(model, "0").observe(seconds)
         elif status == 499:
             self._success.labels(model, "0", "abort").inc()
