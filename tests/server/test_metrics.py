@@ -506,14 +506,8 @@ def test_what_everybody_is_told_is_no_warning() -> None:
 
 def test_what_was_charged_is_counted() -> None:
     with metrics_of(scorer_of(NumberedModel()), time.monotonic) as metrics:
-<<<<<<< HEAD
-        pair = Prompt("", "1", range(10), 1, 1)
         for charge in (Charge(2_500_000, 3, 7, 10), Charge(500_000, 0, 10, 10), None):
-            metrics.observe(dialect="tei", status=200, seconds=1, ranking=_ranking(pair), charge=charge)
-=======
-        for charge in (Charged(2_500_000, 3, 7), Charged(500_000, 0, 10), None):
             metrics.observe(dialect="tei", status=200, seconds=1, work=WORK, charge=charge)
->>>>>>> b336397 (Count calls by model; only what reads a text receives it)
         get = metrics.registry.get_sample_value
         assert get("rerankd_charged_total") == 3.0
         assert get("rerankd_free_tokens_total") == 3 and get("rerankd_billed_tokens_total") == 17
