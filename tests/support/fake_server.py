@@ -97,10 +97,13 @@ class StandIn:
                 with stand_in._lock:
                     stand_in.num_connections += 1
 
+            def do_GET(self) -> None:
+                self.do_POST()
+
             def do_POST(self) -> None:
-                content = self.rfile.read(int(self.headers["content-length"]))
+                content = self.rfile.read(int(self.headers.get("content-length", 0)))
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                request = Request(self.path, headers, json.loads(content), time.monotonic())
+                request = Request(self.path, headers, json.loads(content or b"{}"), time.monotonic())
                 answer = stand_in._answered(request)
                 if answer.hang_up:
                     self.close_connection = True

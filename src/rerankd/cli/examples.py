@@ -26,6 +26,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "rerankd download --to ./model        # then: rerankd serve --model ./model",
     ),
     "rerankd health": ("rerankd health", "rerankd health --url http://127.0.0.1:9000"),
+    "rerankd models": ("rerankd models", "rerankd models --url http://127.0.0.1:9000 --json"),
     "rerankd config": ("rerankd config", "rerankd config --config rerankd.toml --json"),
     "rerankd doctor": (
         "rerankd doctor",

@@ -19,6 +19,7 @@ COMMANDS = {
     "rank": "Rank lines, records, files or folders for a query.",
     "download": "Download a model from the hub, into the cache or a folder.",
     "health": "Ask a running server whether it can answer.",
+    "models": "List the models that a running server answers for.",
     "config": "Show the settings in force, and where each was set.",
     "doctor": "Check this machine, the model and its scores.",
     "bench": "Measure speed and memory.",
