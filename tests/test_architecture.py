@@ -45,8 +45,21 @@ ARROWS = {
     "startup": {"engine", "selftest"},
     "local": {"arguments", "deprecation", "engine", "ranking", "startup"},
     "apis": {"ranking"},
-    "server": {"accounts", "admission", "apis", "config", "prices", "ranking", "setting", "surrogates"},
-    "upstreams": {"apis", "client", "engine", "ranking", "settings_file"},
+    "server": {
+        *(
+            "accounts",
+            "admission",
+            "apis",
+            "client",
+            "config",
+            "prices",
+            "ranking",
+            "setting",
+            "surrogates",
+            "upstreams",
+        ),
+    },
+    "upstreams": {"apis", "client", "engine", "ranking", "selftest", "settings_file"},
     "web": {"accounts", "admission", "config", "prices", "server"},
     "app": {"accounts", "config", "prices", "server", "web"},
     "client": {"apis", "arguments", "deprecation", "surrogates"},
@@ -69,7 +82,7 @@ ARROWS = {
             "server",
             "app",
         ),
-        *("client", "bench"),
+        *("client", "bench", "upstreams"),
     },
 }
 OPEN_TO_ALL = {"types", "errors", "version"}
@@ -117,6 +130,7 @@ SERVER_LAYERS = (
     {"connections", "encodings", "held", "interpreter", "json_bounds", "listening"},  # bytes and sockets
     {"access_log", "foreign_pages", "forwarded", "openapi", "paths", "reply_headers", "validation", "written"},
     {"api_errors", "beside", "keyed_paths", "openai_errors", "protocol", "served"},
+    {"served_pool"},
     {"body", "models"},
     {"metrics"},
     {"context"},

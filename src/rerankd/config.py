@@ -37,6 +37,9 @@ ADDRESS, MODEL, ACCESS, LIMITS, REQUESTS, TLS, OPERATION = GROUPS = (
 )
 """The headings of help and documentation, in this order."""
 
+SECTIONS = ("models", "rates")
+"""Of the settings file: upstreams/settings.py and prices.py read them."""
+
 PATH_PATTERN = r"(/[\w.~-]+)*"
 
 
@@ -174,6 +177,22 @@ class ServerSettings(DatabaseSettings, SelfTestSettings, EngineSettings, Several
     )
     alias: tuple[str, ...] = setting(
         (), "another name that the model answers to; repeatable", MODEL, metavar="NAME", clean=str.strip
+    )
+    upstream: tuple[str, ...] = setting(
+        (),
+        "address of another rerank server: calls are passed on to it, and no model runs here; repeatable; "
+        "tiers and keys for each: docs/upstreams.md",
+        MODEL,
+        metavar="URL",
+        clean=str.strip,
+    )
+    upstream_key: str | None = setting(
+        None,
+        "the key of --upstream: env:NAME for a variable, file:PATH for a file",
+        MODEL,
+        metavar="SOURCE",
+        pattern="(env|file):.+",
+        expected="env:NAME or file:PATH: a key itself would show in the process list",
     )
     any_model: bool = setting(False, "accept every model name, with a warning, instead of refusing unknown ones", MODEL)
     host: str = setting(
@@ -384,12 +403,15 @@ def _without_client_key(settings: Kind, sources: dict[str, str]) -> tuple[Kind, 
 
 
 def _settings_in(path: Path) -> dict[str, Any]:
-    """The settings in a file, without its price list, which prices.py reads again while the server runs."""
+    """The settings in a file, without the sections that are read again while the server runs."""
     values = read_settings_file(path)
-    values.pop("rates", None)
+    for name in SECTIONS:
+        values.pop(name, None)
     known = settings_of(ServerSettings).keys() - {"config"}
     if unknown := [name for name in values if name not in known]:
-        raise SettingsError(f"{path}: unknown setting {unknown[0]}. Known are: {', '.join(sorted(known))}, rates.")
+        raise SettingsError(
+            f"{path}: unknown setting {unknown[0]}. Known are: {', '.join((*sorted(known), *SECTIONS))}."
+        )
     return values
 
 

@@ -6,7 +6,6 @@ Each section `[rates."<model name>"]` of the settings file is one price. The fil
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -16,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rerankd.errors import SettingsError
-from rerankd.settings_file import read_settings_file
+from rerankd.settings_file import file_version, read_settings_file
 from rerankd.types import CallLimits
 
 logger = logging.getLogger(__name__)
@@ -101,7 +100,7 @@ class PriceFile:
         self._path = path
         self._num_models = num_models
         self._lock = threading.Lock()
-        self._seen = path and _version(path)
+        self._seen = path and file_version(path)
         self._list = read_price_list(path) if path else PriceList()
         self._served: list[tuple[str, ...]] = []  # the names of each served model, once known
 
@@ -123,7 +122,7 @@ class PriceFile:
         """The current list. An invalid file leaves the last valid list in force and is logged once."""
         if self._path is None:
             return self._list
-        version = _version(self._path)
+        version = file_version(self._path)
         if version != self._seen:
             with self._lock:
                 if version != self._seen:
@@ -195,12 +194,3 @@ def _missing_price(prices: PriceList, names: Sequence[str]) -> str:
         f"no price for a served model, so every call would be free. There is {sections}; "
         f"the model answers to {', '.join(names)}. Correct the name, or set input_price = 0."
     )
-
-
-def _version(path: Path) -> tuple[int, int, int] | None:
-    """A value that changes with the file; None where the file is missing."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 import tomllib
 from decimal import Decimal
 from pathlib import Path
@@ -24,6 +25,15 @@ def read_settings_file(path: Path) -> dict[str, Any]:
     if not values:  # an editor that writes in place empties it for a moment
         raise SettingsError(f"{path} says nothing.")
     return values
+
+
+def file_version(path: Path) -> tuple[int, int, int] | None:
+    """A value that changes with the file; None where the file is missing."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _reason(error: Exception) -> str:

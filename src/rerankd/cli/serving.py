@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import ssl
 import time
 from functools import partial
@@ -14,18 +13,16 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from rerankd.app import create_app
-from rerankd.cli.progress import LoadingBar
+from rerankd.cli.served import make_models
 from rerankd.config import ServerSettings
-from rerankd.errors import CheckpointNotFound, SettingsError
+from rerankd.errors import SettingsError
 from rerankd.server.connections import Connections, most_connections
 from rerankd.server.forwarded import Forwarded
 from rerankd.server.held import HeldBytes
-from rerankd.server.interpreter import spare_collector, tune_for_serving
+from rerankd.server.interpreter import tune_for_serving
 from rerankd.server.listening import address_of, bind, remove_files
 from rerankd.server.models import Models
 from rerankd.server.protocol import BoundedHTTP
-from rerankd.server.served import LocalScorer, ServedModel
-from rerankd.types import LoadProgress
 from rerankd.version import __version__
 
 if TYPE_CHECKING:
@@ -37,13 +34,7 @@ logger = logging.getLogger(__name__)
 def serve(settings: ServerSettings) -> int:
     """Serves until a signal or a failure ends it; returns the exit status."""
     settings.check_exposure()
-    for name in settings.model:
-        _check_folder(name)
-    models = Models(
-        *(_served(name, settings) for name in settings.model),
-        aliases=settings.alias,
-        any_size=settings.model[0] == "auto",
-    )
+    models = make_models(settings)
     store = _open_store(settings) if settings.accounts else None
     held = HeldBytes(settings.max_held_mb * 1_000_000)
 
@@ -98,17 +89,6 @@ def _open_store(settings: ServerSettings) -> Store:
     return store
 
 
-def _check_folder(model: str) -> None:
-    """Refuses a missing folder before the server listens.
-
-    Raises:
-        CheckpointNotFound: the folder does not exist.
-    """
-    path = os.path.abspath(os.path.expanduser(model))
-    if model.startswith((".", os.sep, "~")) and not os.path.exists(path):
-        raise CheckpointNotFound(f"There is no folder {path}. Pass the folder that holds config.json.")
-
-
 def _summary(settings: ServerSettings) -> str:
     """The main settings, without a secret."""
     callers = "accounts" if settings.accounts else "one key" if settings.api_key else "no key"
@@ -149,38 +129,3 @@ class _Server(uvicorn.Server):
         for bound in sockets or [] if self.started else []:
             where = "Listening on %s (playground at /, API description at /docs)"
             logger.info(where, address_of(bound, scheme))
-
-
-def _served(model: str, settings: ServerSettings) -> ServedModel:
-    return ServedModel(
-        lambda progress: _start(model, settings, progress, fallback=settings.may_fall_back),
-        retry=lambda: _start(model, settings, lambda stage, share: None, fallback=False),
-    )
-
-
-def _start(model: str, settings: ServerSettings, progress: LoadProgress, *, fallback: bool) -> LocalScorer:
-    # Imported on the loading thread: the server listens before torch is loaded.
-    from rerankd.engine.loading.open import Choice
-    from rerankd.startup import start_scorer
-
-    choice = Choice(model, settings.device, settings.dtype, settings.deterministic, settings.offline, fallback)
-    with LoadingBar() as bar:
-
-        def both(stage: str, share: float) -> None:
-            progress(stage, share)
-            bar(stage, share)
-
-        scorer = start_scorer(
-            choice,
-            max_queue=settings.max_queue,
-            score_cache_mb=settings.score_cache_mb,
-            skip_self_test=settings.skip_self_test,
-            progress=both,
-        )
-    if settings.skip_self_test:
-        logger.warning("The known-answer check was skipped: these scores may be meaningless.")
-    if scorer.info.notice:
-        logger.warning(scorer.info.notice)
-    spare_collector()
-    logger.info("Ready: %s answers", scorer.info.name)
-    return scorer

@@ -44,6 +44,7 @@ CORS: dict[str, Any] = {
     "allow_methods": ("GET", "POST", "PUT"),
     "allow_headers": ("*",),
     "expose_headers": (
+        *("x-rerankd-upstream", "x-rerankd-attempts"),
         *("x-request-id", "x-rerankd-model", "x-rerankd-warning", "x-rerankd-cost", "x-rerankd-tokens", "retry-after"),
         *("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
         *("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),

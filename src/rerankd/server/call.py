@@ -31,7 +31,13 @@ from rerankd.server.body import read_json
 from rerankd.server.context import ServerContext
 from rerankd.server.held import share_of
 from rerankd.server.metrics.calls import Work
-from rerankd.server.reply_headers import charge_headers, header_text, rate_limit_headers, warning_header
+from rerankd.server.reply_headers import (
+    charge_headers,
+    header_text,
+    rate_limit_headers,
+    upstream_headers,
+    warning_header,
+)
 from rerankd.server.served import LocalScorer
 from rerankd.server.validation import check_items, read_as
 from rerankd.server.written import WrittenJSON
@@ -152,7 +158,8 @@ async def _score(
 ) -> Response:
     request, gate, dialect = state.request, context.gate, state.dialect
     started = time.monotonic()
-    prepared = await beside(request.scope, scorer.prepare, _bounded(call.request, context.settings, admitted))
+    bounded = _bounded(call.request, context.settings, admitted, _hops(request.headers.get("x-rerankd-hop")))
+    prepared = await beside(request.scope, scorer.prepare, bounded)
     state.encode_seconds = time.monotonic() - started
     fingerprint = b""
     if gate.charges:
@@ -164,6 +171,8 @@ async def _score(
         state.engine_seconds = time.monotonic() - started
         state.work = Work(len(ranking.scores), ranking.usage, prepared.num_truncated)
         state.warnings += ranking.warnings
+        if call.explain and not _is_explained(ranking):
+            state.warnings += ("explain ignored: another server scored",)
         answer = _answer_to(call, state, scorer, ranking, prepared.usage)
         response = await beside_if_large(request.scope, _reply, dialect, answer)
         await settlement.settle()
@@ -172,17 +181,18 @@ async def _score(
     return response
 
 
-def _bounded(asked: RerankRequest, settings: ServerSettings, admitted: Admitted) -> RerankRequest:
+def _bounded(asked: RerankRequest, settings: ServerSettings, admitted: Admitted, hops: int) -> RerankRequest:
     """With the bounds that hold on every API, and on behalf of the caller's account, if there are accounts."""
     limits = replace(asked.limits, max_instruct_tokens=settings.max_instruct_tokens)
     caller = admitted.identity.caller
-    return replace(asked, limits=limits, owner=str(caller.account_id) if caller else "")
+    return replace(asked, limits=limits, owner=str(caller.account_id) if caller else "", hops=hops)
 
 
 def _reply(dialect: Api[Any], answer: Answer) -> Response:
     headers = {
         "x-request-id": answer.id,
-        "x-rerankd-model": header_text(answer.info.name),
+        "x-rerankd-model": header_text(answer.ranking.model or answer.info.name),
+        **upstream_headers(answer.ranking),
         **warning_header(answer.warnings),
         **dialect.headers(answer),
     }
@@ -214,7 +224,7 @@ def _answer_to(call: Call, state: _CallState, scorer: LocalScorer, ranking: Rank
         usage,
         state.warnings,
         info,
-        bool(call.explain),
+        bool(call.explain) and _is_explained(ranking),
         _prompts(call.explain, ranking, scorer),
         time.monotonic() - state.started,
         state.encode_seconds,
@@ -223,14 +233,24 @@ def _answer_to(call: Call, state: _CallState, scorer: LocalScorer, ranking: Rank
     )
 
 
+def _hops(text: str | None) -> int:
+    """The number of servers that passed the call on."""
+    return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 4 else 0
+
+
 def _given_id(text: str | None) -> str | None:
     """The caller's own id for a request, if a header can carry it."""
     return text if text and GIVEN_ID.fullmatch(text) else None
 
 
+def _is_explained(ranking: Ranking) -> bool:
+    """Whether what was scored is known: it was scored in this process."""
+    return all(score.prompt is not None for score in ranking.scores)
+
+
 def _prompts(explain: Explain | bool | None, ranking: Ranking, scorer: LocalScorer) -> dict[int, str]:
     """The prompt that was asked for, as the model read it."""
-    if not isinstance(explain, Explain) or explain.prompt is None:
+    if not isinstance(explain, Explain) or explain.prompt is None or not _is_explained(ranking):
         return {}
     if explain.prompt >= len(ranking.scores):
         raise InvalidRequest(

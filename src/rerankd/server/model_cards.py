@@ -14,8 +14,8 @@ from rerankd.config import ServerSettings
 from rerankd.errors import ModelNotFound, Unauthorized, Unavailable
 from rerankd.prices import Price
 from rerankd.server.context import Context, ServerContext
+from rerankd.server.models import Served
 from rerankd.server.openai_errors import refusal
-from rerankd.server.served import ServedModel
 
 router = APIRouter(tags=["status"])
 
@@ -52,7 +52,7 @@ async def price_list(context: Context) -> Response:
     return JSONResponse({"object": "list", "currency": current.currency, "data": data})
 
 
-def _card(name: str, served: ServedModel, context: ServerContext) -> dict[str, Any]:
+def _card(name: str, served: Served, context: ServerContext) -> dict[str, Any]:
     info, price_list = served.scorer.info, context.prices.current()
     longest = min(info.max_tokens, context.settings.max_context)
     card = _model_card(name, info.name, longest, info.notice, context.created)

@@ -6,11 +6,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rerankd.errors import ModelNotFound
 from rerankd.server.served import ServedModel
+from rerankd.server.served_pool import ServedPool
 
 ALIASES = ("qwen3-rerank", "gte-rerank", "gte-rerank-v2")
 """DashScope's names; some of its clients always send one."""
 
 QWEN3_RERANKERS = tuple(f"Qwen/Qwen3-Reranker-{size}" for size in ("0.6B", "4B", "8B"))
+
+
+Served = ServedModel | ServedPool
 
 
 class Models:
@@ -22,14 +26,14 @@ class Models:
         any_size: the default model also answers to the name of every Qwen3-Reranker.
     """
 
-    def __init__(self, *served: ServedModel, aliases: Sequence[str] = (), any_size: bool = False) -> None:
+    def __init__(self, *served: Served, aliases: Sequence[str] = (), any_size: bool = False) -> None:
         self.all = served
         self.default = served[0]
         self.stopping = False  # set once the process was asked to end
         self._aliases = tuple(aliases)
         self._more_names = (*self._aliases, *ALIASES, *(QWEN3_RERANKERS if any_size else ()))
 
-    def __iter__(self) -> Iterator[ServedModel]:
+    def __iter__(self) -> Iterator[Served]:
         return iter(self.all)
 
     def load(
@@ -58,31 +62,34 @@ class Models:
         """Why one of them can answer nothing any more."""
         return next((served.failure for served in self.all if served.failure), None)
 
-    def names(self) -> Mapping[str, ServedModel]:
+    def names(self) -> Mapping[str, Served]:
         """Every name with the model that answers to it; those of models that still load are unknown."""
-        names: dict[str, ServedModel] = {}
+        names: dict[str, Served] = {}
         for served in (*self.all[1:], self.default):
             if served.ready:
                 names = dict.fromkeys(self.names_of(served), served) | names
         return names
 
-    def names_of(self, served: ServedModel) -> tuple[str, ...]:
+    def names_of(self, served: Served) -> tuple[str, ...]:
         """Every name that one model answers to, its own first.
 
         Raises:
             Loading: they are not known yet.
         """
-        others = {other.scorer.info.name for other in self.all if other is not served and other.ready}
+        others: set[str] = set()
+        for other in self.all:
+            if other is not served and other.ready:
+                others |= {other.scorer.info.name, *other.aliases}
         return tuple(name for name in self._names(served, served.scorer.info.name) if name not in others)
 
     def names_without_body(self) -> tuple[str, ...]:
         """The names of the only model; none where the body has to say which one is asked. Raises Loading."""
         return self.names_of(self.default) if len(self.all) == 1 else ()
 
-    def _names(self, served: ServedModel, own: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((own, *(self._more_names if served is self.default else ()))))
+    def _names(self, served: Served, own: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((own, *served.aliases, *(self._more_names if served is self.default else ()))))
 
-    def find(self, name: str | None, *, any_name: bool = False) -> tuple[ServedModel, tuple[str, ...]]:
+    def find(self, name: str | None, *, any_name: bool = False) -> tuple[Served, tuple[str, ...]]:
         """The model that answers to a name, and a warning where another model than the named one does.
 
         Args:

@@ -51,7 +51,7 @@ class Decodes(Protocol):
 
 
 class LocalScorer(Scorer, Protocol):
-    """A scorer over an engine in this process, `engine.scorer.EngineScorer`."""
+    """A scorer as the routes use it: over an engine in this process (`engine.scorer.EngineScorer`) or upstreams."""
 
     @property
     def engine(self) -> Engine: ...
@@ -71,6 +71,9 @@ class ServedModel:
         start: makes the engine; raises ModelError or SettingsError.
         retry: makes the engine in whose place a fallback answers, or raises; None: the fallback stays.
     """
+
+    aliases: tuple[str, ...] = ()
+    pool = None
 
     def __init__(
         self,

@@ -11,8 +11,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 
 from rerankd.apis.openai import LOADING
 from rerankd.server.context import Context
-from rerankd.server.models import Models
-from rerankd.server.served import ServedModel
+from rerankd.server.models import Models, Served
 from rerankd.version import __version__
 
 router = APIRouter(tags=["status"])
@@ -92,7 +91,7 @@ def _health(models: Models, troubles: Mapping[str, str]) -> Response:
     return JSONResponse(body)
 
 
-def _state(served: ServedModel) -> dict[str, Any]:
+def _state(served: Served) -> dict[str, Any]:
     info = served.scorer.info
     return {
         "model": info.name,

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from rerankd.errors import SettingsError
+from rerankd.settings_file import file_version
 
 
 class KeySource:
@@ -38,9 +39,8 @@ class KeySource:
         if self._path is None:
             return self._key
         try:
-            status = os.stat(self._path)
-            version = (status.st_mtime_ns, status.st_size, status.st_ino)
-            if version != self._seen:
+            version = file_version(self._path)
+            if version is None or version != self._seen:
                 if key := self._path.read_text(encoding="utf-8-sig").strip():
                     self._key, self._seen = key, version
                 elif not self._key:

@@ -88,6 +88,7 @@ class ModelSettings(BaseModel):
         tokenizer: a folder or a name on the hub, for exact counts; None: the tokens are estimated.
         deadline_s: of a whole call, retries included.
         local: the tier of this process's engine: before or after all others; None: it is none of them.
+        estimate: accounts may be charged by estimated tokens.
         same_model: another model than the first upstream's never answers.
     """
 
@@ -97,6 +98,7 @@ class ModelSettings(BaseModel):
     tokenizer: str | None = None
     deadline_s: Positive = 60.0
     local: Literal["first", "last"] | None = None
+    estimate: bool = False
     same_model: bool = False
     upstreams: Annotated[tuple[UpstreamSettings, ...], Field(min_length=1)]
 

@@ -1,0 +1,119 @@
+"""The models of `rerankd serve`: engines that load in the background, and pools of upstreams."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+
+from rerankd.cli.progress import LoadingBar
+from rerankd.config import ServerSettings
+from rerankd.errors import CheckpointNotFound, SettingsError
+from rerankd.server.interpreter import spare_collector
+from rerankd.server.models import Models, Served
+from rerankd.server.served import LocalScorer, ServedModel
+from rerankd.server.served_pool import ServedPool
+from rerankd.types import LoadProgress
+from rerankd.upstreams.models_file import ModelsFile
+from rerankd.upstreams.settings import ModelSettings, short_form
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_MODEL = ("auto",)
+
+
+def make_models(settings: ServerSettings) -> Models:
+    """The models to serve: those with upstreams, and engines.
+
+    With upstreams, an engine runs only if `model` names it, or if it is itself one of the upstreams.
+
+    Raises:
+        SettingsError: the settings of an upstream are invalid.
+        CheckpointNotFound: there is no folder of a model's name.
+    """
+    file = ModelsFile(settings.config)
+    short = short_form(settings.upstream, settings.upstream_key) if settings.upstream else None
+    with_upstreams: dict[str | None, ModelSettings] = {None: short} if short else {}
+    with_upstreams.update(file.current())
+    _refuse_uncounted(settings, with_upstreams)
+    has_local = any(model.local for model in with_upstreams.values())
+    engines: list[Served] = []
+    if not with_upstreams or has_local or settings.model != DEFAULT_MODEL:
+        engines = [_served(name, settings) for name in settings.model]
+    pools: list[Served] = [
+        _pool(name, model, file, settings, engines[0] if engines else None) for name, model in with_upstreams.items()
+    ]
+    served = [*pools, *engines] if has_local else [*engines, *pools]
+    any_size = served[0] in engines and settings.model[0] == "auto"
+    return Models(*served, aliases=settings.alias, any_size=any_size)
+
+
+def _pool(
+    name: str | None, model: ModelSettings, file: ModelsFile, settings: ServerSettings, engine: Served | None
+) -> ServedPool:
+    return ServedPool(
+        name,
+        (lambda: model) if name is None else (lambda: file.current()[name]),
+        max_waiting=settings.max_queue,
+        offline=settings.offline,
+        local=engine if isinstance(engine, ServedModel) else None,
+    )
+
+
+def _refuse_uncounted(settings: ServerSettings, models: Mapping[str | None, ModelSettings]) -> None:
+    """A bill by estimated tokens is somebody's decision.
+
+    Raises:
+        SettingsError: with accounts, a model has neither a tokenizer nor `estimate`.
+    """
+    for name, model in models.items():
+        if settings.accounts and model.tokenizer is None and not model.estimate:
+            where = f'[models."{name}"]' if name else 'a section [models."…"] in place of --upstream'
+            raise SettingsError(f"With accounts, tokens are counted: set tokenizer (or estimate = true) in {where}.")
+
+
+def _check_folder(model: str) -> None:
+    """Refuses a missing folder before the server listens.
+
+    Raises:
+        CheckpointNotFound: the folder does not exist.
+    """
+    path = os.path.abspath(os.path.expanduser(model))
+    if model.startswith((".", os.sep, "~")) and not os.path.exists(path):
+        raise CheckpointNotFound(f"There is no folder {path}. Pass the folder that holds config.json.")
+
+
+def _served(model: str, settings: ServerSettings) -> ServedModel:
+    _check_folder(model)
+    return ServedModel(
+        lambda progress: _start(model, settings, progress, fallback=settings.may_fall_back),
+        retry=lambda: _start(model, settings, lambda stage, share: None, fallback=False),
+    )
+
+
+def _start(model: str, settings: ServerSettings, progress: LoadProgress, *, fallback: bool) -> LocalScorer:
+    # Imported on the loading thread: the server listens before torch is loaded.
+    from rerankd.engine.loading.open import Choice
+    from rerankd.startup import start_scorer
+
+    choice = Choice(model, settings.device, settings.dtype, settings.deterministic, settings.offline, fallback)
+    with LoadingBar() as bar:
+
+        def both(stage: str, share: float) -> None:
+            progress(stage, share)
+            bar(stage, share)
+
+        scorer = start_scorer(
+            choice,
+            max_queue=settings.max_queue,
+            score_cache_mb=settings.score_cache_mb,
+            skip_self_test=settings.skip_self_test,
+            progress=both,
+        )
+    if settings.skip_self_test:
+        logger.warning("The known-answer check was skipped: these scores may be meaningless.")
+    if scorer.info.notice:
+        logger.warning(scorer.info.notice)
+    spare_collector()
+    logger.info("Ready: %s answers", scorer.info.name)
+    return scorer

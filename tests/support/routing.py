@@ -1,0 +1,106 @@
+"""A router in the process of the test, in front of servers that the test holds."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+
+from rerankd.server.models import Models
+from rerankd.server.served_pool import ServedPool
+from rerankd.upstreams.member import Member
+from rerankd.upstreams.pool import Pool
+from rerankd.upstreams.settings import ModelSettings
+from support.serving import serving_model, wait_until
+from support.upstream_server import UpstreamServer
+
+JSON = dict[str, Any]
+
+MODEL = "qwen3-rerank"
+
+
+@dataclass
+class Router:
+    """A running router: its client, and the pool inside it, to look at."""
+
+    client: httpx2.Client
+    served: ServedPool
+
+    @property
+    def pool(self) -> Pool:
+        return self.served.pool
+
+    def member(self, name: str) -> Member:
+        return self.pool.member(name)
+
+    def state(self, name: str) -> str:
+        return self.member(name).state(self.pool.clock())
+
+    def wait_for(self, **states: str) -> None:
+        """Until upstreams have these states."""
+        wait_until(lambda: all(self.state(name) == state for name, state in states.items()))
+
+    def rerank(self, query: str, documents: list[str], **fields: Any) -> httpx2.Response:
+        return self.client.post("/v1/rerank", json={"query": query, "documents": documents, **fields})
+
+    def rerank_often(self, number: int, threads: int, documents: int = 3) -> list[httpx2.Response]:
+        """Calls in a closed loop of several threads, each with a query of its own."""
+        responses: list[httpx2.Response] = []
+        left = iter(range(number))
+
+        def work() -> None:
+            for at in left_of(left):
+                texts = [f"document {at}.{place} of some length" for place in range(documents)]
+                responses.append(self.rerank(f"query {at}", texts))
+
+        running = [threading.Thread(target=work) for _ in range(threads)]
+        for one in running:
+            one.start()
+        for one in running:
+            one.join()
+        return responses
+
+
+_lock = threading.Lock()
+
+
+def left_of(numbers: Iterator[int]) -> Iterator[int]:
+    """An iterator that several threads share."""
+    while True:
+        with _lock:
+            number = next(numbers, None)
+        if number is None:
+            return
+        yield number
+
+
+def upstream(name: str, server: UpstreamServer | str, **settings: Any) -> JSON:
+    """The settings of an upstream at a stand-in."""
+    if isinstance(server, str):
+        return {"name": name, "url": server, **settings}
+    return {"name": name, "url": server.url, "dialect": server.dialect, **settings}
+
+
+def served_pool(*upstreams: JSON, name: str | None = MODEL, **model: Any) -> ServedPool:
+    settings = ModelSettings.model_validate({"upstreams": upstreams, **model})
+    return ServedPool(name, lambda: settings)
+
+
+@contextmanager
+def routing(*upstreams: JSON, wait: bool = True, settings: JSON | None = None, **model: Any) -> Iterator[Router]:
+    """A router in front of these upstreams.
+
+    Args:
+        wait: until every upstream has passed its first probe.
+        settings: of the server.
+    """
+    served = served_pool(*upstreams, **model)
+    with serving_model(Models(served), **settings or {}) as client:
+        router = Router(client, served)
+        if wait:
+            wait_until(lambda: all(router.state(one["name"]) == "closed" for one in upstreams))
+        yield router
