@@ -19,6 +19,9 @@ PREFIX = "RERANKD_"
 OF_THE_CLIENT = {"RERANKD_URL"}
 """Read by `rerankd.Client`, not by a command."""
 
+OF_THE_ENGINE = {"RERANKD_KERNELS"}
+"""For tests: see engine/qwen3/kernels/choice.py."""
+
 SERVICE_LINK = re.compile(
     r"RERANKD(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
     r"|RERANKD(_[A-Z0-9_]+)?_ENV_\w+"  # of a Docker link, as are those below
@@ -44,7 +47,7 @@ def read_environment(
     files = {f"{PREFIX}{name.upper()}_FILE": name for name in secrets}
     values: dict[str, str] = {}
     for variable, value in given.items():
-        if variable in links or variable in OF_THE_CLIENT:
+        if variable in links or variable in OF_THE_CLIENT | OF_THE_ENGINE:
             continue
         if variable in variables:
             values[variables[variable]] = value

@@ -238,6 +238,7 @@ class ModelInfo:
     notice: str | None = None  # said to every caller, e.g. that this is a fallback
     is_fallback: bool = False  # it answers in place of a model that could not be had
     languages: tuple[str, ...] = ()  # all that it reads, where its maker names them
+    kernels: str = ""  # the kind of C++ kernels that run, or "plain"; empty for models that never have any
 
     @property
     def reads_instruct(self) -> bool:

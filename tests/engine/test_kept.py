@@ -16,7 +16,7 @@ import torch
 from rerankd.engine.loading import kept
 from rerankd.engine.loading.checksums import PIECE, checksum
 from rerankd.engine.loading.kept import NotKept, find_kept, keep
-from rerankd.engine.qwen3.kernels import build_kernels
+from rerankd.engine.qwen3.kernels.choice import choose_kernels
 
 needs_kernels = pytest.mark.skipif(
     not torch.cpu.get_capabilities().get("avx512_bf16") or not shutil.which("c++"),
@@ -163,7 +163,10 @@ def test_a_folder_that_cannot_be_made_is_named_with_its_reason(tmp_path: Path) -
 def test_a_damaged_library_is_compiled_again_and_not_loaded(folder: Path, share: float) -> None:
     """In a process of its own: loading what is cut off ends it."""
     folder.mkdir(parents=True, mode=0o700)
-    code = "from rerankd.engine.qwen3.kernels import build_kernels; assert build_kernels()"
+    code = (
+        "import torch; from rerankd.engine.qwen3.kernels.choice import choose_kernels\n"
+        "assert choose_kernels(torch.bfloat16)"
+    )
     for _ in range(2):
         assert subprocess.run([sys.executable, "-c", code]).returncode == 0
         [library] = folder.iterdir()
@@ -177,7 +180,7 @@ def test_a_damaged_library_is_compiled_again_and_not_loaded(folder: Path, share:
 @needs_kernels
 def test_without_a_folder_kernels_are_compiled_for_this_process(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("in the way")
-    assert build_kernels() is not None
+    assert choose_kernels(torch.bfloat16) is not None
 
 
 @needs_kernels
@@ -186,6 +189,6 @@ def test_the_cause_is_named_where_there_are_no_kernels(
 ) -> None:
     (tmp_path / "cache").write_text("in the way")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
-    assert build_kernels() is None
+    assert choose_kernels(torch.bfloat16) is None
     assert "cannot be compiled or loaded" in caplog.text and "missing" in caplog.text
     assert "c++ failed" not in caplog.text

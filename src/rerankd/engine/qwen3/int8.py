@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,17 +21,21 @@ from torch import Tensor, nn
 from rerankd.engine.loading.checkpoint_files import local_weight_files
 from rerankd.engine.loading.checksums import checksum
 from rerankd.engine.loading.kept import NotKept, find_kept, keep
-from rerankd.engine.qwen3.linear import Int8Linear, Int8Weight, Layer, LayerWeights, layer_weights
+from rerankd.engine.qwen3.linear import Int8Weight, LayerWeights, layer_weights
 from rerankd.engine.qwen3.model import Qwen3Config, Qwen3Reranker
 from rerankd.engine.qwen3.weights import Checkpoint, Progress, load_reranker
 
 logger = logging.getLogger(__name__)
 
+LINEARS = ("qkv", "output", "gate_up", "down")
+
 FORMAT = "2"  # of the file; part of its name, so files in other formats are ignored
 
 
-def load_int8(checkpoint: Checkpoint, dtype: torch.dtype, progress: Progress) -> tuple[Qwen3Reranker, list[Layer]]:
-    """The network without its layers, and the layers.
+def load_int8(
+    checkpoint: Checkpoint, dtype: torch.dtype, progress: Progress
+) -> tuple[Qwen3Reranker, Iterator[LayerWeights]]:
+    """The network without its layers, and the weights of each layer, freed when they are dropped.
 
     Args:
         dtype: of everything but the linear layers.
@@ -43,7 +48,7 @@ def load_int8(checkpoint: Checkpoint, dtype: torch.dtype, progress: Progress) ->
     if tensors is None:
         tensors = _quantize(load_reranker(checkpoint, dtype, torch.device("cpu"), progress))
         _write(name, made_from, tensors)
-    return _network(checkpoint.config, tensors), _layers(tensors, dtype)
+    return _network(checkpoint.config, tensors), _take_layers(tensors)
 
 
 def _quantize(network: Qwen3Reranker) -> dict[str, Tensor]:
@@ -58,9 +63,9 @@ def _quantize(network: Qwen3Reranker) -> dict[str, Tensor]:
 
 
 def _quantize_layer(weights: LayerWeights) -> dict[str, Tensor]:
-    """The tensors that `_layer` reads."""
+    """The tensors that `_layer_weights` reads."""
     norms = {"input_norm": weights.input_norm, "post_norm": weights.post_norm, "qk_norm": weights.qk_norm}
-    linears = {"qkv": weights.qkv, "output": weights.output, "gate_up": weights.gate_up, "down": weights.down}
+    linears = {name: getattr(weights, name) for name in LINEARS}
     tensors = {name: weight.detach().clone() for name, weight in norms.items()}
     for name, weight in linears.items():
         quantized = Int8Weight.of(weight)
@@ -76,28 +81,19 @@ def _network(config: Qwen3Config, tensors: dict[str, Tensor]) -> Qwen3Reranker:
     return network.eval().requires_grad_(False)
 
 
-def _layers(tensors: dict[str, Tensor], dtype: torch.dtype) -> list[Layer]:
+def _take_layers(tensors: dict[str, Tensor]) -> Iterator[LayerWeights]:
     """Takes the layers' tensors out of `tensors`, so that each is freed when it is packed."""
-    layers: list[Layer] = []
-    while (prefix := f"layers.{len(layers)}.") + "qkv.values" in tensors:
+    index = 0
+    while (prefix := f"layers.{index}.") + "qkv.values" in tensors:
         names = [name for name in tensors if name.startswith(prefix)]
-        layers.append(_layer({name.removeprefix(prefix): tensors.pop(name) for name in names}, dtype))
-    return layers
+        yield _layer_weights({name.removeprefix(prefix): tensors.pop(name) for name in names})
+        index += 1
 
 
-def _layer(tensors: dict[str, Tensor], dtype: torch.dtype) -> Layer:
-    def linear(name: str) -> Int8Linear:
-        return Int8Linear(Int8Weight(tensors.pop(f"{name}.values"), tensors.pop(f"{name}.scale")), dtype)
-
-    return Layer(
-        qkv=linear("qkv"),
-        output=linear("output"),
-        gate_up=linear("gate_up"),
-        down=linear("down"),
-        input_norm=tensors["input_norm"],
-        post_norm=tensors["post_norm"],
-        qk_norm=tensors["qk_norm"],
-    )
+def _layer_weights(tensors: dict[str, Tensor]) -> LayerWeights:
+    linears = {name: Int8Weight(tensors[f"{name}.values"], tensors[f"{name}.scale"]) for name in LINEARS}
+    norms = {name: tensors[name] for name in ("input_norm", "post_norm", "qk_norm")}
+    return LayerWeights(**linears, **norms)  # type: ignore[arg-type]
 
 
 # The file

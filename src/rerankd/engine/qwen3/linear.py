@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -79,14 +80,17 @@ class Layer:
     qk_norm: Tensor  # (num_heads + num_kv_heads, head_dim)
 
 
+Weight = Tensor | Int8Weight
+
+
 @dataclass(frozen=True, slots=True)
 class LayerWeights:
-    """The weights of a `Layer`: (outputs, inputs) of its linear layers, and its norms."""
+    """The weights of a `Layer`: (outputs, inputs) of its linear layers, all float or all int8, and its norms."""
 
-    qkv: Tensor
-    output: Tensor
-    gate_up: Tensor
-    down: Tensor
+    qkv: Weight
+    output: Weight
+    gate_up: Weight
+    down: Weight
     input_norm: Tensor
     post_norm: Tensor
     qk_norm: Tensor
@@ -94,7 +98,15 @@ class LayerWeights:
 
 def float_layers(network: Qwen3Reranker) -> list[Layer]:
     """The network's layers. Rearranges its weights in place: they become views, and the network still works."""
-    return [_float_layer(layer_weights(layer)) for layer in network.layers]
+    return [layer_of(layer_weights(layer), network.norm.weight.dtype) for layer in network.layers]
+
+
+def take_weights(network: Qwen3Reranker) -> Iterator[LayerWeights]:
+    """The weights of each layer, which leaves the network, so that its memory is freed when the weights are dropped."""
+    layers = list(network.layers)
+    network.layers = nn.ModuleList()
+    while layers:
+        yield layer_weights(layers.pop(0))
 
 
 def layer_weights(layer: nn.Module) -> LayerWeights:
@@ -112,12 +124,17 @@ def layer_weights(layer: nn.Module) -> LayerWeights:
     )
 
 
-def _float_layer(weights: LayerWeights) -> Layer:
+def layer_of(weights: LayerWeights, dtype: torch.dtype) -> Layer:
+    """A layer of PyTorch's products. dtype: of everything but int8 weights."""
+
+    def linear(weight: Weight) -> Linear:
+        return Int8Linear(weight, dtype) if isinstance(weight, Int8Weight) else FloatLinear(weight)
+
     return Layer(
-        qkv=FloatLinear(weights.qkv),
-        output=FloatLinear(weights.output),
-        gate_up=FloatLinear(weights.gate_up),
-        down=FloatLinear(weights.down),
+        qkv=linear(weights.qkv),
+        output=linear(weights.output),
+        gate_up=linear(weights.gate_up),
+        down=linear(weights.down),
         input_norm=weights.input_norm,
         post_norm=weights.post_norm,
         qk_norm=weights.qk_norm,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Thread
 
 import torch
 
@@ -14,8 +14,10 @@ from rerankd.engine.loading.devices import Execution, return_freed_memory
 from rerankd.engine.loading.dtypes import choose_dtype
 from rerankd.engine.qwen3.answers import answer_ids
 from rerankd.engine.qwen3.int8 import load_int8
-from rerankd.engine.qwen3.kernels import build_kernels, kernels_fit
-from rerankd.engine.qwen3.linear import float_layers
+from rerankd.engine.qwen3.kernels.choice import choose_kernels
+from rerankd.engine.qwen3.kernels.native import NativeLayers, kernels_fit
+from rerankd.engine.qwen3.layers import Layers, TorchLayers
+from rerankd.engine.qwen3.linear import LayerWeights, float_layers, layer_of, take_weights
 from rerankd.engine.qwen3.model import num_parameters
 from rerankd.engine.qwen3.ops import GroupedOperations, Operations, TorchOperations
 from rerankd.engine.qwen3.prompt import PROMPT_ID, Qwen3Prompt
@@ -88,6 +90,7 @@ class Qwen3Model(TokenModel):
             num_parameters=num_parameters(config),
             folder=str(folder),
             notice=notice,
+            kernels=self._forward.kernels,
         )
 
     @property
@@ -111,27 +114,33 @@ class Qwen3Model(TokenModel):
 def load_forward(checkpoint: Checkpoint, execution: Execution, progress: Progress) -> SharedPrefixForward:
     """The fastest forward pass for a checkpoint. With int8 linear layers, the rest is in the device's best dtype.
 
-    The kernels compile in the background, once per machine, while the plain operations serve. A deterministic
-    execution waits for them.
+    Where no library of kernels is there yet, it compiles while the weights load.
 
     Raises:
         CheckpointInvalid: see `load_reranker`.
+        SettingsError: see `choose_kernels`.
     """
     device, quantize = execution.device, execution.dtype == torch.int8
-    if quantize:
-        network, layers = load_int8(checkpoint, choose_dtype("auto", device), progress)
+    dtype = choose_dtype("auto", device) if quantize else execution.dtype
+    with ThreadPoolExecutor(1, "rerankd-kernels") as other:
+        fits = device.type == "cpu" and kernels_fit(checkpoint.config)
+        choosing = other.submit(choose_kernels, dtype) if fits else None
+        weights: Iterator[LayerWeights] | None = None
+        if quantize:
+            network, weights = load_int8(checkpoint, dtype, progress)
+        else:
+            network = load_reranker(checkpoint, dtype, device, progress)
+        kernels = choosing.result() if choosing else None
+    layers: Layers
+    if kernels is not None:
+        layers = NativeLayers(kernels, network.config, weights or take_weights(network))
+    elif weights is not None:
+        plain = [layer_of(one, dtype) for one in weights]
+        layers = TorchLayers(network.config, plain, _plain_operations(execution))
     else:
-        network = load_reranker(checkpoint, execution.dtype, device, progress)
-        layers = float_layers(network)
+        layers = TorchLayers(network.config, float_layers(network), _plain_operations(execution))
     return_freed_memory()
-    forward = SharedPrefixForward(network, layers, _plain_operations(execution), execution.deterministic)
-    weight = network.embed_tokens.weight
-    if weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and kernels_fit(network.config):
-        compiling = Thread(target=_use_kernels, args=(forward, quantize), name="rerankd-kernels", daemon=True)
-        compiling.start()
-        if execution.deterministic:
-            compiling.join()
-    return forward
+    return SharedPrefixForward(network, layers, execution.deterministic)
 
 
 def _plain_operations(execution: Execution) -> Operations:
@@ -139,9 +148,3 @@ def _plain_operations(execution: Execution) -> Operations:
     if execution.device.type == "cpu" or execution.deterministic:
         return TorchOperations(execution.dtype == torch.int8)
     return GroupedOperations()
-
-
-def _use_kernels(forward: SharedPrefixForward, quantize: bool) -> None:
-    kernels = build_kernels(quantize)
-    if kernels is not None:
-        forward.operations = kernels

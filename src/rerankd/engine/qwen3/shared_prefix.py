@@ -9,8 +9,7 @@ it with.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -18,13 +17,17 @@ from torch import Tensor
 from rerankd.engine import protocols
 from rerankd.engine.protocols import Chunk, LastChunk
 from rerankd.engine.qwen3.kv_cache import PrefixCache, PrefixKey
-from rerankd.engine.qwen3.linear import Layer
+from rerankd.engine.qwen3.layers import Layers
 from rerankd.engine.qwen3.model import Qwen3Reranker, rope_angles
-from rerankd.engine.qwen3.ops import Operations, Rows, Segments
+from rerankd.engine.qwen3.packed import Packed, Segment
 from rerankd.types import CacheStats
 
 MAX_PREFIX_BYTES = 256_000_000
 """About 2,300 tokens of prefixes for the 0.6B. A longer prefix is kept only while its request runs."""
+
+
+ROPE_BLOCK = 4096
+"""Positions for which RoPE's cosines and sines are computed together: 2 MB for heads of 128."""
 
 
 class Reading:
@@ -47,78 +50,29 @@ class Reading:
         return len(self.prefix_key[1])
 
 
-@dataclass(frozen=True, slots=True)
-class _Segment:
-    """Tokens to compute after `base`, the keys and values of the tokens before them.
-
-    base: (num_layers, 2, length, num_kv_heads, head_dim). keep: receives the keys and values of these tokens, in the
-    same layout; None for the end of a prompt.
-    """
-
-    token_ids: Sequence[int]
-    base: Tensor
-    keep: Tensor | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Packed:
-    """Segments side by side. Segment i is rows offsets[i] to offsets[i + 1]; the first `num_kept` have `keep`."""
-
-    segments: Sequence[_Segment]
-    offsets: list[int]
-    num_kept: int
-
-    @classmethod
-    def of(cls, segments: Sequence[_Segment]) -> _Packed:
-        offsets = [0, *accumulate(len(segment.token_ids) for segment in segments)]
-        return cls(segments, offsets, sum(segment.keep is not None for segment in segments))
-
-    def keep(self, layer: int, key: Tensor, value: Tensor) -> None:
-        """Copies one layer's keys and values to where the segments keep them."""
-        for segment, start, end in zip(self.segments[: self.num_kept], self.offsets, self.offsets[1:], strict=False):
-            assert segment.keep is not None
-            segment.keep[layer, 0], segment.keep[layer, 1] = key[start:end], value[start:end]
-
-    def attending(self, layer: int) -> Segments:
-        """For queries at every position."""
-        return Segments(self.offsets, self.offsets, self._bases(layer, 0))
-
-    def attending_last(self, layer: int) -> Segments:
-        """For queries at `last_positions` only."""
-        one_each = list(range(len(self.last_positions) + 1))
-        return Segments(one_each, self.offsets[self.num_kept :], self._bases(layer, self.num_kept))
-
-    @property
-    def last_positions(self) -> list[int]:
-        """The row of the last token of each segment without `keep`."""
-        return [end - 1 for end in self.offsets[self.num_kept + 1 :]]
-
-    def _bases(self, layer: int, first: int) -> list[tuple[Tensor, Tensor]]:
-        return [(segment.base[layer, 0], segment.base[layer, 1]) for segment in self.segments[first:]]
-
-
 class SharedPrefixForward:
     """Runs layers between the embedding and the head of a network. Not thread-safe.
 
     Args:
         network: provides embedding and head; its own layers do not run.
-        operations: may be replaced between calls by others with the same results.
-        deterministic: runs each prompt, prefix and chunk alone, so that the shapes, and so the order of every sum,
-            depend on the prompt only.
+        layers: run between them.
+        deterministic: unless the layers are invariant, runs each prompt, prefix and chunk alone, so that the shapes,
+            and so the order of every sum, depend on the prompt only.
     """
 
-    def __init__(
-        self, network: Qwen3Reranker, layers: Sequence[Layer], operations: Operations, deterministic: bool = False
-    ) -> None:
-        self.operations = operations
+    def __init__(self, network: Qwen3Reranker, layers: Layers, deterministic: bool = False) -> None:
         self.tokens_computed = 0
         self._network = network
         self._config = network.config
         self._layers = layers
-        self._deterministic = deterministic
-        first_key = self._config.num_attention_heads
-        self._splits = (first_key, first_key + self._config.num_key_value_heads)  # between query, key and value heads
+        self._apart = deterministic and not layers.invariant
         self._prefixes = PrefixCache(MAX_PREFIX_BYTES)
+        self._cos_sin: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def kernels(self) -> str:
+        """The kind of kernels that runs, or "plain"."""
+        return self._layers.kernels
 
     @property
     def prefix_stats(self) -> CacheStats:
@@ -144,7 +98,7 @@ class SharedPrefixForward:
     @torch.inference_mode()
     def __call__(self, last: Sequence[LastChunk], chunks: Sequence[Chunk] = ()) -> Tensor:
         """Reads the chunks, then returns logit(yes) − logit(no) of each prompt: (len(last),) float32 on the CPU."""
-        if not self._deterministic:
+        if not self._apart:
             return self._pass(chunks, last)
         for chunk in chunks:
             self._read_apart(chunk)
@@ -163,9 +117,9 @@ class SharedPrefixForward:
         }  # the last chunk of each reading
         read = [_to_read(reading, end) for reading, end in ends.items()]
         bases, new = self._prefixes_of(last)
-        ending = [_Segment(one.prompt.token_ids[base.shape[2] :], base) for one, base in zip(last, bases, strict=True)]
+        ending = [Segment(one.prompt.token_ids[base.shape[2] :], base) for one, base in zip(last, bases, strict=True)]
         to_keep = [*read, *(segment for _, segment in new.values() if segment.token_ids)]
-        if self._deterministic and ending and to_keep:  # apart from the prompt, as if it were cached
+        if self._apart and ending and to_keep:  # apart from the prompt, as if it were cached
             self._forward(to_keep)
             to_keep = []
         hidden = self._forward([*to_keep, *ending])
@@ -174,12 +128,12 @@ class SharedPrefixForward:
         for reading, end in ends.items():
             self._have_read(reading, end)
         self._count(last, [*read, *ending], [segment for _, segment in new.values()])
-        return self._network.read_out(hidden) if last else torch.empty(0)
+        return self._read_out(hidden)
 
-    def _prefixes_of(self, last: Sequence[LastChunk]) -> tuple[list[Tensor], dict[PrefixKey, tuple[Tensor, _Segment]]]:
+    def _prefixes_of(self, last: Sequence[LastChunk]) -> tuple[list[Tensor], dict[PrefixKey, tuple[Tensor, Segment]]]:
         """The keys and values that each prompt continues; and for each prefix not cached, its entry and its segment."""
         entries: dict[PrefixKey, Tensor] = {}
-        new: dict[PrefixKey, tuple[Tensor, _Segment]] = {}
+        new: dict[PrefixKey, tuple[Tensor, Segment]] = {}
         bases = []
         for one in last:
             if (after := _after(one)) is not None:
@@ -194,15 +148,15 @@ class SharedPrefixForward:
             bases.append(entries[key])
         return bases, new
 
-    def _to_compute(self, key: PrefixKey, entry: Tensor) -> _Segment:
+    def _to_compute(self, key: PrefixKey, entry: Tensor) -> Segment:
         """Copies the longest cached beginning into the entry; the segment computes the rest."""
         known = self._longest_head(key)
         length = known.shape[2]
         entry[:, :, :length] = known
-        return _Segment(key[1][length:], known, keep=entry[:, :, length:])
+        return Segment(key[1][length:], known, keep=entry[:, :, length:])
 
     def _longest_head(self, key: PrefixKey) -> Tensor:
-        head = None if self._deterministic else self._prefixes.longest_head(key)
+        head = None if self._apart else self._prefixes.longest_head(key)
         return self._empty(0) if head is None else head
 
     def _have_read(self, reading: Reading, end: int) -> None:
@@ -212,7 +166,7 @@ class SharedPrefixForward:
         if end >= reading.shared_len > 0 and reading.prefix_key not in self._prefixes:
             self._prefixes.put(reading.prefix_key, reading.entry[:, :, : reading.shared_len])
 
-    def _count(self, last: Sequence[LastChunk], segments: Sequence[_Segment], prefixes: Sequence[_Segment]) -> None:
+    def _count(self, last: Sequence[LastChunk], segments: Sequence[Segment], prefixes: Sequence[Segment]) -> None:
         """Counts the computed tokens, and the tokens of prompts that were saved."""
         for_prefixes = sum(len(segment.token_ids) for segment in prefixes)
         self.tokens_computed += for_prefixes + sum(len(segment.token_ids) for segment in segments)
@@ -227,53 +181,50 @@ class SharedPrefixForward:
 
     def _empty(self, num_tokens: int) -> Tensor:
         config = self._config
-        shape = (len(self._layers), 2, num_tokens, config.num_key_value_heads, config.head_dim)
+        shape = (config.num_hidden_layers, 2, num_tokens, config.num_key_value_heads, config.head_dim)
         return self._network.embed_tokens.weight.new_empty(shape)
 
-    def _forward(self, segments: Sequence[_Segment]) -> Tensor:
+    def _forward(self, segments: Sequence[Segment]) -> Tensor:
         """The residual stream at the last position of each segment without `keep`, before the final norm.
 
         Args:
             segments: those with `keep` first; the others may attend to the keys and values that they leave.
         """
-        ops, eps = self.operations, self._config.rms_norm_eps
-        packed = _Packed.of(segments)
         if not segments:
             return self._network.embed_tokens.weight.new_empty(0, self._config.hidden_size)
         x, cos, sin = self._embed(segments)
-        delta: Rows | None = None
-        for index, layer in enumerate(self._layers):
-            hidden = ops.add_rmsnorm(x, delta, layer.input_norm, eps)
-            heads = ops.norm_rope(layer.qkv(hidden), layer.qk_norm, cos, sin, eps)
-            query, key, value = heads.tensor_split(self._splits, dim=1)
-            packed.keep(index, key, value)
-            attending = packed.attending(index)
-            if index == len(self._layers) - 1:  # only the last position of each prompt is needed from here on
-                last = torch.tensor(packed.last_positions, dtype=torch.long, device=x.device)
-                query, x, attending = query[last].contiguous(), x[last], packed.attending_last(index)
-            if not len(query):  # no prompt ends in this pass
-                return x
-            attended = ops.attention(query, key, value, attending)
-            hidden = ops.add_rmsnorm(x, layer.output(attended), layer.post_norm, eps)
-            delta = layer.down(ops.silu_mul(layer.gate_up(hidden)))
-        assert delta is not None
-        return x + delta.scaled()
+        return self._layers(x, cos, sin, Packed.of(segments))
 
-    def _embed(self, segments: Sequence[_Segment]) -> tuple[Tensor, Tensor, Tensor]:
+    def _read_out(self, hidden: Tensor) -> Tensor:
+        """(num_prompts, hidden_size) → (num_prompts,) float32. The sums of a larger product may have another order."""
+        rows = [hidden[i : i + 1] for i in range(len(hidden))] if self._layers.invariant else [hidden]
+        return torch.cat([torch.empty(0), *(self._network.read_out(row) for row in rows if len(row))])
+
+    def _embed(self, segments: Sequence[Segment]) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings (T, hidden_size), and RoPE's cos and sin (T, head_dim / 2) float32."""
         device = self._network.embed_tokens.weight.device
         token_ids = torch.tensor(list(chain.from_iterable(segment.token_ids for segment in segments)), device=device)
         position_ids = torch.cat(
             [torch.arange(len(one.token_ids), device=device) + one.base.shape[2] for one in segments]
         )
-        angles = rope_angles(position_ids, self._config)
         embedded: Tensor = self._network.embed_tokens(token_ids)
-        return embedded, angles.cos(), angles.sin()
+        return embedded, *self._rotations(position_ids)
+
+    def _rotations(self, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """cos and sin of each position. Computed for all positions up to the longest so far, and kept: what a position
+        gets does not depend on those beside it."""
+        needed = int(position_ids.max()) + 1
+        if self._cos_sin is None or needed > len(self._cos_sin[0]):
+            num_positions = -(-needed // ROPE_BLOCK) * ROPE_BLOCK
+            angles = rope_angles(torch.arange(num_positions, device=position_ids.device), self._config)
+            self._cos_sin = angles.cos(), angles.sin()
+        cos, sin = self._cos_sin
+        return cos[position_ids], sin[position_ids]
 
 
-def _to_read(reading: Reading, end: int) -> _Segment:
+def _to_read(reading: Reading, end: int) -> Segment:
     start = reading.num_read
-    return _Segment(reading.token_ids[start:end], reading.entry[:, :, :start], keep=reading.entry[:, :, start:end])
+    return Segment(reading.token_ids[start:end], reading.entry[:, :, :start], keep=reading.entry[:, :, start:end])
 
 
 def _prefix_key(chunk: LastChunk) -> PrefixKey:

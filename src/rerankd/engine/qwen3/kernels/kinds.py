@@ -1,0 +1,36 @@
+"""The kinds of kernels, best first: what a processor needs for each, and how a compiler makes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni", "-mfma")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of kernels; its source is `kind_<name>.cpp`.
+
+    dtype: of everything but int8 weights. instruction_sets: the processor needs them all, as torch names them. flags:
+    the compiler makes code for them.
+    """
+
+    name: str
+    dtype: torch.dtype
+    instruction_sets: frozenset[str]
+    flags: tuple[str, ...]
+
+
+KINDS = (
+    Kind(
+        "avx512_bf16",
+        torch.bfloat16,
+        frozenset({"avx512_f", "avx512_vnni", "avx512_bf16"}),
+        (*AVX512, "-mavx512bf16"),
+    ),
+)
+
+PLAIN = "plain"
+"""The name of no kernels: PyTorch's operations."""

@@ -1,0 +1,149 @@
+"""The layers in C++: packs the weights once, then runs each pass in one call. Declares the structs of `model.h`."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Iterable
+from ctypes import POINTER, c_double, c_int64, c_void_p
+
+import torch
+from torch import Tensor
+
+from rerankd.engine.qwen3.kernels.choice import Kernels
+from rerankd.engine.qwen3.linear import Int8Weight, LayerWeights
+from rerankd.engine.qwen3.model import Qwen3Config
+from rerankd.engine.qwen3.packed import Packed
+
+HEAD_DIM = 128
+HALF = 16  # outputs and inputs come in multiples of it
+PANEL = 32
+
+
+def kernels_fit(config: Qwen3Config) -> bool:
+    """Whether the kernels can compute this shape. They can compute every published one."""
+    return config.head_dim == HEAD_DIM and config.hidden_size % HALF == 0 and config.intermediate_size % HALF == 0
+
+
+class _Shape(ctypes.Structure):
+    _fields_ = (
+        *((name, c_int64) for name in ("num_layers", "hidden_size", "intermediate_size", "num_heads", "num_kv_heads")),
+        ("quantized", c_int64),
+        ("eps", c_double),
+    )
+
+
+class _LinearWeight(ctypes.Structure):
+    _fields_ = (("panels", c_void_p), ("scale", c_void_p), ("offset", c_void_p))
+
+
+class _LayerWeights(ctypes.Structure):
+    _fields_ = (
+        *((name, _LinearWeight) for name in ("qkv", "output", "gate_up", "down")),
+        *((name, c_void_p) for name in ("input_norm", "post_norm", "qk_norm")),
+    )
+
+
+class _Entry(ctypes.Structure):
+    _fields_ = (("data", c_void_p), ("layer_stride", c_int64), ("value_stride", c_int64))
+
+
+class _Segment(ctypes.Structure):
+    _fields_ = (("num_tokens", c_int64), ("base_len", c_int64), ("base", _Entry), ("keep", _Entry))
+
+
+class _Batch(ctypes.Structure):
+    _fields_ = (
+        *((name, c_int64) for name in ("num_tokens", "num_segments", "num_kept", "num_threads")),
+        ("segments", POINTER(_Segment)),
+        *((name, c_void_p) for name in ("x", "cos", "sin", "out")),
+    )
+
+
+class NativeLayers:
+    """Implements `layers.Layers` for a config that `kernels_fit`. A row's bits do not depend on the rest of the pass.
+
+    Args:
+        weights: of each layer, (outputs, inputs), either all in the dtype of the kernels or all `Int8Weight`. Each is
+            packed and may be freed before the next one is taken.
+    """
+
+    invariant = True
+
+    def __init__(self, kernels: Kernels, config: Qwen3Config, weights: Iterable[LayerWeights]) -> None:
+        self.kernels = kernels.kind.name
+        self._library = kernels.library
+        self._dtype = kernels.kind.dtype
+        self._owned: list[Tensor] = []  # what the library points to
+        layers = [self._layer(one) for one in weights]
+        self._quantized = bool(layers and layers[0].qkv.scale)
+        shape = _Shape(
+            len(layers), config.hidden_size, config.intermediate_size, config.num_attention_heads,
+            config.num_key_value_heads, self._quantized, config.rms_norm_eps,
+        )  # fmt: skip
+        self._library.new_layers.restype = c_void_p
+        handle = self._library.new_layers(ctypes.byref(shape), (_LayerWeights * len(layers))(*layers))
+        self._handle = c_void_p(handle)
+        weakref.finalize(self, self._library.delete_layers, self._handle)
+
+    def __call__(self, x: Tensor, cos: Tensor, sin: Tensor, packed: Packed) -> Tensor:
+        """See `layers.Layers`.
+
+        Raises:
+            MemoryError: there is too little memory for this pass.
+        """
+        assert x.dtype == self._dtype and x.is_contiguous() and cos.is_contiguous() and sin.is_contiguous()
+        out = x.new_empty(len(packed.segments) - packed.num_kept, x.shape[1])
+        segments = (_Segment * len(packed.segments))(
+            *(
+                _Segment(len(one.token_ids), one.base.shape[2], _entry(one.base), _entry(one.keep))
+                for one in packed.segments
+            )
+        )
+        batch = _Batch(
+            len(x), len(packed.segments), packed.num_kept, torch.get_num_threads(), segments,
+            x.data_ptr(), cos.data_ptr(), sin.data_ptr(), out.data_ptr(),
+        )  # fmt: skip
+        if self._library.run_layers(self._handle, ctypes.byref(batch)):
+            raise MemoryError("There is too little memory for this pass.")
+        return out
+
+    def _layer(self, weights: LayerWeights) -> _LayerWeights:
+        return _LayerWeights(
+            self._pack(weights.qkv),
+            self._pack(weights.output),
+            self._pack(weights.gate_up, halves=True),
+            self._pack(weights.down),
+            *(self._own(norm.contiguous()) for norm in (weights.input_norm, weights.post_norm, weights.qk_norm)),
+        )
+
+    def _pack(self, weight: Tensor | Int8Weight, halves: bool = False) -> _LinearWeight:
+        quantized = isinstance(weight, Int8Weight)
+        values = (weight.values if isinstance(weight, Int8Weight) else weight.to(self._dtype)).contiguous()
+        outputs, inputs = values.shape
+        sizes = (c_int64(outputs), c_int64(inputs))
+        self._library.packed_size.restype = c_int64
+        panels = torch.empty(self._library.packed_size(*sizes, int(quantized)), dtype=values.dtype)
+        places = -(-outputs // PANEL) * PANEL if isinstance(weight, Int8Weight) else 0
+        scale, offset = torch.empty(places), torch.empty(places, dtype=torch.int32)
+        given = weight.scale.contiguous() if isinstance(weight, Int8Weight) else scale
+        self._library.pack_weight(
+            _at(values), _at(given), *sizes, int(halves), int(quantized),
+            _at(panels), _at(scale), _at(offset), c_int64(torch.get_num_threads()),
+        )  # fmt: skip
+        return _LinearWeight(self._own(panels), *((self._own(scale), self._own(offset)) if quantized else (None, None)))
+
+    def _own(self, tensor: Tensor) -> int:
+        self._owned.append(tensor)
+        return tensor.data_ptr()
+
+
+def _entry(tensor: Tensor | None) -> _Entry:
+    """Of a tensor (num_layers, 2, num_tokens, num_kv_heads, head_dim), a part of one along num_tokens, or None."""
+    if tensor is None or not tensor.numel():
+        return _Entry(None, 0, 0)
+    return _Entry(tensor.data_ptr(), tensor.stride(0), tensor.stride(1))
+
+
+def _at(tensor: Tensor) -> c_void_p:
+    return c_void_p(tensor.data_ptr())

@@ -1,0 +1,71 @@
+// Products of rows with weights, whose sums go to an epilogue instead of to memory.
+//
+// The sum of an output is one chain over its inputs from the first to the last, whatever the number of rows: a row's
+// result does not depend on the others.
+
+#pragma once
+
+#include <algorithm>
+
+#include "layout.h"
+
+// All threads share the tasks of a product, and wait for each other at its end.
+//
+// Product::task computes one task; scratch belongs to the thread. epilogue.rows gets finished sums: of num_rows rows,
+// Epilogue::PANELS panels side by side, `stride` sums from row to row.
+template <class Product, class Value, class Weight, class Scratch, class Epilogue>
+void multiply(const Tiles<Value>& rows, int64_t num_rows, const Panels<Weight>& weights, Scratch& scratch,
+              const Epilogue& epilogue) {
+    const int64_t panels = Product::panels_a_task(Epilogue::PANELS, weights.num_panels);
+    const int64_t chunks = divide_up(num_rows, Product::ROWS_A_TASK);
+    const int64_t groups = divide_up(weights.num_panels, panels);
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t index = 0; index < groups * chunks; ++index) {
+        // The groups of panels outside: the rows stay in the caches, and the weights are read once.
+        const int64_t first_panel = index / chunks * panels, first_row = index % chunks * Product::ROWS_A_TASK;
+        const Task task{first_row, std::min(Product::ROWS_A_TASK, num_rows - first_row), first_panel,
+                        std::min(panels, weights.num_panels - first_panel)};
+        Product::task(rows, weights, task, scratch, epilogue);
+    }
+}
+
+// A product from `Kernel::block<ROWS>`, which computes some rows of a tile × one panel, with all inputs:
+//
+//     block(rows, panel, num_lines, sums, stride, next, num_next)
+//
+// sums: ROWS × PANEL, rows `stride` apart. It prefetches num_next lines of 64 bytes at `next`.
+template <class Kernel>
+struct BlockProduct {
+    using Value = typename Kernel::Value;
+    using Weight = typename Kernel::Weight;
+    using Sum = typename Kernel::Sum;
+    static constexpr int ZERO_POINT = Kernel::ZERO_POINT;
+    static constexpr int64_t ROWS_A_TASK = 512;
+    static constexpr int64_t ROWS = Kernel::ROWS;  // divides TILE_ROWS
+
+    struct Scratch {
+        alignas(64) Sum sums[ROWS * PANEL * PANELS_A_HEAD];
+    };
+
+    static int64_t panels_a_task(int64_t at_least, int64_t num_panels) {
+        return num_panels >= 64 ? std::max<int64_t>(at_least, 4) : at_least;
+    }
+
+    template <class Epilogue>
+    static void task(const Tiles<Value>& rows, const Panels<Weight>& weights, const Task& task, Scratch& scratch,
+                     const Epilogue& epilogue) {
+        constexpr int64_t PANELS = Epilogue::PANELS, STRIDE = PANELS * PANEL;
+        const int64_t panel_bytes = weights.num_lines * PANEL * LINE_BYTES;
+        // The panels that come next are fetched meanwhile, a share with each block of rows.
+        const int64_t num_next = divide_up(panel_bytes / LINE_BYTES, divide_up(task.num_rows, ROWS));
+        for (int64_t panel = task.first_panel; panel < task.first_panel + task.num_panels; panel += PANELS)
+            for (int64_t row = 0; row < task.num_rows; row += ROWS) {
+                for (int64_t p = 0; p < PANELS; ++p) {
+                    const char* next = (const char*)weights.panel(panel + PANELS + p) + row / ROWS * num_next * LINE_BYTES;
+                    Kernel::block(rows.line(task.first_row + row, 0), weights.panel(panel + p), weights.num_lines,
+                                  scratch.sums + p * PANEL, STRIDE, next, num_next);
+                }
+                epilogue.rows(task.first_row + row, std::min(ROWS, task.num_rows - row), panel, scratch.sums, STRIDE);
+            }
+    }
+};
