@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -77,7 +78,8 @@ def random_weights(config: Qwen3Config, seed: int = 0) -> list[LayerWeights]:
         return torch.randn(*shape, generator=generator).bfloat16().float()
 
     def linear(outputs: int, inputs: int) -> torch.Tensor:
-        return (random(outputs, inputs) * inputs**-0.5).bfloat16().float()
+        scaled = random(outputs, inputs) / math.sqrt(inputs)
+        return scaled.bfloat16().float()
 
     heads = config.num_attention_heads, config.num_key_value_heads
     layers = []

@@ -92,7 +92,6 @@ def test_the_embedded_model_is_served() -> None:
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_qwen_is_served(dtype: str, make_checkpoint: Callable[..., Path]) -> None:
     folder = make_checkpoint(head_dim=128, hidden_size=64, intermediate_size=96)  # a shape that the kernels fit
-    # Deterministic, so that the kernels are waited for.
-    with contained("--model", str(folder), "--dtype", dtype, "--deterministic", "--skip-self-test") as (url, log):
+    with contained("--model", str(folder), "--dtype", dtype, "--skip-self-test") as (url, log):
         assert len(RERANK.scores(httpx2.post(url + RERANK.path, json=RERANK.body(), timeout=60))) > 1
     assert "Traceback" not in "".join(log)
