@@ -4,7 +4,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help setup serve quick test test-server test-web test-clients wheel coverage compatibility reference lint
+.PHONY: help setup serve quick test test-server test-web test-clients test-deploy wheel coverage compatibility reference lint
 .PHONY: docs format audit clean
 
 help:  ## this list
@@ -41,6 +41,9 @@ coverage: .venv/installed-test  ## the lines that the tests run in their own pro
 test-clients: .venv/installed-test  ## real clients against a running server, in environments of their own
 	.venv/bin/python tests/third_party_clients/run.py
 
+test-deploy: .deploy/installed  ## the chart, the images and the units in deploy/, by the checkers of their formats
+	.deploy/bin/python -m pytest -c deploy/tests/pytest.ini --rootdir deploy/tests deploy/tests
+
 compatibility:  ## docs/compatibility.md's tables from the last test-clients
 	$(PYTHON) tests/third_party_clients/compatibility.py
 
@@ -67,7 +70,7 @@ audit: .audit/installed  ## known vulnerabilities of the pinned versions; asks t
 	.audit/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
 
 clean:
-	rm -rf .venv .audit .clients .docs site build dist .coverage
+	rm -rf .venv .audit .clients .deploy .docs site build dist .coverage
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -83,6 +86,12 @@ clean:
 .docs/installed: docs/constraints.txt
 	$(PYTHON) -m venv .docs
 	.docs/bin/python -m pip install --quiet --disable-pip-version-check --requirement docs/constraints.txt
+	@touch $@
+
+.deploy/installed: deploy/tests/requirements.txt deploy/tests/helm.py
+	$(PYTHON) -m venv .deploy
+	.deploy/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	.deploy/bin/python deploy/tests/helm.py .deploy/bin
 	@touch $@
 
 .audit/installed: Makefile

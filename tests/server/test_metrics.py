@@ -415,6 +415,14 @@ def test_the_dashboard_reads_only_what_there_is(busy_scrape: Scrape) -> None:
     assert {name for some in asked for name in some} | set(grouped) <= labels
 
 
+@pytest.mark.parametrize("file", ["rules.yml", "helm/rerankd/templates/autoscaling.yaml", "helm/rerankd/values.yaml"])
+def test_d10_alerts_and_the_chart_read_only_what_there_is(busy_scrape: Scrape, file: str) -> None:
+    text = (DOCS.parent / "deploy" / file).read_text()
+    read = set(re.findall(r"\brerankd_\w+", text))
+    names = {sample.name for sample in busy_scrape.samples} | {"rerankd_accounts_up"}  # with accounts only
+    assert read and read <= names, read - names
+
+
 def test_the_dashboard_runs_on_any_data_source_and_its_panels_do_not_overlap() -> None:
     assert DASHBOARD["id"] is None and DASHBOARD["schemaVersion"] >= 41
     assert (

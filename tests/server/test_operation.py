@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -62,6 +63,17 @@ def test_d7_a_stop_under_load_loses_no_call(start_server: StartServer) -> None:
         answered = [code for one in calls for code in one.result(60)]
     assert len(answered) >= 200 and set(answered) == {200}
     assert server.process.wait(30) in (0, -signal.SIGTERM)
+
+
+@pytest.mark.database
+def test_d8_two_servers_that_start_at_once_make_one_schema(
+    start_server: StartServer, new_postgres: Callable[[], str]
+) -> None:
+    options = ("--model", "embedded", "--accounts", "--database", new_postgres())
+    servers = [start_server(*options, wait=False) for _ in range(2)]
+    for server in servers:
+        server.wait_until(lambda server=server: any("Ready:" in line for line in server.log))  # type: ignore[misc]
+        assert not any("ERROR" in line for line in server.log)
 
 
 def test_calls_have_a_set_time_to_finish_after_a_stop(start_server: StartServer) -> None:
