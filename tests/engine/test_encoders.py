@@ -116,6 +116,7 @@ print(json.dumps(answers))
 """
 
 
+@pytest.mark.slow
 def test_only_auto_falls_back_where_there_is_no_hub(tmp_path: Path) -> None:
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "empty")}
     env.pop("HF_HUB_CACHE", None)

@@ -18,6 +18,7 @@ import httpx2
 import pytest
 
 from support.debian_server import free_port, require
+from support.quick import skip_if_quick
 from support.raw import BODY, call, connected, read_answers, read_to_the_end, send_slowly
 from support.server import Server, StartServer
 
@@ -232,6 +233,7 @@ def test_tls(start_server: StartServer, tmp_path: Path) -> None:
 
 def _refusal(*options: str) -> str:
     """The one line of a start that fails."""
+    skip_if_quick("starts the command")
     command = [sys.executable, "-m", "rerankd", "serve", "--model", "embedded", "--port", "0", *options]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "NO_COLOR": "1"})
     assert result.returncode == 1 and "Traceback" not in result.stderr

@@ -39,6 +39,7 @@ from rerankd.server.served import ServedModel
 from rerankd.server.tokens import DetokenizeBody, TokenizeBody
 from rerankd.setting import Secret
 from support.fakes import NumberedModel, scorer_of
+from support.quick import skip_if_quick
 from support.redis_server import free_port, running_redis
 from support.server import Server, StartServer
 from support.serving import serving
@@ -725,6 +726,7 @@ def test_a_start_that_fails_tells_no_password(option: str, value: str, tmp_path:
     command = [sys.executable, "-m", "rerankd", "serve", "--model", "embedded", "--accounts", option, value]
     if option != "--database":
         command += ["--database", f"sqlite:///{tmp_path / 'a.db'}"]
+    skip_if_quick("starts the command")
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode != 0 and option.removeprefix("--") in done.stderr.lower()
     assert option == "--port" or "sesame" not in done.stderr + done.stdout

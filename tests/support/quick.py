@@ -1,16 +1,28 @@
-"""`python -m support.quick` prints the test files and folders of the quick run.
+"""`python -m support.quick` prints the arguments of the quick run: its workers, test files and folders.
 
 They are the tests of the package's root, and the tests of what differs from the main branch.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 
 ALWAYS = ("tests/apis", *sorted(f"tests/{path.name}" for path in (ROOT / "tests").glob("test_*.py")))
+
+QUICK = "PYTEST_QUICK"
+"""The variable that is set during a quick run."""
+
+
+def skip_if_quick(reason: str) -> None:
+    """Leaves the running test out of the quick run. A helper that starts a process calls this."""
+    if QUICK in os.environ:
+        pytest.skip(f"--quick: {reason}")
 
 
 def changed_files() -> list[str]:
@@ -37,4 +49,6 @@ def _git(*arguments: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    print(*chosen(changed_files()))
+    files = chosen(changed_files())
+    # The files of `ALWAYS` take less time than the start of two workers.
+    print("--numprocesses", 0 if set(files) == set(ALWAYS) else 2, *files)

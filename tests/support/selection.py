@@ -6,6 +6,7 @@ It marks tests by what they use, so that nobody has to mark each test:
 - `database`: PostgreSQL
 - `browser`: Chromium
 - `model`: a checkpoint or the tokenizer of Qwen3-Reranker
+- `slow`: more than ten seconds, or a Python process for each call
 - `alone`: a test that measures the machine, or fixes a resource; `make test` runs it after the parallel tests
 """
 
@@ -14,21 +15,20 @@ from __future__ import annotations
 import importlib.abc
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Generator, Iterable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+from support.quick import QUICK, ROOT, changed_files
 
 FIXTURES = {
     "server": ("start_server",),
     "database": ("new_postgres",),
     "browser": ("browser",),
     "model": ("make_checkpoint", "tokenizer_folder"),
+    "slow": ("machine",),
 }
 """The fixtures by which a test gets a mark, directly or through other fixtures."""
 
@@ -64,7 +64,7 @@ QUICK_OUT = "slow or server or database or browser or model or alone"
 """What `--quick` leaves out: everything that is not over in a moment."""
 
 TORCH_SOURCES = ("src/rerankd/engine/", "src/rerankd/selftest.py", "src/rerankd/startup.py", "tests/engine/")
-"""The quick run loads torch only if one of these differs from the last commit."""
+"""The quick run loads torch only if one of these differs from the main branch."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -72,7 +72,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption("--quick") and not _engine_changed():
+    if not config.getoption("--quick"):
+        return
+    os.environ[QUICK] = "1"
+    if not any(name.startswith(TORCH_SOURCES) for name in changed_files()):
         sys.meta_path.insert(0, WithoutTorch())
 
 
@@ -82,12 +85,6 @@ class WithoutTorch(importlib.abc.MetaPathFinder):
     def find_spec(self, name: str, path: Any, target: Any = None) -> None:
         if name in ("torch", "transformers"):
             pytest.skip("--quick: the engine did not change", allow_module_level=True)
-
-
-def _engine_changed() -> bool:
-    command = ["git", "status", "--porcelain", "--", *TORCH_SOURCES]
-    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    return bool(found.stdout.strip())
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m is applied

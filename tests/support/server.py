@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 import httpx2
 
+from support.quick import skip_if_quick
+
 
 @dataclass
 class Server:
@@ -60,6 +62,7 @@ class StartServer(Protocol):
 
 def refusal(*options: str, env: Mapping[str, str] | None = None) -> str:
     """What `rerankd serve` says when it refuses to start."""
+    skip_if_quick("starts the command")
     command = [sys.executable, "-m", "rerankd", "serve", "--port", "0", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, env={**os.environ, **(env or {})})
     assert done.returncode in (1, 2), done.stderr
