@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +11,12 @@ from typing import Any
 
 import httpx2
 
+from rerankd.accounts.store import Store
 from rerankd.server.models import Models
 from rerankd.server.served_pool import ServedPool
 from rerankd.upstreams.member import Member
 from rerankd.upstreams.pool import Pool
+from rerankd.upstreams.probe import Verdict
 from rerankd.upstreams.settings import ModelSettings
 from support.serving import serving_model, wait_until
 from support.upstream_server import UpstreamServer
@@ -29,6 +32,7 @@ class Router:
 
     client: httpx2.Client
     served: ServedPool
+    settings: list[ModelSettings]
 
     @property
     def pool(self) -> Pool:
@@ -43,6 +47,17 @@ class Router:
     def wait_for(self, **states: str) -> None:
         """Until upstreams have these states."""
         wait_until(lambda: all(self.state(name) == state for name, state in states.items()))
+
+    def change(self, *upstreams: JSON, **model: Any) -> None:
+        """Other settings, as if the settings file had changed; returns when they are in force."""
+        self.settings[:] = [ModelSettings.model_validate({"upstreams": upstreams, **model})]
+        weights = {one["name"]: one.get("weight", 1) for one in upstreams}
+        wait_until(lambda: {one.name: one.weight for one in self.pool.members} == weights)
+
+    def probe(self, name: str) -> Verdict:
+        """Checks an upstream now."""
+        assert self.served.loop is not None
+        return asyncio.run_coroutine_threadsafe(self.served.probe_now(name), self.served.loop).result(20)
 
     def rerank(self, query: str, documents: list[str], **fields: Any) -> httpx2.Response:
         return self.client.post("/v1/rerank", json={"query": query, "documents": documents, **fields})
@@ -85,22 +100,25 @@ def upstream(name: str, server: UpstreamServer | str, **settings: Any) -> JSON:
     return {"name": name, "url": server.url, "dialect": server.dialect, **settings}
 
 
-def served_pool(*upstreams: JSON, name: str | None = MODEL, **model: Any) -> ServedPool:
-    settings = ModelSettings.model_validate({"upstreams": upstreams, **model})
-    return ServedPool(name, lambda: settings)
-
-
 @contextmanager
-def routing(*upstreams: JSON, wait: bool = True, settings: JSON | None = None, **model: Any) -> Iterator[Router]:
+def routing(
+    *upstreams: JSON,
+    wait: bool = True,
+    settings: JSON | None = None,
+    store: Store | None = None,
+    name: str | None = MODEL,
+    **model: Any,
+) -> Iterator[Router]:
     """A router in front of these upstreams.
 
     Args:
         wait: until every upstream has passed its first probe.
         settings: of the server.
     """
-    served = served_pool(*upstreams, **model)
-    with serving_model(Models(served), **settings or {}) as client:
-        router = Router(client, served)
+    current = [ModelSettings.model_validate({"upstreams": upstreams, **model})]
+    served = ServedPool(name, lambda: current[0])
+    with serving_model(Models(served), store=store, **settings or {}) as client:
+        router = Router(client, served, current)
         if wait:
             wait_until(lambda: all(router.state(one["name"]) == "closed" for one in upstreams))
         yield router

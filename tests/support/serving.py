@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import uvicorn
 
+from rerankd.accounts.store import Store
 from rerankd.app import create_app
 from rerankd.config import ServerSettings
 from rerankd.engine.scorer import EngineScorer
@@ -29,9 +30,11 @@ def serving(
 
 
 @contextmanager
-def serving_model(models: Models, wait: bool = True, **settings: Any) -> Iterator[httpx2.Client]:
+def serving_model(
+    models: Models, wait: bool = True, store: Store | None = None, **settings: Any
+) -> Iterator[httpx2.Client]:
     """Likewise, for a model that is told how to load."""
-    app = create_app(ServerSettings(**settings), models)
+    app = create_app(ServerSettings(**settings), models, store)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, ws="none"))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -36,7 +36,7 @@ class _Empty(InvalidRequest):
 
 ERRORS = ErrorTable(
     {RerankdError: 424, InvalidRequest: 422, _Empty: 400, NotJSON: 400, BodyTooLarge: 413, Busy: 429},
-    {_Empty: "Empty", 400: "Validation", 424: "Backend", 429: "Overloaded", 503: "Unhealthy"},
+    {_Empty: "Empty", 400: "Validation", 424: "Backend", 500: "Backend", 429: "Overloaded", 503: "Unhealthy"},
 )
 
 

@@ -111,6 +111,11 @@ class ServedPool:
         self._task: asyncio.Task[None] | None = None
         self.failure: Exception | None = None
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """Where it runs; None before `load`."""
+        return self._task.get_loop() if self._task else None
+
     def load(self, on_failure: Callable[[], None], accept: Callable[[str], None] = lambda name: None) -> None:
         """See `ServedModel.load`. Runs in the event loop that calls it; both are called there."""
         self._task = asyncio.get_running_loop().create_task(self._run(on_failure, accept))
