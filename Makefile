@@ -5,7 +5,7 @@ PORT ?= 8000
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: help setup serve quick test test-server test-web test-clients test-deploy wheel coverage compatibility reference lint
-.PHONY: docs format audit clean
+.PHONY: lint-scripts docs format audit clean
 
 help:  ## this list
 	@sed -n 's/^\([A-Za-z0-9.-]*\):.*##  *\(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -61,6 +61,11 @@ lint: .venv/installed-test  ## style and types
 	.venv/bin/ruff format --check .
 	.venv/bin/codespell src tests docs examples *.md
 	.venv/bin/mypy
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory lint-scripts; else echo "No npm: scripts unchecked."; fi
+
+lint-scripts: node_modules/.package-lock.json  ## types and style of the pages' scripts
+	node_modules/.bin/tsc --project .
+	node_modules/.bin/biome lint --error-on-warnings --diagnostic-level=warn
 
 format: .venv/installed-test
 	.venv/bin/ruff check --fix .
@@ -70,7 +75,7 @@ audit: .audit/installed  ## known vulnerabilities of the pinned versions; asks t
 	.audit/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
 
 clean:
-	rm -rf .venv .audit .clients .deploy .docs site build dist .coverage
+	rm -rf .venv .audit .clients .deploy .docs site build dist .coverage node_modules
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -81,6 +86,10 @@ clean:
 
 .venv/installed-test: .venv/installed
 	$(PIP) --group test --group lint
+	@touch $@
+
+node_modules/.package-lock.json: package.json package-lock.json
+	npm ci --no-audit --no-fund --ignore-scripts
 	@touch $@
 
 .docs/installed: docs/constraints.txt

@@ -5,20 +5,37 @@ import { BASE } from "./base.js";
 /** An error of the server or of the connection. */
 export class Refused extends Error {
   /**
+   * @param {string} message
    * @param {number} status the HTTP status; 0 without a response.
    * @param {string} code the API's error code.
    * @param {number | null} retryAfter seconds.
    */
   constructor(message, status, code = "", retryAfter = null) {
     super(message);
-    Object.assign(this, { status, code, retryAfter });
+    this.status = status;
+    this.code = code;
+    this.retryAfter = retryAfter;
   }
 }
 
 /**
+ * @typedef {{index: number, relevance_score: number, explain?: any}} Result
+ * @typedef {object} Answer
+ * @property {Result[]} results
+ * @property {number} tokens
+ * @property {string[]} warnings
+ * @property {string} model
+ * @property {number | null} cost in millionths; null if the server did not send it.
+ * @property {string} id
+ * @property {number} seconds
+ * @property {object} reply
+ */
+
+/**
  * @param {object} call the body of a compatible rerank.
- * @returns {Promise<{results: object[], tokens: number, warnings: string[], model: string, cost: number | null,
- *   id: string, seconds: number, reply: object}>} cost: in millionths; null if the server did not send it.
+ * @param {string | undefined} key
+ * @param {AbortSignal} signal
+ * @returns {Promise<Answer>}
  * @throws {Refused | DOMException} AbortError if `signal` aborted it.
  */
 export async function rerank(call, key, signal) {

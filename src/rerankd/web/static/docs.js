@@ -1,6 +1,6 @@
 // Shows the API description with Swagger UI.
-/* global SwaggerUIBundle */
 const domNode = document.getElementById("swagger-ui");
+const { SwaggerUIBundle } = /** @type {any} */ (window);
 SwaggerUIBundle({
   url: domNode.dataset.url,
   domNode,

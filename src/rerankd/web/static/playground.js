@@ -37,7 +37,8 @@ const EXAMPLES = {
   },
 };
 
-const $ = (id) => document.getElementById(id);
+/** @returns {any} the element, which the template has. */
+const $ = (/** @type {string} */ id) => document.getElementById(id);
 const page = $("playground");
 const server = JSON.parse(page.dataset.state);
 const fields = {
@@ -45,6 +46,7 @@ const fields = {
   returnDocuments: $("return-documents"), explain: $("explain"), live: $("live"), compare: $("compare"),
   modelA: $("model-a"), instructA: $("instruct-a"), modelB: $("model-b"), instructB: $("instruct-b"),
 };
+/** @type {AbortController | null} */
 let running = null;
 
 // Fields and state.
@@ -62,6 +64,11 @@ function writeState(state) {
       field.value = value;
     }
   }
+}
+
+/** @returns {NodeListOf<HTMLElement>} the buttons that fill in an instruct. */
+function chips() {
+  return document.querySelectorAll(".chip[data-side]");
 }
 
 function putExample(name) {
@@ -89,7 +96,7 @@ function show() {
   $("side-b").hidden = !fields.compare.checked;
   $("side-a").querySelector("legend").textContent = fields.compare.checked ? "A" : "Instruct and model";
   $("side-b").querySelector("legend").textContent = "B";
-  for (const chip of document.querySelectorAll(".chip[data-side]")) {
+  for (const chip of chips()) {
     const text = $(`instruct-${chip.dataset.side}`).value || server.defaultInstruct;
     chip.setAttribute("aria-pressed", String(text === chip.dataset.instruct));
   }
@@ -152,7 +159,8 @@ function costOf(answer) {
 
 async function rank() {
   running?.abort();
-  const mine = (running = new AbortController());
+  const mine = new AbortController();
+  running = mine;
   const busy = (yes) => {
     page.classList.toggle("busy", yes);
     page.setAttribute("aria-busy", String(yes));
@@ -164,7 +172,7 @@ async function rank() {
     const answers = await Promise.all(calls.map((call) => rerank(call, key, mine.signal)));
     const sides = answers.map((answer, at) => ({ answer, documents: calls[at].documents, title: titleOf(calls[at], answer) }));
     $("output").replaceChildren(rankings(sides, costOf));
-    say(answers);
+    say(answers[0]);
   } catch (error) {
     if (mine.signal.aborted && error.name === "AbortError") return;
     mine.abort(); // the other side
@@ -176,7 +184,7 @@ async function rank() {
   }
 }
 
-function say([answer]) {
+function say(answer) {
   const [first] = answer.results;
   const best = first ? ` The best is document ${first.index} with ${first.relevance_score.toFixed(3)}.` : "";
   $("said").textContent = `Ranked ${answer.results.length} documents in ${time(answer.seconds)}.${best}`;
@@ -213,7 +221,7 @@ function listenToDrops() {
     event.preventDefault();
     over(true);
   });
-  form.addEventListener("dragleave", (event) => { if (!form.contains(event.relatedTarget)) over(false); });
+  form.addEventListener("dragleave", (event) => { if (!form.contains(/** @type {Node} */ (event.relatedTarget))) over(false); });
   form.addEventListener("drop", (event) => {
     over(false);
     const [file] = event.dataTransfer.files;
@@ -313,7 +321,7 @@ if (kept) writeState(kept);
 else putExample("answer");
 
 for (const field of Object.values(fields)) field.addEventListener("input", changed);
-for (const chip of document.querySelectorAll(".chip[data-side]")) {
+for (const chip of chips()) {
   chip.addEventListener("click", () => {
     $(`instruct-${chip.dataset.side}`).value = chip.dataset.instruct;
     changed();

@@ -2,6 +2,8 @@
 
 import { BASE } from "./base.js";
 
+/** @typedef {import("./api.js").Answer} Answer */
+
 /** Items; the browser lays out only the visible part of longer lists. */
 const LONG = 60;
 
@@ -27,8 +29,8 @@ export function time(seconds) {
 }
 
 /**
- * @param {{answer: object, documents: string[], title: string}[]} sides one, or two to compare.
- * @param {(answer: object) => string} costOf
+ * @param {{answer: Answer, documents: string[], title: string}[]} sides one, or two to compare.
+ * @param {(answer: Answer) => string} costOf
  */
 export function rankings(sides, costOf) {
   const warnings = [...new Set(sides.flatMap(({ answer }) => answer.warnings))];
@@ -125,7 +127,12 @@ function raw(sides) {
   return details;
 }
 
-/** An error in the API's own words, and what to do. */
+/**
+ * An error in the API's own words, and what to do.
+ * @param {import("./api.js").Refused} error
+ * @param {{needsKey?: boolean, canCreateKey?: boolean}} keys
+ * @param {() => void} again
+ */
 export function refusal(error, { needsKey, canCreateKey }, again) {
   const title = error.status ? `${error.status}${error.code ? ` ${error.code}` : ""}` : "No answer";
   const way = wayOut(error, needsKey, canCreateKey);

@@ -2,7 +2,8 @@
 
 export const secret = document.getElementById("secret");
 
-document.getElementById("copy-secret")?.addEventListener("click", async ({ target }) => {
+document.getElementById("copy-secret")?.addEventListener("click", async (event) => {
+  const target = /** @type {HTMLElement} */ (event.target);
   try {
     await navigator.clipboard.writeText(secret.textContent);
     target.textContent = "Copied";
@@ -12,7 +13,7 @@ document.getElementById("copy-secret")?.addEventListener("click", async ({ targe
   }
 });
 
-for (const form of document.querySelectorAll("form[data-ask]")) {
+for (const form of /** @type {NodeListOf<HTMLFormElement>} */ (document.querySelectorAll("form[data-ask]"))) {
   form.addEventListener("submit", (event) => {
     if (!confirm(form.dataset.ask)) event.preventDefault();
   });
