@@ -26,7 +26,6 @@ from rerankd.apis.base import Answer, Api, Call, ErrorTable, Show
 from rerankd.apis.facts import FACTS
 from rerankd.apis.fields import JSON, InstructBody, ListOf
 from rerankd.errors import InvalidRequest, RerankdError
-from rerankd.types import RerankRequest
 
 
 class Body(InstructBody):
@@ -50,7 +49,7 @@ class Example(Api[Body]):
     errors = ErrorTable({InvalidRequest: 418})
 
     def parse(self, body: Body) -> Call:
-        return Call(RerankRequest((body.query,), tuple(body.candidates), limits=self.limits()), None)
+        return self.call(body, body.query, body.candidates)
 
     def reply(self, answer: Answer) -> JSON:
         return {"hits": [answer.result(one, index=one.index, score=one.score) for one in answer.ranked]}

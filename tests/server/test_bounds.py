@@ -91,7 +91,7 @@ def parsed(query: str, **options: Any) -> Any:
 @pytest.mark.parametrize("filling", ["\n", " \n", "\n\t ", "\r\n", "a\n", "\nQuery", " "])
 def test_lifting_an_instruct_takes_time_in_proportion(filling: str) -> None:
     query = "Instruct: a" + filling * 200_000
-    assert parsed(query).request.queries[0] == query  # it took hours
+    assert parsed(query).queries[0] == query  # it took hours
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_lifting_an_instruct_takes_time_in_proportion(filling: str) -> None:
 )
 def test_what_is_lifted(query: str, instruct: str, bare: str) -> None:
     call = parsed(query)
-    assert (call.request.instruct, call.request.queries[0]) == (instruct, bare)
+    assert (call.instruct, call.queries[0]) == (instruct, bare)
     assert call.warnings == (
         f"instruction of {len(instruct)} characters lifted out of the query; send it as `instruction`",
     )
@@ -115,7 +115,7 @@ def test_what_is_lifted(query: str, instruct: str, bare: str) -> None:
     "query", ["Instruct:\nQuery: a", "Instruct: Query: a", "x Instruct: a\nQuery: b", "Instruct: "]
 )
 def test_what_is_not_lifted(query: str) -> None:
-    assert parsed(query).request.queries[0] == query
+    assert parsed(query).queries[0] == query
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_what_is_not_lifted(query: str) -> None:
 def test_who_may_overtake(asked: int | None, heard: int, trusted: int) -> None:
     for trust, expected in ((False, heard), (True, trusted)):
         call = VLLMRerank(ApiSettings(trust_priority=trust)).parse(Body(query="q", documents=["d"], priority=asked))
-        assert call.request.priority == expected
+        assert call.priority == expected
         assert bool(call.warnings) == (asked is not None and asked != expected)
 
 

@@ -27,7 +27,7 @@ HOLDERS = {
     "dict with 'documents'": "the parsed JSON",
     "apis.vllm_rerank.Body": "its shape is checked",
     "apis.base.Show": "what the reply echoes",
-    "types.RerankRequest": "",
+    "apis.base.Call": "the request",
     "engine.truncation.CountedText": "truncated",
     "types.Prompt": "token ids",
     "engine.qwen3.shared_prefix._Segment": "the token ids after the prefix",
@@ -37,7 +37,6 @@ HOLDERS = {
 }
 
 LEAD_TO_THEM = {
-    "apis.base.Call",
     "ranking.Prepared",
     "engine.job.Job",
     "engine.protocols.LastChunk",

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from rerankd.apis.errors import BodyTimeout, MethodNotAllowed, UnsupportedEncoding
 from rerankd.apis.facts import ApiFacts
-from rerankd.apis.fields import JSON, Explain, ObjectDocument, RequestBody, echo
+from rerankd.apis.fields import JSON, Explain, InstructBody, ObjectDocument, RequestBody, echo
 from rerankd.apis.status import StatusRoute
 from rerankd.errors import (
     Forbidden,
@@ -54,8 +54,8 @@ class Show:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """A body, translated.
+class Call(RerankRequest):
+    """A body, translated: what to rank, and what else its reply needs.
 
     Attributes:
         model: The requested name; None for any.
@@ -63,8 +63,7 @@ class Call:
         explain: See `RequestBody`.
     """
 
-    request: RerankRequest
-    model: str | None
+    model: str | None = None
     warnings: tuple[str, ...] = ()
     id: str | None = None
     explain: Explain | bool | None = None
@@ -291,6 +290,25 @@ class Api(ABC, Generic[BodyT]):
     @abstractmethod
     def parse(self, body: BodyT) -> Call:
         """Raises InvalidRequest for mistakes that the body's model does not exclude."""
+
+    def call(
+        self,
+        body: InstructBody,
+        query: str | tuple[str, ...],
+        documents: Sequence[str],
+        top_n: int | None = None,
+        limits: Limits | None = None,
+        *,
+        model: str | None = None,
+        warnings: tuple[str, ...] = (),
+        show: Show = Show(),
+        priority: int = 0,
+    ) -> Call:
+        """The call of a body that has our fields `instruct` and `explain`. limits: None for the usual ones."""
+        queries = (query,) if isinstance(query, str) else query
+        instruct, unused = body.instruct_asked()
+        request = (queries, tuple(documents), instruct, top_n, limits or self.limits(), priority)
+        return Call(*request, model=model or None, warnings=unused + warnings, explain=body.explain, show=show)
 
     @abstractmethod
     def reply(self, answer: Answer) -> Reply:

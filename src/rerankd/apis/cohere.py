@@ -26,7 +26,7 @@ from rerankd.apis.fields import (
     heard_priority,
 )
 from rerankd.errors import InvalidRequest, MissingKey, ModelNotFound, RerankdError, Unauthorized
-from rerankd.types import RerankRequest, Score
+from rerankd.types import Score
 
 MAX_QUERY_TOKENS = 2048
 MAX_DOCUMENTS = 10_000
@@ -196,16 +196,16 @@ class CohereV1(_Cohere[V1Body]):
             raise InvalidRequest(
                 "invalid request: rank_fields cannot be empty, it must either contain at least one field or be omitted"
             )
-        instruct, warnings = body.instruct_asked()
         self._check_chunks(len(body.documents), body.max_chunks_per_doc)
         documents = _texts(body)
         _refuse_empty(body.query, documents)
-        if body.max_chunks_per_doc is not None:
-            warnings += ("max_chunks_per_doc ignored: texts are not chunked",)
+        chunked = body.max_chunks_per_doc is not None
+        warnings = ("max_chunks_per_doc ignored: texts are not chunked",) if chunked else ()
         limits = self.limits(max_documents=self.settings.max_call_documents, max_query_tokens=MAX_QUERY_TOKENS)
-        request = RerankRequest((body.query,), documents, instruct, body.top_n, limits)
         show = Show(bool(body.return_documents), body.documents)
-        return Call(request, body.model or None, warnings, explain=body.explain, show=show)
+        return self.call(
+            body, body.query, documents, body.top_n, limits, model=body.model, warnings=warnings, show=show
+        )
 
     def _check_chunks(self, num_documents: int, chunks_per_doc: int | None) -> None:
         chunks = num_documents * (chunks_per_doc or DEFAULT_CHUNKS_PER_DOC)
@@ -238,15 +238,19 @@ class CohereV2(_Cohere[V2Body]):
     reply_body = Reply
 
     def parse(self, body: V2Body) -> Call:
-        instruct, warnings = body.instruct_asked()
-        if body.relevant_spans and body.relevant_spans.get("mode") != "disabled":
-            warnings += ("relevant_spans ignored: no spans are found",)
+        spans = body.relevant_spans and body.relevant_spans.get("mode") != "disabled"
+        warnings = ("relevant_spans ignored: no spans are found",) if spans else ()
         limits = self.limits(
             max_query_tokens=MAX_QUERY_TOKENS, max_document_tokens=body.max_tokens_per_doc or DEFAULT_TOKENS_PER_DOC
         )
         documents = document_texts(body.documents, "documents")
         _refuse_empty(body.query, documents)
         priority, _ = heard_priority(body.priority, trusted=self.settings.trust_priority)
-        request = RerankRequest((body.query,), documents, instruct, body.top_n, limits, priority)
         show = Show(bool(body.return_documents), body.documents)
-        return Call(request, body.model, warnings, explain=body.explain, show=show)
+        return self.call(
+            *(body, body.query, documents, body.top_n, limits),
+            model=body.model,
+            warnings=warnings,
+            show=show,
+            priority=priority,
+        )

@@ -6,6 +6,7 @@ catalogue of Model Studio, the `dashscope` SDK 2.0.2, and EmpirioLabs' page for 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, Field
@@ -24,7 +25,7 @@ from rerankd.errors import (
     Unauthorized,
     WrongKey,
 )
-from rerankd.types import Limits, RerankRequest
+from rerankd.types import Limits
 
 DEFAULT_INSTRUCT = "Given a web search query, retrieve relevant passages that answer the query."
 """The documented default of this family, with a full stop."""
@@ -91,14 +92,19 @@ def _limits(settings: ApiSettings) -> Limits:
     )
 
 
-def _request(
-    query: str, documents: list[str], instruct: str | None, top_n: int | None, settings: ApiSettings
-) -> RerankRequest:
-    if not query.strip():
+def _call(
+    texts: NativeInput | CompatibleBody,
+    options: NativeParameters | CompatibleBody,
+    settings: ApiSettings,
+    model: str,
+    show: Show,
+) -> Call:
+    if not texts.query.strip():
         raise InvalidRequest("The query is empty.", (("query", "Value error, query should not be empty"),))
-    if not documents:
+    if not texts.documents:
         raise TooManyDocuments(0, settings.max_documents)
-    return RerankRequest((query,), tuple(documents), instruct or DEFAULT_INSTRUCT, top_n, _limits(settings))
+    request = (texts.query,), tuple(texts.documents), options.instruct or DEFAULT_INSTRUCT, options.top_n
+    return Call(*request, _limits(settings), model=model, explain=options.explain, show=show)
 
 
 def _usage(answer: Answer) -> JSON:
@@ -183,10 +189,9 @@ class DashScopeNative(Api[NativeBody]):
         return self.settings.max_documents
 
     def parse(self, body: NativeBody) -> Call:
-        parameters = body.parameters or NativeParameters()
-        request = _request(body.input.query, body.input.documents, parameters.instruct, parameters.top_n, self.settings)
-        explain = parameters.explain if body.explain is None else body.explain
-        return Call(request, body.model, explain=explain, show=Show(bool(parameters.return_documents)))
+        options = body.parameters or NativeParameters()
+        call = _call(body.input, options, self.settings, body.model, Show(bool(options.return_documents)))
+        return call if body.explain is None else replace(call, explain=body.explain)
 
     def reply(self, answer: Answer) -> JSON:
         return {
@@ -264,10 +269,9 @@ class DashScopeCompatible(Api[CompatibleBody]):
         return self.settings.max_documents
 
     def parse(self, body: CompatibleBody) -> Call:
-        request = _request(body.query, body.documents, body.instruct, body.top_n, self.settings)
         asked = body.return_documents
         show = Show(self._documents_by_default if asked is None else asked)
-        return Call(request, body.model, explain=body.explain, show=show)
+        return _call(body, body, self.settings, body.model, show)
 
     def reply(self, answer: Answer) -> JSON:
         reply: JSON = {

@@ -16,7 +16,6 @@ from rerankd.apis.facts import FACTS
 from rerankd.apis.fields import JSON, InstructBody, ListOf, Usage, bare_text
 from rerankd.apis.status import ServerView, StatusRoute
 from rerankd.errors import Busy, InvalidRequest, Problem, RerankdError, Unauthorized
-from rerankd.types import RerankRequest
 
 DEFAULT_MODEL = "default/not-specified"
 """What its clients send when they name no model."""
@@ -102,11 +101,9 @@ class Infinity(Api[Body]):
         return tuple(dict.fromkeys((*self.facts.paths, f"{self.settings.infinity_prefix}/rerank")))
 
     def parse(self, body: Body) -> Call:
-        instruct, warnings = body.instruct_asked()
-        model = None if body.model == DEFAULT_MODEL else body.model or None
-        request = RerankRequest((body.query,), tuple(body.documents), instruct, body.top_n, self.limits())
+        model = None if body.model == DEFAULT_MODEL else body.model
         show = Show(bool(body.return_documents), logits=bool(body.raw_scores))
-        return Call(request, model, warnings, explain=body.explain, show=show)
+        return self.call(body, body.query, body.documents, body.top_n, model=model, show=show)
 
     def reply(self, answer: Answer) -> JSON:
         return {

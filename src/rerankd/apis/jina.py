@@ -33,7 +33,7 @@ from rerankd.errors import (
     RerankdError,
     Unauthorized,
 )
-from rerankd.types import RerankRequest, Score
+from rerankd.types import Score
 
 SCORE_DECIMALS = 8
 
@@ -144,11 +144,10 @@ class Jina(Api[Body]):
     def parse(self, body: Body) -> Call:
         query = document_text(body.query, "query")
         documents = document_texts(body.documents, "documents")
-        instruct, warnings = body.instruct_asked()
         limits = self.limits(max_document_tokens=body.max_doc_length or body.max_tokens_per_doc)
-        request = RerankRequest((query,), documents, instruct, body.top_n or body.top_k, limits)
-        show = Show(body.return_documents is not False, body.documents)
-        return Call(request, body.model or None, warnings + _second_names(body), explain=body.explain, show=show)
+        top_n, show = body.top_n or body.top_k, Show(body.return_documents is not False, body.documents)
+        warnings = _second_names(body)
+        return self.call(body, query, documents, top_n, limits, model=body.model, warnings=warnings, show=show)
 
     def reply(self, answer: Answer) -> JSON:
         return {

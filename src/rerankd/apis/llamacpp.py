@@ -12,7 +12,6 @@ from rerankd.apis.errors import BodyTooLarge
 from rerankd.apis.facts import FACTS
 from rerankd.apis.fields import JSON, Document, InstructBody, ListOf, Usage
 from rerankd.errors import InvalidRequest, Problem, PromptTooLong, RerankdError, Unauthorized
-from rerankd.types import RerankRequest
 
 ERRORS = ErrorTable(
     {BodyTooLarge: 413},
@@ -99,11 +98,9 @@ class LlamaCpp(Api[Body]):
         if not documents:
             missing = Problem("documents", "Field required", "missing")
             raise InvalidRequest("The request has no documents.", [missing, *body.unknown_fields()])
-        instruct, warnings = body.instruct_asked()
         limits = self.limits(on_overlong="truncate" if self.settings.truncate_overlong else "refuse")
-        request = RerankRequest((body.query,), tuple(documents), instruct, limits=limits)
         show = Show(bool(body.return_text), at_most=body.top_n, form=TEXTS if TEXTS in body.model_fields_set else "")
-        return Call(request, body.model or None, warnings, explain=body.explain, show=show)
+        return self.call(body, body.query, documents, limits=limits, model=body.model, show=show)
 
     def reply(self, answer: Answer) -> JSON | list[JSON]:
         if answer.show.form == TEXTS:

@@ -28,7 +28,6 @@ from rerankd.errors import (
     Problem,
     RerankdError,
 )
-from rerankd.types import RerankRequest
 
 ERRORS = ErrorTable(
     {InvalidRequest: 422},
@@ -101,12 +100,9 @@ class Mixedbread(Api[Body]):
     def parse(self, body: Body) -> Call:
         query = document_text(body.query, "query")
         documents = document_texts(body.input, "input", body.rank_fields)
-        instruct, warnings = body.instruct_asked()
-        if body.rewrite_query:
-            warnings += ("rewrite_query ignored: the query is scored as it is",)
-        request = RerankRequest((query,), documents, instruct, _top_n(body.top_k), self.limits())
-        show = Show(bool(body.return_input), body.input)
-        return Call(request, body.model or None, warnings, explain=body.explain, show=show)
+        warnings = ("rewrite_query ignored: the query is scored as it is",) if body.rewrite_query else ()
+        top_n, show = _top_n(body.top_k), Show(bool(body.return_input), body.input)
+        return self.call(body, query, documents, top_n, model=body.model, warnings=warnings, show=show)
 
     def reply(self, answer: Answer) -> JSON:
         ranked = answer.ranking.ranked

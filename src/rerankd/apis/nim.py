@@ -16,7 +16,6 @@ from rerankd.apis.errors import BodyTooLarge
 from rerankd.apis.facts import FACTS
 from rerankd.apis.fields import JSON, InstructBody, ListOf, ObjectDocument, Usage, document_text, document_texts
 from rerankd.errors import InvalidRequest, PromptTooLong, RerankdError
-from rerankd.types import RerankRequest
 
 MAX_PASSAGES = 512
 
@@ -92,11 +91,9 @@ class NIM(Api[Body]):
     def parse(self, body: Body) -> Call:
         query = document_text(body.query, "query")
         passages = document_texts(body.passages, "passages")
-        instruct, warnings = body.instruct_asked()
         truncates = body.truncate == "END" or self.settings.truncate_overlong
         limits = self.limits(on_overlong="truncate" if truncates else "refuse_if_truncated")
-        request = RerankRequest((query,), passages, instruct, body.top_k, limits)
-        return Call(request, body.model or None, warnings, explain=body.explain)
+        return self.call(body, query, passages, body.top_k, limits, model=body.model)
 
     def reply(self, answer: Answer) -> JSON:
         return {

@@ -17,7 +17,6 @@ from rerankd.errors import (
     InvalidRequest,
     RerankdError,
 )
-from rerankd.types import RerankRequest
 
 Content = str | ListOf[dict[str, Any]] | dict[str, Any]
 """A text, or a list of parts of the type `text`; also an object with the key `text`."""
@@ -77,10 +76,8 @@ class SGLang(Api[Body]):
         if body.top_n is not None and body.top_n < 1:
             problem = "Value error, parameter top_n should be larger than 0."
             raise InvalidRequest(problem, [("top_n", problem)])
-        instruct, warnings = body.instruct_asked()
-        request = RerankRequest((query,), documents, instruct, body.top_n, self.limits())
         show = Show(body.return_documents is not False)
-        return Call(request, body.model or None, warnings, explain=body.explain, show=show)
+        return self.call(body, query, documents, body.top_n, model=body.model, show=show)
 
     def reply(self, answer: Answer) -> list[JSON]:
         return [

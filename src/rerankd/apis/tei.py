@@ -18,7 +18,6 @@ from rerankd.apis.facts import FACTS
 from rerankd.apis.fields import JSON, Document, InstructBody, ListOf
 from rerankd.apis.status import ServerView, StatusRoute
 from rerankd.errors import Busy, InvalidRequest, PromptTooLong, RerankdError, TooManyDocuments, Unauthorized
-from rerankd.types import RerankRequest
 from rerankd.version import __version__
 
 BATCH = "batch"
@@ -134,13 +133,11 @@ class _TEI(Api[BodyT]):
         return status, {"error": message, "error_type": ERRORS.word(error)}
 
     def _call(self, queries: tuple[str, ...], texts: tuple[str, ...], body: BodyT, show: Show) -> Call:
-        instruct, warnings = body.instruct_asked()
         limits = self.limits(
             on_overlong="refuse" if body.truncate is False else "truncate",
             truncation_side=body.truncation_direction or "right",
         )
-        request = RerankRequest(queries, texts, instruct, limits=limits)
-        return Call(request, None, warnings, explain=body.explain, show=replace(show, logits=bool(body.raw_scores)))
+        return self.call(body, queries, texts, limits=limits, show=replace(show, logits=bool(body.raw_scores)))
 
 
 class TEIRerank(_TEI[RerankBody]):

@@ -23,7 +23,7 @@ from rerankd.apis.fields import (
     ignored_keys,
 )
 from rerankd.errors import InvalidRequest, PromptTooLong, RerankdError
-from rerankd.types import DEFAULT_INSTRUCT, Limits, RerankRequest
+from rerankd.types import DEFAULT_INSTRUCT, Limits
 
 INSTRUCT = "Instruct:"
 QUERY_LINE = re.compile(r"^[^\S\n]*Query:[ \t]*", re.MULTILINE)
@@ -165,9 +165,14 @@ def read(
         instruct, queries = lifted
         warnings += (f"instruction of {len(instruct)} characters lifted out of the query; send it as `instruction`",)
     priority, reduced = heard_priority(body.priority, trusted=settings.trust_priority)
-    request = RerankRequest(queries, documents, instruct or DEFAULT_INSTRUCT, top_n, body.limits(settings), priority)
-    show = Show(logits=body.use_activation is False)
-    return Call(request, body.model or None, warnings + reduced, body.request_id, body.explain, show)
+    return Call(
+        *(queries, documents, instruct or DEFAULT_INSTRUCT, top_n, body.limits(settings), priority),
+        model=body.model or None,
+        warnings=warnings + reduced,
+        id=body.request_id,
+        explain=body.explain,
+        show=Show(logits=body.use_activation is False),
+    )
 
 
 def _lift(queries: tuple[str, ...]) -> tuple[str, tuple[str, ...]] | None:

@@ -22,7 +22,7 @@ from rerankd.errors import (
     TooManyDocuments,
     TooManyTokens,
 )
-from rerankd.types import RerankRequest, Score
+from rerankd.types import Score
 
 MAX_DOCUMENTS = 1000
 MAX_QUERY_TOKENS = 8_000
@@ -113,16 +113,14 @@ class VoyageShared(Api[SharedBody]):
         documents = document_texts(body.documents, "documents")
         if not documents:
             raise TooManyDocuments(0, MAX_DOCUMENTS)
-        instruct, warnings = body.instruct_asked()
         limits = self.limits(
             max_query_tokens=MAX_QUERY_TOKENS,
             max_total_tokens=MAX_TOTAL_TOKENS,
             max_prompt_tokens=min(MAX_PAIR_TOKENS, self.settings.max_context),
             on_overlong="refuse_if_truncated" if body.truncation is False else "truncate",
         )
-        request = RerankRequest((body.query,), documents, instruct, body.top_k, limits)
         show = Show(bool(body.return_documents))
-        return Call(request, body.model or None, warnings, explain=body.explain, show=show)
+        return self.call(body, body.query, documents, body.top_k, limits, model=body.model, show=show)
 
     def reply(self, answer: Answer) -> JSON:
         return {
@@ -152,7 +150,7 @@ class Voyage(VoyageShared):
             raise InvalidRequest("Argument 'top_n' is not supported by our API: use 'top_k'.")
         call = super().parse(body)
         inputs = [("query", body.query)]
-        inputs += [(f"documents.{index}", document) for index, document in enumerate(call.request.documents)]
+        inputs += [(f"documents.{index}", document) for index, document in enumerate(call.documents)]
         for where, text in inputs:
             if not text:
                 raise InvalidRequest("An input is empty.", ((where, "Input cannot contain empty strings"),))

@@ -29,7 +29,7 @@ from rerankd.errors import (
     ModelNotFound,
     RerankdError,
 )
-from rerankd.types import DEFAULT_INSTRUCT, ModelInfo, RerankRequest
+from rerankd.types import DEFAULT_INSTRUCT, ModelInfo
 
 WITH_TOKENS = "with tokens"
 """The form of a reply with `return_len`."""
@@ -52,7 +52,7 @@ class Body(InstructBody):  # type: ignore[no-redef]  # pydantic's plugin has a `
         None, description="A JSON object; its key `instruction` or `instruct` is the instruct.", examples=["{}"]
     )
 
-    def instruct_with_kwargs(self) -> tuple[str, tuple[str, ...]]:
+    def instruct_asked(self) -> tuple[str, tuple[str, ...]]:
         """The instruct, which may be in `kwargs`, and a warning for whatever else is there."""
         kwargs = self._kwargs()
         names = ("instruction", "instruct")
@@ -112,12 +112,10 @@ class Xinference(Api[Body]):
     def parse(self, body: Body) -> Call:
         query = document_text(body.query, "query")
         documents = document_texts(body.documents, "documents")
-        instruct, warnings = body.instruct_with_kwargs()
-        if body.max_chunks_per_doc is not None:
-            warnings += ("max_chunks_per_doc ignored: texts are not chunked",)
-        request = RerankRequest((query,), documents, instruct, body.top_n or None, self.limits())
+        chunked = body.max_chunks_per_doc is not None
+        warnings = ("max_chunks_per_doc ignored: texts are not chunked",) if chunked else ()
         show = Show(bool(body.return_documents), body.documents, form=WITH_TOKENS if body.return_len else "")
-        return Call(request, body.model, warnings, explain=body.explain, show=show)
+        return self.call(body, query, documents, body.top_n or None, model=body.model, warnings=warnings, show=show)
 
     def reply(self, answer: Answer) -> JSON:
         num_tokens = answer.usage.prompt_tokens

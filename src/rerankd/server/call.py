@@ -141,7 +141,7 @@ async def _read(state: _CallState, dialects: Sequence[Api[Any]], context: Server
     body, ignored = await beside(request.scope, read_as, value, dialect.body, settings.strict)
     check_items(body, dialect.max_documents)
     call = await beside(request.scope, dialect.parse, body)
-    share_of(request.scope).num_documents = len(call.request.documents)
+    share_of(request.scope).num_documents = len(call.documents)
     if "x-request-id" not in request.headers:
         state.request_id = _given_id(call.id) or state.request_id
     state.warnings = unused + ignored + call.warnings
@@ -158,7 +158,7 @@ async def _score(
 ) -> Response:
     request, gate, dialect = state.request, context.gate, state.dialect
     started = time.monotonic()
-    bounded = _bounded(call.request, context.settings, admitted, _hops(request.headers.get("x-rerankd-hop")))
+    bounded = _bounded(call, context.settings, admitted, _hops(request.headers.get("x-rerankd-hop")))
     prepared = await beside(request.scope, scorer.prepare, bounded)
     state.encode_seconds = time.monotonic() - started
     fingerprint = b""
