@@ -60,7 +60,7 @@ ARROWS = {
         ),
     },
     "upstreams": {"apis", "client", "engine", "ranking", "selftest", "settings_file"},
-    "web": {"accounts", "admission", "config", "prices", "server"},
+    "web": {"accounts", "admission", "config", "prices", "server", "upstreams"},
     "app": {"accounts", "config", "prices", "server", "web"},
     "client": {"apis", "arguments", "deprecation", "surrogates"},
     "integrations": {"client", "rankers"},

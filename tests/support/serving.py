@@ -33,7 +33,7 @@ def serving(
 def serving_model(
     models: Models, wait: bool = True, store: Store | None = None, **settings: Any
 ) -> Iterator[httpx2.Client]:
-    """Likewise, for a model that is told how to load."""
+    """Likewise, for a model that is told how to load. store: the accounts, if there are any."""
     app = create_app(ServerSettings(**settings), models, store)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, ws="none"))
     thread = threading.Thread(target=server.run)

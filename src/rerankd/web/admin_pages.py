@@ -22,6 +22,7 @@ from rerankd.web.context import WebContext
 from rerankd.web.forms import NO_REFUSAL, Form, Refusal
 from rerankd.web.guards import FormHandler, Guards
 from rerankd.web.pages import Page, Pages, ProblemPage, root_of
+from rerankd.web.upstream_pages import UpstreamForms, UpstreamRow, upstream_rows
 from rerankd.web.usage_report import UsageReport, usage_report
 
 DONE = {
@@ -38,12 +39,19 @@ DONE = {
 
 @dataclass(frozen=True, slots=True)
 class AdminPage(Page):
-    """`/admin`. tiles: figures by name. invitation: the link of an invitation that was just created."""
+    """`/admin`.
+
+    Attributes:
+        tiles: figures by name.
+        upstreams: none where no other server scores.
+        invitation: the link of an invitation that was just created.
+    """
 
     template: ClassVar[str] = "admin.html"
     usage: UsageReport
     accounts: Sequence[Account]
     tiles: Mapping[str, str]
+    upstreams: Sequence[UpstreamRow]
     currency: str
     problem: str
     typed: Form
@@ -84,6 +92,7 @@ class AdminPages:
         if self._context.settings.sign_up != "off":
             guards.form(router, "/admin/invites", self.invite, self.overview, "admin")
         guards.form(router, f"{one}/password", self.set_password, self.account, "admin", guards.hashing)
+        UpstreamForms(self._context.models, guards, self.overview).add_to(router)
         changes: dict[str, FormHandler] = {
             "credit": self.add_credit,
             "limits": self.set_limits,
@@ -169,6 +178,7 @@ class AdminPages:
             usage=usage_report(self._store.database, request, None),
             accounts=self._store.accounts.all(),
             tiles=self._tiles(),
+            upstreams=upstream_rows(self._context.models),
             currency=self._context.prices.current().currency,
             problem=refusal.problem,
             typed=refusal.typed,

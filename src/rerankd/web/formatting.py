@@ -50,6 +50,13 @@ def duration(seconds: float) -> str:
     return " ".join(parts[:2])
 
 
+def seconds(value: float | None) -> str:
+    """12 ms, 1.25 s; a dash for None."""
+    if value is None:
+        return "–"
+    return f"{1000 * value:.0f} ms" if value < 1 else f"{value:.2f} s"
+
+
 def day(moment: datetime) -> str:
     """2026-11-20, in UTC."""
     return f"{moment.astimezone(UTC):%Y-%m-%d}"
@@ -70,4 +77,4 @@ def limits(values: CallLimits) -> str:
     return ", ".join(f"{number(value)} {unit}" for value, unit in units if value is not None) or "–"
 
 
-FILTERS = {one.__name__: one for one in (number, short, money, price, share, duration, day, minute, limits)}
+FILTERS = {one.__name__: one for one in (number, short, money, price, share, duration, seconds, day, minute, limits)}
