@@ -192,7 +192,7 @@ def _reply(dialect: Api[Any], answer: Answer) -> Response:
     headers = {
         "x-request-id": answer.id,
         "x-rerankd-model": header_text(answer.ranking.model or answer.info.name),
-        **upstream_headers(answer.ranking),
+        **upstream_headers(answer.ranking.upstream, answer.ranking.attempts),
         **warning_header(answer.warnings),
         **dialect.headers(answer),
     }

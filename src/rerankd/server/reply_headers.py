@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from rerankd.accounts.decision import Charge
 from rerankd.apis.errors import BodyTimeout, BodyTooLarge, MethodNotAllowed, UnsupportedEncoding
 from rerankd.errors import OutOfCredit, RateLimited, RateLimitStatus, RerankdError, Unavailable
-from rerankd.types import Ranking
 
 UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 """A line feed would begin another header; a server sends none of the others."""
@@ -27,12 +26,12 @@ def rate_limit_headers(limits: Mapping[str, RateLimitStatus]) -> dict[str, str]:
     return headers
 
 
-def upstream_headers(ranking: Ranking) -> dict[str, str]:
+def upstream_headers(upstream: str | None, attempts: int) -> dict[str, str]:
     """Which server scored, and how many were asked, if it was not the first one."""
-    if ranking.upstream is None:
+    if upstream is None:
         return {}
-    attempts = {"x-rerankd-attempts": str(ranking.attempts)} if ranking.attempts > 1 else {}
-    return {"x-rerankd-upstream": header_text(ranking.upstream), **attempts}
+    more = {"x-rerankd-attempts": str(attempts)} if attempts > 1 else {}
+    return {"x-rerankd-upstream": header_text(upstream), **more}
 
 
 def charge_headers(charge: Charge | None) -> dict[str, str]:
