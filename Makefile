@@ -5,7 +5,7 @@ PORT ?= 8000
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: help setup serve quick test test-server test-web test-clients test-deploy wheel coverage compatibility reference lint
-.PHONY: lint-scripts docs format audit clean
+.PHONY: lint-scripts docs format audit clean amx-report
 
 help:  ## this list
 	@sed -n 's/^\([A-Za-z0-9.-]*\):.*##  *\(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -55,6 +55,13 @@ reference: .venv/installed  ## docs/reference/ from the code
 
 random-0.6B: .venv/installed-test  ## a folder of random weights in the shapes of the 0.6B, with its tokenizer
 	PYTHONPATH=tests .venv/bin/python -m support.random_checkpoint $@
+
+amx-report: SHELL = /bin/bash
+amx-report: .venv/installed-test  ## on a processor with AMX: are its tiles those of the tests, and how fast?
+	set -o pipefail; (lscpu; .venv/bin/python -m pytest -rs tests/engine/test_amx_*.py \
+	    && OMP_NUM_THREADS=1 PYTHONPATH=tests .venv/bin/python -m support.amx_rates \
+	    && .venv/bin/rerankd bench --random-weights 0.6B --workload A B C 8x1500 1x8000 1x30 5x60 --dtype bfloat16 int8 \
+	) 2>&1 | tee amx-report.txt
 
 lint: .venv/installed-test  ## style and types
 	.venv/bin/ruff check .

@@ -26,6 +26,7 @@ from rerankd.engine.qwen3.model import Qwen3Config, rope_angles
 from rerankd.engine.qwen3.ops import TorchOperations
 from rerankd.engine.qwen3.packed import Packed, Segment
 from rerankd.errors import SettingsError
+from support.amx import EMULATED
 
 SMALL = Qwen3Config(
     vocab_size=8,
@@ -57,8 +58,11 @@ def kind(request: pytest.FixtureRequest) -> Kind:
     return found
 
 
-@pytest.fixture(scope="module")
-def kernels(kind: Kind) -> Kernels:
+@pytest.fixture(scope="module", params=[*KINDS, EMULATED], ids=[*(kind.name for kind in KINDS), "amx-emulated"])
+def kernels(request: pytest.FixtureRequest) -> Kernels:
+    kind: Kind = request.param
+    if not kind.instruction_sets <= set(instruction_sets()):
+        pytest.skip(f"this processor cannot run the kernels {kind.name}")
     try:
         return Kernels(kind, open_library(kind))
     except NoLibrary as error:

@@ -25,6 +25,12 @@ class Kind:
 
 KINDS = (
     Kind(
+        "amx",
+        torch.bfloat16,
+        frozenset({"amx_bf16", "amx_int8", "avx512_f", "avx512_bf16"}),
+        (*AVX512, "-mavx512bf16"),  # the tiles' instructions are written out, and need no flag
+    ),
+    Kind(
         "avx512_bf16",
         torch.bfloat16,
         frozenset({"avx512_f", "avx512_vnni", "avx512_bf16"}),
