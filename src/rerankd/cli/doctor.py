@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from rerankd.cli.options import FLAG, NONE_GIVEN, Given, command, converter, settings_from, takes
 from rerankd.cli.progress import LoadingBar
-from rerankd.config import ModelSettings
+from rerankd.config import ModelSettings, ServerSettings
 from rerankd.errors import SettingsError
 
 DTYPES = ("float32", "bfloat16", "int8")
@@ -38,6 +38,7 @@ DATA_HELP = (
 def doctor(
     *,
     as_json: Annotated[bool, FLAG, Parameter("--json")] = False,
+    upstreams: Annotated[bool, FLAG] = False,
     compare: Annotated[tuple[str, ...] | None, COMPARE] = None,
     data: Annotated[Path | None, Parameter(metavar="FILE", help=DATA_HELP)] = None,
     given: Given = NONE_GIVEN,
@@ -46,8 +47,11 @@ def doctor(
 
     Args:
         as_json: print JSON
+        upstreams: instead of the check-up, ask every upstream of the settings for the known answers
         compare: instead of the check-up, compare the scores and rankings of the other dtypes with the first
     """
+    if upstreams:
+        return _check_upstreams(given, as_json=as_json)
     settings = settings_from(ModelSettings, given)
     if compare and "dtype" in given:
         raise SettingsError("--compare names the dtypes: leave --dtype out.")
@@ -62,3 +66,11 @@ def doctor(
     if compare:
         return run_comparison(choice, compare, data, as_json=as_json)
     return checkup.run(choice, as_json=as_json)
+
+
+def _check_upstreams(given: Given, *, as_json: bool) -> int:
+    if more := sorted(given.keys() - {"config"}):
+        raise SettingsError(f"--upstreams loads no model: leave --{more[0].replace('_', '-')} out.")
+    from rerankd.cli.upstream_check import run
+
+    return run(settings_from(ServerSettings, given), as_json=as_json)

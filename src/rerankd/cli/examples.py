@@ -31,6 +31,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "rerankd doctor": (
         "rerankd doctor",
         "rerankd doctor --model Qwen/Qwen3-Reranker-0.6B --json",
+        "rerankd doctor --upstreams --config rerankd.toml",
         "rerankd doctor --model ./my-model --compare bfloat16,int8 --data mine.jsonl",
     ),
     "rerankd bench": (
