@@ -196,20 +196,22 @@ def test_domain_types_need_the_standard_library_only() -> None:
 
 
 def test_nobody_imports_one_api() -> None:
-    names = ("base", "errors", "facts", "fields", "openai", "registry", "status")
+    names = ("base", "errors", "explained", "facts", "fields", "openai", "registry", "status")
     of_server = ("rerankd.apis", *(f"rerankd.apis.{name}" for name in names))
     for path in FILES:
         if part_of(path) == "apis":
             continue
-        allowed = of_server if part_of(path) == "server" else ("rerankd.apis", "rerankd.apis.facts")
+        allowed = (
+            of_server if part_of(path) == "server" else ("rerankd.apis", "rerankd.apis.explained", "rerankd.apis.facts")
+        )
         for module in imports_of(path):
             assert not module.startswith("rerankd.apis") or module in allowed, f"{path} imports {module}"
 
 
 def test_the_facts_of_an_api_need_the_standard_library_only() -> None:
-    for name in ("__init__", "facts"):
+    for name in ("__init__", "explained", "facts"):
         modules = {module.partition(".")[0] for module in imports_of(SOURCE / "apis" / f"{name}.py")}
-        assert modules <= set(sys.stdlib_module_names) | {"__future__"}
+        assert modules <= set(sys.stdlib_module_names) | {"__future__", "rerankd"}
 
 
 def test_importing_the_package_is_light() -> None:

@@ -40,6 +40,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
+from rerankd.types import decimal
+
 
 class RerankdError(Exception):
     """The root of the tree. `str(error)` is one sentence for a person."""
@@ -180,9 +182,9 @@ class OutOfCredit(RequestError):
     """
 
     def __init__(self, available: int, cost: int | None, currency: str) -> None:
-        needed = "" if cost is None else f"this call costs {_money(cost)} {currency}, and "
+        needed = "" if cost is None else f"this call costs {decimal(cost)} {currency}, and "
         super().__init__(
-            f"Insufficient balance: {needed}{_money(available)} {currency} are left. Nothing was charged. "
+            f"Insufficient balance: {needed}{decimal(available)} {currency} are left. Nothing was charged. "
             "Add credit to the account, or ask whoever runs this server to add it."
         )
         self.available = available
@@ -314,9 +316,3 @@ class MadeBeforeFork(RerankdError):
             "The model was loaded before this process was forked and cannot run here: load it in the child (after the "
             "fork, in the worker's initializer), or use multiprocessing's start method 'spawn'."
         )
-
-
-def _money(micro: int) -> str:
-    """Millionths as a decimal number, with two to six places."""
-    whole, rest = divmod(abs(micro), 1_000_000)
-    return f"{'-' if micro < 0 else ''}{whole}.{f'{rest:06}'.rstrip('0').ljust(2, '0')}"

@@ -11,6 +11,7 @@ from typing import Protocol
 from rerankd.errors import InferenceError, InvalidRequest, PromptTooLong, TooManyDocuments, TooManyTokens
 from rerankd.types import (
     DEFAULT_INSTRUCT,
+    Explanation,
     Limits,
     Logits,
     ModelInfo,
@@ -187,21 +188,12 @@ def _refuse_truncated(prompts: Sequence[Prompt], limits: Limits, max_tokens: int
             raise PromptTooLong.of_text(lost.part, index, lost.tokens, min(own[lost.part] or context, context))
 
 
-def explanation(score: Score, info: ModelInfo) -> dict[str, object]:
-    """What lies behind a score that this process's engine gave: what a caller needs to check it by hand."""
-    prompt = score.prompt
-    assert prompt is not None, "another server's score"
-    return {
-        "logit": score.logit,
-        "prompt_id": info.prompt_id,
-        "dtype": info.dtype,
-        "prompt_tokens": len(prompt.token_ids),
-        "query_tokens": prompt.query_tokens,
-        "document_tokens": prompt.document_tokens,
-        "shared_tokens": prompt.shared_len,
-        "cuts": [{"part": lost.part, "from": lost.tokens, "to": lost.kept} for lost in prompt.truncations],
-        "cached": score.cached,
-    }
+def explanation(score: Score, info: ModelInfo) -> Explanation:
+    """What lies behind a score that this process's engine gave."""
+    prompt, logit = score.prompt, score.logit
+    assert prompt is not None and logit is not None, "another server's score"
+    counts = (len(prompt.token_ids), prompt.query_tokens, prompt.document_tokens, prompt.shared_len)
+    return Explanation(logit, info.prompt_id, info.dtype, *counts, prompt.truncations, score.cached)
 
 
 def _query_truncations(prompts: Sequence[Prompt]) -> tuple[str, ...]:

@@ -133,6 +133,12 @@ class Logits:
     cached: Collection[int] = ()
 
 
+def decimal(micro: int) -> str:
+    """An amount of money, in millionths, as a decimal number with two to six places."""
+    whole, rest = divmod(abs(micro), 1_000_000)
+    return f"{'-' if micro < 0 else ''}{whole}.{f'{rest:06}'.rstrip('0').ljust(2, '0')}"
+
+
 def sigmoid(logit: float) -> float:
     """1 / (1 + e^-logit), without an overflow."""
     if logit >= 0:
@@ -168,6 +174,27 @@ class Score:
 
     def __repr__(self) -> str:
         return short_repr(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a caller needs to check a score of an engine by hand.
+
+    Attributes:
+        prompt_tokens: of the whole prompt, template included.
+        shared_tokens: those of them that the prompts of the query have in common.
+        cached: known from an earlier call.
+    """
+
+    logit: float
+    prompt_id: str
+    dtype: str
+    prompt_tokens: int
+    query_tokens: int
+    document_tokens: int
+    shared_tokens: int
+    truncations: tuple[Truncation, ...]
+    cached: bool
 
 
 @dataclass(frozen=True, slots=True)

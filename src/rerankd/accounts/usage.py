@@ -13,8 +13,8 @@ from sqlalchemy import BigInteger, ColumnElement, RowMapping, func, literal_colu
 
 from rerankd.accounts.database import REPORT_S, Database
 from rerankd.accounts.schema import EPOCH, accounts, entries, keys
-from rerankd.accounts.validation import show_amount
 from rerankd.errors import InvalidRequest
+from rerankd.types import decimal
 
 By = Literal["day", "key", "model", "account"]
 
@@ -101,7 +101,7 @@ def as_csv(rows: Sequence[UsageRow], by: Sequence[By]) -> str:
     lines.writerow((*by, *sums, "cost"))
     for row in rows:
         groups = (csv_cell(getattr(row, name)) for name in by)
-        lines.writerow((*groups, *(getattr(row, name) for name in sums), show_amount(row.cost)))
+        lines.writerow((*groups, *(getattr(row, name) for name in sums), decimal(row.cost)))
     return text.getvalue()
 
 

@@ -50,12 +50,6 @@ def read_amount(text: str) -> int:
     return int(Decimal(text.strip()) * MICRO)
 
 
-def show_amount(micro: int) -> str:
-    """Millionths as a decimal number, with two to six places."""
-    whole, rest = divmod(abs(micro), MICRO)
-    return f"{'-' if micro < 0 else ''}{whole}.{f'{rest:06}'.rstrip('0').ljust(2, '0')}"
-
-
 def storable(text: str) -> str:
     """Replaces the characters that PostgreSQL cannot store: NUL and lone surrogates."""
     return text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")

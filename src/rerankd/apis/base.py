@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pydantic import BaseModel
 
 from rerankd.apis.errors import BodyTimeout, MethodNotAllowed, UnsupportedEncoding
+from rerankd.apis.explained import explained
 from rerankd.apis.facts import ApiFacts
 from rerankd.apis.fields import JSON, Explain, InstructBody, ObjectDocument, RequestBody, echo
 from rerankd.apis.status import StatusRoute
@@ -133,7 +134,7 @@ class Answer:
         if not self.explain:
             return fields
         prompt = {"prompt": self.prompts[of.index]} if of.index in self.prompts else {}
-        return {**fields, "explain": {**explanation(of, self.info), **prompt}}
+        return {**fields, "explain": {**explained(explanation(of, self.info)), **prompt}}
 
 
 Statuses = Mapping[type[RerankdError], int]

@@ -10,18 +10,21 @@ import textwrap
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
+from rerankd.apis.explained import explained
 from rerankd.cli.console import OutputConsole, can_print, output_console, printable
 from rerankd.cli.records import SourcedDocument
+from rerankd.types import Explanation
 
 Output = Literal["table", "tsv", "csv", "json", "jsonl"]
 OUTPUTS: tuple[Output, ...] = get_args(Output)
 
-EXPLAINED = ("logit", "prompt_tokens", "query_tokens", "document_tokens", "cuts")
+COUNTS = ("prompt_tokens", "query_tokens", "document_tokens")
+"""Of an explanation."""
 
 GAP = 2
 BAR_WIDTHS = (16, 8, 0)
@@ -50,7 +53,7 @@ class Ranked:
     score: float
     logit: float | None
     document: SourcedDocument
-    explanation: Mapping[str, Any] | None = None
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,23 +182,23 @@ def _bar(score: float, width: int) -> str:
 def _explained(result: Ranked, width: int) -> list[str]:
     if not result.explanation:
         return []
-    facts = result.explanation
-    tokens = (f"{facts[name]:,} {name.replace('_', ' ')}" for name in EXPLAINED if name.endswith("tokens"))
-    line = ", ".join([f"logit {facts['logit']:.3f}", *tokens, *([f"cut: {_cuts(facts)}"] if facts["cuts"] else [])])
+    of = result.explanation
+    tokens = (f"{getattr(of, name):,} {name.replace('_', ' ')}" for name in COUNTS)
+    line = ", ".join([f"logit {of.logit:.3f}", *tokens, *([f"cut: {_cuts(of)}"] if of.truncations else [])])
     return textwrap.wrap(printable(line), max(width, 10))
 
 
-def _cuts(explanation: Mapping[str, Any]) -> str:
+def _cuts(explanation: Explanation) -> str:
     arrow = "→" if can_print("→") else "to"
-    return ", ".join(f"{cut['part']} {cut['from']} {arrow} {cut['to']}" for cut in explanation["cuts"])
+    return ", ".join(f"{one.part} {one.tokens} {arrow} {one.kept}" for one in explanation.truncations)
 
 
 def _prompt_and_dtype(results: Sequence[Ranked]) -> str:
     first = next((result.explanation for result in results if result.explanation), None)
     if first is None:
         return ""
-    prompt = "" if first["prompt_id"] == "none" else f", prompt {first['prompt_id']}"
-    return f"{prompt}, {first['dtype']}"
+    prompt = "" if first.prompt_id == "none" else f", prompt {first.prompt_id}"
+    return f"{prompt}, {first.dtype}"
 
 
 def _tsv(ranking: Ranking) -> None:
@@ -205,17 +208,17 @@ def _tsv(ranking: Ranking) -> None:
 
 
 def _csv(ranking: Ranking) -> None:
-    explained = EXPLAINED if any(result.explanation for result in ranking.results) else ()
+    more = ("logit", *COUNTS, "cuts") if any(result.explanation for result in ranking.results) else ()
     rows = csv.writer(sys.stdout, lineterminator="\n")
-    rows.writerow(["rank", "score", "source", "document", *explained])
+    rows.writerow(["rank", "score", "source", "document", *more])
     rows.writerows(_cells(ranking))
 
 
 def _cells(ranking: Ranking) -> Iterator[list[str]]:
     for result in ranking.results:
-        facts = result.explanation or {}
-        explained = [_cuts(facts) if name == "cuts" else str(facts[name]) for name in EXPLAINED] if facts else []
-        yield [str(result.place), f"{result.score:.6f}", result.document.source, result.document.text, *explained]
+        of = result.explanation
+        more = [str(of.logit), *(str(getattr(of, name)) for name in COUNTS), _cuts(of)] if of else []
+        yield [str(result.place), f"{result.score:.6f}", result.document.source, result.document.text, *more]
 
 
 def _json(ranking: Ranking) -> None:
@@ -244,7 +247,7 @@ def _as_json(result: Ranked) -> dict[str, object]:
         "source": result.document.source,
         "document": result.document.text,
         **({"fields": record} if record else {}),
-        **({"explain": result.explanation} if result.explanation else {}),
+        **({"explain": explained(result.explanation)} if result.explanation else {}),
     }
 
 

@@ -14,7 +14,7 @@ from rerankd.apis.facts import DialectName
 from rerankd.cli.progress import LoadingBar
 from rerankd.config import CLIENT_KEY, ScoringSettings
 from rerankd.errors import SettingsError
-from rerankd.types import DEFAULT_INSTRUCT, Score
+from rerankd.types import DEFAULT_INSTRUCT, Explanation, Score
 
 PART_DOCUMENTS = 200
 """Documents in one request to a server: progress moves after each."""
@@ -85,7 +85,7 @@ class Outcome:
     ranked: Sequence[Score]
     warnings: Sequence[str]
     model: str
-    explanations: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    explanations: Mapping[int, Explanation] = field(default_factory=dict)
     prompt: str | None = None
 
 

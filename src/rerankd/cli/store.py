@@ -17,12 +17,11 @@ from rerankd.accounts.accounts import Account
 from rerankd.accounts.schema import NO_LIMITS
 from rerankd.accounts.store import Store, open_store
 from rerankd.accounts.usage import csv_cell
-from rerankd.accounts.validation import show_amount
 from rerankd.cli.options import FLAG, OPTIONS, Given, command, converter, settings_from, takes
 from rerankd.config import DatabaseSettings
 from rerankd.errors import InvalidRequest
 from rerankd.prices import PriceFile
-from rerankd.types import CallLimits
+from rerankd.types import CallLimits, decimal
 
 Action = TypeVar("Action", bound=Callable[..., int])
 
@@ -136,7 +135,7 @@ def show_limits(limits: CallLimits) -> str:
 
 
 def show_money(micro: int, unit: str) -> str:
-    return f"{show_amount(micro)} {unit}"
+    return f"{decimal(micro)} {unit}"
 
 
 def _plain(value: object) -> object:

@@ -10,11 +10,11 @@ from cyclopts import Parameter
 
 from rerankd.accounts.usage import UsageRow, as_csv
 from rerankd.accounts.usage import usage as usage_rows
-from rerankd.accounts.validation import show_amount
 from rerankd.cli.options import DAY, FLAG, NONE_GIVEN, Given, command, takes
 from rerankd.cli.store import account_of, currency, opened
 from rerankd.cli.table import show_table
 from rerankd.config import DatabaseSettings
+from rerankd.types import decimal
 
 app = command("usage")
 
@@ -58,4 +58,4 @@ def usage(
 
 def _sums(row: UsageRow) -> tuple[str, ...]:
     counts = (row.calls, row.tokens, row.free_tokens, row.billed_tokens)
-    return *(f"{count:,}" for count in counts), show_amount(row.cost)
+    return *(f"{count:,}" for count in counts), decimal(row.cost)

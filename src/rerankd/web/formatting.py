@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from rerankd.prices import MICRO
-from rerankd.types import CallLimits
+from rerankd.types import CallLimits, decimal
 
 
 def number(value: int) -> str:
@@ -24,9 +23,8 @@ def short(value: float) -> str:
 
 def money(micro: int, currency: str) -> str:
     """Millionths of a currency, exact, with two to six decimals."""
-    whole, part = divmod(abs(micro), MICRO)
-    decimals = f"{part:06d}".rstrip("0").ljust(2, "0")
-    return f"{'−' if micro < 0 else ''}{number(whole)}.{decimals} {currency}"
+    whole, _, places = decimal(abs(micro)).partition(".")
+    return f"{'−' if micro < 0 else ''}{number(int(whole))}.{places} {currency}"
 
 
 def price(value: Decimal, currency: str) -> str:
