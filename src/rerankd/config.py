@@ -190,6 +190,7 @@ class ServerSettings(DatabaseSettings, SelfTestSettings, EngineSettings, Several
         None,
         "the key of --upstream: env:NAME for a variable, file:PATH for a file",
         MODEL,
+        secret=True,  # a key given by mistake is not shown
         metavar="SOURCE",
         pattern="(env|file):.+",
         expected="env:NAME or file:PATH: a key itself would show in the process list",

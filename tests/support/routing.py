@@ -51,8 +51,7 @@ class Router:
     def change(self, *upstreams: JSON, **model: Any) -> None:
         """Other settings, as if the settings file had changed; returns when they are in force."""
         self.settings[:] = [ModelSettings.model_validate({"upstreams": upstreams, **model})]
-        weights = {one["name"]: one.get("weight", 1) for one in upstreams}
-        wait_until(lambda: {one.name: one.weight for one in self.pool.members} == weights)
+        wait_until(lambda: self.served.settings == self.settings[0])
 
     def probe(self, name: str) -> Verdict:
         """Checks an upstream now."""

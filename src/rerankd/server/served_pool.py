@@ -100,6 +100,7 @@ class ServedPool:
         otherwise: str = "qwen3-rerank",
     ) -> None:
         first = settings()
+        self.settings = first  # in force
         self._settings, self._offline = settings, offline
         self._is_named = name is not None
         self.aliases = first.aliases
@@ -156,8 +157,9 @@ class ServedPool:
         while True:
             await asyncio.sleep(FOLLOW_S)
             settings = self._settings()
-            if settings != roster.settings:
+            if settings != self.settings:
                 roster.apply(settings)
+                self.settings = settings
 
     async def probe_now(self, name: str) -> Verdict:
         """Checks an upstream now.
