@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from rerankd.apis import facts
 from rerankd.cli.examples import EXAMPLES
 from rerankd.config import SECRETS, ServerSettings
 from rerankd.setting import settings_of
@@ -34,3 +37,12 @@ def test_every_command_is_documented(command: str) -> None:
     page = (REFERENCE / "cli.md").read_text(encoding="utf-8")
     assert any(line.lstrip("#") == f" {command}" for line in page.splitlines() if line.startswith("#"))
     assert all(example in page for example in EXAMPLES[command])
+
+
+def test_the_shared_paths_are_explained() -> None:
+    page = (REFERENCE.parent / "api.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| (`/[^|]*) \|", page, re.MULTILINE)
+    paths = Counter(path for api in facts.ALL for path in api.paths)
+    assert {path for row in table for path in re.findall("`(/.*?)`", row)} == {
+        path for path in paths if paths[path] > 1
+    }

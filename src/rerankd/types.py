@@ -1,4 +1,4 @@
-"""The domain: what a call asks and what it gets. Standard library only; knows no dialect, no tensor, no key."""
+"""The domain: what a call asks and what it gets. Standard library only; knows no API, no tensor, no key."""
 
 from __future__ import annotations
 

@@ -480,12 +480,12 @@ def test_the_status_is_that_of_the_last_minute() -> None:
         for number in (1, 2, 2, 2):
             pair = Prompt("", str(number), range(number, number + 300), 1, 1)
             scorer.engine.submit([pair]).result(20)
-            metrics.observe(dialect="tei", status=200, seconds=1, work=WORK)
+            metrics.observe(api="tei", status=200, seconds=1, work=WORK)
         status = metrics.status()
         assert (status.requests_per_minute, status.tokens_per_second) == (4, 2 * 300 / 60), "two of the four were known"
         assert (status.score_hit_share, status.prefix_hit_share, status.uptime_s) == (0.5, None, 100)
         now += 30
-        metrics.observe(dialect="tei", status=422, seconds=1)
+        metrics.observe(api="tei", status=422, seconds=1)
         assert metrics.status().requests_per_minute == 5
         now += 30
         status = metrics.status()
@@ -499,7 +499,7 @@ def test_before_the_model_is_there_the_status_says_what_it_can() -> None:
         raise AssertionError
 
     metrics = Metrics(Models(ServedModel(never)), clock=lambda: 5.0)
-    metrics.observe(dialect="tei", status=503, seconds=1)
+    metrics.observe(api="tei", status=503, seconds=1)
     status = metrics.status()
     assert (status.running, status.requests_per_minute, status.prefix_hit_share) == (0, 1, None)
 
@@ -508,14 +508,14 @@ def test_what_everybody_is_told_is_no_warning() -> None:
     model = NumberedModel()
     model.info = replace(model.info, notice="small")
     with metrics_of(scorer_of(model), time.monotonic) as metrics:
-        metrics.observe(dialect="tei", status=200, seconds=1, work=WORK, warnings=("small", "cut"))
+        metrics.observe(api="tei", status=200, seconds=1, work=WORK, warnings=("small", "cut"))
         assert metrics.registry.get_sample_value("rerankd_warnings_total", {"dialect": "tei", "model": ""}) == 1
 
 
 def test_what_was_charged_is_counted() -> None:
     with metrics_of(scorer_of(NumberedModel()), time.monotonic) as metrics:
         for charge in (Charge(2_500_000, 3, 7, 10), Charge(500_000, 0, 10, 10), None):
-            metrics.observe(dialect="tei", status=200, seconds=1, work=WORK, charge=charge)
+            metrics.observe(api="tei", status=200, seconds=1, work=WORK, charge=charge)
         get = metrics.registry.get_sample_value
         assert get("rerankd_charged_total") == 3.0
         assert get("rerankd_free_tokens_total") == 3 and get("rerankd_billed_tokens_total") == 17

@@ -93,7 +93,7 @@ class Error(BaseModel):
 
 
 class VoyageShared(Api[SharedBody]):
-    """The same on the paths of several dialects, where `model` may be left out."""
+    """The same on the paths of several APIs, where `model` may be left out."""
 
     facts = FACTS["voyage-shared"]
     body: type[SharedBody] = SharedBody

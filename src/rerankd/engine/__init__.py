@@ -1,1 +1,1 @@
-"""Pairs → logits, on this machine. Knows no HTTP, no key, no dialect."""
+"""Pairs → logits, on this machine. Knows no HTTP, no key and no API."""

@@ -1,6 +1,6 @@
 """One queue, one thread, one future for each request: prompts of many requests share batches.
 
-Every request ends in exactly one of: logits, an error, cancelled. Knows no text and no dialect.
+Every request ends in exactly one of: logits, an error, cancelled. Knows no text and no API.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""HTTP in front of the engine. What a dialect says and hears is in `rerankd.apis`, nothing of it elsewhere."""
+"""HTTP in front of the engine. The words of each API are in `rerankd.apis` only."""

@@ -53,7 +53,7 @@ class _CallState:
     """What one call has come to so far: for its log line and its metrics."""
 
     request: Request
-    dialect: Api[Any]
+    api: Api[Any]
     request_id: str
     started: float = field(default_factory=time.monotonic)
     warnings: tuple[str, ...] = ()
@@ -66,30 +66,30 @@ class _CallState:
     charge: Charge | None = None
 
 
-async def answer_call(request: Request, dialects: Sequence[Api[Any]], context: ServerContext) -> Response:
+async def answer_call(request: Request, apis: Sequence[Api[Any]], context: ServerContext) -> Response:
     """Answers a call. Never raises: every error is answered as the API of the call answers it.
 
     Args:
-        dialects: the APIs of this path; the last one takes a body that no other claims.
+        apis: the APIs of this path; the last one takes a body that no other claims.
     """
     request_id = _given_id(request.headers.get("x-request-id")) or str(uuid.uuid4())
-    state = _CallState(request, dialects[-1], request_id)
+    state = _CallState(request, apis[-1], request_id)
     failure: Exception | None = None
     try:
-        response = await _answer(state, dialects, context)
+        response = await _answer(state, apis, context)
     except ClientDisconnect as error:
         failure = error
         response = Response(status_code=499)
     except RerankdError as error:
         failure = error
-        response = error_response(state.dialect, error, state.request_id)
+        response = error_response(state.api, error, state.request_id)
     except Exception as error:
         failure = RerankdError(f"This is a bug in rerankd ({type(error).__name__}).")
-        logger.exception("%s %s: this is a bug", state.dialect.name, state.request_id)
-        response = error_response(state.dialect, failure, state.request_id)
+        logger.exception("%s %s: this is a bug", state.api.name, state.request_id)
+        response = error_response(state.api, failure, state.request_id)
     describe(
         request.scope,
-        dialect=state.dialect.name,
+        dialect=state.api.name,
         key=state.key,
         model=state.model,
         documents=state.work.documents if state.work else None,
@@ -98,7 +98,7 @@ async def answer_call(request: Request, dialects: Sequence[Api[Any]], context: S
         error=type(failure).__name__ if failure else None,
     )
     context.metrics.observe(
-        dialect=state.dialect.name,
+        api=state.api.name,
         status=response.status_code,
         seconds=time.monotonic() - state.started,
         error=failure,
@@ -113,12 +113,12 @@ async def answer_call(request: Request, dialects: Sequence[Api[Any]], context: S
     return response
 
 
-async def _answer(state: _CallState, dialects: Sequence[Api[Any]], context: ServerContext) -> Response:
+async def _answer(state: _CallState, apis: Sequence[Api[Any]], context: ServerContext) -> Response:
     admitted = await context.gate.authenticate(state.request)
     state.key = admitted.identity.key_name
     with context.gate.slot(admitted):
-        call = await _read(state, dialects, context, admitted)
-        any_model = state.dialect.any_model or context.settings.any_model
+        call = await _read(state, apis, context, admitted)
+        any_model = state.api.any_model or context.settings.any_model
         served, substituted = context.models.find(call.model, any_name=any_model)
         state.warnings += substituted
         with served.lease() as scorer:
@@ -128,19 +128,19 @@ async def _answer(state: _CallState, dialects: Sequence[Api[Any]], context: Serv
             return await _score(state, context, admitted, call, scorer, names)
 
 
-async def _read(state: _CallState, dialects: Sequence[Api[Any]], context: ServerContext, admitted: Admitted) -> Call:
+async def _read(state: _CallState, apis: Sequence[Api[Any]], context: ServerContext, admitted: Admitted) -> Call:
     request, settings, gate = state.request, context.settings, context.gate
     try:
-        value, unused = await read_json(request, settings.max_body_mb, state.dialect.json_only)
+        value, unused = await read_json(request, settings.max_body_mb, state.api.json_only)
     except NotJSON:
         await gate.count_large(admitted, request)
         raise
     given = {name: field is not None for name, field in value.items()}
-    state.dialect = dialect = next((one for one in dialects if one.claims(given)), state.dialect)
+    state.api = api = next((one for one in apis if one.claims(given)), state.api)
     state.is_counted = context.models.default.ready and await gate.count_large(admitted, request)
-    body, ignored = await beside(request.scope, read_as, value, dialect.body, settings.strict)
-    check_items(body, dialect.max_documents)
-    call = await beside(request.scope, dialect.parse, body)
+    body, ignored = await beside(request.scope, read_as, value, api.body, settings.strict)
+    check_items(body, api.max_documents)
+    call = await beside(request.scope, api.parse, body)
     share_of(request.scope).num_documents = len(call.documents)
     if "x-request-id" not in request.headers:
         state.request_id = _given_id(call.id) or state.request_id
@@ -156,15 +156,15 @@ async def _score(
     scorer: LocalScorer,
     names: Sequence[str],
 ) -> Response:
-    request, gate, dialect = state.request, context.gate, state.dialect
+    request, gate, api = state.request, context.gate, state.api
     started = time.monotonic()
     bounded = _bounded(call, context.settings, admitted, _hops(request.headers.get("x-rerankd-hop")))
     prepared = await beside(request.scope, scorer.prepare, bounded)
     state.encode_seconds = time.monotonic() - started
     fingerprint = b""
     if gate.charges:
-        fingerprint = await beside(request.scope, _fingerprint, dialect.name, call, prepared)
-    cost = CallCost(prepared.usage.text_tokens, state.request_id, fingerprint, dialect.name)
+        fingerprint = await beside(request.scope, _fingerprint, api.name, call, prepared)
+    cost = CallCost(prepared.usage.text_tokens, state.request_id, fingerprint, api.name)
     async with gate.reserve(admitted, names, cost, is_counted=state.is_counted) as settlement:
         started = time.monotonic()
         ranking = await _unless_gone(scorer.rank(prepared), request)
@@ -174,7 +174,7 @@ async def _score(
         if call.explain and not _is_explained(ranking):
             state.warnings += ("explain ignored: another server scored",)
         answer = _answer_to(call, state, scorer, ranking, prepared.usage)
-        response = await beside_if_large(request.scope, _reply, dialect, answer)
+        response = await beside_if_large(request.scope, _reply, api, answer)
         await settlement.settle()
         state.charge = settlement.charge
     response.headers.update(rate_limit_headers(settlement.limits) | charge_headers(settlement.charge))
@@ -188,15 +188,15 @@ def _bounded(asked: RerankRequest, settings: ServerSettings, admitted: Admitted,
     return replace(asked, limits=limits, owner=str(caller.account_id) if caller else "", hops=hops)
 
 
-def _reply(dialect: Api[Any], answer: Answer) -> Response:
+def _reply(api: Api[Any], answer: Answer) -> Response:
     headers = {
         "x-request-id": answer.id,
         "x-rerankd-model": header_text(answer.ranking.model or answer.info.name),
         **upstream_headers(answer.ranking.upstream, answer.ranking.attempts),
         **warning_header(answer.warnings),
-        **dialect.headers(answer),
+        **api.headers(answer),
     }
-    return WrittenJSON(dialect.reply(answer), headers=headers)
+    return WrittenJSON(api.reply(answer), headers=headers)
 
 
 def _fingerprint(api: str, call: Call, prepared: Prepared) -> bytes:

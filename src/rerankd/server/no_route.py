@@ -43,5 +43,5 @@ def _method_not_allowed(request: Request, path: str, context: ServerContext) -> 
     api = apis["POST"][-1]
     refusal = MethodNotAllowed(request.method, (*apis, *(("GET", "HEAD") if path in PAGES else ())))
     response = error_response(api, refusal, str(uuid.uuid4()))
-    context.metrics.observe(dialect=api.name, status=response.status_code, seconds=0.0, error=refusal)
+    context.metrics.observe(api=api.name, status=response.status_code, seconds=0.0, error=refusal)
     return response

@@ -79,7 +79,7 @@ class Metrics:
     def observe(
         self,
         *,
-        dialect: str,
+        api: str,
         status: int,
         seconds: float,
         error: Exception | None = None,
@@ -98,7 +98,7 @@ class Metrics:
             warnings: those in the reply. The model's own notice, which every reply has, is not counted.
             charge: None without accounts.
         """
-        self._calls.ended(dialect, model or "", status, error)
+        self._calls.ended(api, model or "", status, error)
         self._recent_calls.add(1)
         self._add_new_tokens()
         if model is not None:
@@ -107,7 +107,7 @@ class Metrics:
             return
         notices = {served.engine.info.notice for served in self._models if served.ready}
         num_warnings = sum(warning not in notices for warning in warnings)
-        self._calls.answered(dialect, model or "", seconds, work, num_warnings)
+        self._calls.answered(api, model or "", seconds, work, num_warnings)
         if charge is not None:
             self._calls.charged(charge)
 
