@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from support.server import Server
+from support.server import Server, StartServer
 
 HERE = Path(__file__).parent
 
@@ -127,9 +127,12 @@ def _file(sample: Sample) -> str:
 @pytest.fixture
 def run(embedded_server: Server, tmp_path: Path) -> Run:
     """Runs the text of a sample: `run("vllm/01_rerank.sh")`, or a changed text with `text=`."""
+    return _runner(embedded_server, tmp_path)
 
-    def run_sample(file: str, text: str = "", key: str = embedded_server.key) -> Outcome:
-        text = _substitute(text or _sample(file), embedded_server.url, key)
+
+def _runner(server: Server, tmp_path: Path) -> Run:
+    def run_sample(file: str, text: str = "", key: str = server.key) -> Outcome:
+        text = _substitute(text or _sample(file), server.url, key)
         headers = tmp_path / "headers.txt"
         (tmp_path / ".curlrc").write_text(f'silent\nshow-error\ndump-header = "{headers}"\n')
         environment = {**os.environ, **dict.fromkeys(KEY_VARIABLES, key), "CURL_HOME": str(tmp_path)}
@@ -275,6 +278,46 @@ def test_qwen_cloud_guide_what_answers_is_above_what_is_on_the_topic(embedded_se
         body = {"model": QWEN, "query": "How to prevent colds?", "documents": documents, "instruct": instruct}
         results = embedded_server.post("/compatible-api/v1/reranks", body).json()["results"]
         assert [result["index"] for result in results] == [1, 0]
+
+
+ROUTER = """
+[models."qwen3-rerank"]
+
+[[models."qwen3-rerank".upstreams]]
+name = "qwen-cloud"
+url = "{url}"
+dialect = "{dialect}"
+model = "qwen3-rerank"
+api_key = "env:UPSTREAM_KEY"
+"""
+
+
+@pytest.fixture(scope="module", params=["dashscope", "dashscope-compatible"])
+def router(
+    request: pytest.FixtureRequest,
+    embedded_server: Server,
+    start_server: StartServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Server:
+    """What XAI Router is: it passes calls on to a service that speaks DashScope's native or compatible API."""
+    config = tmp_path_factory.mktemp("router") / "rerankd.toml"
+    config.write_text(ROUTER.format(url=embedded_server.url, dialect=request.param))
+    environment = {**os.environ, "UPSTREAM_KEY": embedded_server.key}
+    return start_server("--config", str(config), key="router-key", env=environment)
+
+
+@pytest.mark.parametrize("file", ["native.py", "native.sh", "compatible.sh"])
+def test_xai_router_s_samples_run_as_printed_through_a_router(
+    run: Run, router: Server, file: str, tmp_path: Path
+) -> None:
+    [sample] = [one for one in RERANK_SAMPLES if one.file == f"xai_router/{file}"]
+    direct, routed = run(sample.file), _runner(router, tmp_path)(sample.file)
+    check_shape(_printed(sample.reply), routed.reply)
+    assert routed.reply["usage"]["total_tokens"] > 0
+    assert routed.reply.get("output", routed.reply)["results"] == direct.reply.get("output", direct.reply)["results"]
+    if file.endswith(".sh"):
+        assert routed.headers["x-rerankd-upstream"] == "qwen-cloud"
+        assert _runner(router, tmp_path)(sample.file, key="wrong-key").status == 401
 
 
 # (sample, `error.code` of the reply to a wrong key).
