@@ -126,6 +126,7 @@ template <class Tile, class Value, class Epilogue>
 class AmxTask {
     using Sum = typename AmxDot<Tile, Value>::Sum;
     static constexpr int64_t PANELS = Epilogue::PANELS, STRIDE = SUMS_STRIDE<PANELS>;
+    static constexpr int64_t SLOTS = PANELS == 1 ? 2 : 1;  // two heads would take too much of L2
 
     const Tiles<Value>& rows_;
     const Panels<Value>& weights_;
@@ -138,12 +139,14 @@ class AmxTask {
     AmxTask(const Tiles<Value>& rows, const Panels<Value>& weights, const Task& task, Buffer<Sum>& sums, bool k_outside,
             const Epilogue& epilogue)
         : rows_(rows), weights_(weights), task_(task), lines_(weights.num_lines),
-          slot_size_(round_up(task.num_rows, TILE_ROWS) * STRIDE), num_slots_(k_outside ? task.num_panels / PANELS : 2),
+          slot_size_(round_up(task.num_rows, TILE_ROWS) * STRIDE), num_slots_(k_outside ? task.num_panels / PANELS : SLOTS),
           sums_(sums.reserve(slot_size_ * num_slots_)), pending_(epilogue) {}
 
     void panels_outside() {
-        for (int64_t panel = 0; panel < task_.num_panels; ++panel)
+        for (int64_t panel = 0; panel < task_.num_panels; ++panel) {
             for (int64_t line = 0; line < lines_; line += K_BLOCK) block(panel, line, panel, line + K_BLOCK);
+            if (num_slots_ == 1 && panel % PANELS == PANELS - 1) pending_.finish();  // before its sums are overwritten
+        }
         pending_.finish();
     }
 

@@ -82,20 +82,29 @@ inline F round(F x) {
     return (x + magic) - magic;
 }
 
+// Sums are by halves, in AVX512's own reduction too, which does not pass through memory.
 inline float sum(F x) {
+#if defined(__AVX512BF16__)
+    return _mm512_reduce_add_ps(x);
+#else
     float lanes[LANES];
     store(lanes, x);
     for (int64_t width = LANES / 2; width; width /= 2)
         for (int64_t i = 0; i < width; ++i) lanes[i] += lanes[i + width];
     return lanes[0];
+#endif
 }
 
 inline float largest(F x) {
-    float lanes[LANES], most = 0;
+#if defined(__AVX512BF16__)
+    return _mm512_reduce_max_ps(x);
+#else
+    float lanes[LANES];
     store(lanes, x);
-    most = lanes[0];
-    for (int64_t i = 1; i < LANES; ++i) most = lanes[i] > most ? lanes[i] : most;
-    return most;
+    for (int64_t width = LANES / 2; width; width /= 2)
+        for (int64_t i = 0; i < width; ++i) lanes[i] = lanes[i] > lanes[i + width] ? lanes[i] : lanes[i + width];
+    return lanes[0];
+#endif
 }
 
 // 2^x by a polynomial on [-0.5, 0.5]; relative error below 2e-7. x below -126 counts as -126.
