@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from pathlib import Path
@@ -17,6 +18,8 @@ from support.fakes import NumberedModel, scorer_of
 from support.routing import MODEL, routing, upstream
 from support.serving import serving_model, wait_until
 from support.upstream_server import BROKEN, CLOSES, Fault, UpstreamServer, slow
+
+METRICS = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 OWN_INSTRUCT = "Judge by color"
 
@@ -241,3 +244,29 @@ def test_nothing_is_asked_before_its_scores_were_checked() -> None:
             assert response.status_code == 503 and int(response.headers["retry-after"]) >= 1
             assert time.monotonic() - started < 15
             assert not server.asked
+
+
+def test_metrics_of_upstreams() -> None:
+    with UpstreamServer() as a, UpstreamServer() as b:
+        both = (upstream("a", a, cost=2.0), upstream("b", b, tier=1))
+        with routing(*both) as router:
+            a.fault = BROKEN
+            for number in range(6):
+                router.rerank(f"q{number}", ["d"])
+            a.fault = None
+            router.wait_for(a="closed")
+            router.rerank("two words", ["three more words"])
+            text = router.client.get("/metrics").text
+    documented = re.findall(r"^\| `(rerankd_upstream_\w+)`", METRICS.read_text(), re.MULTILINE)
+    there = re.findall(r"^# TYPE (rerankd_upstream_\w+)", text, re.MULTILINE)
+    assert sorted(documented) == sorted(there)
+    for line in (
+        f'rerankd_upstream_requests_total{{model="{MODEL}",outcome="answered",upstream="b"}}',
+        f'rerankd_upstream_state{{model="{MODEL}",state="closed",upstream="a"}} 1.0',
+        f'rerankd_upstream_inflight{{model="{MODEL}",upstream="a"}} 0.0',
+        f'rerankd_upstream_retries_total{{model="{MODEL}",reason="error"}}',
+        f'rerankd_upstream_tokens_total{{model="{MODEL}",upstream="a"}} 5.0',
+        f'rerankd_upstream_cost_total{{model="{MODEL}",upstream="a"}} 1e-05',
+        f'rerankd_requests_running{{model="{MODEL}"}} 0.0',
+    ):
+        assert line in text, line

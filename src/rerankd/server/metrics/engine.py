@@ -24,25 +24,32 @@ class EngineCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         yield _gauge("rerankd_ready", "1 once every model is loaded.", float(self._models.ready))
         families: dict[str, Metric] = {}
+        if not any(served.ready for served in self._models):
+            yield from _waiting_and_running("", 0, 0)  # an autoscaler needs a series that is there
         for served in self._models:
             if served.ready:
-                for metric in _of_engine(served.engine):
+                for metric in _of_engine(served.engine, computes=served.pool is None):
                     families.setdefault(metric.name, metric)
                     if families[metric.name] is not metric:
                         families[metric.name].samples += metric.samples
         yield from families.values()
 
 
-def _of_engine(engine: Engine) -> Iterator[Metric]:
+def _of_engine(engine: Engine, *, computes: bool) -> Iterator[Metric]:
+    """computes: it is in this process, and not a pool of upstreams."""
     info, stats = engine.info, engine.stats
     model = info.name
     labels = {"version": __version__, "model": model, "dtype": info.dtype, "device": info.device}
     yield _gauge("rerankd_info", "A served model.", 1, **labels)
     fallback = "1 while the embedded model answers in place of another."
     yield _gauge("rerankd_fallback", fallback, float(info.is_fallback), model=model)
-    yield from _queue(model, stats)
+    yield from _waiting_and_running(model, stats.waiting, stats.running)
     yield _gauge("vllm:num_requests_running", "As rerankd_requests_running.", stats.running, **_vllm_labels(model))
     yield _gauge("vllm:num_requests_waiting", "As rerankd_requests_waiting.", stats.waiting, **_vllm_labels(model))
+    if not computes:
+        return
+    waited = "From a request's arrival at the engine to its first batch."
+    yield _histogram("rerankd_queue_seconds", waited, model, stats.queue_s)
     yield from _tokens(model, stats)
     yield from _caches(model, {"prefix": stats.prefix_cache, "score": stats.score_cache})
 
@@ -64,12 +71,10 @@ def _vllm_labels(model: str) -> dict[str, str]:
     return {"model_name": model, "engine": "0"}
 
 
-def _queue(model: str, stats: EngineStats) -> Iterator[Metric]:
-    yield _gauge("rerankd_requests_running", "Requests that are being computed.", stats.running, model=model)
-    waiting = "Requests of which nothing was computed yet."
-    yield _gauge("rerankd_requests_waiting", waiting, stats.waiting, model=model)
-    waited = "From a request's arrival at the engine to its first batch."
-    yield _histogram("rerankd_queue_seconds", waited, model, stats.queue_s)
+def _waiting_and_running(model: str, waiting: int, running: int) -> Iterator[Metric]:
+    yield _gauge("rerankd_requests_running", "Requests that are being computed.", running, model=model)
+    about = "Requests of which nothing was computed yet."
+    yield _gauge("rerankd_requests_waiting", about, waiting, model=model)
 
 
 def _tokens(model: str, stats: EngineStats) -> Iterator[Metric]:

@@ -21,6 +21,7 @@ from rerankd.accounts.decision import Charge
 from rerankd.server.metrics.calls import CallCounters, Work
 from rerankd.server.metrics.engine import AccountsCollector, EngineCollector
 from rerankd.server.metrics.recent import MINUTE_S, LastMinute
+from rerankd.server.metrics.upstreams import UpstreamCollector
 from rerankd.server.metrics.vllm_names import VLLMNames
 from rerankd.server.models import Models
 from rerankd.types import CacheStats
@@ -68,6 +69,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         self.registry.register(EngineCollector(models))
+        self.registry.register(UpstreamCollector(models))
         self._vllm = VLLMNames(self.registry)
         self._apis = tuple(apis)
         self._calls = CallCounters(self.registry)
