@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 import httpx2
@@ -12,7 +12,7 @@ import pytest
 from rerankd.engine.engine import Engine
 from rerankd.engine.scorer import EngineScorer
 from rerankd.testing import FakeModel
-from rerankd.types import Prompt
+from rerankd.types import LoadProgress, Prompt
 from support.routing import routing, upstream
 from support.server import Server
 from support.serving import serving
@@ -58,13 +58,17 @@ class SteadyModel(FakeModel):
         return super().answer(batch)
 
 
+def _starting(model: SteadyModel) -> Callable[[LoadProgress], EngineScorer]:
+    return lambda _: EngineScorer(Engine(model), model)
+
+
 @pytest.mark.parametrize("weights", [(1, 1), (3, 1)])
 def test_u14_two_workers_share_by_weight(weights: tuple[int, int]) -> None:
     """Under a load that keeps both busy. A weight says how fast a worker is beside the others."""
     models = [SteadyModel(weight) for weight in weights]
     with ExitStack() as stack:
         urls = [
-            str(stack.enter_context(serving(lambda _, model=model: EngineScorer(Engine(model), model))).base_url)
+            str(stack.enter_context(serving(_starting(model))).base_url)
             for model in models
         ]
         workers = [
