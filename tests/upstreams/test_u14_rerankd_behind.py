@@ -67,10 +67,7 @@ def test_u14_two_workers_share_by_weight(weights: tuple[int, int]) -> None:
     """Under a load that keeps both busy. A weight says how fast a worker is beside the others."""
     models = [SteadyModel(weight) for weight in weights]
     with ExitStack() as stack:
-        urls = [
-            str(stack.enter_context(serving(_starting(model))).base_url)
-            for model in models
-        ]
+        urls = [str(stack.enter_context(serving(_starting(model))).base_url) for model in models]
         workers = [
             upstream(f"worker-{place}", url, dialect="rerankd", skip_self_test=True, weight=weight)
             for place, (url, weight) in enumerate(zip(urls, weights, strict=True))
