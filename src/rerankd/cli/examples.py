@@ -21,6 +21,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "rerankd rank 'solar power' articles.jsonl --url http://127.0.0.1:8000",
         "rerankd rank 'solar power' notes.txt | cut -f4",
     ),
+    "rerankd batch": (
+        "rerankd batch pairs.jsonl scores --model Qwen/Qwen3-Reranker-0.6B",
+        "rerankd batch 'runs/*.parquet' scores --query title --document passages --id qid",
+    ),
     "rerankd download": (
         "rerankd download Qwen/Qwen3-Reranker-4B",
         "rerankd download --to ./model        # then: rerankd serve --model ./model",

@@ -1,0 +1,112 @@
+"""Runs the missing units of a batch in this process, one after another; reads the next one meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from rerankd.batch.folder import OutputFolder
+from rerankd.batch.manifest import Manifest
+from rerankd.batch.rows import ScoredPair
+from rerankd.batch.unit import read_unit, score_unit
+from rerankd.errors import InvalidRequest
+from rerankd.ranking import Submits
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        pairs, errors: of this run.
+        queries: distinct queries, summed over units; pairs / queries is how often a query's prefix was shared.
+        share: of all units by size, those of earlier runs included, in [0, 1].
+    """
+
+    units: int
+    share: float = 0.0
+    pairs: int = 0
+    errors: int = 0
+    queries: int = 0
+    first_error: str = ""
+    begun_at: float = 0.0
+    _started: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    @property
+    def pairs_per_s(self) -> float:
+        return self.pairs / max(self.seconds, 1e-9)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """By the rate of this run; None before its first unit."""
+        gained = self.share - self.begun_at
+        return None if gained <= 0 else (1 - self.share) / gained * self.seconds
+
+
+def run_batch(
+    manifest: Manifest,
+    output: Path,
+    scorer: Submits,
+    report: Callable[[Progress], None] = lambda progress: None,
+    max_errors: int | None = None,
+) -> Progress:
+    """Scores every unit that has no output yet. The same units give the same files, whatever ran before.
+
+    Args:
+        report: called after each unit.
+        max_errors: rows with an error after which the run ends; None for any number.
+
+    Raises:
+        InvalidRequest: the folder belongs to another batch or cannot be written; too many errors; or the first unit is
+            all errors. What is finished stays.
+        InferenceError: the model failed.
+    """
+    folder = OutputFolder(output, manifest)
+    total = sum(map(manifest.size_of, range(len(manifest.parts))))
+    with folder.locked(), ThreadPoolExecutor(1, thread_name_prefix="rerankd-batch") as reader:
+        missing = folder.missing()
+        done = 1 - sum(map(manifest.size_of, missing)) / total
+        progress = Progress(len(manifest.parts), done, begun_at=done)
+        read = partial(read_unit, manifest, scorer=scorer)
+        coming = reader.submit(read, missing[0]) if missing else None
+        for place, number in enumerate(missing):
+            assert coming is not None
+            unit = coming.result()
+            coming = reader.submit(read, missing[place + 1]) if place + 1 < len(missing) else None
+            rows = score_unit(unit, scorer)
+            _refuse_errors(progress, rows, max_errors)
+            folder.write(number, rows)
+            _count(progress, rows, len({pair.query for pair in unit.pairs}), manifest.size_of(number) / total)
+            report(progress)
+    return progress
+
+
+def _refuse_errors(progress: Progress, rows: list[ScoredPair], max_errors: int | None) -> None:
+    errors = [row.error for row in rows if row.error]
+    if not errors:
+        return
+    if progress.pairs == 0 and len(errors) == len(rows):
+        raise InvalidRequest(
+            f"No row of the first unit can be scored: {errors[0]}. Check --query, --document and --id."
+        )
+    if max_errors is not None and progress.errors + len(errors) > max_errors:
+        raise InvalidRequest(
+            f"More than {max_errors} rows have an error (--max-errors); the last one: {errors[-1]}. The same command "
+            "continues after the finished units."
+        )
+
+
+def _count(progress: Progress, rows: list[ScoredPair], queries: int, share: float) -> None:
+    progress.share = min(1.0, progress.share + share)
+    progress.pairs += len(rows)
+    progress.errors += sum(bool(row.error) for row in rows)
+    progress.queries += queries
+    progress.first_error = progress.first_error or next((row.error for row in rows if row.error), "")

@@ -1,0 +1,72 @@
+"""One unit of a batch: reads its part of the input, scores it, and gives the output's rows in the input's order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rerankd.batch.files import records_of
+from rerankd.batch.manifest import Manifest
+from rerankd.batch.rows import Pair, ScoredPair, pairs_of
+from rerankd.errors import InvalidRequest
+from rerankd.ranking import Prepared, Submits
+from rerankd.types import RerankRequest, Score
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A unit that is ready to be scored.
+
+    Attributes:
+        pairs: in the order of the input.
+        order: the indices of the pairs without an error, so that the documents of a query are side by side: the
+            engine computes what their prompts share once.
+        prepared: their prompts; None where there are none.
+        refusal: why the model refuses all of them; empty if it does not.
+    """
+
+    number: int
+    pairs: Sequence[Pair]
+    order: Sequence[int]
+    prepared: Prepared | None
+    refusal: str = ""
+
+
+def read_unit(manifest: Manifest, number: int, scorer: Submits) -> Unit:
+    """Reads and tokenises a unit; takes processor time."""
+    columns = manifest.columns
+    names = (columns.query, columns.document, f"{columns.document}s", columns.id)
+    pairs = [
+        pair for place, record in records_of(manifest.part(number), names) for pair in pairs_of(place, record, columns)
+    ]
+    order = sorted((i for i, pair in enumerate(pairs) if not pair.error), key=lambda i: (pairs[i].query, i))
+    if not order:
+        return Unit(number, pairs, order, None)
+    chosen = [pairs[i] for i in order]
+    request = RerankRequest(
+        tuple(pair.query for pair in chosen), tuple(pair.document for pair in chosen), manifest.instruct
+    )
+    try:
+        return Unit(number, pairs, order, scorer.prepare(request))
+    except InvalidRequest as error:
+        return Unit(number, pairs, order, None, str(error))
+
+
+def score_unit(unit: Unit, scorer: Submits) -> list[ScoredPair]:
+    """The rows of the output.
+
+    Raises:
+        InferenceError: the model failed.
+    """
+    rows = [ScoredPair(pair.id, pair.index, None, None, 0, False, pair.error or unit.refusal) for pair in unit.pairs]
+    if unit.prepared is not None:
+        ranking = unit.prepared.finish(scorer.submit(unit.prepared).result())
+        for place, score in zip(unit.order, ranking.scores, strict=True):
+            rows[place] = _row(unit.pairs[place], score)
+    return rows
+
+
+def _row(pair: Pair, score: Score) -> ScoredPair:
+    assert score.prompt is not None
+    tokens, truncated = len(score.prompt.token_ids), bool(score.prompt.truncations)
+    return ScoredPair(pair.id, pair.index, score.score, score.logit, tokens, truncated, "")
