@@ -44,6 +44,7 @@ ARROWS = {
     "compare": {"arguments", "ranking"},
     "startup": {"engine", "selftest"},
     "local": {"arguments", "deprecation", "engine", "ranking", "startup"},
+    "batch": {"ranking"},
     "apis": {"ranking"},
     "server": {
         *(
@@ -68,6 +69,7 @@ ARROWS = {
     "cli": {
         *(
             "apis",
+            "batch",
             "config",
             "environment",
             "setting",
@@ -92,6 +94,7 @@ CONFINED = {
     "torch": {"engine", "bench", "cli"},
     "tokenizers": {"engine", "upstreams"},
     "safetensors": {"engine", "bench"},
+    "pyarrow": {"batch"},
     "sentence_transformers": {"engine", "bench"},
     "transformers": {"engine", "bench"},
     "fastapi": {"app", "server", "web"},

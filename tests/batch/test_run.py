@@ -169,7 +169,7 @@ def test_a_file_that_cannot_be_written_ends_the_run_and_leaves_nothing_half(
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     manifest = planned(pairs)
     try:
-        with pytest.raises(InvalidRequest, match="cannot be written: File too large.*The same command continues"):
+        with pytest.raises(InvalidRequest, match=r"cannot be written: File too large.*The same command continues"):
             run_batch(manifest, output, scorer, _limit_after(3))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
