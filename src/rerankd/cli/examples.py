@@ -23,7 +23,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "rerankd batch": (
         "rerankd batch pairs.jsonl scores --model Qwen/Qwen3-Reranker-0.6B",
-        "rerankd batch 'runs/*.parquet' scores --query title --document passages --id qid",
+        "rerankd batch 'runs/*.parquet' scores --query title --id qid",
     ),
     "rerankd download": (
         "rerankd download Qwen/Qwen3-Reranker-4B",
