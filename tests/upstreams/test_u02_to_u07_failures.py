@@ -198,7 +198,9 @@ def test_u7_a_reranker_that_does_not_know_the_planets_can_be_let_in() -> None:
             assert router.rerank("q", ["d"]).status_code == 200
 
 
-@pytest.mark.parametrize("fault", [HALF_A_BODY, NO_JSON, MISSING, DOUBLE, NAN], ids=str)
+@pytest.mark.parametrize(
+    "fault", [HALF_A_BODY, NO_JSON, MISSING, DOUBLE, NAN], ids=["half a body", "no JSON", "missing", "double", "NaN"]
+)
 def test_a_reply_that_is_no_ranking_is_asked_for_elsewhere(fault: Fault) -> None:
     with UpstreamServer() as broken, UpstreamServer() as good:
         with routing(upstream("broken", broken), upstream("good", good, tier=1)) as router:
