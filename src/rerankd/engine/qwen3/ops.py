@@ -1,7 +1,7 @@
 """The operations between the linear layers, behind one protocol.
 
-`TorchOperations` runs on every device and in every dtype. `kernels.py` has the same operations for bfloat16 on CPUs;
-tests compare the two.
+`TorchOperations` runs on every device and in every dtype. `kernels/` computes whole layers in C++ on CPUs; tests
+compare the two.
 """
 
 from __future__ import annotations
