@@ -93,7 +93,8 @@ def _summary(settings: ServerSettings) -> str:
     """The main settings, without a secret."""
     callers = "accounts" if settings.accounts else "one key" if settings.api_key else "no key"
     names = ", ".join(settings.model)
-    return f"model {names}, dtype {settings.dtype}, {callers}, settings file {settings.config or 'none'}"
+    computes = f"{len(settings.upstream)} upstreams" if settings.upstream else f"model {names}, dtype {settings.dtype}"
+    return f"{computes}, {callers}, settings file {settings.config or 'none'}"
 
 
 class _Server(uvicorn.Server):
