@@ -121,7 +121,7 @@ def test_a_model_of_one_dtype_is_refused(capsys: pytest.CaptureFixture[str]) -> 
 def test_a_dtype_that_the_processor_lacks_is_refused_at_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("rerankd.engine.loading.devices.instruction_sets", lambda: ["avx2"])
+    monkeypatch.setattr("rerankd.engine.loading.dtypes.instruction_sets", lambda: ["avx2"])
     assert main(["doctor", "--model", "./nowhere", "--device", "cpu", "--compare", "bfloat16,int8"]) == 1
     assert "int8 cannot be had on this machine's cpu: " in capsys.readouterr().err
 

@@ -91,7 +91,7 @@ SIGNED_IN = {
 }
 ADMIN = {
     *(("GET", path) for path in ("/admin", "/admin/status", "/admin/accounts/{account_id:row}")),
-    *(("POST", path) for path in ("/admin/accounts", "/admin/invites")),
+    *(("POST", path) for path in ("/admin/accounts", "/admin/invites", "/admin/upstreams/probe")),
     *(
         ("POST", f"/admin/accounts/{{account_id:row}}/{what}")
         for what in ("credit", "limits", "password", "role", "state", "keys/{key_id:row}/revoke")
