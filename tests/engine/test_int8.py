@@ -35,7 +35,6 @@ needs_int8 = pytest.mark.skipif(lacks_int8(CPU) is not None, reason="this proces
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("RERANKD_KERNELS", "plain")  # these tests are about weights; test_kernels.py has the kernels
     return tmp_path / "rerankd"
 
 

@@ -7,7 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -203,3 +205,25 @@ def test_the_cause_is_named_where_there_are_no_kernels(
     assert choose_kernels(torch.bfloat16) is None
     assert "cannot be compiled or loaded" in caplog.text and "missing" in caplog.text
     assert "c++ failed" not in caplog.text
+
+
+def test_threads_that_look_do_not_remove_what_others_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start looks for weights while it compiles kernels: neither may lose the other's folder."""
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            find_kept("nothing", ".bin")
+
+    monkeypatch.setattr(kept, "_sync", lambda path: None)  # a disk would take the time
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    with ThreadPoolExecutor(2) as pool:
+        looking = [pool.submit(look) for _ in range(2)]
+        try:
+            files = [keep(f"a{number % 50}", ".bin", write(b"whole")) for number in range(3000)]
+        finally:
+            stop.set()
+            sys.setswitchinterval(before)
+    assert all(one.exception() is None for one in looking)
+    assert all(path.read_bytes() == b"whole" for path in files)

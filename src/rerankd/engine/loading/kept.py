@@ -126,15 +126,30 @@ def _is_intact(file: Path, prefix: str, suffix: str) -> bool:
 @contextmanager
 def _unfinished(folder: Path) -> Iterator[Path]:
     """A temporary folder for a writer. The next start removes it if the writer is killed."""
-    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder) as name:
-        lock = os.open(name, os.O_RDONLY) if fcntl else None
-        try:
-            if lock is not None:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            yield Path(name)
-        finally:
-            if lock is not None:
-                os.close(lock)
+    name, lock = _locked_folder(folder)
+    try:
+        yield name
+    finally:
+        shutil.rmtree(name, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _locked_folder(folder: Path) -> tuple[Path, int | None]:
+    """A new temporary folder, and the descriptor that locks it; None where there are no locks.
+
+    Until it is locked, another thread may take it for the leftover of a killed writer and remove it.
+    """
+    while True:
+        name = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder))
+        if fcntl is None:
+            return name, None
+        with suppress(FileNotFoundError):
+            lock = os.open(name, os.O_RDONLY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if name.exists():
+                return name, lock
+            os.close(lock)
 
 
 def _remove_leftovers(folder: Path) -> None:
