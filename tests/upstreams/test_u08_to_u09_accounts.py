@@ -26,12 +26,6 @@ from rerankd.upstreams.tokens import EstimatedTokens
 from support.routing import MODEL, left_of, routing, upstream
 from support.upstream_server import BROKEN, HALF_A_BODY, HANGS, RESETS, Fault, UpstreamServer, busy, slow
 
-# The test's own server loses connections whose callers hung up; uvloop reports them when its loop closes.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
-]
-
 NUM_CALLS = 3000
 NUM_CLIENTS = 12
 PRICE = 1_000

@@ -99,6 +99,7 @@ def _lifespan(
         yield
         maintenance.cancel()
         models.close()
+        await models.closed()
         await gate.close()
         if accounts:
             accounts.close()

@@ -52,6 +52,12 @@ class Models:
         for served in self.all:
             served.close()
 
+    async def closed(self) -> None:
+        """Waits until the connections to upstreams are closed; `close` begins that."""
+        for served in self.all:
+            if isinstance(served, ServedPool):
+                await served.closed()
+
     @property
     def ready(self) -> bool:
         """Whether all of them can answer."""

@@ -200,9 +200,14 @@ class ServedPool:
         return self._scorer
 
     def close(self) -> None:
-        """Ends the probes and closes the connections."""
+        """Ends the probes, and begins to close the connections."""
         if self._task is not None:
             self._task.cancel()
+
+    async def closed(self) -> None:
+        """Waits until they are closed."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
 
 
 async def _first_name(pool: Pool) -> str | None:
