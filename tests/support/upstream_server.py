@@ -154,11 +154,13 @@ class UpstreamServer:
         if self._server:
             self._server.close()
             self._server = None
-        for writer in tuple(self._writers):
-            _reset(writer)
-        for task in tuple(self._serving):
-            task.cancel()
-        await asyncio.gather(*self._serving, return_exceptions=True)
+        for _ in range(3):  # a connection that was just accepted becomes known one round of the loop later
+            for writer in tuple(self._writers):
+                _reset(writer)
+            for task in tuple(self._serving):
+                task.cancel()
+            await asyncio.gather(*self._serving, return_exceptions=True)
+            await asyncio.sleep(0)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)  # here: `kill` may cancel the task before its first step

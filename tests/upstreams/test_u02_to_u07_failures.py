@@ -88,8 +88,12 @@ def test_u3_one_of_three_hangs_and_no_call_fails(servers: dict[str, UpstreamServ
         servers["c"].fault = HANGS
         responses = router.rerank_often(300, CLIENTS)
         assert [one.status_code for one in responses] == [200] * 300  # within the deadline: else 504
-        assert router.member("c").stats.outcomes["timeout"] <= FAILURES_IN_A_ROW + CLIENTS
+        for _ in range(50):  # what hangs is asked little: on a quick machine, the calls end before its fifth timeout
+            if router.state("c") == "open":
+                break
+            assert {one.status_code for one in router.rerank_often(20, CLIENTS)} == {200}
         assert router.state("c") == "open"
+        assert router.member("c").stats.outcomes["timeout"] <= FAILURES_IN_A_ROW + CLIENTS
 
 
 def test_u3_all_hang_and_a_call_ends_with_504_at_its_deadline(servers: dict[str, UpstreamServer]) -> None:

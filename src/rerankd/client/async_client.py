@@ -15,7 +15,7 @@ from rerankd.arguments import Documents
 from rerankd.client.base import CONCURRENT_CHUNKS, BaseClient
 from rerankd.client.bounded import MAX_STATUS_BYTES, aread_bounded
 from rerankd.client.call import MAX_REDIRECTS, Chunk, Progress
-from rerankd.client.failures import connection_error
+from rerankd.client.failures import as_http_error, connection_error
 from rerankd.client.reply import Reply
 from rerankd.client.settings import ClientSettings, sendable_headers
 from rerankd.deprecation import warn_renamed
@@ -89,8 +89,8 @@ class AsyncClient(BaseClient):
         except TimeoutError:
             late = httpx2.ReadTimeout(f"no answer to GET {path} after {timeout_s} s")
             raise connection_error(self._endpoint.shown, late) from None
-        except httpx2.HTTPError as error:
-            raise connection_error(self._endpoint.shown, error) from error
+        except (httpx2.HTTPError, AttributeError) as error:
+            raise connection_error(self._endpoint.shown, as_http_error(error)) from error
         return response.status_code, response.content
 
     async def _ask(self, chunk: Chunk, headers: Mapping[str, str], slots: AbstractAsyncContextManager[object]) -> Reply:
@@ -112,8 +112,8 @@ class AsyncClient(BaseClient):
                 if (target := self._endpoint.redirection(response)) is None:
                     break
                 url = target
-        except httpx2.HTTPError as error:
-            return error
+        except (httpx2.HTTPError, AttributeError) as error:
+            return as_http_error(error)
         except RuntimeError:  # raised by httpx2 after another task has closed it
             self.refuse_if_closed()
             raise

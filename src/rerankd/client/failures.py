@@ -25,6 +25,17 @@ NO_CREDIT_CODES = frozenset({"arrearage", "insufficient_quota", "authz_insuffici
 NO_MODEL_CODES = frozenset({"modelnotfound", "model_not_found"})
 
 
+def as_http_error(error: httpx2.HTTPError | AttributeError) -> httpx2.HTTPError:
+    """The error of a request, where uvloop has lost its connection while it was made: anyio reads the address of a
+    socket that is gone. Raises any other AttributeError again.
+    """
+    if isinstance(error, httpx2.HTTPError):
+        return error
+    if (error.name, error.obj) != ("getpeername", None):
+        raise error
+    return httpx2.ConnectError("The connection was reset while it was made.")
+
+
 def connection_error(name: str, cause: httpx2.HTTPError) -> RemoteError:
     """The error for a request without a response. name: of the server, for the message."""
     reason = str(cause) or type(cause).__name__
