@@ -3,8 +3,10 @@
     python benchmarks/neighbours.py --model ./random-0.6B --seconds 15
 
 For each attack a server of its own, with accounts: the P95 of small calls, one every 0.2 s, unloaded and under attack;
-calls that failed; the server's peak memory; how long it took to end after SIGTERM in the middle of the attack. Sends
-only to this machine, and every attack ends by itself.
+calls that failed; the server's peak memory; how long it took to end after SIGTERM in the middle of the attack; and
+how the attack's own calls were answered, which shows a row whose attack never reached the server's work. The attacker
+and the client stand for other machines: the client goes before the server (where it may, as root) and the attacker
+behind it. Sends only to this machine, and every attack ends by itself.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -36,6 +39,7 @@ import httpx2
 from rerankd.accounts.store import open_store
 
 EVERY_S = 0.2
+CLIENT_PRIORITY = -15
 DIGITS = "0123456789"
 
 
@@ -46,6 +50,7 @@ class Target:
     port: int
     key: str
     until: float
+    answered: Any  # a queue: the status of each reply to `post`
 
     def running(self) -> bool:
         return time.monotonic() < self.until
@@ -55,7 +60,8 @@ class Target:
         headers = {"authorization": f"Bearer {self.key}", "content-type": "application/json"}
         with suppress(httpx2.HTTPError):
             left = max(1.0, self.until - time.monotonic())
-            httpx2.post(f"http://127.0.0.1:{self.port}{path}", content=content, headers=headers, timeout=left)
+            url = f"http://127.0.0.1:{self.port}{path}"
+            self.answered.put(httpx2.post(url, content=content, headers=headers, timeout=left).status_code)
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=5)
@@ -139,12 +145,12 @@ def of_words(count: int) -> str:
 
 
 ATTACKS: dict[str, Callable[[Target], None]] = {
-    "instruct of 8,000 tokens": repeated(
+    "instruct of 7,500 tokens": repeated(
         NATIVE,
         {
             "model": "qwen3-rerank",
             "input": {"query": "q", "documents": ["d"]},
-            "parameters": {"instruct": of_words(8000)},
+            "parameters": {"instruct": of_words(7500)},
         },
     ),
     "query of 7,500 tokens": repeated("/v1/rerank", {"query": of_words(7500), "documents": ["d"]}),
@@ -162,7 +168,7 @@ ATTACKS: dict[str, Callable[[Target], None]] = {
     ),
     "4 MB under max_tokens_per_doc 1e9": repeated(
         "/cohere/v2/rerank",
-        {"model": "m", "query": "q", "documents": [DIGITS * 400_000], "max_tokens_per_doc": 10**9},
+        {"model": "qwen3-rerank", "query": "q", "documents": [DIGITS * 400_000], "max_tokens_per_doc": 10**9},
     ),
     "priority -1 from 3 callers": repeated(
         "/v1/rerank", {"query": "q", "documents": [f"{LONG} {place}" for place in range(200)], "priority": -1}, 3
@@ -176,7 +182,9 @@ ATTACKS: dict[str, Callable[[Target], None]] = {
 }
 
 
-def limit_files() -> None:
+def as_a_server() -> None:
+    """Of a started process: its usual priority, and a bound of open files that an attack can reach."""
+    os.setpriority(os.PRIO_PROCESS, 0, 0)
     resource.setrlimit(resource.RLIMIT_NOFILE, (1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
 
@@ -184,7 +192,7 @@ def limit_files() -> None:
 def serving(options: list[str]) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A server and its port, once it answers; its log goes to a pipe that is emptied."""
     command = [sys.executable, "-m", "rerankd", "serve", "--port", "0", *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=limit_files) as process:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=as_a_server) as process:
         assert process.stderr is not None
         try:
             lines = iter(process.stderr)
@@ -239,14 +247,21 @@ def peak_mb(pid: int) -> float:
     return int(found[1]) / 1000 if found else float("nan")  # it died
 
 
+def attack_behind(name: str, target: Target) -> None:
+    """An attack with the lowest right to this machine's cores, as if it came from another machine."""
+    os.nice(40)
+    ATTACKS[name](target)
+
+
 def measure(name: str, options: list[str], keys: tuple[str, str], seconds: float) -> str:
     """A row of the table."""
     with serving(options) as (process, port):
         calls = SmallCalls(port, keys[0])
         calls.run(2)
         alone, before_mb = calls.run(6), peak_mb(process.pid)
-        target = Target(port, keys[1], time.monotonic() + seconds + 10)
-        attacker = multiprocessing.get_context("fork").Process(target=ATTACKS[name], args=(target,), daemon=True)
+        fork = multiprocessing.get_context("fork")
+        target = Target(port, keys[1], time.monotonic() + seconds + 10, fork.SimpleQueue())
+        attacker = fork.Process(target=attack_behind, args=(name, target), daemon=True)
         attacker.start()
         time.sleep(1)
         beside, after_mb = calls.run(seconds), peak_mb(process.pid)
@@ -256,11 +271,14 @@ def measure(name: str, options: list[str], keys: tuple[str, str], seconds: float
             process.wait(130)
         ended = f"{time.monotonic() - began:.1f} s, status {process.poll()}"
         attacker.kill()
+    statuses = Counter[int]()
+    while not target.answered.empty():
+        statuses[target.answered.get()] += 1
     failed = sum(one == float("inf") for one in beside)
     figures = f"{1000 * p95(alone):7.0f} {1000 * p95(beside):7.0f} {p95(beside) / p95(alone):5.1f} {failed:3d}"
-    return (
-        f"{name:36} {figures}  {before_mb:6.0f} {after_mb:6.0f}  {ended}  median {1000 * statistics.median(beside):.0f}"
-    )
+    said = ", ".join(f"{count} x {status}" for status, count in sorted(statuses.items())) or "-"
+    median = f"median {1000 * statistics.median(beside):.0f}"
+    return f"{name:36} {figures}  {before_mb:6.0f} {after_mb:6.0f}  {ended}  {median}  attack: {said}"
 
 
 def main() -> None:
@@ -272,6 +290,8 @@ def main() -> None:
     )
     parser.add_argument("--options", default="", help="more options for rerankd serve")
     asked = parser.parse_args()
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, CLIENT_PRIORITY)
     print(f"{'':36}   alone  beside ratio fail  MB before peak  end after SIGTERM   (P95 in ms)", flush=True)
     for name in ATTACKS:
         if not any(part in name for part in asked.only):

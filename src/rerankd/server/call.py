@@ -138,8 +138,8 @@ async def _read(state: _CallState, apis: Sequence[Api[Any]], context: ServerCont
     given = {name: field is not None for name, field in value.items()}
     state.api = api = next((one for one in apis if one.claims(given)), state.api)
     state.is_counted = context.models.default.ready and await gate.count_large(admitted, request)
+    check_items(value, api.body, api.max_documents)
     body, ignored = await beside(request.scope, read_as, value, api.body, settings.strict)
-    check_items(body, api.max_documents)
     call = await beside(request.scope, api.parse, body)
     share_of(request.scope).num_documents = len(call.documents)
     if "x-request-id" not in request.headers:

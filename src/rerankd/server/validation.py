@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -47,18 +47,27 @@ def read_as(value: JSONObject, kind: type[Body], strict: bool) -> tuple[Body, tu
     return body, ()
 
 
-def check_items(body: BaseModel, most: int) -> None:
-    """Counts the items of the body's lists before each becomes a document.
+def check_items(value: JSONObject, kind: type[BaseModel], most: int) -> None:
+    """Counts the items of lists in known fields before any item is validated.
 
     Raises:
         TooManyDocuments: a list is longer.
     """
-    for name in type(body).model_fields:
-        value = getattr(body, name)
-        if isinstance(value, BaseModel):
-            check_items(value, most)
-        elif isinstance(value, list) and len(value) > most:
-            raise TooManyDocuments(len(value), most)
+    for name, field in kind.model_fields.items():
+        items = value.get(name)
+        if isinstance(items, list) and len(items) > most:
+            raise TooManyDocuments(len(items), most)
+        if isinstance(items, dict):
+            for nested in _nested_kinds(field.annotation):
+                check_items(items, nested, most)
+
+
+def _nested_kinds(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that a field may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _nested_kinds(part)
 
 
 def _validate(value: JSONObject, kind: type[Body]) -> Body:
