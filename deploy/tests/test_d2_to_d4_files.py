@@ -38,6 +38,12 @@ def test_d2_the_image_is_small_and_without_root() -> None:
     assert {name for names in copied for name in names.split()} == allowed
 
 
+def test_d2_kernels_are_compiled_where_the_compiler_is() -> None:
+    text = (DEPLOY / "docker" / "Dockerfile").read_text()
+    build, runtime = text.split("AS runtime", 1)
+    assert "-m rerankd.engine.qwen3.kernels.library" in build and "libgomp1" in runtime and "g++" not in runtime
+
+
 @pytest.mark.parametrize("file", ["compose.yaml", "compose.gpu.yaml"])
 def test_d3_the_compose_files_fit_the_specification(file: str) -> None:
     done = run(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE / file)

@@ -296,6 +296,25 @@ def test_a_compiler_that_fails_costs_only_speed(
     assert "unrecognized command-line option" in caplog.text and "plain operations run" in caplog.text
 
 
+def test_installed_kernels_need_no_compiler_and_no_cache(
+    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in an image, whose build compiles them."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(library_module, "INSTALLED", tmp_path / "installed")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "none"))
+    (tmp_path / "none").touch()
+    [library] = library_module.install([kind])
+    assert library.parent == tmp_path / "installed"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv(OVERRIDE, kind.name)
+    assert choose_kernels(kind.dtype) is not None
+    assert [record.getMessage() for record in caplog.records] == [f"Kernels: {kind.name}."]
+    monkeypatch.setattr(library_module, "FLAGS", ("-O0",))
+    assert choose_kernels(kind.dtype) is None, "a library of other sources or flags is not used"
+    assert "there is no C++ compiler" in caplog.text
+
+
 def test_two_processes_may_start_at_once(kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv(OVERRIDE, kind.name)
