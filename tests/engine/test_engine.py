@@ -246,7 +246,7 @@ def test_an_engine_that_cannot_go_on_ends_all_and_says_so(monkeypatch: pytest.Mo
     engine = Engine(model)
     engine.watch(told.append)
     hold(engine, model)
-    monkeypatch.setattr(engine_module, "next_batch", broken)
+    monkeypatch.setattr(engine_module, "choose", broken)
     model.gate.set()
     refused = 0
     while not refused:

@@ -74,7 +74,7 @@ def test_an_engine_that_cannot_go_on_fails_health_and_ends_the_server(monkeypatc
     def broken(*_: object) -> list[int]:
         raise SystemExit("injected")
 
-    monkeypatch.setattr(engine_module, "next_batch", broken)
+    monkeypatch.setattr(engine_module, "choose", broken)
     ended = threading.Event()
     served = Models(ServedModel(lambda progress: scorer_of(NumberedModel())))
     app = create_app(ServerSettings(), served, on_failure=ended.set)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
+
+from rerankd.engine.chunks import may_hold
 
 FAIR_TURN = 8
 """Every eighth batch is for the request that was served least, whatever the others' priority and length."""
@@ -20,6 +22,32 @@ class Waiting(NamedTuple):
     served: int
     remaining: int
     costs: Sequence[int]
+
+
+class Queued(Protocol):
+    """A request in a queue, as the choice sees it: `job.Job`."""
+
+    tokens_held: int
+    """See `chunks.tokens_held`."""
+
+    def waiting(self, max_tokens: int) -> Waiting:
+        """What it has for a batch of `max_tokens`."""
+        ...
+
+    @property
+    def blocked(self) -> Waiting:
+        """The same while it may not run."""
+        ...
+
+
+def choose(requests: Sequence[Queued], turn: int, max_tokens: int) -> list[int]:
+    """How many steps of each request are in the next batch of an engine. Arguments: see `next_batch`."""
+    allowed = may_hold([request.tokens_held for request in requests])
+    # A long prompt takes many batches of any size: small ones shorten the wait of a new request.
+    only_long = all(request.tokens_held for request in requests)
+    budget = max_tokens // 2 if only_long else max_tokens
+    views = [one.waiting(budget) if may else one.blocked for one, may in zip(requests, allowed, strict=True)]
+    return next_batch(views, turn, budget)
 
 
 def next_batch(requests: Sequence[Waiting], turn: int, max_tokens: int) -> list[int]:

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from itertools import islice
 
-from rerankd.engine.batching import next_batch
+from rerankd.engine.batching import choose
 from rerankd.engine.cache import ScoreCache
-from rerankd.engine.chunks import Step, may_hold
+from rerankd.engine.chunks import Step
 from rerankd.engine.counters import Counters
 from rerankd.engine.job import Job, keys_of
 from rerankd.engine.protocols import Model, ReadsInChunks, SharesPrefixes
@@ -250,17 +250,13 @@ class Engine:
 
     def _choose(self) -> list[_Part]:
         self._turn += 1
-        allowed = may_hold([job.tokens_held for job in self._jobs])
-        # A long prompt takes many batches of any size: small ones shorten the wait of a new request.
-        only_long = all(job.tokens_held for job in self._jobs)
-        budget = self._max_batch_tokens // 2 if only_long else self._max_batch_tokens
-        requests = [job.waiting(budget) if may else job.blocked for job, may in zip(self._jobs, allowed, strict=True)]
-        counts = next_batch(requests, self._turn, budget)
+        counts = choose(self._jobs, self._turn, self._max_batch_tokens)
         batch = [(job, job.take(count)) for job, count in zip(self._jobs, counts, strict=True) if count]
         for job, _ in batch:
             if not job.running:
                 job.running = True
-                self._counters.began(time.monotonic() - job.arrived)
+                job.queue_s = time.monotonic() - job.arrived
+                self._counters.began(job.queue_s)
         return batch
 
     def _drop_finished(self) -> None:
