@@ -12,6 +12,7 @@ from rerankd.prices import PriceFile
 from rerankd.server.app import create_server
 from rerankd.server.held import HeldBytes
 from rerankd.server.models import Models
+from rerankd.tracing import Traces
 from rerankd.web.context import WebContext
 from rerankd.web.routes import web_routes
 
@@ -25,6 +26,7 @@ def create_app(
     store: Store | None = None,
     on_failure: Callable[[], None] = lambda: None,
     held: HeldBytes | None = None,
+    traces: Traces | None = None,
 ) -> FastAPI:
     """The application. It loads the models when it starts.
 
@@ -32,12 +34,13 @@ def create_app(
         store: the accounts; None without accounts.
         on_failure: called if a model cannot be loaded; `models.failure` says why.
         held: counts the bytes held for callers, where the connections count into it as well.
+        traces: of the calls; None for none.
 
     Raises:
         SettingsError: the price list is invalid, or the package `redis` is missing.
     """
     prices = PriceFile(settings.config, len(models.all))
-    server = create_server(settings, models, prices, store, on_failure, held)
+    server = create_server(settings, models, prices, store, on_failure, held, traces or Traces())
     pages = web_routes(WebContext(settings, prices, models, store, server.metrics.status))
     server.app.include_router(pages)
     return server.app

@@ -114,7 +114,8 @@ class Prepared:
         ranked = sorted(scores, key=lambda score: -score.raw_score)  # stable: ties keep the call's order
         usage = Usage(total_tokens=self.usage.prompt_tokens, text_tokens=self.usage.text_tokens)
         every_warning = tuple(dict.fromkeys((*warnings, *self.warnings)))
-        return Ranking(tuple(ranked[: self.request.top_n]), usage, every_warning, self.info.name, scores)
+        top = tuple(ranked[: self.request.top_n])
+        return Ranking(top, usage, every_warning, self.info.name, scores, queue_s=logits.queue_s)
 
     @property
     def num_truncated(self) -> Mapping[str, int]:

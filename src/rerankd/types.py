@@ -127,10 +127,16 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Logits:
-    """One logit for each prompt, float32. cached: the indices of those known from an earlier call."""
+    """One logit for each prompt, float32.
+
+    Attributes:
+        cached: the indices of those known from an earlier call.
+        queue_s: from the arrival of the request to its first batch.
+    """
 
     values: Sequence[float]
     cached: Collection[int] = ()
+    queue_s: float = 0.0
 
 
 def decimal(micro: int) -> str:
@@ -238,6 +244,7 @@ class Ranking(Results[Score]):
         request_ids: the server's ids of the call's requests, for its log; usually one.
         upstream: the name of the server that scored, where this one passed the call on.
         attempts: the number of those that were asked.
+        queue_s: see `Logits`; None from a server.
     """
 
     ranked: tuple[Score, ...]
@@ -248,6 +255,7 @@ class Ranking(Results[Score]):
     request_ids: tuple[str, ...] = ()
     upstream: str | None = None
     attempts: int = 1
+    queue_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import ssl
 import time
 from functools import partial
@@ -23,6 +24,7 @@ from rerankd.server.interpreter import tune_for_serving
 from rerankd.server.listening import address_of, bind, remove_files
 from rerankd.server.models import Models
 from rerankd.server.protocol import BoundedHTTP
+from rerankd.tracing import open_traces
 from rerankd.version import __version__
 
 if TYPE_CHECKING:
@@ -34,14 +36,19 @@ logger = logging.getLogger(__name__)
 def serve(settings: ServerSettings) -> int:
     """Serves until a signal or a failure ends it; returns the exit status."""
     settings.check_exposure()
-    models = make_models(settings)
+    return serve_models(settings, make_models(settings))
+
+
+def serve_models(settings: ServerSettings, models: Models) -> int:
+    """The same, for models of any make."""
     store = _open_store(settings) if settings.accounts else None
     held = HeldBytes(settings.max_held_mb * 1_000_000)
 
     def stop() -> None:
         server.should_exit = True
 
-    app = create_app(settings, models, store, on_failure=stop, held=held)
+    traces = open_traces(os.environ)
+    app = create_app(settings, models, store, stop, held, traces)
     server = _Server(models, settings, _uvicorn_config(app, settings, held))
     tune_for_serving()
     logger.info("rerankd %s starts: %s", __version__, _summary(settings))
@@ -49,6 +56,8 @@ def serve(settings: ServerSettings) -> int:
         server.run(bind(settings.host, settings.port, settings.uds))
     except KeyboardInterrupt:
         pass
+    finally:
+        traces.close()
     if models.failure is not None:
         raise models.failure
     return 0 if server.started else 1

@@ -91,7 +91,7 @@ class Job:
         self.remaining = sum(self._costs)
         self.served = 0  # see batching.py
         self.running = False
-        self.arrived = 0.0
+        self.arrived = self.queue_s = 0.0
         self.future: Future[Logits] = Future()
         self._priority, self._owner, self._progress = priority, owner, progress
 
@@ -169,7 +169,7 @@ class Job:
     def finish_if_complete(self) -> None:
         """Ends the request if nothing is left to compute."""
         if self._num_done == len(self._steps):
-            self.settle(Logits([self._logits[key] for key in self.keys], self._cached))
+            self.settle(Logits([self._logits[key] for key in self.keys], self._cached, self.queue_s))
 
     def settle(self, outcome: Logits | Exception) -> None:
         """Ends the request, if it did not end before, and frees what it holds."""

@@ -34,6 +34,7 @@ from rerankd.server.models import Models
 from rerankd.server.no_route import no_such_route
 from rerankd.server.openapi import describe
 from rerankd.server.paths import Paths
+from rerankd.tracing import Traces
 from rerankd.version import __version__
 
 if TYPE_CHECKING:  # SQLAlchemy is loaded only where accounts are on
@@ -69,6 +70,7 @@ def create_server(
     store: Store | None,
     on_failure: Callable[[], None],
     held: HeldBytes | None,
+    traces: Traces,
 ) -> Server:
     """See `rerankd.app.create_app`."""
     routes = api_routes(api_settings(settings))
@@ -77,7 +79,7 @@ def create_server(
     auth = Authenticator(settings.api_key, accounts)
     gate = Gate(auth, RateLimiter(settings.redis), prices, models.names_without_body, settings.limits, accounts)
     metrics.watch_accounts(lambda: "accounts" not in gate.troubles, lambda: gate.failed_renewals)
-    context = ServerContext(settings, routes, models, auth, gate, prices, metrics)
+    context = ServerContext(settings, routes, models, auth, gate, prices, metrics, traces)
     app = _application(_lifespan(context, accounts, on_failure))
     app.state.context = context
     app.add_exception_handler(HTTPException, no_such_route)

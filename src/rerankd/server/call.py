@@ -41,6 +41,7 @@ from rerankd.server.reply_headers import (
 from rerankd.server.served import LocalScorer
 from rerankd.server.validation import check_items, read_as
 from rerankd.server.written import WrittenJSON
+from rerankd.tracing import NO_SPAN, CallSpan
 from rerankd.types import Ranking, RerankRequest, TokenCounts
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class _CallState:
     is_counted: bool = False  # already, as one of the minute's calls
     work: Work | None = None
     charge: Charge | None = None
+    span: CallSpan = NO_SPAN
 
 
 async def answer_call(request: Request, apis: Sequence[Api[Any]], context: ServerContext) -> Response:
@@ -74,6 +76,12 @@ async def answer_call(request: Request, apis: Sequence[Api[Any]], context: Serve
     """
     request_id = _given_id(request.headers.get("x-request-id")) or str(uuid.uuid4())
     state = _CallState(request, apis[-1], request_id)
+    with context.traces.call(request.headers) as state.span:
+        return await _answer_and_report(state, apis, context)
+
+
+async def _answer_and_report(state: _CallState, apis: Sequence[Api[Any]], context: ServerContext) -> Response:
+    """Answers a call, and describes it to the log, the metrics and its trace."""
     failure: Exception | None = None
     try:
         response = await _answer(state, apis, context)
@@ -87,16 +95,7 @@ async def answer_call(request: Request, apis: Sequence[Api[Any]], context: Serve
         failure = RerankdError(f"This is a bug in rerankd ({type(error).__name__}).")
         logger.exception("%s %s: this is a bug", state.api.name, state.request_id)
         response = error_response(state.api, failure, state.request_id)
-    describe(
-        request.scope,
-        dialect=state.api.name,
-        key=state.key,
-        model=state.model,
-        documents=state.work.documents if state.work else None,
-        tokens=state.work.usage.text_tokens if state.work else None,
-        warnings=len(state.warnings),
-        error=type(failure).__name__ if failure else None,
-    )
+    _describe(state, response.status_code, failure)
     context.metrics.observe(
         api=state.api.name,
         status=response.status_code,
@@ -111,6 +110,29 @@ async def answer_call(request: Request, apis: Sequence[Api[Any]], context: Serve
         # Its traceback holds this frame, the frame the failure: the call's body would stay until the next collection.
         failure.__traceback__ = failure.__context__ = None
     return response
+
+
+def _describe(state: _CallState, status: int, failure: Exception | None) -> None:
+    """For the log and the trace; the trace has nothing that a caller chose."""
+    error = type(failure).__name__ if failure else None
+    documents = state.work.documents if state.work else None
+    tokens = state.work.usage.text_tokens if state.work else None
+    describe(
+        state.request.scope,
+        dialect=state.api.name,
+        key=state.key,
+        model=state.model,
+        documents=documents,
+        tokens=tokens,
+        warnings=len(state.warnings),
+        error=error,
+        trace=state.span.trace_id,
+    )
+    route = state.request.scope["route"].path
+    about = {"http.request.method": state.request.method, "http.route": route, "rerankd.dialect": state.api.name}
+    counts = {"rerankd.documents": documents, "rerankd.tokens": tokens, "rerankd.warnings": len(state.warnings)}
+    name = f"{state.request.method} {route}"
+    state.span.end(name, status, error, **about, **counts, **{"rerankd.model": state.model})
 
 
 async def _answer(state: _CallState, apis: Sequence[Api[Any]], context: ServerContext) -> Response:
@@ -161,6 +183,7 @@ async def _score(
     bounded = _bounded(call, context.settings, admitted, _hops(request.headers.get("x-rerankd-hop")))
     prepared = await beside(request.scope, scorer.prepare, bounded)
     state.encode_seconds = time.monotonic() - started
+    state.span.part("prepare", started, started + state.encode_seconds)
     fingerprint = b""
     if gate.charges:
         fingerprint = await beside(request.scope, _fingerprint, api.name, call, prepared)
@@ -169,6 +192,9 @@ async def _score(
         started = time.monotonic()
         ranking = await _unless_gone(scorer.rank(prepared), request)
         state.engine_seconds = time.monotonic() - started
+        if ranking.queue_s is not None:
+            state.span.part("queue", started, started + ranking.queue_s)
+            state.span.part("compute", started + ranking.queue_s, started + state.engine_seconds)
         state.work = Work(len(ranking.scores), ranking.usage, prepared.num_truncated)
         state.warnings += ranking.warnings
         if call.explain and not _is_explained(ranking):

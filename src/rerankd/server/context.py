@@ -15,6 +15,7 @@ from rerankd.config import ServerSettings
 from rerankd.prices import PriceFile
 from rerankd.server.metrics.metrics import Metrics
 from rerankd.server.models import Models
+from rerankd.tracing import Traces
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class ServerContext:
 
     Attributes:
         routes: of the rerank APIs.
+        traces: make the spans of calls.
         created: seconds since 1970.
     """
 
@@ -33,6 +35,7 @@ class ServerContext:
     gate: Gate
     prices: PriceFile
     metrics: Metrics
+    traces: Traces
     created: int = field(default_factory=lambda: int(time.time()))
 
 

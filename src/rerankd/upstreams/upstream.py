@@ -10,6 +10,7 @@ from rerankd.apis.facts import ApiFacts
 from rerankd.client.async_client import AsyncClient
 from rerankd.client.dialects import DIALECTS, endpoint
 from rerankd.client.errors import RemoteReplyInvalid
+from rerankd.tracing import attempt
 from rerankd.types import Prompt, Ranking, Score, Usage
 from rerankd.upstreams.breaker import Breaker
 from rerankd.upstreams.member import Member, Scored, Slots, Task
@@ -84,19 +85,20 @@ class Upstream(Member):
 
     async def score(self, task: Task) -> Scored:
         """See `Member.score`."""
-        try:
-            return await self._score(task)
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+        with attempt(self.name) as trace:
+            try:
+                return await self._score(task, trace)
+            except ExceptionGroup as errors:
+                raise errors.exceptions[0] from None
 
-    async def _score(self, task: Task) -> Scored:
+    async def _score(self, task: Task, trace: Mapping[str, str]) -> Scored:
         """One call for each distinct query."""
         prompts = task.prepared.prompts
         by_query: dict[str, list[int]] = {}
         for index, prompt in enumerate(prompts):
             by_query.setdefault(prompt.query, []).append(index)
         instruct = task.prepared.request.instruct if self.reads_instruct else None
-        headers = self._headers(task)
+        headers = {**self._headers(task), **trace}
         async with asyncio.TaskGroup() as group:
             asked = [
                 group.create_task(self._ask(query, [prompts[at].document for at in places], instruct, headers))
@@ -131,7 +133,7 @@ class Upstream(Member):
         return {"authorization": f"Bearer {self._key.current()}"} if self._key else {}
 
     def _headers(self, task: Task) -> dict[str, str]:
-        """Nothing of the caller's."""
+        """Nothing of the caller's; a trace adds its own."""
         hops = {"x-request-id": task.request_id, "x-rerankd-hop": str(task.hops + 1)}
         return {**self._authorization(), **hops}
 
