@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from support.server import Server, StartServer, refusal
-from support.surfaces import ALL, INFINITY, LLAMA_CPP, NATIVE, ONE_EACH, RERANK, SGLANG, TEI, Surface
+from support.surfaces import INFINITY, LLAMA_CPP, NATIVE, ONE_EACH, RERANK, SGLANG, SHARED, TEI, Surface
 
 PUBLIC = ("--host", "0.0.0.0", "--model", "embedded")
 
@@ -182,7 +182,7 @@ def test_redis_and_accounts_are_checked_at_start() -> None:
 # The model's names.
 
 
-@pytest.mark.parametrize("surface", ALL, ids=str)
+@pytest.mark.parametrize("surface", SHARED, ids=str)
 def test_the_asked_name_is_echoed_and_the_real_one_told(surface: Surface, embedded_server: Server) -> None:
     """Infinity echoes the real one; native DashScope, TEI and SGLang echo none."""
     names = ("qwen3-rerank", "gte-rerank", "gte-rerank-v2", "Qwen/Qwen3-Reranker-4B", "embedded-multilingual")
@@ -190,14 +190,14 @@ def test_the_asked_name_is_echoed_and_the_real_one_told(surface: Surface, embedd
         response = embedded_server.post(surface.path, surface.body(model=name))
         assert len(surface.scores(response)) == 3
         assert response.headers["x-rerankd-model"] == "embedded-multilingual"
-        if surface.dialect not in ("native", "tei", "sglang"):
-            assert response.json()["model"] == ("embedded-multilingual" if surface.dialect == "infinity" else name)
+        if surface.api not in ("dashscope-native", "tei", "sglang"):
+            assert response.json()["model"] == ("embedded-multilingual" if surface.api == "infinity" else name)
 
 
 UNKNOWN = ("bge-reranker-v2-m3", "Qwen/Qwen3-Reranker-8B", "QWEN3-RERANK")
 
 
-@pytest.mark.parametrize("surface", [surface for surface in ALL if surface.tells_names], ids=str)
+@pytest.mark.parametrize("surface", [surface for surface in SHARED if surface.tells_names], ids=str)
 def test_an_unknown_name_is_told_with_the_served_ones(surface: Surface, embedded_server: Server) -> None:
     # An explicit --model never stands in for another, so even Qwen's own names are unknown here.
     for name in UNKNOWN:
@@ -264,13 +264,13 @@ def test_the_fallback_is_said_everywhere(fallback_server: Server) -> None:
     cards = httpx2.get(f"{fallback_server.url}/v1/models").json()["data"]
     assert all(card["warning"] == notice and card["root"] == "embedded-multilingual" for card in cards)
     assert notice in "".join(fallback_server.log)
-    for surface in ALL:
+    for surface in SHARED:
         response = fallback_server.post(surface.path, surface.body(), key="x")
         assert notice in surface.warnings(response)
         assert response.headers["x-rerankd-model"] == "embedded-multilingual"
 
 
-@pytest.mark.parametrize("surface", ALL, ids=str)
+@pytest.mark.parametrize("surface", SHARED, ids=str)
 def test_a_substituted_model_is_told(surface: Surface, fallback_server: Server) -> None:
     for size in ("0.6B", "4B", "8B"):
         name = f"Qwen/Qwen3-Reranker-{size}"

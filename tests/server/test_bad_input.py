@@ -18,7 +18,6 @@ import pytest
 from support.scrape import Scrape, growth
 from support.server import Server, StartServer
 from support.surfaces import (
-    ALL,
     COMPATIBLE,
     DASHSCOPE,
     DOCUMENTS,
@@ -34,6 +33,7 @@ from support.surfaces import (
     SCORE,
     SCORE_BARE,
     SGLANG,
+    SHARED,
     TEI,
     Surface,
 )
@@ -70,17 +70,17 @@ def still_answers(client: httpx2.Client, good_scores: list[tuple[int, float]], q
 # Who is calling.
 
 
-@each(ALL)
+@each(SHARED)
 def test_no_key(surface: Surface, qwen_server: Server, subtests: pytest.Subtests) -> None:
     for header in ("x-api-key: ", "authorization: Basic dGVzdC1rZXk=", "authorization: Bearer"):
         with subtests.test(header):
             name, _, value = header.partition(": ")
             response = httpx2.post(qwen_server.url + surface.path, json=surface.body(), headers={name: value})
             message = surface.error(response, 401)
-            assert "No API" in message or not surface.tells_keys or surface.dialect == "llamacpp"
+            assert "No API" in message or not surface.tells_keys or surface.api == "llamacpp"
 
 
-@each(ALL)
+@each(SHARED)
 def test_wrong_key(surface: Surface, qwen_server: Server, subtests: pytest.Subtests) -> None:
     for key in ("wrong-secret", "test-keyy", "test-ke", "TEST-KEY", "test-key,test-key", "schlüssel"):
         with subtests.test(key):
@@ -91,7 +91,7 @@ def test_wrong_key(surface: Surface, qwen_server: Server, subtests: pytest.Subte
             assert key not in response.text and "test-key" not in response.text
 
 
-@each(ALL)
+@each(SHARED)
 def test_a_bad_key_is_told_before_a_bad_body(surface: Surface, qwen_server: Server) -> None:
     surface.error(qwen_server.post(surface.path, content=b"\xff", key="nope"), 401)
 
@@ -115,14 +115,14 @@ NOT_JSON = (
 )
 
 
-@each(ALL)
+@each(SHARED)
 def test_not_json(surface: Surface, client: httpx2.Client, subtests: pytest.Subtests) -> None:
     for content, told in NOT_JSON:
         with subtests.test(repr(content[:30])):
             assert told in surface.error(client.post(surface.path, content=content, headers=JSON_TYPE), 400)
 
 
-@each(ALL)
+@each(SHARED)
 def test_json_that_is_no_object(surface: Surface, client: httpx2.Client, subtests: pytest.Subtests) -> None:
     for content in (b"[]", b'[{"query": "a"}]', b'"text"', b"3", b"null", b"true"):
         with subtests.test(repr(content)):
@@ -130,7 +130,7 @@ def test_json_that_is_no_object(surface: Surface, client: httpx2.Client, subtest
             assert "dictionary" in message or "object" in message
 
 
-@each(ALL)
+@each(SHARED)
 def test_another_unicode_encoding_is_read_as_what_it_is(
     surface: Surface, client: httpx2.Client, subtests: pytest.Subtests
 ) -> None:
@@ -141,7 +141,7 @@ def test_another_unicode_encoding_is_read_as_what_it_is(
             assert surface.scores(client.post(surface.path, content=content, headers=JSON_TYPE)) == plain
 
 
-@each(ALL)
+@each(SHARED)
 def test_content_type(surface: Surface, client: httpx2.Client, subtests: pytest.Subtests) -> None:
     content = json.dumps(surface.body()).encode()
     for media in ("text/plain", "application/x-www-form-urlencoded", "", "application/json-patch+json"):
@@ -157,7 +157,7 @@ def test_content_type(surface: Surface, client: httpx2.Client, subtests: pytest.
             assert len(surface.scores(response)) == 3
 
 
-@each(ALL)
+@each(SHARED)
 def test_another_method(surface: Surface, client: httpx2.Client, subtests: pytest.Subtests) -> None:
     allowed = "POST, PUT" if surface in (RERANK, SGLANG) else "POST"  # PUT is SGLang's
     for method in {"GET", "PUT", "DELETE", "PATCH"} - set(allowed.split(", ")):
@@ -212,7 +212,7 @@ WRONG_IN_OTHERS: tuple[tuple[str, Any], ...] = (
 )
 
 
-@each(ALL)
+@each(SHARED)
 def test_wrong_type(surface: Surface, client: httpx2.Client, subtests: pytest.Subtests) -> None:
     own = WRONG_IN_DASHSCOPE if surface.is_dashscope else WRONG_IN_VLLM if surface.is_vllm else WRONG_IN_OTHERS
     for name, value in (*WRONG_TYPES, *own, *(() if surface is TEI else WRONG_MODEL)):
@@ -228,7 +228,7 @@ def test_wrong_type_of_a_native_object(client: httpx2.Client) -> None:
             assert name in NATIVE.error(client.post(NATIVE.path, json={**NATIVE.body(), name: value}), 400)
 
 
-@each(ALL)
+@each(SHARED)
 def test_missing_field(surface: Surface, client: httpx2.Client, subtests: pytest.Subtests) -> None:
     for name in ("query", "documents", *(("model",) if surface.is_dashscope else ())):
         with subtests.test(name):
@@ -247,7 +247,7 @@ def test_a_misspelt_field_is_named(surface: Surface, client: httpx2.Client) -> N
     assert "docs" in surface.error(client.post(surface.path, json=body), 400)
 
 
-@each(ALL)
+@each(SHARED)
 def test_a_document_without_text_is_told_by_its_index(
     surface: Surface, client: httpx2.Client, subtests: pytest.Subtests
 ) -> None:
@@ -259,7 +259,7 @@ def test_a_document_without_text_is_told_by_its_index(
             assert f"{surface.field('documents')}.2" in message and "text_of" not in message
 
 
-@each(ALL)
+@each(SHARED)
 def test_no_documents(surface: Surface, client: httpx2.Client) -> None:
     message = surface.error(client.post(surface.path, json=surface.body(documents=[])), 400)
     told = {
@@ -281,7 +281,7 @@ def test_no_queries_and_queries_that_do_not_pair(client: httpx2.Client) -> None:
     assert "1:1, 1:N or N:N" in SCORE.error(two_for_three, 400)
 
 
-@each(ALL)
+@each(SHARED)
 def test_empty_query(surface: Surface, client: httpx2.Client) -> None:
     for query in ("", "   \n"):
         response = client.post(surface.path, json=surface.body(query=query))
@@ -293,7 +293,7 @@ def test_empty_query(surface: Surface, client: httpx2.Client) -> None:
             assert len(surface.scores(response)) == 3
 
 
-@each(ALL)
+@each(SHARED)
 def test_empty_document(surface: Surface, client: httpx2.Client) -> None:
     response = client.post(surface.path, json=surface.body(documents=["", "Gravity is a force.", " "]))
     if surface is SGLANG:
@@ -302,7 +302,7 @@ def test_empty_document(surface: Surface, client: httpx2.Client) -> None:
         assert sorted(index for index, _ in surface.scores(response)) == [0, 1, 2]
 
 
-@each([surface for surface in ALL if surface.tells_names])
+@each([surface for surface in SHARED if surface.tells_names])
 def test_unknown_model(surface: Surface, client: httpx2.Client) -> None:
     message = surface.error(client.post(surface.path, json=surface.body(model="gpt-\x1b[31m9")), 404)
     assert "gpt-" in message and "qwen3-rerank" in message  # what was wrong, and the way out
@@ -384,7 +384,7 @@ def test_a_control_string_is_plain_text(surface: Surface, client: httpx2.Client)
 
 
 @Engines
-@each(ALL)
+@each(SHARED)
 def test_lone_surrogates_are_replaced_and_told(engine: str, surface: Surface, request: pytest.FixtureRequest) -> None:
     server: Server = request.getfixturevalue(engine)
     body = surface.body(query="a\ud800b", documents=["c\udfff", "d"], return_documents=True)
@@ -416,7 +416,7 @@ def test_lone_surrogates_in_any_encoding(
                 surface.error(response, 404 if where == "model" and response.status_code == 404 else 400)
 
 
-@each(ALL)
+@each(SHARED)
 def test_an_escaped_pair_is_one_character(surface: Surface, client: httpx2.Client) -> None:
     bodies = [json.dumps(surface.body(documents=["😀"]), ensure_ascii=ascii_only) for ascii_only in (True, False)]
     escaped, plain = (client.post(surface.path, content=body.encode(), headers=JSON_TYPE) for body in bodies)
@@ -424,7 +424,7 @@ def test_an_escaped_pair_is_one_character(surface: Surface, client: httpx2.Clien
     assert surface.warnings(escaped) == ""
 
 
-@each(ALL)
+@each(SHARED)
 def test_deeply_nested_json(surface: Surface, client: httpx2.Client) -> None:
     deep = "[" * 100_000 + "]" * 100_000
     objects = '{"a":' * 100_000 + "1" + "}" * 100_000
@@ -587,7 +587,7 @@ def small_server(start_server: StartServer) -> Server:
     return start_server("--model", "embedded", "--max-body-mb", "1", key="test-key")
 
 
-@each(ALL)
+@each(SHARED)
 def test_a_body_over_the_limit(surface: Surface, small_server: Server) -> None:
     def in_chunks() -> Iterator[bytes]:
         for _ in range(30):

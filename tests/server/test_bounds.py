@@ -18,9 +18,8 @@ from rerankd.config import ServerSettings
 from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
 from support.fakes import NumberedModel, scorer_of
-from support.folders import COHERE_V1, COHERE_V2, FOLDERS_AND_NIM, MIXEDBREAD, VOYAGE, Folder
 from support.server import Server, StartServer
-from support.surfaces import ALL, NATIVE, RERANK, SCORE, VLLM, Surface
+from support.surfaces import ALL, COHERE_V1, COHERE_V2, MIXEDBREAD, NATIVE, RERANK, SCORE, VLLM, VOYAGE, Surface
 
 pytestmark = pytest.mark.timeout(120)  # what is not bounded takes hours, or all memory
 
@@ -35,17 +34,17 @@ def small_server(start_server: StartServer, tiny_checkpoint: Path) -> Server:
     return start_server(*model, *options, key="test-key")
 
 
-@pytest.mark.parametrize("surface", [*ALL, *FOLDERS_AND_NIM], ids=str)
-def test_documents_are_bounded_on_every_surface(surface: Surface | Folder, small_server: Server) -> None:
+@pytest.mark.parametrize("surface", ALL, ids=str)
+def test_documents_are_bounded_on_every_surface(surface: Surface, small_server: Server) -> None:
     assert len(surface.scores(small_server.post(surface.path, surface.body(documents=["a"] * SMALL)))) == SMALL
     response = small_server.post(surface.path, surface.body(documents=["a"] * (SMALL + 1)))
-    told = surface.error(response, surface.wrong if isinstance(surface, Folder) else 400)
+    told = surface.error(response, surface.wrong)
     assert (str(SMALL + 1) in told and str(SMALL) in told) or "larger than 3" in told
     assert "several requests" in told
 
 
 @pytest.mark.parametrize("surface", [*VLLM, COHERE_V1], ids=str)
-def test_ten_thousand_documents_are_the_default(surface: Surface | Folder, embedded_server: Server) -> None:
+def test_ten_thousand_documents_are_the_default(surface: Surface, embedded_server: Server) -> None:
     response = embedded_server.post(surface.path, surface.body(documents=["same"] * 10_001))
     assert "10001" in surface.error(response, 400) or "100010" in response.text
     told = surface.error(embedded_server.post(surface.path, surface.body(documents=["same"] * 100_001)), 400)
@@ -53,7 +52,7 @@ def test_ten_thousand_documents_are_the_default(surface: Surface | Folder, embed
 
 
 @FIELDS
-def test_a_rank_field_named_again_is_scored_once(surface: Surface | Folder, qwen_server: Server) -> None:
+def test_a_rank_field_named_again_is_scored_once(surface: Surface, qwen_server: Server) -> None:
     documents = [{"a": "Beijing is a capital."}, {"a": "Bread is baked.", "b": "Slowly."}]
     once = surface.body(documents=documents, rank_fields=["a", "b"])
     often = surface.body(documents=documents, rank_fields=["a", "b"] * 50)
@@ -62,14 +61,14 @@ def test_a_rank_field_named_again_is_scored_once(surface: Surface | Folder, qwen
 
 
 @FIELDS
-def test_rank_fields_are_bounded(surface: Surface | Folder, qwen_server: Server) -> None:
+def test_rank_fields_are_bounded(surface: Surface, qwen_server: Server) -> None:
     body = surface.body(documents=[{"a": "x" * 1000}] * 600, rank_fields=["a"] * 100_000)
     told = surface.error(qwen_server.post(surface.path, body), 422 if surface is MIXEDBREAD else 400)
     assert "100" in told  # 60 GB otherwise
 
 
 @FIELDS
-def test_a_message_names_few_of_the_rank_fields(surface: Surface | Folder, qwen_server: Server) -> None:
+def test_a_message_names_few_of_the_rank_fields(surface: Surface, qwen_server: Server) -> None:
     body = surface.body(documents=[{"text": "x"}], rank_fields=[str(n) * 500 for n in range(100)])
     told = surface.error(qwen_server.post(surface.path, body), 422 if surface is MIXEDBREAD else 400)
     assert "rank_fields" in told and len(told) < 2000
@@ -181,17 +180,17 @@ def test_an_overlong_text_is_cut_where_the_operator_says_so(
     assert len(surface.scores(response)) == 2 and "document 0 truncated" in surface.warnings(response)
 
 
-@pytest.mark.parametrize("surface", [*ALL, *FOLDERS_AND_NIM], ids=str)
-def test_any_model(surface: Surface | Folder, small_server: Server) -> None:
+@pytest.mark.parametrize("surface", ALL, ids=str)
+def test_any_model(surface: Surface, small_server: Server) -> None:
     for name in ("rerank-v3.5", "rerank-2", "jina-reranker-v2-base-multilingual"):
         response = small_server.post(surface.path, surface.body(model=name))
         assert surface.scores(response)
-        if not (isinstance(surface, Surface) and surface.dialect == "tei"):  # it has no models
+        if surface.api != "tei":  # it has no models
             assert f"model substituted: {name} was asked for" in response.headers["x-rerankd-warning"]
 
 
 @pytest.mark.parametrize("surface", [RERANK, SCORE, VOYAGE], ids=str)
-def test_one_mistake_is_told_once(surface: Surface | Folder, qwen_server: Server) -> None:
+def test_one_mistake_is_told_once(surface: Surface, qwen_server: Server) -> None:
     response: httpx2.Response = qwen_server.post(surface.path, surface.body(documents=["a", 5]))
     told = surface.error(response, 400)
     assert told.count("documents.1") == 1 and "Input should be a valid string or a valid dictionary" in told

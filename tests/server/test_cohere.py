@@ -11,26 +11,25 @@ import pytest
 
 from rerankd.engine.scorer import EngineScorer
 from support.fakes import NumberedModel, scorer_of
-from support.folders import COHERE_V1, COHERE_V2, Folder
 from support.server import Server
 from support.serving import serving
-from support.surfaces import DOCUMENTS, QUERY, RERANK
+from support.surfaces import COHERE_V1, COHERE_V2, DOCUMENTS, QUERY, RERANK, Surface
 
 BOTH = pytest.mark.parametrize("folder", [COHERE_V1, COHERE_V2], ids=str)
 
 
-def reply(server: Server, folder: Folder, *texts: Any, **options: Any) -> Any:
+def reply(server: Server, folder: Surface, *texts: Any, **options: Any) -> Any:
     response = server.post(folder.path, folder.body(*texts, **options))
     assert response.status_code == 200, response.text[:1000]
     return response.json()
 
 
-def refusal(server: Server, folder: Folder, *texts: Any, **options: Any) -> str:
+def refusal(server: Server, folder: Surface, *texts: Any, **options: Any) -> str:
     return folder.error(server.post(folder.path, folder.body(*texts, **options)), 400)
 
 
 @BOTH
-def test_the_reply(folder: Folder, qwen_server: Server) -> None:
+def test_the_reply(folder: Surface, qwen_server: Server) -> None:
     prompt_tokens = qwen_server.post(RERANK.path, RERANK.body()).json()["usage"]["prompt_tokens"]
     response = qwen_server.post(folder.path, folder.body())
     body = response.json()
@@ -48,7 +47,7 @@ def test_the_reply(folder: Folder, qwen_server: Server) -> None:
 @BOTH
 @pytest.mark.parametrize(("num_documents", "search_units"), [(1, 1), (100, 1), (101, 2), (201, 3)])
 def test_a_search_unit_is_a_hundred_documents(
-    folder: Folder, num_documents: int, search_units: int, qwen_server: Server
+    folder: Surface, num_documents: int, search_units: int, qwen_server: Server
 ) -> None:
     meta = reply(qwen_server, folder, QUERY, ["a"] * num_documents)["meta"]
     assert meta["billed_units"] == {"search_units": search_units}
@@ -131,7 +130,7 @@ def test_v2_long_documents_are_cut_with_a_warning(limit: Any, kept: int, qwen_se
 
 
 @BOTH
-def test_a_query_over_2048_tokens_is_cut_with_a_warning(folder: Folder, qwen_server: Server) -> None:
+def test_a_query_over_2048_tokens_is_cut_with_a_warning(folder: Surface, qwen_server: Server) -> None:
     assert reply(qwen_server, folder, " the" * 2048)["meta"]["warnings"] == []
     warnings = reply(qwen_server, folder, " the" * 2100)["meta"]["warnings"]
     assert warnings == ["query truncated from 2100 to 2048 tokens"]
@@ -192,7 +191,7 @@ SENTENCES: tuple[tuple[dict[str, Any], str], ...] = (
 
 
 @BOTH
-def test_sentences_of_bad_requests(folder: Folder, qwen_server: Server, subtests: pytest.Subtests) -> None:
+def test_sentences_of_bad_requests(folder: Surface, qwen_server: Server, subtests: pytest.Subtests) -> None:
     for change, sentence in SENTENCES:
         with subtests.test(repr(change)):
             response = qwen_server.post(folder.path, {**folder.body(), **change})
@@ -223,7 +222,7 @@ def test_v2_ranges(change: dict[str, Any], qwen_server: Server) -> None:
 
 
 @BOTH
-def test_other_sentences(folder: Folder, qwen_server: Server) -> None:
+def test_other_sentences(folder: Surface, qwen_server: Server) -> None:
     def message(status: int, *, key: str | None = None, **options: Any) -> str:
         return folder.error(qwen_server.post(folder.path, folder.body(**options), key=key), status)
 

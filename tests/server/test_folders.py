@@ -1,5 +1,4 @@
-"""What holds for every dialect that is spoken under a folder of its own: its scores are those of /v1/rerank, and
-whatever a caller sends is answered in its own shape."""
+"""Every API that has a path prefix of its own gives the scores of /v1/rerank, and replies to any body in its own shape."""
 
 from __future__ import annotations
 
@@ -18,21 +17,36 @@ from rerankd.apis.registry import api_routes
 from rerankd.engine.scorer import EngineScorer
 from rerankd.types import LoadProgress
 from support.fakes import NumberedModel, scorer_of
-from support.folders import COHERE_V1, COHERE_V2, FOLDERS, JINA, MIXEDBREAD, VOYAGE, XINFERENCE, Folder
 from support.server import Server, StartServer
 from support.serving import serving
-from support.surfaces import DOCUMENTS, QUERY, RERANK
+from support.surfaces import (
+    COHERE_V1,
+    COHERE_V2,
+    DOCUMENTS,
+    FOLDERS,
+    JINA,
+    MIXEDBREAD,
+    NIM,
+    QUERY,
+    RERANK,
+    VOYAGE,
+    XINFERENCE,
+    Surface,
+)
 from support.wild import EXAMPLES, bodies, mutations
+
+ECHOING = tuple(folder for folder in FOLDERS if folder is not NIM)
+"""The APIs that return documents on request."""
 
 JSON_TYPE = {"content-type": "application/json"}
 TEXT = "The capital of China is Beijing."
 
 
-def each(folders: Sequence[Folder] = FOLDERS) -> pytest.MarkDecorator:
+def each(folders: Sequence[Surface] = FOLDERS) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("folder", folders, ids=str)
 
 
-def post(server: Server, folder: Folder, *texts: Any, **options: Any) -> httpx2.Response:
+def post(server: Server, folder: Surface, *texts: Any, **options: Any) -> httpx2.Response:
     """A call with `options` beside query and documents (`texts`, if not the usual ones)."""
     return server.post(folder.path, folder.body(*texts, **options))
 
@@ -43,9 +57,10 @@ def post(server: Server, folder: Folder, *texts: Any, **options: Any) -> httpx2.
 @each()
 @pytest.mark.parametrize("instruct", [None, "Find texts about bread"])
 def test_the_same_pairs_have_the_same_scores_as_on_the_shared_path(
-    folder: Folder, instruct: str | None, qwen_server: Server
+    folder: Surface, instruct: str | None, qwen_server: Server
 ) -> None:
-    expected = dict(RERANK.scores(qwen_server.post(RERANK.path, RERANK.body(instruct=instruct))))
+    options = {"use_activation": False} if folder is NIM else {}  # NIM's scores are logits
+    expected = dict(RERANK.scores(qwen_server.post(RERANK.path, RERANK.body(instruct=instruct, **options))))
     scores = dict(folder.scores(post(qwen_server, folder, instruct=instruct)))
     if folder.decimals is not None:
         expected = {index: round(score, folder.decimals) for index, score in expected.items()}
@@ -54,7 +69,7 @@ def test_the_same_pairs_have_the_same_scores_as_on_the_shared_path(
 
 
 @each()
-def test_results_are_sorted_and_ties_keep_the_callers_order(folder: Folder, qwen_server: Server) -> None:
+def test_results_are_sorted_and_ties_keep_the_callers_order(folder: Surface, qwen_server: Server) -> None:
     documents = [DOCUMENTS[1], DOCUMENTS[0], DOCUMENTS[1], DOCUMENTS[0], DOCUMENTS[1]]
     results = folder.scores(post(qwen_server, folder, QUERY, documents))
     assert [score for _, score in results] == sorted((score for _, score in results), reverse=True)
@@ -64,7 +79,7 @@ def test_results_are_sorted_and_ties_keep_the_callers_order(folder: Folder, qwen
 
 
 @each()
-def test_top_n(folder: Folder, qwen_server: Server) -> None:
+def test_top_n(folder: Surface, qwen_server: Server) -> None:
     best = folder.scores(post(qwen_server, folder))
     for top_n, expected in ((1, 1), (2, 2), (99, 3), (None, 3), ("2", 2)):
         assert folder.scores(post(qwen_server, folder, top_n=top_n)) == best[:expected]
@@ -72,19 +87,19 @@ def test_top_n(folder: Folder, qwen_server: Server) -> None:
 
 @each()
 @pytest.mark.parametrize("name", ["instruct", "instruction"])
-def test_the_instruct_has_two_names(folder: Folder, name: str, qwen_server: Server) -> None:
+def test_the_instruct_has_two_names(folder: Surface, name: str, qwen_server: Server) -> None:
     plain = folder.scores(post(qwen_server, folder))
-    told = post(qwen_server, folder, **{name: "Find texts about bread"})
-    assert folder.scores(told) != plain
-    assert "x-rerankd-warning" not in told.headers
+    instructed = post(qwen_server, folder, **{name: "Find texts about bread"})
+    assert folder.scores(instructed) != plain
+    assert "x-rerankd-warning" not in instructed.headers
     both = post(qwen_server, folder, instruct="Find texts about bread", instruction="Find rivers")
     assert folder.scores(both) == folder.scores(post(qwen_server, folder, instruct="Find texts about bread"))
     assert both.headers["x-rerankd-warning"] == "instruction ignored: instruct says something else"
 
 
 @each()
-def test_each_result_can_be_explained(folder: Folder, qwen_server: Server) -> None:
-    for row in post(qwen_server, folder, explain={"prompt": 1}).json()[folder.results]:
+def test_each_result_can_be_explained(folder: Surface, qwen_server: Server) -> None:
+    for row in folder.rows(post(qwen_server, folder, explain={"prompt": 1}).json()):
         assert row["explain"]["prompt_tokens"] > row["explain"]["document_tokens"] > 0
         assert ("prompt" in row["explain"]) is (row["index"] == 1)
 
@@ -98,14 +113,15 @@ OPTIONAL = {
     VOYAGE: ("top_k", "return_documents", "truncation"),
     MIXEDBREAD: ("model", "rank_fields", "top_k", "return_input", "rewrite_query"),
     XINFERENCE: ("top_n", "return_documents", "return_len", "max_chunks_per_doc", "kwargs"),
+    NIM: ("model", "truncate", "top_k"),
 }
 
 
-@each()
-def test_rule_1_a_document_is_an_object_with_a_text_or_absent(folder: Folder, qwen_server: Server) -> None:
+@each(ECHOING)
+def test_rule_1_a_document_is_an_object_with_a_text_or_absent(folder: Surface, qwen_server: Server) -> None:
     """Voyage has a string, Mixedbread the input; null is in the documented replies of Mixedbread and Xinference."""
     for asked in (None, False, True):
-        for row in post(qwen_server, folder, return_documents=asked).json()[folder.results]:
+        for row in folder.rows(post(qwen_server, folder, return_documents=asked).json()):
             text = DOCUMENTS[row["index"]]
             if folder is MIXEDBREAD:
                 assert row["input"] == (text if asked else None)
@@ -119,7 +135,7 @@ def test_rule_1_a_document_is_an_object_with_a_text_or_absent(folder: Folder, qw
 
 
 @each()
-def test_rule_2_every_document_is_returned_when_no_number_is_asked_for(folder: Folder, qwen_server: Server) -> None:
+def test_rule_2_every_document_is_returned_when_no_number_is_asked_for(folder: Surface, qwen_server: Server) -> None:
     documents = [f"Text {number}" for number in range(40)]
     for options in ({}, {"top_n": None}):
         indexes = [index for index, _ in folder.scores(post(qwen_server, folder, QUERY, documents, **options))]
@@ -127,7 +143,7 @@ def test_rule_2_every_document_is_returned_when_no_number_is_asked_for(folder: F
 
 
 @each()
-def test_rule_3_null_is_accepted_for_every_optional_field(folder: Folder, qwen_server: Server) -> None:
+def test_rule_3_null_is_accepted_for_every_optional_field(folder: Surface, qwen_server: Server) -> None:
     nulls = dict.fromkeys((*OPTIONAL[folder], "instruct", "instruction", "explain"))
     response = post(qwen_server, folder, **nulls)
     assert folder.scores(response) == folder.scores(post(qwen_server, folder))
@@ -135,14 +151,14 @@ def test_rule_3_null_is_accepted_for_every_optional_field(folder: Folder, qwen_s
 
 
 @each([COHERE_V1, JINA, VOYAGE, MIXEDBREAD, XINFERENCE])
-def test_rule_4_booleans_may_be_written_as_strings(folder: Folder, qwen_server: Server) -> None:
+def test_rule_4_booleans_may_be_written_as_strings(folder: Surface, qwen_server: Server) -> None:
     for text, value in (("true", True), ("false", False)):
         written, meant = (post(qwen_server, folder, return_documents=asked).json() for asked in (text, value))
-        assert written[folder.results] == meant[folder.results]
+        assert folder.rows(written) == folder.rows(meant)
 
 
 @each()
-def test_rule_5_unknown_fields_are_ignored_with_a_warning(folder: Folder, qwen_server: Server) -> None:
+def test_rule_5_unknown_fields_are_ignored_with_a_warning(folder: Surface, qwen_server: Server) -> None:
     response = post(qwen_server, folder, unheard_of=1, parameters={"extra_headers": {}})
     assert folder.scores(response) == folder.scores(post(qwen_server, folder))
     warning = response.headers["x-rerankd-warning"]
@@ -152,39 +168,39 @@ def test_rule_5_unknown_fields_are_ignored_with_a_warning(folder: Folder, qwen_s
 
 
 @each()
-def test_rule_6_a_good_answer_is_200_and_json(folder: Folder, qwen_server: Server) -> None:
+def test_rule_6_a_good_answer_is_200_and_json(folder: Surface, qwen_server: Server) -> None:
     response = post(qwen_server, folder)
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/json"
 
 
 @each([JINA, VOYAGE, MIXEDBREAD])
-def test_rules_7_and_8_usage_and_model_are_there(folder: Folder, qwen_server: Server) -> None:
+def test_rules_7_and_8_usage_and_model_are_there(folder: Surface, qwen_server: Server) -> None:
     reply = post(qwen_server, folder).json()
     assert reply["model"] == "qwen3-rerank"
     assert reply["usage"]["total_tokens"] > 0
 
 
 @each([COHERE_V1, JINA, MIXEDBREAD])
-def test_the_model_may_be_left_out_where_it_is_optional(folder: Folder, qwen_server: Server) -> None:
+def test_the_model_may_be_left_out_where_it_is_optional(folder: Surface, qwen_server: Server) -> None:
     body = folder.body()
     del body["model"]
     assert len(folder.scores(qwen_server.post(folder.path, body))) == 3
 
 
 @each([COHERE_V2, VOYAGE, XINFERENCE])
-def test_the_model_must_be_there_where_it_is_required(folder: Folder, qwen_server: Server) -> None:
+def test_the_model_must_be_there_where_it_is_required(folder: Surface, qwen_server: Server) -> None:
     body = folder.body()
     del body["model"]
     assert "model" in folder.error(qwen_server.post(folder.path, body), folder.wrong)
 
 
-@each()
-def test_rule_10_documents_are_texts_or_objects(folder: Folder, qwen_server: Server) -> None:
+@each(ECHOING)
+def test_rule_10_documents_are_texts_or_objects(folder: Surface, qwen_server: Server) -> None:
     objects: list[Any] = [{"text": TEXT, "id": 7}, DOCUMENTS[1], {"text": DOCUMENTS[2]}]
     response = post(qwen_server, folder, QUERY, objects, return_documents=True)
     assert folder.scores(response) == folder.scores(post(qwen_server, folder))
-    rows = {row["index"]: row for row in response.json()[folder.results]}
+    rows = {row["index"]: row for row in folder.rows(response.json())}
     shown = [rows[index].get("input" if folder is MIXEDBREAD else "document") for index in range(3)]
     if folder is VOYAGE:
         assert shown == list(DOCUMENTS)
@@ -195,7 +211,7 @@ def test_rule_10_documents_are_texts_or_objects(folder: Folder, qwen_server: Ser
 
 
 @each([JINA, VOYAGE, MIXEDBREAD, XINFERENCE])
-def test_rule_10_text_parts_are_joined(folder: Folder, qwen_server: Server) -> None:
+def test_rule_10_text_parts_are_joined(folder: Surface, qwen_server: Server) -> None:
     parts = {"content": [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]}
     joined = folder.scores(post(qwen_server, folder, QUERY, ["one\ntwo", "three"]))
     assert folder.scores(post(qwen_server, folder, QUERY, [parts, "three"])) == joined
@@ -233,11 +249,11 @@ def test_version_2_is_served_as_the_superset(qwen_server: Server) -> None:
 
 
 @each()
-def test_a_folder_speaks_its_dialect_whatever_the_body_looks_like(folder: Folder, qwen_server: Server) -> None:
+def test_a_folder_speaks_its_dialect_whatever_the_body_looks_like(folder: Surface, qwen_server: Server) -> None:
     others = {"texts": ["a"], "top_k": 1, "truncation": True, "label_token_ids": [1, 2], "inputs": ["a"]}
     others |= {} if folder is VOYAGE else {"top_n": 1}  # which Voyage refuses by name
     body = others | {"input": ["a"]} | folder.body()
-    assert folder.results in qwen_server.post(folder.path, body).json()
+    assert folder.rows(qwen_server.post(folder.path, body).json())
     folder.error(qwen_server.post(folder.path, {**others, folder.top: "x"}), folder.wrong)
 
 
@@ -245,7 +261,7 @@ def test_a_folder_speaks_its_dialect_whatever_the_body_looks_like(folder: Folder
 
 
 @each()
-def test_error_missing_or_wrong_key(folder: Folder, qwen_server: Server) -> None:
+def test_error_missing_or_wrong_key(folder: Surface, qwen_server: Server) -> None:
     missing = httpx2.post(qwen_server.url + folder.path, json=folder.body())
     wrong = qwen_server.post(folder.path, folder.body(), key="wrong")
     for response in (missing, wrong):
@@ -255,18 +271,18 @@ def test_error_missing_or_wrong_key(folder: Folder, qwen_server: Server) -> None
 
 
 @each()
-def test_error_unknown_model(folder: Folder, qwen_server: Server) -> None:
+def test_error_unknown_model(folder: Surface, qwen_server: Server) -> None:
     message = folder.error(post(qwen_server, folder, model="no-such-model"), folder.unknown_model)
     assert "no-such-model" in message and "qwen3-rerank" in message  # what was wrong, and the way out
 
 
 @each()
-def test_error_empty_documents(folder: Folder, qwen_server: Server) -> None:
+def test_error_empty_documents(folder: Surface, qwen_server: Server) -> None:
     assert folder.error(post(qwen_server, folder, QUERY, []), folder.wrong)
 
 
 @each()
-def test_error_top_n_out_of_range(folder: Folder, qwen_server: Server) -> None:
+def test_error_top_n_out_of_range(folder: Surface, qwen_server: Server) -> None:
     for top_n in (-2, 0):
         response = post(qwen_server, folder, top_n=top_n)
         if folder is XINFERENCE and top_n == 0:
@@ -295,7 +311,7 @@ WRONG_TYPES: tuple[tuple[str, Any], ...] = (
 
 
 @each()
-def test_error_wrong_types(folder: Folder, qwen_server: Server, subtests: pytest.Subtests) -> None:
+def test_error_wrong_types(folder: Surface, qwen_server: Server, subtests: pytest.Subtests) -> None:
     for name, value in WRONG_TYPES:
         with subtests.test(f"{name}: {value!r}"):
             body = folder.body()
@@ -306,7 +322,7 @@ def test_error_wrong_types(folder: Folder, qwen_server: Server, subtests: pytest
 
 
 @each()
-def test_error_missing_fields_are_named(folder: Folder, qwen_server: Server) -> None:
+def test_error_missing_fields_are_named(folder: Surface, qwen_server: Server) -> None:
     for field in ("query", folder.documents):
         body = {**folder.body(), "misspelt": 1}
         del body[field]
@@ -315,13 +331,13 @@ def test_error_missing_fields_are_named(folder: Folder, qwen_server: Server) -> 
 
 
 @each()
-def test_error_not_json(folder: Folder, qwen_server: Server) -> None:
+def test_error_not_json(folder: Surface, qwen_server: Server) -> None:
     for content in (b"{", b"", b"[]", b"\xff", b'{"query": NaN}'):
         assert folder.error(qwen_server.post(folder.path, content=content, headers=JSON_TYPE), folder.wrong)
 
 
 @each()
-def test_error_another_method(folder: Folder, qwen_server: Server) -> None:
+def test_error_another_method(folder: Surface, qwen_server: Server) -> None:
     response = httpx2.get(qwen_server.url + folder.path)
     assert "GET" in folder.error(response, 405)
     assert response.headers["allow"] == "POST"
@@ -336,7 +352,7 @@ def exhausted_server(start_server: StartServer) -> Server:
 
 
 @each()
-def test_error_rate_limit(folder: Folder, exhausted_server: Server) -> None:
+def test_error_rate_limit(folder: Surface, exhausted_server: Server) -> None:
     response = post(exhausted_server, folder)
     assert "1 requests a minute" in folder.error(response, 429)
     assert 1 <= int(response.headers["retry-after"]) <= 60
@@ -349,9 +365,9 @@ def small_server(start_server: StartServer) -> Server:
 
 
 @each()
-def test_error_a_body_over_the_limit(folder: Folder, small_server: Server) -> None:
+def test_error_a_body_over_the_limit(folder: Surface, small_server: Server) -> None:
     response = small_server.post(folder.path, content=b" " * 1_000_001, headers=JSON_TYPE)
-    assert "1 MB" in folder.error(response, 413 if folder is JINA else folder.wrong)
+    assert "1 MB" in folder.error(response, 413 if folder in (JINA, NIM) else folder.wrong)
 
 
 def test_error_loading() -> None:
@@ -383,8 +399,9 @@ def test_error_the_model_fails() -> None:
 
 
 @each()
-def test_a_document_over_the_served_context_is_cut_visibly(folder: Folder, qwen_server: Server) -> None:
-    response = post(qwen_server, folder, QUERY, ["short", " the" * 9000])
+def test_a_document_over_the_served_context_is_cut_visibly(folder: Surface, qwen_server: Server) -> None:
+    options = {"truncate": "END"} if folder is NIM else {}  # without it, NIM refuses the call
+    response = post(qwen_server, folder, QUERY, ["short", " the" * 9000], **options)
     assert len(folder.scores(response)) == 2
     warning = response.headers["x-rerankd-warning"]
     kept = int(warning.removeprefix("document 1 truncated from 9000 to ").removesuffix(" tokens"))
@@ -394,7 +411,7 @@ def test_a_document_over_the_served_context_is_cut_visibly(folder: Folder, qwen_
 
 
 @each()
-def test_a_fallback_model_is_told(folder: Folder, embedded_server: Server) -> None:
+def test_a_fallback_model_is_told(folder: Surface, embedded_server: Server) -> None:
     """The embedded model reads no instruct, and the caller learns of it."""
     response = post(embedded_server, folder, QUERY, ["some words", "short"], instruct="Find rivers")
     assert len(folder.scores(response)) == 2
@@ -405,7 +422,7 @@ def test_a_fallback_model_is_told(folder: Folder, embedded_server: Server) -> No
 
 
 @each()
-def test_replies_and_errors_are_as_described(folder: Folder, qwen_server: Server) -> None:
+def test_replies_and_errors_are_as_described(folder: Surface, qwen_server: Server) -> None:
     """The documented shape, and nothing that is not documented."""
     [dialect] = api_routes(ApiSettings())["POST", folder.path]
     for options in ({}, {"return_documents": True}, {"unheard_of": 1}, {"explain": True}, {"return_len": True}):
@@ -431,7 +448,7 @@ def test_replies_and_errors_are_as_described(folder: Folder, qwen_server: Server
 @pytest.mark.slow
 @each()
 @pytest.mark.parametrize("make", [bodies, mutations], ids=["wild bodies", "changed bytes"])
-def test_any_body_is_answered_in_the_dialect(folder: Folder, make: Any, qwen_server: Server) -> None:
+def test_any_body_is_answered_in_the_dialect(folder: Surface, make: Any, qwen_server: Server) -> None:
     seen: Counter[int] = Counter()
     headers = {"authorization": f"Bearer {qwen_server.key}", **JSON_TYPE}
     with httpx2.Client(base_url=qwen_server.url, headers=headers, timeout=60) as client:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.server import Server
-from support.surfaces import ALL, LLAMA_CPP, ONE_EACH, SGLANG, Surface
+from support.surfaces import LLAMA_CPP, NATIVE, ONE_EACH, SCORE, SGLANG, SHARED, Surface
 from support.wild import EXAMPLES, JSON_TYPE, bodies, mutations
 
 pytestmark = pytest.mark.slow
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 def test_every_answer_is_a_documented_one(
     surface: Surface, make: Callable[[Surface], st.SearchStrategy[bytes]], qwen_server: Server
 ) -> None:
-    paths = [other.path for other in ALL if other.dialect == surface.dialect]
+    paths = [other.path for other in SHARED if other.api == surface.api]
     seen: Counter[int] = Counter()
     headers = {"authorization": f"Bearer {qwen_server.key}", **JSON_TYPE}
     with httpx2.Client(base_url=qwen_server.url, headers=headers, timeout=60) as client:
@@ -72,7 +72,7 @@ def test_any_header(surface: Surface, qwen_server: Server) -> None:
 
 def _check_ranking(surface: Surface, response: httpx2.Response, body: Any) -> None:
     """`body`: what was sent, as the server read it."""
-    inner, chosen = (body["input"], body.get("parameters") or {}) if surface.dialect == "native" else (body, body)
+    inner, chosen = (body["input"], body.get("parameters") or {}) if surface is NATIVE else (body, body)
     sent = inner[surface.field("documents").removeprefix("input.")]
     num_documents = len(sent) if isinstance(sent, list) else 1
     results = surface.scores(response)
@@ -83,7 +83,7 @@ def _check_ranking(surface: Surface, response: httpx2.Response, body: Any) -> No
     assert all(math.isfinite(score) for score in scores)
     if not surface.is_vllm or chosen.get("use_activation") is None or chosen["use_activation"] is True:
         assert all(0 <= score <= 1 for score in scores)
-    if surface.dialect == "score":
+    if surface is SCORE:
         assert indexes == list(range(num_documents))
     else:
         assert scores == sorted(scores, reverse=True)
@@ -92,7 +92,7 @@ def _check_ranking(surface: Surface, response: httpx2.Response, body: Any) -> No
 
 def _number(top_n: Any, num_documents: int, surface: Surface) -> int:
     """How many results a value of top_n asks for."""
-    if surface.dialect == "score" or top_n is None:
+    if surface is SCORE or top_n is None:
         return num_documents
     number = top_n if isinstance(top_n, int) else int(float(top_n))
     return number if surface is LLAMA_CPP else number or num_documents

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from support.folders import JINA
 from support.server import Server
-from support.surfaces import DOCUMENTS, QUERY, RERANK
+from support.surfaces import DOCUMENTS, JINA, QUERY, RERANK
 
 
 def reply(server: Server, *texts: Any, **options: Any) -> Any:

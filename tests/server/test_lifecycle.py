@@ -34,7 +34,7 @@ from rerankd.types import LoadProgress
 from support.fakes import NumberedModel, scorer_of
 from support.server import Server, StartServer
 from support.serving import serving, wait_until
-from support.surfaces import ALL, ONE_EACH, RERANK, Surface
+from support.surfaces import ONE_EACH, RERANK, SHARED, Surface
 
 
 def _numbered(surface: Surface, *numbers: float) -> Any:
@@ -44,7 +44,7 @@ def _numbered(surface: Surface, *numbers: float) -> Any:
 # Loading.
 
 
-@pytest.mark.parametrize("surface", ALL, ids=str)
+@pytest.mark.parametrize("surface", SHARED, ids=str)
 def test_while_loading_every_dialect_says_when_to_come_back(surface: Surface) -> None:
     loaded = threading.Event()
 
@@ -138,7 +138,7 @@ def test_a_full_queue_refuses_and_keeps_answering() -> None:
     with serving(lambda progress: scorer_of(model, max_queue=1)) as client, ThreadPoolExecutor() as pool:
         accepted = pool.submit(client.post, RERANK.path, json=_numbered(RERANK, 1, 2))
         assert model.entered.wait(20)
-        for surface in ALL:
+        for surface in SHARED:
             refused = client.post(surface.path, json=_numbered(surface, 5))
             assert "queue is full" in surface.error(refused, 503)
         assert client.get("/health").status_code == 200
@@ -210,12 +210,15 @@ def test_sigterm_answers_what_has_come_and_then_ends(start_server: StartServer, 
             sent.release()
 
     limits = httpx2.Limits(max_connections=None)
-    with httpx2.Client(base_url=server.url, timeout=120, limits=limits) as client, ThreadPoolExecutor(len(ALL)) as pool:
+    with (
+        httpx2.Client(base_url=server.url, timeout=120, limits=limits) as client,
+        ThreadPoolExecutor(len(SHARED)) as pool,
+    ):
         answers = {
             surface: pool.submit(
                 client.post, surface.path, json=surface.body(documents=documents), extensions={"trace": trace}
             )
-            for surface in ALL
+            for surface in SHARED
         }
         assert all(sent.acquire(timeout=20) for _ in answers)
         time.sleep(0.3)  # for the last one to be accepted
@@ -302,7 +305,7 @@ def test_each_of_many_callers_gets_their_own_answer(qwen_server: Server) -> None
                 instruct=f"Find texts on {topic}",
             ),
         )
-        for place, (topic, surface) in enumerate((topic, surface) for topic in topics for surface in ALL)
+        for place, (topic, surface) in enumerate((topic, surface) for topic in topics for surface in SHARED)
     ]
     headers = {"authorization": f"Bearer {qwen_server.key}"}
     with httpx2.Client(base_url=qwen_server.url, headers=headers, timeout=60) as client:

@@ -23,12 +23,12 @@ from rerankd.errors import Forbidden, OutOfCredit, RateLimited, RerankdError
 from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
 from rerankd.types import Prompt, RerankRequest
+from support.error_shapes import JSON
 from support.fakes import NumberedModel, scorer_of
-from support.folders import FOLDERS_AND_NIM, Folder
 from support.redis_server import free_port, running_redis
 from support.server import Server, StartServer
 from support.serving import serving
-from support.surfaces import JSON, ONE_EACH, RERANK, Surface
+from support.surfaces import FOLDERS, ONE_EACH, RERANK, Surface
 
 DIALECTS = {one.name: one for dialects in api_routes(ApiSettings()).values() for one in dialects}
 
@@ -196,8 +196,8 @@ def small_minute(start_server: StartServer) -> Server:
     return server
 
 
-@pytest.mark.parametrize("surface", [*ONE_EACH, *FOLDERS_AND_NIM], ids=str)
-def test_a_minute_that_is_used_up(surface: Surface | Folder, small_minute: Server) -> None:
+@pytest.mark.parametrize("surface", [*ONE_EACH, *FOLDERS], ids=str)
+def test_a_minute_that_is_used_up(surface: Surface, small_minute: Server) -> None:
     """Refused calls are not counted, or the last one would have to wait longer than a minute's decay."""
     response = small_minute.post(surface.path, surface.body(documents=["one two three four five six seven"] * 4))
     assert response.status_code == 429
@@ -209,10 +209,8 @@ def test_a_minute_that_is_used_up(surface: Surface | Folder, small_minute: Serve
     assert "x-ratelimit-limit-requests" not in response.headers
 
 
-@pytest.mark.parametrize("surface", [*ONE_EACH, *FOLDERS_AND_NIM], ids=str)
-def test_a_call_that_no_minute_holds_is_a_mistake_of_the_caller(
-    surface: Surface | Folder, small_minute: Server
-) -> None:
+@pytest.mark.parametrize("surface", [*ONE_EACH, *FOLDERS], ids=str)
+def test_a_call_that_no_minute_holds_is_a_mistake_of_the_caller(surface: Surface, small_minute: Server) -> None:
     response = small_minute.post(surface.path, surface.body(documents=["one two three four five"] * 50))
     assert response.status_code in (400, 422)
     assert "can never pass: 100 tokens a minute" in response.text

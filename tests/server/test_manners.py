@@ -10,17 +10,16 @@ import pytest
 from starlette.responses import JSONResponse
 
 from rerankd.server.written import WrittenJSON, pieces
-from support.folders import COHERE_V1, COHERE_V2, FOLDERS_AND_NIM, JINA, MIXEDBREAD, VOYAGE, XINFERENCE, Folder
 from support.server import Server, StartServer
-from support.surfaces import ALL, RERANK, TEI, Surface
+from support.surfaces import ALL, COHERE_V1, COHERE_V2, JINA, MIXEDBREAD, RERANK, TEI, VOYAGE, XINFERENCE, Surface
 
 ECHOED = (RERANK, COHERE_V1, COHERE_V2, JINA, XINFERENCE, MIXEDBREAD)
 STATUS_PAGES = ("/metrics", "/tei/metrics", "/load", "/v1/rates", "/openapi.json", "/docs", "/docs/")
 
 
 @pytest.mark.parametrize("header", ["x-api-key", "api-key", "X-Api-Key"])
-@pytest.mark.parametrize("surface", [*ALL, *FOLDERS_AND_NIM], ids=str)
-def test_a_key_in_another_header(surface: Surface | Folder, header: str, qwen_server: Server) -> None:
+@pytest.mark.parametrize("surface", ALL, ids=str)
+def test_a_key_in_another_header(surface: Surface, header: str, qwen_server: Server) -> None:
     url = qwen_server.url + surface.path
     assert httpx2.post(url, json=surface.body(), headers={header: qwen_server.key}).status_code == 200
     assert httpx2.post(url, json=surface.body(), headers={header: "wrong"}).status_code == 401
@@ -55,7 +54,7 @@ def test_xinferences_first_question(embedded_server: Server) -> None:
 
 @pytest.mark.parametrize("surface", ECHOED, ids=str)
 @pytest.mark.parametrize("value", ["1e999", "-1e999", "[1e999]", "[" * 900 + "]" * 900, '"\\ud800"', "9" * 4000])
-def test_what_cannot_be_written_fails_no_reply(surface: Surface | Folder, value: str, qwen_server: Server) -> None:
+def test_what_cannot_be_written_fails_no_reply(surface: Surface, value: str, qwen_server: Server) -> None:
     body = json.dumps(surface.body(documents=[{"text": "b", "x": 0.5}], return_documents=True))
     headers = {"authorization": f"Bearer {qwen_server.key}", "content-type": "application/json"}
     body = body.replace("0.5", value)
@@ -149,8 +148,8 @@ def test_the_description_begins_with_the_readmes_body(embedded_server: Server) -
             assert embedded_server.post(path, body["example"]).status_code == 200, path
 
 
-@pytest.mark.parametrize("surface", [*ALL, *FOLDERS_AND_NIM], ids=str)
-def test_an_instruct_has_a_limit_everywhere(surface: Surface | Folder, qwen_server: Server) -> None:
+@pytest.mark.parametrize("surface", ALL, ids=str)
+def test_an_instruct_has_a_limit_everywhere(surface: Surface, qwen_server: Server) -> None:
     response = qwen_server.post(surface.path, surface.body(instruct="word " * 2000))
-    told = surface.error(response, surface.wrong if isinstance(surface, Folder) and surface is not JINA else 400)
+    told = surface.error(response, 400 if surface is JINA else surface.wrong)
     assert "The instruct has 200" in told and "at most 1024 are allowed" in told and "Shorten the instruct" in told

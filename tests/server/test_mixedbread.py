@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from support.folders import MIXEDBREAD
 from support.server import Server
-from support.surfaces import DOCUMENTS, QUERY, RERANK
+from support.surfaces import DOCUMENTS, MIXEDBREAD, QUERY, RERANK
 
 
 def reply(server: Server, *texts: Any, **options: Any) -> Any:

@@ -7,9 +7,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from support.folders import NIM
 from support.server import Server
-from support.surfaces import DOCUMENTS, QUERY, RERANK
+from support.surfaces import DOCUMENTS, NIM, QUERY, RERANK
 
 PATHS = (
     "/v1/ranking",

@@ -7,9 +7,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from support.folders import VOYAGE
 from support.server import Server
-from support.surfaces import DOCUMENTS, QUERY
+from support.surfaces import DOCUMENTS, QUERY, VOYAGE
 
 
 def post(server: Server, *texts: Any, **options: Any) -> httpx2.Response:

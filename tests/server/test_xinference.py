@@ -8,9 +8,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from support.folders import XINFERENCE
 from support.server import Server
-from support.surfaces import DOCUMENTS, QUERY, RERANK
+from support.surfaces import DOCUMENTS, QUERY, RERANK, XINFERENCE
 
 
 def post(server: Server, *texts: Any, **options: Any) -> httpx2.Response:

@@ -1,106 +1,59 @@
-"""The rerank surfaces as a caller sees them: how to ask, what an answer says, where an error is told."""
+"""The paths of the rerank APIs as a caller sees them: how to ask, what a reply says, how an error looks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import httpx2
 
-JSON = dict[str, Any]
+from rerankd.apis.facts import FACTS, ApiFacts
+from support.error_shapes import CHECKS, JSON, STATUSES
 
 QUERY = "What is the capital of China?"
 DOCUMENTS = ("The capital of China is Beijing.", "Gravity is a force.", "Bread is baked.")
 
-# status: (DashScope's code, its compatible code, its compatible type, vLLM's type)
-CODES: dict[int, tuple[str, str, str, tuple[str, ...]]] = {
-    400: ("InvalidParameter", "invalid_parameter_error", "invalid_request_error", ("BadRequestError", "Bad Request")),
-    401: ("InvalidApiKey", "invalid_api_key", "invalid_request_error", ("Unauthorized",)),
-    404: ("ModelNotFound", "model_not_found", "invalid_request_error", ("NotFoundError",)),
-    405: ("InvalidParameter", "", "", ("BadRequestError",)),
-    415: (
-        "InvalidParameter",
-        "invalid_parameter_error",
-        "invalid_request_error",
-        ("BadRequestError", "InvalidParameter"),
-    ),
-    408: ("RequestTimeOut", "request_timeout", "invalid_request_error", ("BadRequestError",)),
-    429: ("Throttling.RateQuota", "limit_requests", "requests", ("Too Many Requests",)),
-    500: ("InternalError", "internal_error", "server_error", ("InternalServerError",)),
-    503: ("ServiceUnavailable", "service_unavailable", "server_error", ("Service Unavailable",)),
-}
-
-
-# Where a dialect has other statuses for what most of them tell with the first one.
-STATUSES = {
-    ("tei", 400): (400, 413, 422),
-    ("tei", 500): (424,),
-    ("tei", 503): (429, 503),
-    ("infinity", 400): (413, 422),
-    ("infinity", 503): (429, 503),
-    ("llamacpp", 400): (400, 413),
-}
-
-# dialect: status: its words for the kind of error
-TYPES: dict[str, dict[int, tuple[str, ...]]] = {
-    "tei": {
-        400: ("Empty", "Validation"),
-        405: ("Validation",),
-        408: ("Validation",),
-        415: ("Validation",),
-        413: ("Validation",),
-        422: ("Validation",),
-        424: ("Backend",),
-        429: ("Overloaded",),
-        503: ("Unhealthy",),
-    },
-    "infinity": {
-        429: ("too_many_requests",),
-        500: ("internal_server_error",),
-        503: ("service_unavailable",),
-    },
-    "sglang": {
-        400: ("BadRequestError",),
-        401: ("Unauthorized",),
-        405: ("BadRequestError",),
-        408: ("BadRequestError",),
-        415: ("BadRequestError",),
-        429: ("TooManyRequestsError",),
-        500: ("InternalServerError",),
-        503: ("ServiceUnavailableError",),
-    },
-    "llamacpp": {
-        400: ("invalid_request_error", "exceed_context_size_error"),
-        401: ("authentication_error",),
-        405: ("invalid_request_error",),
-        408: ("invalid_request_error",),
-        415: ("invalid_request_error",),
-        413: ("invalid_request_error",),
-        429: ("unavailable_error",),
-        500: ("server_error",),
-        503: ("unavailable_error",),
-    },
-}
-
 
 @dataclass(frozen=True)
 class Surface:
-    """One path and the dialect it speaks."""
+    """One path and its API.
+
+    Attributes:
+        api: its name in `rerankd.apis.facts`, which has the names of its fields.
+        top, echo: the API's names for `top_n` and `return_documents`.
+        wrong: the status for a mistake in the body.
+        unknown_model: the status for a model that is not served.
+        decimals: of a score; None if it is not rounded.
+    """
 
     path: str
-    dialect: Literal["native", "compatible", "rerank", "score", "tei", "infinity", "sglang", "llamacpp"]
+    api: str
+    top: str = "top_n"
+    echo: str = "return_documents"
+    wrong: int = 400
+    unknown_model: int = 404
+    decimals: int | None = None
 
     def __str__(self) -> str:
         return self.path
 
     @property
+    def facts(self) -> ApiFacts:
+        return FACTS[self.api]
+
+    @property
+    def documents(self) -> str:
+        """The API's name for the documents."""
+        return self.facts.documents
+
+    @property
     def is_dashscope(self) -> bool:
-        return self.dialect in ("native", "compatible")
+        return self.api.startswith("dashscope")
 
     @property
     def is_vllm(self) -> bool:
-        return self.dialect in ("rerank", "score")
+        return self.api.startswith("vllm")
 
     @property
     def tells_names(self) -> bool:
@@ -110,29 +63,35 @@ class Surface:
     @property
     def tells_keys(self) -> bool:
         """Whether the error for a key says more than that it is not authorized."""
-        return self.is_dashscope or self.dialect in ("rerank", "llamacpp", "sglang")
+        return self.is_dashscope or self.api in ("vllm-rerank", "llamacpp", "sglang")
 
     @property
     def cuts(self) -> bool:
-        """Whether a prompt over the served context is cut without being asked to."""
-        return not self.is_vllm and self.dialect != "llamacpp"
+        """Whether a prompt over the served context is truncated without being asked to."""
+        return not self.is_vllm and self.api != "llamacpp"
 
     def body(self, query: Any = QUERY, documents: Any = DOCUMENTS, **options: Any) -> JSON:
-        """A request; `options` are fields beside query and documents, wherever the dialect has them."""
-        if isinstance(documents, tuple):
-            documents = list(documents)
-        if not self.is_dashscope:
-            return {self.field("query"): query, self.field("documents"): documents, **options}
-        model = {"model": options.pop("model", "qwen3-rerank")}
-        if self.dialect == "compatible":
-            return {**model, "query": query, "documents": documents, **options}
-        return {**model, "input": {"query": query, "documents": documents}, "parameters": options}
+        """A request; `options` are fields beside query and documents, wherever the API has them."""
+        documents = list(documents) if isinstance(documents, tuple) else documents
+        names = {"top_n": self.top, "return_documents": self.echo}
+        options = {names.get(name, name): value for name, value in options.items()}
+        texts = {self.facts.query: query, self.documents: documents}
+        model = {"model": options.pop("model", "qwen3-rerank")} if self.sends_model else {}
+        if self.facts.nested:
+            return {**model, "input": texts, "parameters": options}
+        return {**model, **texts, **options}
+
+    @property
+    def sends_model(self) -> bool:
+        """Whether a body names the model. The others leave it out, as their clients may."""
+        return self.is_dashscope or self in FOLDERS
 
     def field(self, name: str) -> str:
         """Where a field of `body` is, as an error calls it."""
-        if self.dialect == "native" and name != "model":
+        known = {"query": self.facts.query, "documents": self.documents, "top_n": self.top}
+        if self.facts.nested and name != "model":
             return f"input.{name}" if name in ("query", "documents") else f"parameters.{name}"
-        return {("score", "query"): "queries", ("tei", "documents"): "texts"}.get((self.dialect, name), name)
+        return known.get(name, name)
 
     def with_field(self, name: str, *value: Any) -> JSON:
         """A good body with one field set to a value, or, without a value, left out."""
@@ -146,160 +105,79 @@ class Surface:
             holder[key] = value[0]
         return body
 
+    def rows(self, reply: Any) -> list[JSON]:
+        """The results in a reply."""
+        for name in filter(None, self.facts.results.split(".")):
+            reply = reply[name]
+        return list(reply)
+
     def scores(self, response: httpx2.Response) -> list[tuple[int, float]]:
         """(index, score) of each result in the reply's order."""
         assert response.status_code == 200, response.text[:1000]
-        reply = response.json()
-        if self.dialect in ("tei", "sglang"):
-            return [(row["index"], row["score"]) for row in reply]
-        if self.dialect == "score":
-            return [(row["index"], row["score"]) for row in reply["data"]]
-        results = reply["output"]["results"] if self.dialect == "native" else reply["results"]
-        return [(row["index"], row["relevance_score"]) for row in results]
+        return [(row["index"], row[self.facts.score]) for row in self.rows(response.json())]
 
     def tokens(self, response: httpx2.Response) -> int:
-        """What the reply says was computed; SGLang's says so only where it is to be explained."""
-        if self.dialect == "tei":
+        """The computed tokens by the reply; SGLang's has them only in its explanations."""
+        if self.api == "tei":
             return int(response.headers["x-compute-tokens"])
-        if self.dialect == "sglang":
+        if self.api == "sglang":
             return sum(row["explain"]["prompt_tokens"] for row in response.json())
         return int(response.json()["usage"]["total_tokens"])
 
     def warnings(self, response: httpx2.Response) -> str:
-        """What the reply warns of, in the header that every surface has; also in the body where there is room."""
+        """The warnings of a reply: in a header, which every API has, and in the body where there is room."""
         header = response.headers.get("x-rerankd-warning", "")
-        if self.dialect in ("compatible", "rerank"):
+        if self.api in ("dashscope-compatible", "vllm-rerank"):
             listed = response.json().get("meta", {}).get("warnings", [])
             assert "; ".join(listed)[:200] == header[:200]
         return str(header)
 
     def error(self, response: httpx2.Response, status: int) -> str:
         """The error's text, after checking that each kind of client finds it where it looks."""
-        spoken = STATUSES.get((self.dialect, status), (status,))
-        assert response.status_code in spoken, f"{response.status_code} instead of {spoken}: {response.text[:1000]}"
+        allowed = STATUSES.get((self.api, status), (status,))
+        assert response.status_code in allowed, f"{response.status_code} instead of {allowed}: {response.text[:1000]}"
         assert "Traceback" not in response.text
         assert response.headers["x-request-id"]
         if status == 401:
             assert response.headers["www-authenticate"] == "Bearer"
         if status in (429, 503):
             assert int(response.headers["retry-after"]) >= 1
-        if self.dialect == "tei" and status == 401:
+        if self.api == "tei" and status == 401:
             assert response.content == b""
             return ""
         assert response.headers["content-type"].startswith("application/json")
-        checks: dict[str, Callable[[JSON, int, str], str]] = {
-            "native": _check_flat,
-            "compatible": _check_compatible,
-            "rerank": _check_union,
-            "score": _check_vllm,
-            "tei": _check_tei,
-            "infinity": _check_infinity,
-            "sglang": _check_sglang,
-            "llamacpp": _check_llamacpp,
-        }
-        return checks[self.dialect](response.json(), response.status_code, response.headers["x-request-id"])
+        return CHECKS[self.api](response.json(), response.status_code, response.headers["x-request-id"])
 
 
-def _check_flat(body: JSON, status: int, request_id: str) -> str:
-    """The classic dashscope SDK, Spring AI Alibaba and LiteLLM read these three at the top."""
-    assert set(body) == {"code", "message", "request_id"}
-    assert body["code"] == CODES[status][0]
-    assert body["request_id"] == request_id
-    assert isinstance(body["message"], str) and body["message"]
-    return str(body["message"])
-
-
-def _check_compatible(body: JSON, status: int, request_id: str) -> str:
-    """The openai SDK reads `error`, LiteLLM and the classic dashscope SDK the top."""
-    nested = body.pop("error")
-    assert set(nested) == {"message", "type", "param", "code"}
-    assert (nested["code"], nested["type"]) == CODES[status][1:3]
-    assert nested["param"] is None or isinstance(nested["param"], str)
-    assert nested["message"] == body["message"]
-    return _check_flat(body, status, request_id)
-
-
-def _check_union(body: JSON, status: int, request_id: str) -> str:
-    """vLLM-aware clients read `error`, Cohere's `message`, Voyage's, LangChain's and Haystack's `detail`."""
-    message = _check_vllm_object(body["error"], status)
-    assert set(body) == {"error", "message", "detail", "code", "request_id", "id"}
-    assert body["message"] == body["detail"] == message
-    assert body["code"] == CODES[status][0]
-    assert body["request_id"] == body["id"] == request_id
-    return message
-
-
-def _check_vllm(body: JSON, status: int, request_id: str) -> str:
-    assert set(body) == {"error"}
-    if status == 401:
-        assert body["error"] == "Unauthorized"
-        return "Unauthorized"
-    return _check_vllm_object(body["error"], status)
-
-
-def _check_vllm_object(nested: JSON, status: int) -> str:
-    assert set(nested) == {"message", "type", "param", "code"}
-    assert nested["code"] == status
-    assert nested["type"] in CODES[status][3]
-    assert nested["param"] is None or isinstance(nested["param"], str)
-    assert isinstance(nested["message"], str) and nested["message"]
-    return str(nested["message"])
-
-
-def _check_tei(body: JSON, status: int, request_id: str) -> str:
-    """Haystack's ranker reads both."""
-    assert set(body) == {"error", "error_type"}
-    assert body["error_type"] in TYPES["tei"][status] and body["error"]
-    return str(body["error"])
-
-
-def _check_infinity(body: JSON, status: int, request_id: str) -> str:
-    """FastAPI's `detail` for what the caller did, OpenAI's `error` for the server's own troubles."""
-    if status >= 429:
-        nested = body["error"]
-        assert set(body) == {"error"} and set(nested) == {"message", "type", "param", "code"}
-        assert nested["type"] in TYPES["infinity"][status]
-        assert (nested["param"], nested["code"]) == (None, status)
-        return str(nested["message"])
-    assert set(body) == {"detail"}
-    if status != 422:
-        assert isinstance(body["detail"], str) and body["detail"]
-        return str(body["detail"])
-    for mistake in body["detail"]:
-        assert set(mistake) == {"type", "loc", "msg", "input"} and mistake["loc"][0] == "body"
-    return "; ".join(f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}" for mistake in body["detail"])
-
-
-def _check_sglang(body: JSON, status: int, request_id: str) -> str:
-    assert set(body) == {"object", "message", "type", "param", "code"}
-    assert (body["object"], body["code"]) == ("error", status) and body["type"] in TYPES["sglang"][status]
-    assert body["param"] is None or isinstance(body["param"], str)
-    return str(body["message"])
-
-
-def _check_llamacpp(body: JSON, status: int, request_id: str) -> str:
-    nested = body["error"]
-    assert set(body) == {"error"} and set(nested) == {"code", "message", "type"}
-    assert nested["code"] == status and nested["type"] in TYPES["llamacpp"][status]
-    return str(nested["message"])
-
-
-NATIVE = Surface("/api/v1/services/rerank/text-rerank/text-rerank", "native")
-COMPATIBLE = Surface("/compatible-api/v1/reranks", "compatible")
-RESELLER = Surface("/v1/reranks", "compatible")
-RERANK = Surface("/v1/rerank", "rerank")
-RERANK_BARE = Surface("/rerank", "rerank")
-RERANK_V2 = Surface("/v2/rerank", "rerank")
-SCORE = Surface("/v1/score", "score")
-SCORE_BARE = Surface("/score", "score")
+NATIVE = Surface("/api/v1/services/rerank/text-rerank/text-rerank", "dashscope-native")
+COMPATIBLE = Surface("/compatible-api/v1/reranks", "dashscope-compatible")
+RESELLER = Surface("/v1/reranks", "dashscope-compatible")
+RERANK = Surface("/v1/rerank", "vllm-rerank")
+RERANK_BARE = Surface("/rerank", "vllm-rerank")
+RERANK_V2 = Surface("/v2/rerank", "vllm-rerank")
+SCORE = Surface("/v1/score", "vllm-score")
+SCORE_BARE = Surface("/score", "vllm-score")
 TEI = Surface("/tei/rerank", "tei")
 INFINITY = Surface("/infinity/rerank", "infinity")
 SGLANG = Surface("/sglang/v1/rerank", "sglang")
 LLAMA_CPP = Surface("/llamacpp/rerank", "llamacpp")
+COHERE_V1 = Surface("/cohere/v1/rerank", "cohere-v1")
+COHERE_V2 = Surface("/cohere/v2/rerank", "cohere-v2")
+JINA = Surface("/jina/v1/rerank", "jina", wrong=422, unknown_model=400, decimals=8)
+VOYAGE = Surface("/voyage/v1/rerank", "voyage", top="top_k", unknown_model=400)
+MIXEDBREAD = Surface("/mixedbread/v1/reranking", "mixedbread", top="top_k", echo="return_input", wrong=422)
+XINFERENCE = Surface("/xinference/v1/rerank", "xinference", unknown_model=400)
+NIM = Surface("/nim/v1/ranking", "nim", top="top_k")
 
 DASHSCOPE = (NATIVE, COMPATIBLE, RESELLER)
 VLLM = (RERANK, RERANK_BARE, RERANK_V2, SCORE, SCORE_BARE)
 OTHERS = (TEI, INFINITY, SGLANG, LLAMA_CPP)
-ALL = DASHSCOPE + VLLM + OTHERS
+SHARED = DASHSCOPE + VLLM + OTHERS
+"""The APIs on the paths of their own servers, and those that tests treat alike with them."""
+
+FOLDERS = (COHERE_V1, COHERE_V2, JINA, VOYAGE, MIXEDBREAD, XINFERENCE, NIM)
+"""The APIs under a folder of their own, where every body is read as theirs."""
+
+ALL = SHARED + FOLDERS
 ONE_EACH: Sequence[Surface] = (NATIVE, COMPATIBLE, RERANK, SCORE, *OTHERS)
-"""One path of each dialect, for cases that are the same on all its paths."""
+"""One path of each API of `SHARED`, for cases that are the same on all its paths."""
