@@ -30,7 +30,7 @@ def start_scorer(
     """
     started = time.monotonic()
     model = open_model(choice, progress)
-    scorer = EngineScorer(Engine(model, max_queue, score_cache_mb * 1_000_000), model)
+    scorer = EngineScorer(Engine(model, max_queue, score_cache_mb * 1_000_000), model.prompts)
     info = scorer.info
     logger.info(
         "Loaded %s: %.0f M parameters, %s on %s, in %.1f s",

@@ -134,7 +134,7 @@ def test_tokens_that_prompts_share_are_computed_once(deterministic: bool, make_c
 
     model = open_model(Choice(str(make_checkpoint()), "cpu", "float32", deterministic))
     engine = Engine(model)
-    pairs = model.encode(
+    pairs = model.prompts.encode(
         pairs_request([("red planet", document) for document in ("mars", "venus is hot")], "", Limits())
     )
     shared = pairs[0].shared_len

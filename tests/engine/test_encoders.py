@@ -23,7 +23,7 @@ from support.pairs_request import pairs_request
 
 
 def logits(model: LoadedModel, pairs: list[tuple[str, str]], instruct: str = "") -> list[float]:
-    return model.logits(model.encode(pairs_request(pairs, instruct, Limits())))
+    return model.logits(model.prompts.encode(pairs_request(pairs, instruct, Limits())))
 
 
 # Cross-encoders
@@ -78,7 +78,7 @@ def test_a_cross_encoder_has_the_logits_of_sentence_transformers(make_cross_enco
 
 def test_a_cross_encoders_document_is_cut_to_the_window(make_cross_encoder: Callable[..., Path]) -> None:
     model = open_model(Choice(str(make_cross_encoder()), "cpu"))
-    [pair] = model.encode(pairs_request([("red planet", "mars " * 40)], "", Limits(on_overlong="refuse")))
+    [pair] = model.prompts.encode(pairs_request([("red planet", "mars " * 40)], "", Limits(on_overlong="refuse")))
     kept = WINDOW - 2 - 3  # the query and three special tokens
     assert pair.truncations == (Truncation("document", 40, kept),)
     assert len(pair.token_ids) == WINDOW

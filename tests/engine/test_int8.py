@@ -20,7 +20,7 @@ from rerankd.engine.loading.dtypes import choose_dtype, lacks_int8
 from rerankd.engine.loading.open import Choice, open_model
 from rerankd.engine.protocols import LastChunk
 from rerankd.engine.qwen3.linear import Int8Linear, Int8Weight
-from rerankd.engine.qwen3.loaded import load_forward
+from rerankd.engine.qwen3.loaded import load_network
 from rerankd.engine.qwen3.ops import quantized
 from rerankd.engine.qwen3.shared_prefix import SharedPrefixForward
 from rerankd.engine.qwen3.weights import Checkpoint, load_reranker, read_config
@@ -40,7 +40,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def load(folder: Path) -> SharedPrefixForward:
     execution = Execution(CPU, torch.int8)
-    return load_forward(Checkpoint(folder, read_config(folder), 9693, 2152), execution, lambda done, in_all: None)
+    checkpoint = Checkpoint(folder, read_config(folder), 9693, 2152)
+    return SharedPrefixForward(*load_network(checkpoint, execution, lambda done, in_all: None))
 
 
 def batch() -> list[LastChunk]:

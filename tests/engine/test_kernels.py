@@ -24,7 +24,7 @@ from rerankd.engine.qwen3.layers import Layers, TorchLayers
 from rerankd.engine.qwen3.linear import Int8Weight, LayerWeights, Weight, layer_of
 from rerankd.engine.qwen3.model import Qwen3Config, rope_angles
 from rerankd.engine.qwen3.ops import TorchOperations
-from rerankd.engine.qwen3.packed import Packed, Segment
+from rerankd.engine.qwen3.packed import Packed
 from rerankd.errors import SettingsError
 from support.amx import EMULATED
 
@@ -151,14 +151,13 @@ class Pass:
         chosen = range(len(self.rows)) if chosen is None else chosen
         bases = [base.to(dtype) for base in self.bases]
         kept = {i: torch.zeros(self._entry(self.lengths[i][0]), dtype=dtype) for i in chosen if i < self.keeps}
-        segments = [
-            Segment(range(self.lengths[i][0]), bases[self.lengths[i][1]], keep=kept.get(i)) for i in sorted(chosen)
-        ]
-        places = [torch.arange(len(one.token_ids)) + one.base.shape[2] for one in segments]
+        after = [bases[self.lengths[i][1]] for i in sorted(chosen)]
+        own = [self.lengths[i][0] for i in sorted(chosen)]
+        places = [torch.arange(length) + base.shape[2] for length, base in zip(own, after, strict=True)]
         angles = rope_angles(torch.cat(places), self.config)
         x = torch.cat([self.rows[i] for i in sorted(chosen)]).to(dtype)
         with torch.inference_mode():
-            out = layers(x, angles.cos(), angles.sin(), Packed.of(segments))
+            out = layers(x, angles.cos(), angles.sin(), Packed.of(own, after, [kept[i] for i in sorted(kept)]))
         return out.float(), [entry.float() for entry in kept.values()]
 
 
@@ -232,8 +231,8 @@ def test_a_prompt_in_chunks_has_the_bits_of_the_whole(kernels: Kernels, quantize
         x, start, out = whole.rows[0].to(dtype), 0, torch.empty(0)
         angles = rope_angles(torch.arange(150), SMALL)
         for end in (*ends, 150):
-            keep = None if end == 150 else entry[:, :, start:end]
-            packed = Packed.of([Segment(range(end - start), entry[:, :, :start], keep)])
+            keeps = [] if end == 150 else [entry[:, :, start:end]]
+            packed = Packed.of([end - start], [entry[:, :, :start]], keeps)
             out = layers(x[start:end].clone(), angles[start:end].cos(), angles[start:end].sin(), packed)
             start = end
         assert torch.equal(out.float(), expected)

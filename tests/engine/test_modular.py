@@ -75,7 +75,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def logits(folder: Path) -> list[float]:
     model = open_model(Choice(str(folder), "cpu"))
     assert model.info.kind == "cross-encoder"
-    return model.logits(model.encode(pairs_request(TEXTS, "", Limits())))
+    return model.logits(model.prompts.encode(pairs_request(TEXTS, "", Limits())))
 
 
 def expected(folder: Path) -> list[float]:

@@ -50,7 +50,7 @@ def change_config(folder: Path, **changes: Any) -> None:
 
 def logits(folder: Path) -> list[float]:
     model = open_model(Choice(str(folder), "cpu", "float32"))
-    return model.logits(model.encode(pairs_request([("q", "one"), ("q", "another document")], "i", Limits())))
+    return model.logits(model.prompts.encode(pairs_request([("q", "one"), ("q", "another document")], "i", Limits())))
 
 
 def assert_refused(folder: Path, *words: str) -> None:

@@ -10,8 +10,9 @@ from rerankd.bench.random_weights import NO_ID, YES_ID
 from rerankd.engine.engine import Engine
 from rerankd.engine.loading.devices import Execution, choose_device, prepare_cpu
 from rerankd.engine.loading.dtypes import choose_dtype
-from rerankd.engine.qwen3.loaded import TokenModel, load_forward
+from rerankd.engine.qwen3.loaded import load_network
 from rerankd.engine.qwen3.model import num_parameters
+from rerankd.engine.qwen3.shared_prefix import SharedPrefixForward
 from rerankd.engine.qwen3.weights import Checkpoint, read_config
 from rerankd.types import ModelInfo, Prompt
 
@@ -29,7 +30,7 @@ def open_engine(folder: Path, device: str, dtype: str) -> Iterator[Score]:
         engine.close()
 
 
-class _TokenModel(TokenModel):
+class _TokenModel(SharedPrefixForward):
     """A model without a tokenizer, for tokenized prompts."""
 
     def __init__(self, folder: Path, device: str, dtype: str) -> None:
@@ -38,7 +39,7 @@ class _TokenModel(TokenModel):
         kind = choose_dtype(dtype, where)
         config = read_config(folder)
         checkpoint = Checkpoint(folder, config, YES_ID, NO_ID)
-        self._forward = load_forward(checkpoint, Execution(where, kind), lambda done, in_all: None)
+        super().__init__(*load_network(checkpoint, Execution(where, kind), lambda done, in_all: None))
         self.info = ModelInfo(
             name=folder.name,
             kind="qwen3",

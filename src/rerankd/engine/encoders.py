@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from rerankd.engine.loading.activations import check_activations
+from rerankd.engine.protocols import Prompts
 from rerankd.engine.tokenising import encodings
 from rerankd.engine.truncation import CountedText, Side, TextCounter
 from rerankd.errors import CheckpointInvalid
@@ -49,6 +50,11 @@ class CrossEncoderModel:
         self._max_tokens = int(self._network.max_seq_length or 512)
         self._counter = TextCounter(self._tokenizer)
         self.info = replace(_info(name, self._max_tokens, self._network, folder), notice=notice)
+
+    @property
+    def prompts(self) -> Prompts:
+        """Itself."""
+        return self
 
     def encode(self, request: RerankRequest) -> list[Prompt]:
         """Truncates each document to what its query leaves of the window."""

@@ -43,8 +43,13 @@ class Model(Protocol):
         ...
 
 
-class LoadedModel(Prompts, Model, Protocol):
-    """A checkpoint with its tokenizer."""
+class LoadedModel(Model, Protocol):
+    """A network with its tokenizer."""
+
+    @property
+    def prompts(self) -> Prompts:
+        """Makes its prompts."""
+        ...
 
 
 @runtime_checkable

@@ -22,6 +22,7 @@ from rerankd.engine.embedded.network import DIMENSIONS, SentenceEncoder
 from rerankd.engine.embedded.passages import passages
 from rerankd.engine.embedded.vocabulary import BEGIN, END, UNKNOWN, Vocabulary
 from rerankd.engine.embedded.words import Scripts, Words, foreign, scripts_of, shared
+from rerankd.engine.protocols import Prompts
 from rerankd.engine.truncation import TextCounter
 from rerankd.types import ModelInfo, Prompt, RerankRequest
 
@@ -99,6 +100,11 @@ class EmbeddedModel:
             is_fallback=is_fallback,
             languages=LANGUAGES,
         )
+
+    @property
+    def prompts(self) -> Prompts:
+        """Itself."""
+        return self
 
     def encode(self, request: RerankRequest) -> list[Prompt]:
         """Query and document are read apart, so each has the whole window."""

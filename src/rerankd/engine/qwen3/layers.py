@@ -32,15 +32,14 @@ class Layers(Protocol):
     def invariant(self) -> bool: ...
 
     def __call__(self, x: Tensor, cos: Tensor, sin: Tensor, packed: Packed) -> Tensor:
-        """Leaves keys and values where the segments keep them.
+        """Leaves keys and values in `packed.keeps`.
 
         Args:
             x: the embedding of each token, (T, hidden_size); may be overwritten.
             cos, sin: of RoPE, (T, head_dim / 2) float32.
 
         Returns:
-            The residual stream at the last position of each segment without `keep`, before the final norm:
-            (num_segments - num_kept, hidden_size).
+            The residual stream at the end of each prompt, before the final norm: (num_prompts, hidden_size).
         """
         ...
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 
-import rerankd.types as types
-from rerankd.engine import protocols
 from rerankd.engine.loading.devices import Execution, return_freed_memory
 from rerankd.engine.loading.dtypes import choose_dtype
 from rerankd.engine.qwen3.answers import answer_ids
@@ -18,45 +16,16 @@ from rerankd.engine.qwen3.kernels.choice import choose_kernels
 from rerankd.engine.qwen3.kernels.native import NativeLayers, kernels_fit
 from rerankd.engine.qwen3.layers import Layers, TorchLayers
 from rerankd.engine.qwen3.linear import LayerWeights, float_layers, layer_of, take_weights
-from rerankd.engine.qwen3.model import num_parameters
+from rerankd.engine.qwen3.model import Qwen3Reranker, num_parameters
 from rerankd.engine.qwen3.ops import GroupedOperations, Operations, TorchOperations
 from rerankd.engine.qwen3.prompt import PROMPT_ID, Qwen3Prompt
-from rerankd.engine.qwen3.shared_prefix import Reading, SharedPrefixForward
+from rerankd.engine.qwen3.shared_prefix import SharedPrefixForward
 from rerankd.engine.qwen3.weights import Checkpoint, Progress, load_reranker, read_config
-from rerankd.types import CacheStats, ModelInfo, RerankRequest
+from rerankd.types import ModelInfo
 
 
-class TokenModel:
-    """Computes logits of tokenized prompts. Implements `SharesPrefixes` and `ReadsInChunks`."""
-
-    _forward: SharedPrefixForward
-
-    def logits(self, batch: Sequence[types.Prompt]) -> list[float]:
-        """logit(yes) − logit(no) of each prompt, float32."""
-        return self.read((), [protocols.LastChunk(prompt) for prompt in batch])
-
-    def begin(self, last: protocols.LastChunk, num_tokens: int) -> Reading:
-        """See `engine.protocols.ReadsInChunks`."""
-        return self._forward.begin(last, num_tokens)
-
-    def read(self, chunks: Sequence[protocols.Chunk], last: Sequence[protocols.LastChunk]) -> list[float]:
-        """See `engine.protocols.ReadsInChunks`."""
-        logits: list[float] = self._forward(last, chunks).tolist()
-        return logits
-
-    @property
-    def prefix_stats(self) -> CacheStats:
-        """See `engine.protocols.SharesPrefixes`."""
-        return self._forward.prefix_stats
-
-    @property
-    def tokens_computed(self) -> int:
-        """See `engine.protocols.SharesPrefixes`."""
-        return self._forward.tokens_computed
-
-
-class Qwen3Model(TokenModel):
-    """Implements `engine.protocols.LoadedModel`, `SharesPrefixes` and `ReadsInChunks`.
+class Qwen3Model(SharedPrefixForward):
+    """A checkpoint, ready to score. Implements `engine.protocols.LoadedModel`.
 
     Args:
         name: the name in `ModelInfo`.
@@ -77,10 +46,11 @@ class Qwen3Model(TokenModel):
     ) -> None:
         config = read_config(folder)
         max_tokens = config.max_position_embeddings
-        self._prompt = Qwen3Prompt(folder, max_tokens)
-        yes_id, no_id = answer_ids(folder, self._prompt, config.vocab_size)
-        self._forward = load_forward(Checkpoint(folder, config, yes_id, no_id), execution, progress)
-        self._info = ModelInfo(
+        self.prompts = Qwen3Prompt(folder, max_tokens)
+        yes_id, no_id = answer_ids(folder, self.prompts, config.vocab_size)
+        network, layers = load_network(Checkpoint(folder, config, yes_id, no_id), execution, progress)
+        super().__init__(network, layers, execution.deterministic)
+        self.info = ModelInfo(
             name=name,
             kind="qwen3",
             prompt_id=PROMPT_ID,
@@ -90,29 +60,14 @@ class Qwen3Model(TokenModel):
             num_parameters=num_parameters(config),
             folder=str(folder),
             notice=notice,
-            kernels=self._forward.kernels,
+            kernels=layers.kernels,
         )
 
-    @property
-    def info(self) -> ModelInfo:
-        """The loaded model."""
-        return self._info
 
-    def encode(self, request: RerankRequest) -> list[types.Prompt]:
-        """See Qwen3Prompt.encode."""
-        return self._prompt.encode(request)
-
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """See Qwen3Prompt.decode."""
-        return self._prompt.decode(token_ids)
-
-    def tokenize(self, text: str) -> list[int]:
-        """See Qwen3Prompt.tokenize."""
-        return self._prompt.tokenize(text)
-
-
-def load_forward(checkpoint: Checkpoint, execution: Execution, progress: Progress) -> SharedPrefixForward:
-    """The fastest forward pass for a checkpoint. With int8 linear layers, the rest is in the device's best dtype.
+def load_network(
+    checkpoint: Checkpoint, execution: Execution, progress: Progress
+) -> tuple[Qwen3Reranker, Layers]:
+    """A checkpoint's network, and the fastest layers for it. With int8 linear layers, the rest is in the device's best dtype.
 
     Where no library of kernels is there yet, it compiles while the weights load.
 
@@ -140,7 +95,7 @@ def load_forward(checkpoint: Checkpoint, execution: Execution, progress: Progres
     else:
         layers = TorchLayers(network.config, float_layers(network), _plain_operations(execution))
     return_freed_memory()
-    return SharedPrefixForward(network, layers, execution.deterministic)
+    return network, layers
 
 
 def _plain_operations(execution: Execution) -> Operations:

@@ -9,6 +9,7 @@ it with.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
 
 import torch
@@ -19,8 +20,8 @@ from rerankd.engine.protocols import Chunk, LastChunk
 from rerankd.engine.qwen3.kv_cache import PrefixCache, PrefixKey
 from rerankd.engine.qwen3.layers import Layers
 from rerankd.engine.qwen3.model import Qwen3Reranker, rope_angles
-from rerankd.engine.qwen3.packed import Packed, Segment
-from rerankd.types import CacheStats
+from rerankd.engine.qwen3.packed import Packed
+from rerankd.types import CacheStats, Prompt
 
 MAX_PREFIX_BYTES = 256_000_000
 """About 2,300 tokens of prefixes for the 0.6B. A longer prefix is kept only while its request runs."""
@@ -50,8 +51,23 @@ class Reading:
         return len(self.prefix_key[1])
 
 
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """Tokens to compute after `base`, the keys and values of the tokens before them.
+
+    base: (num_layers, 2, length, num_kv_heads, head_dim). keep: receives the keys and values of these tokens, in the
+    same layout; None for the end of a prompt.
+    """
+
+    token_ids: Sequence[int]
+    base: Tensor
+    keep: Tensor | None = None
+
+
 class SharedPrefixForward:
     """Runs layers between the embedding and the head of a network. Not thread-safe.
+
+    Implements `engine.protocols.SharesPrefixes` and `ReadsInChunks`.
 
     Args:
         network: provides embedding and head; its own layers do not run.
@@ -62,17 +78,13 @@ class SharedPrefixForward:
 
     def __init__(self, network: Qwen3Reranker, layers: Layers, deterministic: bool = False) -> None:
         self.tokens_computed = 0
+        """See `engine.protocols.SharesPrefixes`."""
         self._network = network
         self._config = network.config
         self._layers = layers
         self._apart = deterministic and not layers.invariant
         self._prefixes = PrefixCache(MAX_PREFIX_BYTES)
         self._cos_sin: tuple[Tensor, Tensor] | None = None
-
-    @property
-    def kernels(self) -> str:
-        """The kind of kernels that runs, or "plain"."""
-        return self._layers.kernels
 
     @property
     def prefix_stats(self) -> CacheStats:
@@ -94,6 +106,15 @@ class SharedPrefixForward:
         length = head.shape[2]
         entry[:, :, :length] = head
         return Reading(last, entry, length, uncounted)
+
+    def logits(self, batch: Sequence[Prompt]) -> list[float]:
+        """logit(yes) − logit(no) of each prompt, float32."""
+        return self.read((), [LastChunk(prompt) for prompt in batch])
+
+    def read(self, chunks: Sequence[Chunk], last: Sequence[LastChunk]) -> list[float]:
+        """See `engine.protocols.ReadsInChunks`."""
+        logits: list[float] = self(last, chunks).tolist()
+        return logits
 
     @torch.inference_mode()
     def __call__(self, last: Sequence[LastChunk], chunks: Sequence[Chunk] = ()) -> Tensor:
@@ -117,7 +138,7 @@ class SharedPrefixForward:
         }  # the last chunk of each reading
         read = [_to_read(reading, end) for reading, end in ends.items()]
         bases, new = self._prefixes_of(last)
-        ending = [Segment(one.prompt.token_ids[base.shape[2] :], base) for one, base in zip(last, bases, strict=True)]
+        ending = [_Segment(one.prompt.token_ids[base.shape[2] :], base) for one, base in zip(last, bases, strict=True)]
         to_keep = [*read, *(segment for _, segment in new.values() if segment.token_ids)]
         if self._apart and ending and to_keep:  # apart from the prompt, as if it were cached
             self._forward(to_keep)
@@ -130,10 +151,10 @@ class SharedPrefixForward:
         self._count(last, [*read, *ending], [segment for _, segment in new.values()])
         return self._read_out(hidden)
 
-    def _prefixes_of(self, last: Sequence[LastChunk]) -> tuple[list[Tensor], dict[PrefixKey, tuple[Tensor, Segment]]]:
+    def _prefixes_of(self, last: Sequence[LastChunk]) -> tuple[list[Tensor], dict[PrefixKey, tuple[Tensor, _Segment]]]:
         """The keys and values that each prompt continues; and for each prefix not cached, its entry and its segment."""
         entries: dict[PrefixKey, Tensor] = {}
-        new: dict[PrefixKey, tuple[Tensor, Segment]] = {}
+        new: dict[PrefixKey, tuple[Tensor, _Segment]] = {}
         bases = []
         for one in last:
             if (after := _after(one)) is not None:
@@ -148,12 +169,12 @@ class SharedPrefixForward:
             bases.append(entries[key])
         return bases, new
 
-    def _to_compute(self, key: PrefixKey, entry: Tensor) -> Segment:
+    def _to_compute(self, key: PrefixKey, entry: Tensor) -> _Segment:
         """Copies the longest cached beginning into the entry; the segment computes the rest."""
         known = self._longest_head(key)
         length = known.shape[2]
         entry[:, :, :length] = known
-        return Segment(key[1][length:], known, keep=entry[:, :, length:])
+        return _Segment(key[1][length:], known, keep=entry[:, :, length:])
 
     def _longest_head(self, key: PrefixKey) -> Tensor:
         head = None if self._apart else self._prefixes.longest_head(key)
@@ -166,7 +187,7 @@ class SharedPrefixForward:
         if end >= reading.shared_len > 0 and reading.prefix_key not in self._prefixes:
             self._prefixes.put(reading.prefix_key, reading.entry[:, :, : reading.shared_len])
 
-    def _count(self, last: Sequence[LastChunk], segments: Sequence[Segment], prefixes: Sequence[Segment]) -> None:
+    def _count(self, last: Sequence[LastChunk], segments: Sequence[_Segment], prefixes: Sequence[_Segment]) -> None:
         """Counts the computed tokens, and the tokens of prompts that were saved."""
         for_prefixes = sum(len(segment.token_ids) for segment in prefixes)
         self.tokens_computed += for_prefixes + sum(len(segment.token_ids) for segment in segments)
@@ -184,7 +205,7 @@ class SharedPrefixForward:
         shape = (config.num_hidden_layers, 2, num_tokens, config.num_key_value_heads, config.head_dim)
         return self._network.embed_tokens.weight.new_empty(shape)
 
-    def _forward(self, segments: Sequence[Segment]) -> Tensor:
+    def _forward(self, segments: Sequence[_Segment]) -> Tensor:
         """The residual stream at the last position of each segment without `keep`, before the final norm.
 
         Args:
@@ -193,14 +214,16 @@ class SharedPrefixForward:
         if not segments:
             return self._network.embed_tokens.weight.new_empty(0, self._config.hidden_size)
         x, cos, sin = self._embed(segments)
-        return self._layers(x, cos, sin, Packed.of(segments))
+        keeps = [one.keep for one in segments if one.keep is not None]
+        packed = Packed.of((len(one.token_ids) for one in segments), [one.base for one in segments], keeps)
+        return self._layers(x, cos, sin, packed)
 
     def _read_out(self, hidden: Tensor) -> Tensor:
         """(num_prompts, hidden_size) → (num_prompts,) float32. The sums of a larger product may have another order."""
         rows = [hidden[i : i + 1] for i in range(len(hidden))] if self._layers.invariant else [hidden]
         return torch.cat([torch.empty(0), *(self._network.read_out(row) for row in rows if len(row))])
 
-    def _embed(self, segments: Sequence[Segment]) -> tuple[Tensor, Tensor, Tensor]:
+    def _embed(self, segments: Sequence[_Segment]) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings (T, hidden_size), and RoPE's cos and sin (T, head_dim / 2) float32."""
         device = self._network.embed_tokens.weight.device
         token_ids = torch.tensor(list(chain.from_iterable(segment.token_ids for segment in segments)), device=device)
@@ -222,9 +245,9 @@ class SharedPrefixForward:
         return cos[position_ids], sin[position_ids]
 
 
-def _to_read(reading: Reading, end: int) -> Segment:
+def _to_read(reading: Reading, end: int) -> _Segment:
     start = reading.num_read
-    return Segment(reading.token_ids[start:end], reading.entry[:, :, :start], keep=reading.entry[:, :, start:end])
+    return _Segment(reading.token_ids[start:end], reading.entry[:, :, :start], keep=reading.entry[:, :, start:end])
 
 
 def _prefix_key(chunk: LastChunk) -> PrefixKey:

@@ -6,6 +6,7 @@ import ctypes
 import weakref
 from collections.abc import Iterable
 from ctypes import POINTER, c_double, c_int64, c_void_p
+from itertools import zip_longest
 
 import torch
 from torch import Tensor
@@ -93,15 +94,16 @@ class NativeLayers:
             MemoryError: there is too little memory for this pass.
         """
         assert x.dtype == self._dtype and x.is_contiguous() and cos.is_contiguous() and sin.is_contiguous()
-        out = x.new_empty(len(packed.segments) - packed.num_kept, x.shape[1])
-        segments = (_Segment * len(packed.segments))(
+        num_segments, num_kept = len(packed.bases), len(packed.keeps)
+        out = x.new_empty(num_segments - num_kept, x.shape[1])
+        segments = (_Segment * num_segments)(
             *(
-                _Segment(len(one.token_ids), one.base.shape[2], _entry(one.base), _entry(one.keep))
-                for one in packed.segments
+                _Segment(length, base.shape[2], _entry(base), _entry(keep))
+                for length, base, keep in zip_longest(packed.lengths, packed.bases, packed.keeps)
             )
         )
         batch = _Batch(
-            len(x), len(packed.segments), packed.num_kept, torch.get_num_threads(), segments,
+            len(x), num_segments, num_kept, torch.get_num_threads(), segments,
             x.data_ptr(), cos.data_ptr(), sin.data_ptr(), out.data_ptr(),
         )  # fmt: skip
         if self._library.run_layers(self._handle, ctypes.byref(batch)):
