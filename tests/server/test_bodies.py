@@ -207,7 +207,7 @@ def test_what_a_large_call_took_is_given_back(embedded_server: Server) -> None:
     for _ in range(3):
         large()
     # Each call takes some 200 MB while it runs; how much of it the allocator returns at once, varies.
-    embedded_server.wait_until(lambda: _memory(embedded_server) < before + 100, 60)
+    embedded_server.wait_until(lambda: _memory(embedded_server) < before + 100)
 
 
 def _memory(server: Server, field: str = "VmRSS") -> float:
@@ -299,10 +299,11 @@ def test_a_body_that_comes_too_slowly(every_s: float, quick_server: Server) -> N
     """Byte by byte, or not at all: the same end."""
     with connected(quick_server.url, timeout=0.1) as raw:
         raw.sendall(call(body=BODY).replace(b"Content-Length: ", b"Content-Length: 9"))
-        answer, deadline = b"", time.monotonic() + 10
-        while not answer and time.monotonic() < deadline:
+        answer = b""
+        for _ in range(600):
             try:
                 answer = raw.recv(1000)
+                break
             except TimeoutError:
                 if every_s < 1:
                     raw.sendall(b" ")
@@ -339,7 +340,7 @@ def test_replies_that_nobody_reads_do_not_hold_up_the_end(quick_server: Server) 
         raw.connect(_address(quick_server))
         with suppress(ConnectionError):  # hung up on already
             raw.sendall(call(body=body, path="/v1/rerank") * 8)
-        quick_server.wait_until(lambda: "documents=10000" in "".join(quick_server.log), 60)
+        quick_server.wait_until(lambda: "documents=10000" in "".join(quick_server.log))
         time.sleep(4)
         raw.settimeout(20)
         with pytest.raises(ConnectionError):

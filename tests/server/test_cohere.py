@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,6 +13,7 @@ from support.fakes import NumberedModel, scorer_of
 from support.server import Server
 from support.serving import serving
 from support.surfaces import COHERE_V1, COHERE_V2, DOCUMENTS, QUERY, RERANK, Surface
+from support.waiting import wait_until
 
 BOTH = pytest.mark.parametrize("folder", [COHERE_V1, COHERE_V2], ids=str)
 
@@ -158,10 +158,7 @@ def test_v2_a_lower_priority_is_computed_first() -> None:
 
 def _wait_for(scorer: EngineScorer, num_queued: int) -> None:
     """Until so many requests wait or run."""
-    deadline = time.monotonic() + 20
-    while scorer.engine.num_queued < num_queued:
-        assert time.monotonic() < deadline, "it did not come to wait"
-        time.sleep(0.01)
+    wait_until(lambda: scorer.engine.num_queued >= num_queued)
 
 
 def test_v2_says_that_no_spans_are_found(qwen_server: Server) -> None:

@@ -20,7 +20,8 @@ from rerankd.server.served import ServedModel
 from rerankd.testing import INFO
 from support.fakes import NumberedModel, scorer_of
 from support.server import Server, StartServer
-from support.serving import serving_model, wait_until
+from support.serving import serving_model
+from support.waiting import wait_until
 from support.surfaces import RERANK
 
 

@@ -33,7 +33,8 @@ from rerankd.server.served import ServedModel
 from rerankd.types import LoadProgress
 from support.fakes import NumberedModel, scorer_of
 from support.server import Server, StartServer
-from support.serving import serving, wait_until
+from support.serving import serving
+from support.waiting import wait_until
 from support.surfaces import ONE_EACH, RERANK, SHARED, Surface
 
 

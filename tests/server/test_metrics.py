@@ -29,6 +29,7 @@ from support.scrape import Scrape, growth
 from support.server import Server
 from support.serving import serving
 from support.surfaces import COMPATIBLE, INFINITY, LLAMA_CPP, NATIVE, ONE_EACH, RERANK, SCORE, SGLANG, TEI, Surface
+from support.waiting import wait_until
 
 DOCS = Path(__file__).parents[2] / "docs"
 DASHBOARD = json.loads((DOCS / "grafana.json").read_text())
@@ -299,10 +300,10 @@ def test_requests_that_run_wait_and_are_given_up() -> None:
         sent = [pool.submit(send, 1)]
         assert model.entered.wait(20)
         sent.append(pool.submit(send, 2))
-        _wait_until(lambda: queue() == (1, 1))
+        wait_until(lambda: queue() == (1, 1))
         with pytest.raises(httpx2.ReadTimeout):
             send(3, timeout=0.5)
-        _wait_until(lambda: Scrape(url).get("rerankd_requests_total", status="499", error="ClientDisconnect") == 1)
+        wait_until(lambda: Scrape(url).get("rerankd_requests_total", status="499", error="ClientDisconnect") == 1)
         assert queue() == (1, 1)
         assert Scrape(url).get("rerankd_requests_total") == 1, "the others have not ended"
         model.gate.set()
@@ -465,7 +466,7 @@ def metrics_of(scorer: EngineScorer, clock: Callable[[], float]) -> Iterator[Met
     served = ServedModel(lambda progress: scorer)
     metrics = Metrics(Models(served), clock=clock)
     served.load(lambda: None)
-    _wait_until(lambda: served.ready)
+    wait_until(lambda: served.ready)
     yield metrics
     served.close()
 
@@ -521,10 +522,3 @@ def test_what_was_charged_is_counted() -> None:
         assert get("rerankd_charged_total") == 3.0
         assert get("rerankd_free_tokens_total") == 3 and get("rerankd_billed_tokens_total") == 17
         assert get("rerankd_usage_tokens_total", {"dialect": "tei", "model": ""}) == 6
-
-
-def _wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.01)

@@ -7,12 +7,12 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.waiting import wait_until
 
 
 def require(program: str, package: str, *folders: str) -> str:
@@ -40,11 +40,8 @@ def running(command: Sequence[str], ready: Callable[[], bool], log: Path, user: 
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, user=user, cwd=log.parent)
     try:
-        deadline = time.monotonic() + 60
-        while not ready():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"{command[0]} did not start:\n{log.read_text()}")
-            time.sleep(0.05)
+        wait_until(lambda: process.poll() is not None or ready())
+        assert process.poll() is None, f"{command[0]} did not start:\n{log.read_text()}"
         yield
     finally:
         process.send_signal(signal.SIGINT)  # PostgreSQL would wait for its clients after a SIGTERM

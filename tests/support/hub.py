@@ -19,7 +19,6 @@ from urllib.parse import unquote, urlsplit
 NAME = "tiny/reranker"
 COMMIT = "c0ffee" * 6 + "c0ff"
 TOKEN = "hf_secret"
-PROMISED_S = 5.0
 
 NEEDED = {
     "config.json": b'{"model_type": "qwen3"}',
@@ -185,7 +184,6 @@ class Outcome:
     path: Path | None
     error: str
     message: str
-    seconds: float
     shares: list[float]
 
     def files(self) -> dict[str, bytes]:
@@ -197,8 +195,7 @@ class Machine:
     """A home folder with its own cache, on which find_checkpoint is called."""
 
     CALL = """
-import json, sys, time
-began = time.monotonic()
+import json, sys
 {before}
 from rerankd.engine.loading.checkpoint import find_checkpoint
 from rerankd.errors import ModelError
@@ -210,7 +207,7 @@ try:
     path = str(find_checkpoint(sys.argv[1], revision=sys.argv[2] or None, **how))
 except ModelError as caught:
     error, message = type(caught).__name__, str(caught)
-print(json.dumps([path, error, message, time.monotonic() - began, shares]))
+print(json.dumps([path, error, message, shares]))
 """
 
     def __init__(self, home: Path) -> None:
@@ -243,5 +240,5 @@ print(json.dumps([path, error, message, time.monotonic() - began, shares]))
         with self.start(endpoint, name, **kwargs) as process:
             out, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
-        path, error, message, seconds, shares = json.loads(out)
-        return Outcome(Path(path) if path else None, error, message, seconds, shares)
+        path, error, message, shares = json.loads(out)
+        return Outcome(Path(path) if path else None, error, message, shares)

@@ -18,7 +18,8 @@ from rerankd.upstreams.member import Member
 from rerankd.upstreams.pool import Pool
 from rerankd.upstreams.probe import Verdict
 from rerankd.upstreams.settings import ModelSettings
-from support.serving import serving_model, wait_until
+from support.serving import serving_model
+from support.waiting import wait_until
 from support.upstream_server import UpstreamServer
 
 JSON = dict[str, Any]

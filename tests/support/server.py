@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -14,6 +13,7 @@ from typing import Any, Protocol
 import httpx2
 
 from support.quick import skip_if_quick
+from support.waiting import wait_until
 
 
 @dataclass
@@ -31,13 +31,16 @@ class Server:
         headers = {"authorization": f"Bearer {self.key if key is None else key}", **options.pop("headers", {})}
         return httpx2.post(self.url + path, json=body, headers=headers, timeout=60, **options)
 
-    def wait_until(self, condition: Callable[[], bool], seconds: float = 120) -> None:
-        """Raises if the process ends or the time is over first."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError("the server did not get there:\n" + "".join(self.log))
-            time.sleep(0.02)
+    def wait_until(self, condition: Callable[[], bool], attempts: int = 10_000) -> None:
+        """See `waiting.wait_until`. Raises if the process ends first."""
+
+        def holds() -> bool:
+            if condition():
+                return True
+            assert self.process.poll() is None, "The server ended:\n" + "".join(self.log)
+            return False
+
+        wait_until(holds, attempts)
 
     def ready(self) -> bool:
         """Whether /health says 200."""

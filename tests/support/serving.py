@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +17,7 @@ from rerankd.engine.scorer import EngineScorer
 from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
 from rerankd.types import LoadProgress
+from support.waiting import wait_until as wait_until
 
 
 @contextmanager
@@ -49,10 +49,3 @@ def serving_model(
         server.should_exit = True
         thread.join(60)
     assert not thread.is_alive()
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.01)

@@ -19,7 +19,8 @@ from rerankd.server.served_pool import ServedPool
 from rerankd.types import sigmoid
 from rerankd.upstreams.settings import ModelSettings, UpstreamSettings
 from support.dialect_replies import logit_of
-from support.serving import serving_model, wait_until
+from support.serving import serving_model
+from support.waiting import wait_until
 from support.upstream_server import UpstreamServer
 
 PAGE = Path(__file__).parents[2] / "docs" / "upstreams.md"

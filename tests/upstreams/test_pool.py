@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,8 @@ from rerankd.upstreams.models_file import ModelsFile
 from rerankd.upstreams.settings import ModelSettings
 from support.fakes import NumberedModel, scorer_of
 from support.routing import MODEL, routing, upstream
-from support.serving import serving_model, wait_until
+from support.serving import serving_model
+from support.waiting import wait_until
 from support.upstream_server import BROKEN, CLOSES, Fault, UpstreamServer, slow
 
 METRICS = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -239,10 +239,8 @@ def test_nothing_is_asked_before_its_scores_were_checked() -> None:
     with UpstreamServer() as server:
         server.fault = Fault(status=503, health=True)
         with routing(upstream("a", server), wait=False) as router:
-            started = time.monotonic()
             response = router.rerank("q", ["d"])
             assert response.status_code == 503 and int(response.headers["retry-after"]) >= 1
-            assert time.monotonic() - started < 15
             assert not server.asked
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from support.routing import Router, routing, upstream
 from support.server import StartServer
-from support.serving import wait_until
+from support.waiting import wait_until
 from support.upstream_server import (
     BROKEN,
     CLOSES,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx2
 
-from support.serving import wait_until
+from support.waiting import wait_until
 from support.upstream_server import UpstreamServer
 
 ROOT = Path(__file__).parents[2]
@@ -34,10 +34,10 @@ def test_a_router_answers_without_torch() -> None:
             reader = threading.Thread(target=log.extend, args=(iter(router.stderr.readline, ""),))
             reader.start()
             try:
-                wait_until(lambda: bool(re.search(r"Ready:", "".join(log))) or router.poll() is not None, 60)
+                wait_until(lambda: bool(re.search(r"Ready:", "".join(log))) or router.poll() is not None)
                 [url] = re.findall(r"Listening on (http://\S+)", "".join(log))
                 body = {"query": "Which planet has rings?", "documents": ["Saturn has rings.", "Mars is red."]}
-                wait_until(lambda: httpx2.post(f"{url}/v1/rerank", json=body).status_code == 200, 60)
+                wait_until(lambda: httpx2.post(f"{url}/v1/rerank", json=body).status_code == 200)
                 assert len(httpx2.post(f"{url}/v1/rerank", json=body).json()["results"]) == 2
             finally:
                 router.terminate()
