@@ -1,4 +1,4 @@
-"""The English of the code and the documentation: a few words that are never right in them."""
+"""The English of the code and the documentation: words and phrases that are never right in them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-NEVER = re.compile(r"\b(anew|told|whosever|whosoever|thereof|wherefrom)\b", re.IGNORECASE)
+WORDS = "anew|told|hence|thence|likewise|thereof|wherefrom|whoever|whosever|whosoever"
+PHRASES = "of what|who has the|be had|in whose place|as it were|one an? (line|call|document|text|file|request)"
+NEVER = re.compile(rf"\b({WORDS}|{PHRASES})\b", re.IGNORECASE)
 FILES = [
     *(ROOT / "src").rglob("*.py"),
     *(ROOT / "docs").rglob("*.md"),

@@ -185,7 +185,7 @@ class OutOfCredit(RequestError):
         needed = "" if cost is None else f"this call costs {decimal(cost)} {currency}, and "
         super().__init__(
             f"Insufficient balance: {needed}{decimal(available)} {currency} are left. Nothing was charged. "
-            "Add credit to the account, or ask whoever runs this server to add it."
+            "Add credit to the account, or ask the operator of this server to add it."
         )
         self.available = available
         self.cost = cost

@@ -271,7 +271,7 @@ class ModelInfo:
     num_parameters: int
     folder: str
     notice: str | None = None  # said to every caller, e.g. that this is a fallback
-    is_fallback: bool = False  # it answers in place of a model that could not be had
+    is_fallback: bool = False  # it replaces a model that is not available
     languages: tuple[str, ...] = ()  # all that it reads, where its maker names them
     kernels: str = ""  # the kind of C++ kernels that run, or "plain"; empty for models that never have any
 

@@ -8,7 +8,7 @@ import platformdirs
 
 
 def data_folder() -> Path:
-    """For what must not be lost: `~/.local/share/rerankd`, on macOS `~/Library/Application Support/rerankd`.
+    """For files that must not be lost: `~/.local/share/rerankd`, on macOS `~/Library/Application Support/rerankd`.
 
     Raises:
         RuntimeError: the user has no home folder.
@@ -17,7 +17,7 @@ def data_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """For what can be made again: `~/.cache/rerankd`, on macOS `~/Library/Caches/rerankd`.
+    """For files that can be made again: `~/.cache/rerankd`, on macOS `~/Library/Caches/rerankd`.
 
     Raises:
         RuntimeError: the user has no home folder.

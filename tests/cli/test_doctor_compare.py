@@ -123,7 +123,7 @@ def test_a_dtype_that_the_processor_lacks_is_refused_at_once(
 ) -> None:
     monkeypatch.setattr("rerankd.engine.loading.dtypes.instruction_sets", lambda: ["avx2"])
     assert main(["doctor", "--model", "./nowhere", "--device", "cpu", "--compare", "bfloat16,int8"]) == 1
-    assert "int8 cannot be had on this machine's cpu: " in capsys.readouterr().err
+    assert "This machine's cpu does not support int8: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

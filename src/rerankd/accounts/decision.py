@@ -45,7 +45,7 @@ UNLIMITED = Concurrency()
 
 @dataclass(frozen=True, slots=True)
 class AccountState:
-    """An account, as far as one call depends on it. Money in millionths.
+    """The state of an account that decides about a call. Money in millionths.
 
     Attributes:
         balance: credit less charges.

@@ -142,7 +142,7 @@ class Ledger:
         """Charges a call that succeeded. Settling twice charges once.
 
         Charges nothing if the same call was charged meanwhile, up to three times. If the reservation was freed
-        meanwhile, the cost is taken from what is left now.
+        meanwhile, the account pays the cost from its present balance.
 
         Raises:
             OutOfCredit: nothing was reserved any more, and the account cannot pay. Nothing is charged.
@@ -377,7 +377,7 @@ def _insert_entry(connection: Connection, reservation: Reservation, account: Row
 def _release_amounts(
     connection: Connection, account_id: int, freed: Sequence[Row[*tuple[Any, ...]]], balance: int = 0
 ) -> None:
-    """Subtracts deleted reservations from what is reserved. balance: added to the account's balance."""
+    """Subtracts deleted reservations from the account's reserved amount. balance: added to the account's balance."""
     _change_account(connection, account_id, balance=balance, reserved=-sum(row.cost for row in freed))
     for row in freed:
         _change_quota(connection, account_id, row.model, reserved=-row.free_tokens)

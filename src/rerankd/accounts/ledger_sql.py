@@ -1,4 +1,4 @@
-"""The ledger's SQL statements, built once. Knows when none of them is executed.
+"""The ledger's SQL statements, built once. Executes none of them.
 
 A row of `accounts` is locked before anything of that account is written. (SQLite locks the whole database, and
 SQLAlchemy omits FOR UPDATE there.)

@@ -23,7 +23,7 @@ from rerankd.apis.fields import (
     ObjectDocument,
     RankFields,
     document_texts,
-    heard_priority,
+    allowed_priority,
 )
 from rerankd.errors import InvalidRequest, MissingKey, ModelNotFound, RerankdError, Unauthorized
 from rerankd.types import Score
@@ -245,7 +245,7 @@ class CohereV2(_Cohere[V2Body]):
         )
         documents = document_texts(body.documents, "documents")
         _refuse_empty(body.query, documents)
-        priority, _ = heard_priority(body.priority, trusted=self.settings.trust_priority)
+        priority, _ = allowed_priority(body.priority, trusted=self.settings.trust_priority)
         show = Show(bool(body.return_documents), body.documents)
         return self.call(
             *(body, body.query, documents, body.top_n, limits),

@@ -128,7 +128,7 @@ def document_texts(
 
     Args:
         path: of the list in the body, for messages.
-        rank_fields: the keys whose values are scored, one a line as `key: value`, as Cohere's v1 does; `text` alone
+        rank_fields: the keys whose values are scored, one per line as `key: value`, as Cohere's v1 does; `text` alone
             is scored as it is.
 
     Raises:
@@ -190,7 +190,7 @@ MAX_PRIORITY = 999
 MAX_NAMED = 5
 
 
-def heard_priority(asked: int | None, *, trusted: bool) -> tuple[int, tuple[str, ...]]:
+def allowed_priority(asked: int | None, *, trusted: bool) -> tuple[int, tuple[str, ...]]:
     """The priority of a call, and a warning if the caller asked for another one.
 
     Every caller may lower its priority. Only trusted callers may raise it.
@@ -199,7 +199,7 @@ def heard_priority(asked: int | None, *, trusted: bool) -> tuple[int, tuple[str,
     priority = min(max(asked or 0, lowest), MAX_PRIORITY)
     if asked is None or asked == priority:
         return priority, ()
-    return priority, (f"priority taken as {priority}: from {lowest} to {MAX_PRIORITY} are heard here",)
+    return priority, (f"priority set to {priority}: this server accepts {lowest} to {MAX_PRIORITY}",)
 
 
 def ignored_keys(field: str, keys: Iterable[str]) -> tuple[str, ...]:

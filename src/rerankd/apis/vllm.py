@@ -19,7 +19,7 @@ from rerankd.apis.fields import (
     RequestBody,
     Usage,
     first_given,
-    heard_priority,
+    allowed_priority,
     ignored_keys,
 )
 from rerankd.errors import InvalidRequest, PromptTooLong, RerankdError
@@ -164,7 +164,7 @@ def read(
     if settings.lift_instruct and not instruct and (lifted := _lift(queries)):
         instruct, queries = lifted
         warnings += (f"instruction of {len(instruct)} characters lifted out of the query; send it as `instruction`",)
-    priority, reduced = heard_priority(body.priority, trusted=settings.trust_priority)
+    priority, reduced = allowed_priority(body.priority, trusted=settings.trust_priority)
     return Call(
         *(queries, documents, instruct or DEFAULT_INSTRUCT, top_n, body.limits(settings), priority),
         model=body.model or None,

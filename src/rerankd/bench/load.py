@@ -22,22 +22,22 @@ from rerankd.bench.workloads import WORKLOADS, Workload
 from rerankd.client.errors import RemoteError
 
 CAPACITY_S = 20.0
-"""How long the closed loop runs, at least, that measures the capacity."""
+"""The minimum duration of the closed loop that measures the capacity."""
 
 ERROR_PAUSE_S = 0.1
-"""A client of the closed loop that was refused would else measure how fast it can be refused."""
+"""The pause of a client of the closed loop after an error. Without it, the loop would measure the speed of refusals."""
 
 Progress = Callable[[str, float], None]
-"""Called with what is being measured and the share that is done, in [0, 1]."""
+"""Called with the name of the measurement and the completed share, in [0, 1]."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What to ask, and how.
+    """The load to generate.
 
     mix: how many requests of each workload a deck holds; decks are shuffled one by one, so shares are kept all along.
     num_clients: of the closed loop. rate: arrivals a second, which makes it an open loop. share_of_capacity: the rate
-    as a share of what a closed loop of `num_clients` reaches first; > 0. num_requests: how many to send; None: for
+    as a share of the rate that a closed loop of `num_clients` reaches first; > 0. num_requests: to send; None: for
     duration_s. num_unloaded: requests of each workload that are timed alone first. pid: of the server, to watch its
     memory.
     """
@@ -55,7 +55,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What a closed loop of whole decks reached. errors: requests by status or exception; they do not count."""
+    """The result of a closed loop of whole decks. errors: requests by status or exception; they do not count."""
 
     requests_per_s: float
     requests: int
@@ -65,7 +65,7 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True)
 class Latencies:
-    """Seconds, of the requests that were answered; None if none was."""
+    """The seconds of answered requests; None if there are none."""
 
     p50_s: float | None
     p95_s: float | None
@@ -91,9 +91,9 @@ class WorkloadResult:
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """What was measured. model: what scored; rate: planned arrivals a second, None in a closed loop; elapsed_s: from
-    the start to the last answer; requests_per_s: answered; warned: answers with a warning, of which `warning` is the
-    first; memory: of the server."""
+    """The result of a run. model: the model that scored; rate: planned arrivals a second, None in a closed loop;
+    elapsed_s: from the start to the last answer; requests_per_s: answered; warned: answers with a warning, of which
+    `warning` is the first; memory: of the server."""
 
     model: str
     rate: float | None
@@ -201,7 +201,7 @@ async def _unloaded(client: LoadClient, load: Load, name: str, progress: Progres
 
 
 async def _capacity(client: LoadClient, load: Load, progress: Progress) -> Capacity:
-    """Whole decks only, so that long requests have their share; what is under way at the end is waited for."""
+    """Runs whole decks only, so that long requests have their share. Waits for running requests at the end."""
     samples: list[_Sample] = []
     started = time.perf_counter()
 
@@ -250,8 +250,8 @@ async def _send(client: LoadClient, request: _Request, due: float) -> _Sample:
 
 
 def _requests(mix: Mapping[str, int], seed: str, duration_s: float | None = None) -> Iterator[_Request]:
-    """The same for the same seed, and each different from all others: the server would answer a repeated one from its
-    score cache. Ends with the first deck that is complete after the duration, if there is one."""
+    """The same requests for the same seed. No two are equal: the server would answer a repeated one from its score
+    cache. Ends with the first complete deck after the duration, if there is one."""
     rng = random.Random(seed)
     started = time.perf_counter()
     while duration_s is None or time.perf_counter() < started + duration_s:
@@ -263,7 +263,7 @@ def _requests(mix: Mapping[str, int], seed: str, duration_s: float | None = None
 
 def _arrivals(load: Load, rate: float) -> list[float]:
     """Seconds from the start, ascending: a Poisson process given its number of arrivals, so their times are uniform.
-    Without that condition 40 requests would come at the rate ± 16 %, and the load would not be the one asked for."""
+    Without that condition, 40 requests would come at the rate ± 16 %, which is not the requested load."""
     num_requests = load.num_requests or max(1, round(rate * load.duration_s))
     rng = random.Random(f"{load.seed}-arrivals")
     return sorted(rng.uniform(0, num_requests / rate) for _ in range(num_requests))

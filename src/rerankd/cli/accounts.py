@@ -1,4 +1,4 @@
-"""`rerankd accounts`: who may call."""
+"""`rerankd accounts`: creates, changes and lists accounts."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def backup(file: Path, /, *, given: Given = NONE_GIVEN) -> int:
 
 
 def _password(from_stdin: bool) -> str:
-    """The first line of stdin, or what was typed twice on the terminal."""
+    """The password: the first line of stdin, or typed twice on the terminal."""
     if from_stdin:
         return sys.stdin.readline().rstrip("\r\n")
     if not sys.stdin.isatty():

@@ -70,7 +70,7 @@ def batch(
         settings.model, settings.device, settings.dtype, settings.deterministic, settings.offline, fallback=False
     )
     with LoadingBar() as bar:
-        # Without a cache of scores: what is written must not depend on what ran before.
+        # Without a cache of scores: the results must not depend on earlier calls.
         scorer = start_scorer(choice, score_cache_mb=0, skip_self_test=settings.skip_self_test, progress=bar)
     try:
         identity = model_identity(scorer.info, __version__)

@@ -151,7 +151,7 @@ def _errors(errors: dict[str, int]) -> str:
 
 
 def _remarks(load: Load, result: LoadResult) -> list[str]:
-    """What the table does not hold, a line each."""
+    """The lines below the table."""
     how = (
         f"closed loop, {load.num_clients} clients"
         if result.rate is None

@@ -101,7 +101,7 @@ def _refuse_substitutes(names: Sequence[str], device: torch.device) -> None:
     """Refuses dtypes that this device lacks; `serve` would substitute another one, with a warning."""
     for name in names:
         if choose_dtype(name, device) != DTYPES[name]:
-            raise SettingsError(f"{name} cannot be had on this machine's {device.type}: {describe_device(device)}.")
+            raise SettingsError(f"This machine's {device.type} does not support {name}: {describe_device(device)}.")
 
 
 def _run(choice: Choice, queries: Sequence[Query]) -> Run:

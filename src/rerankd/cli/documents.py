@@ -71,7 +71,7 @@ class _Reader:
             yield from self._split(source, text_of(source, _bytes_of(path)))
 
     def notes(self) -> list[str]:
-        """What was skipped, and which fields were chosen automatically."""
+        """Notes about skipped sources and automatically chosen fields."""
         taken = {name: count for name, count in self._choice.taken.items() if name != "text"}
         fields = ", ".join(f"{name!r} of {count:,} records" for name, count in taken.items())
         notes = [*self._notes, f"the text is the field {fields} (--field takes another)" if fields else ""]
@@ -112,7 +112,7 @@ def _stdin() -> bytes:
     if sys.stdin is None:
         return b""
     if sys.stdin.isatty():
-        print("Reading documents from the terminal, one a line; end with Ctrl-D.", file=sys.stderr)
+        print("Reading documents from the terminal, one per line; end with Ctrl-D.", file=sys.stderr)
     return sys.stdin.buffer.read()
 
 

@@ -153,11 +153,11 @@ def _ignores_above(folder: Path) -> list[_Ignore]:
 
 
 def _ignores_of(holder: Path, folder: Path) -> list[_Ignore]:
-    """What the .gitignore of `holder` says of paths in `folder`, which is in it or is it."""
+    """The patterns in the .gitignore of `holder` for paths in `folder`, which is `holder` or in it."""
     try:
         lines = (holder / ".gitignore").read_text("utf-8-sig", "replace").splitlines()
         spec = GitIgnoreSpec.from_lines(lines)
-    except (OSError, ValueError):  # there is none, or it holds a pattern that is none
+    except (OSError, ValueError):  # there is no such file, or a pattern is invalid
         return []
     between = "" if holder == folder else folder.resolve().relative_to(holder).as_posix()
     return [_Ignore(folder, spec, between)]

@@ -99,7 +99,7 @@ NOT_OFFERED = {
     "--workers": "--workers is not offered: each worker would load the model again and compete for the same cores. One "
     "process uses all cores; for more machines, run more servers behind a balancer (docs/operation.md).",
 }
-"""Options of other servers, and the way here."""
+"""Options of other servers, and their equivalents here."""
 
 
 def _message(error: CycloptsError) -> str:

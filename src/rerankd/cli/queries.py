@@ -83,7 +83,7 @@ def _relevance(source: str, grades: Any, num_documents: int) -> tuple[float, ...
 
 
 def _is(value: Any) -> str:
-    """What a value is, in a few words."""
+    """Describes a value in a few words."""
     if value is None:
         return "is missing"
     shown = json.dumps(value)

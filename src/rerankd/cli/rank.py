@@ -45,7 +45,7 @@ OUTPUT_HELP = "default: a table on a terminal; in a pipe tsv, which cuts nothing
 if TYPE_CHECKING:
     Source = str
 else:
-    Source = Path  # for the completion of file names; the converter keeps what was typed
+    Source = Path  # for the completion of file names; the converter keeps the typed text
 
 SOURCES = Parameter(
     name="FILE|DIR|-",

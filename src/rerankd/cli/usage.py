@@ -1,4 +1,4 @@
-"""`rerankd usage`: what was charged."""
+"""`rerankd usage`: the charges by day, key, model or account."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 CONTEXT_STEP = 2048
-"""So many earlier tokens cost as much attention as the rest of a token costs (0.6B; larger models: more tokens)."""
+"""Attention to this many earlier tokens costs as much as the rest of a token (0.6B; larger models: more tokens)."""
 
 LANES = (1024, 4096)
 LANE_TOKENS = 8192
@@ -21,7 +21,7 @@ tokens in all (0.9 GB for the 0.6B), or one request that needs more."""
 
 
 class Length(NamedTuple):
-    """Tokens of a prompt, of its shared prefix, and those of it that the prompt before has too: the prefix, or none."""
+    """The tokens of a prompt, of its shared prefix, and of the part that it shares with the previous prompt."""
 
     tokens: int
     shared: int
@@ -30,7 +30,7 @@ class Length(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What is computed in one batch, as a whole.
+    """A unit of work. One batch computes it whole.
 
     prompt: its index. end: how many tokens of it are read afterwards; in its last step it has its logit. cost: in
     tokens of a batch. begins: the first of the steps that read these `holds` tokens. of_prefix: they belong to the
@@ -74,7 +74,7 @@ def _steps(index: int, prompt: Length, max_chunk: int) -> Iterator[Step]:
 
 
 def _chunks(start: int, stop: int, max_chunk: int) -> list[tuple[int, int]]:
-    """What is longer than max_chunk is cut into halves of it: beside a short request there is room for one."""
+    """Splits anything longer than max_chunk into halves of it, so that one fits beside a short request."""
     if _cost(start, stop) <= max_chunk:
         return [(start, stop)] if start < stop else []
     chunks = []
@@ -105,7 +105,7 @@ def tokens_held(steps: Iterable[Step]) -> int:
 def may_hold(needs: Sequence[int]) -> list[bool]:
     """Which of the waiting requests may run, in the order of arrival, so that the tokens they hold stay bounded.
 
-    needs: of each, see `tokens_held`. Who may once may until it is done, while those before it go on or leave.
+    needs: the `tokens_held` of each request. A request that may run once may run until it is done.
     """
     taken = [0] * (len(LANES) + 1)
     allowed = []

@@ -13,7 +13,7 @@ QUEUE_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 
 
 class Counters:
-    """Written by the engine's thread, read by any, under one lock: what is read adds up."""
+    """The engine's thread writes them and any thread reads them, under one lock, so the numbers are consistent."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -42,7 +42,7 @@ class Counters:
             self._batch_fill.add(tokens / max_tokens)
 
     def stats(self, running: int, waiting: int, scores: CacheStats) -> EngineStats:
-        """All of them at this moment, and what the engine knows of its queue and its score cache."""
+        """A snapshot of all counters, with the state of the queue and of the score cache."""
         with self._lock:
             return EngineStats(
                 running,

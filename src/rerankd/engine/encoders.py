@@ -57,7 +57,7 @@ class CrossEncoderModel:
         return self
 
     def encode(self, request: RerankRequest) -> list[Prompt]:
-        """Truncates each document to what its query leaves of the window."""
+        """Truncates each document to the part of the window that its query leaves."""
         limits, side = request.limits, request.limits.truncation_side
         window = _window(self._max_tokens, limits) - self._tokenizer.num_special_tokens_to_add(True)
         query_limit, document_limit = (
@@ -111,7 +111,7 @@ def _fast_tokenizer(name: str, loaded: Any) -> Tokenizer:
 
 
 def _reason(error: Exception) -> str:
-    """What a library says, without its advice to switch checks off, which cannot be followed here."""
+    """A library's message, without its advice to switch checks off: callers cannot follow it."""
     sentences = re.split(r"(?<=[.!])\s+", " ".join(str(error).split()))
     reason = " ".join(each for each in sentences if "trust_remote_code" not in each and "hf.co" not in each)
     return reason[:500] or type(error).__name__

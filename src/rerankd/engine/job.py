@@ -138,7 +138,7 @@ class Job:
         return chunks, last
 
     def _begun(self, held: _Held, step: Step, model: ReadsInChunks) -> _Held:
-        """What is held while the step runs: its own reading if it begins one, and no reading that it does not need."""
+        """The readings that the step needs; a new one if the step begins it."""
         prefix = held.prefix if step.of_prefix or step.after_prefix else None
         if not step.begins:
             return held._replace(prefix=prefix)

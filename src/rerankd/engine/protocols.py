@@ -35,7 +35,7 @@ class Model(Protocol):
 
     @property
     def info(self) -> ModelInfo:
-        """What it is."""
+        """The model's description."""
         ...
 
     def logits(self, batch: Sequence[Prompt]) -> list[float]:
@@ -89,7 +89,7 @@ class LastChunk:
     """The rest of a prompt, whose logit is wanted.
 
     Attributes:
-        after: what is read of its beginning, if anything.
+        after: the part of it that was read already, if any.
         owner: see `types.RerankRequest`.
     """
 
@@ -103,7 +103,7 @@ class ReadsInChunks(Protocol):
     """A model that can read a prompt in several passes."""
 
     def begin(self, prompt: LastChunk, num_tokens: int) -> Reading:
-        """Prepares to read the first tokens of a prompt, from `after` or from what is kept of them."""
+        """Prepares to read the first tokens of a prompt, from `after` or from a cached prefix."""
         ...
 
     def read(self, chunks: Sequence[Chunk], last: Sequence[LastChunk]) -> list[float]:

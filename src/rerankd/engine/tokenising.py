@@ -1,7 +1,7 @@
-"""The one way from texts to tokens: in pieces, without Python's lock, one large piece at a time in the whole process.
+"""Tokenizes texts in pieces, without Python's lock, one large piece at a time in the whole process.
 
-An encoding takes a hundred times the memory of its text while it lives, and one text of a megabyte takes seconds: in
-pieces neither adds up, and between the pieces of one call those of others come. Knows no limit of a call.
+An encoding takes a hundred times the memory of its text while it lives, and one text of a megabyte takes seconds:
+pieces bound both, and the pieces of several calls take turns. Knows no limit of a call.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from types import TracebackType
 from tokenizers import Encoding, Tokenizer
 
 PIECE_CHARS = 65_536
-"""Of a piece, unless a single text has more."""
+"""Characters of a piece, unless a single text has more."""
 
 PIECE_TEXTS = 64
 
 SMALL_CHARS = 4096
-"""A piece of so many characters does not wait for others."""
+"""Characters. A piece of at most this many does not wait for its turn."""
 
 
 class Line:
-    """A lock that is given in the order of asking: who has many pieces does not take it from the others."""
+    """A fair lock: threads get it in the order in which they ask for it."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -52,7 +52,7 @@ _line = Line()
 
 
 def encodings(tokenizer: Tokenizer, texts: Iterable[str], *, offsets: bool = False) -> Iterator[Encoding]:
-    """One a text, in order, special tokens left out.
+    """One encoding for each text, in order, without special tokens.
 
     Args:
         tokenizer: with neither padding nor truncation switched on.

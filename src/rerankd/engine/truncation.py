@@ -31,7 +31,7 @@ Side = Literal["left", "right"]
 class CountedText:
     """A text, shortened or not, and its number of tokens now and before.
 
-    at_least: the original was longer than what was counted.
+    at_least: only a part of the original was counted.
     """
 
     part: Literal["query", "document"]

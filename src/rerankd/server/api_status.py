@@ -1,4 +1,4 @@
-"""The status routes of the APIs, as HTTP. What they say and how they refuse stands in `rerankd.apis`."""
+"""The status routes of the APIs, as HTTP. `rerankd.apis` defines their replies and errors."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ PIECE_CHARS = 1 << 20
 
 
 async def read_json(request: Request, max_mb: int, json_only: bool) -> tuple[JSONObject, tuple[str, ...]]:
-    """Reads the body's JSON object. The warnings name what was replaced in it.
+    """Reads the body's JSON object. The warnings name the replaced characters.
 
     Args:
         json_only: refuse a body that is not declared as JSON.
@@ -100,7 +100,7 @@ def _too_large(max_mb: int) -> BodyTooLarge:
 
 
 def _parse(pieces: list[bytes]) -> tuple[JSONObject, tuple[str, ...]]:
-    """Parses a body. Empties the list: a large body stands in memory once."""
+    """Parses a body. Empties the list, so that a large body is in memory once."""
     raw = b"".join(pieces)  # large pieces are joined without Python's lock
     pieces.clear()
     if not raw or raw.isspace():
@@ -136,7 +136,7 @@ def _bounded_text(raw: bytes) -> str:
 
 
 def _may_hold_surrogates(text: str) -> bool:
-    """Whether an escape of a surrogate stands in the text. Looks in pieces, between which other threads run."""
+    """Whether the text contains an escape of a surrogate. Other threads run between the pieces."""
     if "\\" not in text:  # one byte is found ten times as fast as three
         return False
     starts = range(0, len(text), PIECE_CHARS)

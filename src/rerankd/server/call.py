@@ -51,7 +51,7 @@ GIVEN_ID = re.compile(r"[\x21-\x7e]{1,200}")
 
 @dataclass(slots=True)
 class _CallState:
-    """What one call has come to so far: for its log line and its metrics."""
+    """The progress of one call, for its log line and its metrics."""
 
     request: Request
     api: Api[Any]
@@ -208,7 +208,7 @@ async def _score(
 
 
 def _bounded(asked: RerankRequest, settings: ServerSettings, admitted: Admitted, hops: int) -> RerankRequest:
-    """With the bounds that hold on every API, and on behalf of the caller's account, if there are accounts."""
+    """The request with the bounds of every API, and with the caller's account as its owner."""
     limits = replace(asked.limits, max_instruct_tokens=settings.max_instruct_tokens)
     caller = admitted.identity.caller
     return replace(asked, limits=limits, owner=str(caller.account_id) if caller else "", hops=hops)
@@ -226,7 +226,7 @@ def _reply(api: Api[Any], answer: Answer) -> Response:
 
 
 def _fingerprint(api: str, call: Call, prepared: Prepared) -> bytes:
-    """SHA-256 of what was sent, what is scored, and what shapes the reply. Takes processor time."""
+    """The SHA-256 of the sent texts, the prompts, and the form of the reply. Takes processor time."""
     request = prepared.request
     shape = ((api, prepared.info.name), call.model, request.instruct, request.top_n, call.explain)
     digest = hashlib.sha256(repr((*shape, len(request.documents))).encode())
@@ -270,12 +270,12 @@ def _given_id(text: str | None) -> str | None:
 
 
 def _is_explained(ranking: Ranking) -> bool:
-    """Whether what was scored is known: it was scored in this process."""
+    """Whether the prompts are known: this process scored them."""
     return all(score.prompt is not None for score in ranking.scores)
 
 
 def _prompts(explain: Explain | bool | None, ranking: Ranking, scorer: LocalScorer) -> dict[int, str]:
-    """The prompt that was asked for, as the model read it."""
+    """The requested prompt, as the model reads it."""
     if not isinstance(explain, Explain) or explain.prompt is None or not _is_explained(ranking):
         return {}
     if explain.prompt >= len(ranking.scores):

@@ -67,7 +67,7 @@ class Connections:
 
 
 def most_connections() -> int:
-    """The number that the limit on open files leaves room for, after raising that limit as far as is allowed."""
+    """The number of connections that the limit on open files allows, after raising that limit."""
     if sys.platform == "win32":
         return MAX_CONNECTIONS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

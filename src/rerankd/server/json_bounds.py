@@ -1,4 +1,4 @@
-"""How much a JSON text will build, counted before it is parsed. Knows no field.
+"""Counts the values of a JSON text before it is parsed. Knows no field.
 
 `json.loads` holds Python's lock from its first byte to its last: 16 MB of `[[],[],…]` are five million lists, and
 no other call is answered meanwhile. numpy counts in pieces, most of the time without the lock.
@@ -38,7 +38,7 @@ def check_bounds(text: bytes) -> None:
         NotJSON: too many values, or nested too deeply.
     """
     if len(text) <= SMALL and text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
-        return  # even if none of them stands in a string
+        return  # even if all of them are structural
     for values, depth in measure(text):
         if depth > MAX_DEPTH:
             raise NotJSON(f"The JSON is nested too deeply: at most {MAX_DEPTH} lists and objects may be nested.")
@@ -97,7 +97,7 @@ def measure(text: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _end_of_piece(text: bytes, start: int) -> int:
-    """Where the piece ends that begins here: not between a backslash and what it escapes."""
+    """The end of the piece that begins at `start`: never between a backslash and the escaped character."""
     end = min(start + PIECE, len(text))
     backslashes = 0
     while end - backslashes > start and text[end - backslashes - 1] == ord("\\"):
@@ -108,7 +108,7 @@ def _end_of_piece(text: bytes, start: int) -> int:
 def _without_escapes(piece: bytes) -> Bytes:
     """The piece without escaped backslashes and quotes: every quote that is left begins or ends a string.
 
-    In JSON, backslashes stand in strings only.
+    In JSON, backslashes occur in strings only.
     """
     if b"\\" in piece:
         piece = piece.replace(rb"\\", b"").replace(rb"\"", b"")
@@ -116,7 +116,7 @@ def _without_escapes(piece: bytes) -> Bytes:
 
 
 def _outside_strings(piece: Bytes, inside: bool) -> tuple[Bytes, bool]:
-    """The bytes that stand in no string, and whether one is open at the end."""
+    """The bytes outside strings, and whether a string is open at the end."""
     quotes = piece == ord('"')
     if len(quotes):
         quotes[0] ^= inside

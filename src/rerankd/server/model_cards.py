@@ -1,4 +1,4 @@
-"""GET /v1/models, /v1/models/{name} and /v1/rates: what is served, and what it costs."""
+"""GET /v1/models, /v1/models/{name} and /v1/rates: the models and their prices."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _model_card(name: str, root: str, context: int, notice: str | None, created:
 
 
 def _permission(name: str, created: int) -> dict[str, Any]:
-    """What vLLM's cards carry; the same for everybody."""
+    """The permission in vLLM's cards, the same for every caller."""
     return {
         "id": f"modelperm-{name}",
         "object": "model_permission",

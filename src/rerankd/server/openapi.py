@@ -90,14 +90,14 @@ def _operation(method: str, path: str, apis: Sequence[tuple[Api[Any], _Bodies]])
 
 
 def _request(schemas: list[dict[str, Any]]) -> dict[str, Any]:
-    """With the body of the first one as the example that a page of the description sends."""
+    """A request's content. Its example, which the page of the description sends, is a body of the first API."""
     content = _any_of(schemas)
     content["application/json"]["example"] = _example(schemas[0])
     return content
 
 
 def _example(schema: dict[str, Any]) -> Any:
-    """The required fields, and a model's name, as their own examples have them."""
+    """A body of the required fields, with their examples, and of a model's name."""
     if "examples" in schema:
         return schema["examples"][0]
     fields = {name: schema["properties"][name] for name in schema.get("required", [])}

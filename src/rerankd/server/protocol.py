@@ -1,7 +1,7 @@
 """HTTP/1 by uvicorn, with what uvicorn lacks: bounds, time limits, `Upgrade` ignored, callers that half-close.
 
-Knows bytes, connections and heads; no path and no body. uvicorn's other implementation (`h11`) bounds the head, and
-has none of the rest. tests/server/test_uvicorn.py holds what is used of uvicorn's class.
+Knows bytes, connections and heads; no path and no body. uvicorn's other implementation (`h11`) bounds the head only.
+tests/server/test_uvicorn.py tests every part of uvicorn's class that this module uses.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ class BoundedHTTP(HttpToolsProtocol):
     def _fault_of_head(self) -> Callable[..., Any] | None:
         """The application that refuses a faulty head; None for a correct head."""
         if len(self.url) > MAX_TARGET_BYTES:
-            self.url = self.url[:200]  # as much as a log can bear
+            self.url = self.url[:200]  # short enough for a log
             return _Refusal(414, f"The address is too long: at most {MAX_TARGET_BYTES} bytes.")
         hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):

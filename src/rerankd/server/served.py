@@ -20,11 +20,11 @@ logger = logging.getLogger(__name__)
 MAX_RETRY_AFTER_S = 60
 
 RETRY_S, MAX_RETRY_S = 30.0, 900.0
-"""Seconds until a model that could not be had is tried again: the first pause, which doubles, and the longest."""
+"""Seconds until the server tries again to load a missing model: the first pause, which doubles, and the longest."""
 
 
 class Engine(Protocol):
-    """What the server asks an engine about."""
+    """The state of an engine, as the server reads it."""
 
     @property
     def info(self) -> ModelInfo: ...
@@ -45,7 +45,7 @@ class Engine(Protocol):
 
 
 class Decodes(Protocol):
-    """The way back from token ids."""
+    """Decodes token ids."""
 
     def decode(self, token_ids: Sequence[int]) -> str: ...
 
@@ -69,7 +69,7 @@ class ServedModel:
 
     Args:
         start: makes the engine; raises ModelError or SettingsError.
-        retry: makes the engine in whose place a fallback answers, or raises; None: the fallback stays.
+        retry: makes the engine that a fallback replaces, or raises; None: the fallback stays.
     """
 
     aliases: tuple[str, ...] = ()
@@ -87,13 +87,13 @@ class ServedModel:
         self._released = threading.Condition()
         self._stage, self._share = "starting", 0.0
         self._started = time.monotonic()
-        self.failure: Exception | None = None  # why nothing can be answered any more
+        self.failure: Exception | None = None  # the reason why it answers nothing any more
 
     def load(self, on_failure: Callable[[], None], accept: Callable[[str], None] = lambda name: None) -> None:
         """Starts loading and returns at once. Both are called on the loading thread.
 
         Args:
-            accept: given the model's name before anything is answered; what it raises is a failure to load.
+            accept: called with the model's name before the first answer; its exception is a failure to load.
         """
         threading.Thread(target=self._load, args=(on_failure, accept), name="rerankd-loader", daemon=True).start()
 
@@ -117,14 +117,14 @@ class ServedModel:
         on_failure: Callable[[], None],
         accept: Callable[[str], None],
     ) -> None:
-        """Tries for the model that was asked for until it is there. Calls that run end on the fallback."""
+        """Tries to load the requested model until it succeeds. Running calls finish on the fallback."""
         pause_s = RETRY_S
         while not self._closing.wait(pause_s):
             pause_s = min(2 * pause_s, MAX_RETRY_S)
             try:
                 scorer = retry()
                 accept(scorer.info.name)
-            except Exception as error:  # whatever it is, the fallback goes on
+            except Exception as error:  # the fallback answers after any error
                 logger.warning("%s still answers; the next try is in %.0f s: %s", fallback.info.name, pause_s, error)
                 continue
             scorer.engine.watch(lambda error: self._fail(error, on_failure))
@@ -136,7 +136,7 @@ class ServedModel:
             return
 
     def _fail(self, error: BaseException, on_failure: Callable[[], None]) -> None:
-        """The engine cannot go on."""
+        """Records that the engine has failed."""
         self.failure = ModelError(f"The engine failed and cannot go on ({type(error).__name__}): see the log.")
         on_failure()
 
@@ -147,7 +147,7 @@ class ServedModel:
 
     @property
     def progress(self) -> tuple[str, float]:
-        """(what is being done, the share that is done, in [0, 1])."""
+        """(the stage of loading, the completed share, in [0, 1])."""
         return self._stage, self._share
 
     @property

@@ -76,4 +76,4 @@ class LocalEngine(Member):
         return Scored(ranking.scores, ranking.model, ranking.usage, ranking.warnings)
 
     async def close(self) -> None:
-        """Nothing: whoever serves the engine ends it."""
+        """Does nothing: the served model ends its engine."""

@@ -63,7 +63,7 @@ class UpstreamRow:
 
 
 def upstream_rows(models: Models) -> tuple[UpstreamRow, ...]:
-    """Of every model that other servers score, in the order of the settings."""
+    """The upstreams of every model, in the order of the settings."""
     return tuple(row for pool in _pools(models) for row in _rows(pool.pool))
 
 

@@ -35,7 +35,7 @@ SPECIAL_TOKENS = 2
 SLOPES, OFFSET = np.array((6.34, 8.03, 6.49, 2.06)), -6.12
 
 MAX_RECENT_BYTES = 64_000_000
-"""Of documents that were read and are kept, as a text of one sentence takes 3 kB and of ten pages 400 kB."""
+"""The size of the cache of documents. A text of one sentence takes 3 kB, a text of ten pages 400 kB."""
 
 
 Vector = NDArray[np.float32]
@@ -44,7 +44,7 @@ NOTHING: Vector = np.zeros(DIMENSIONS, np.float32)
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is compared with documents."""
+    """A query, ready to be compared with documents."""
 
     vector: Vector
     weights: dict[int, float]
@@ -61,18 +61,18 @@ class Passage:
 
     @property
     def bytes(self) -> int:
-        """What it takes to keep, roughly."""
+        """The approximate memory that it takes."""
         return self.vectors.nbytes + sum(200 + 8 * len(words) for words in self.words)
 
 
 class EmbeddedModel:
-    """Reads 16 languages without a model hub. It is no Qwen and ignores any instruct.
+    """Reads 16 languages without a model hub. It is not a Qwen model, and it ignores the instruct.
 
     Implements `engine.protocols.LoadedModel`.
 
     Args:
         notice: goes to every caller, e.g. that this is a fallback.
-        is_fallback: it answers in place of a model that could not be had.
+        is_fallback: it replaces a model that is not available.
 
     Raises:
         CheckpointNotFound: its package is not installed.
@@ -150,7 +150,7 @@ class EmbeddedModel:
         return [_logit(queries[item.query], documents[item.document]) for item in batch]
 
     def queries(self, texts: Iterable[str]) -> dict[str, Query]:
-        """Text → what of it is compared."""
+        """Text → its query."""
         distinct = list(dict.fromkeys(texts))
         vectors, words = self._embed(distinct), self._words.of(distinct)
         return {
@@ -159,7 +159,7 @@ class EmbeddedModel:
         }
 
     def documents(self, texts: Iterable[str]) -> dict[str, list[Passage]]:
-        """Text → its passages. They do not depend on the query, so recent ones are kept."""
+        """Text → its passages. They do not depend on the query, so recent ones are cached."""
         keys = {text: hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts}
         documents = {text: self._recent.get(key) for text, key in keys.items()}
         unknown = [text for text, document in documents.items() if document is None]
@@ -195,20 +195,20 @@ class EmbeddedModel:
 
 
 class Recent:
-    """Documents as they were read, the least recently used forgotten first. Used by one thread at a time."""
+    """An LRU cache of documents. Not thread-safe."""
 
     def __init__(self, max_bytes: int) -> None:
         self._documents: OrderedDict[bytes, list[Passage]] = OrderedDict()
         self._bytes, self._max_bytes = 0, max_bytes
 
     def get(self, key: bytes) -> list[Passage] | None:
-        """None if it is not kept."""
+        """The cached document, or None."""
         if key in self._documents:
             self._documents.move_to_end(key)
         return self._documents.get(key)
 
     def keep(self, key: bytes, document: list[Passage]) -> None:
-        """Keeps one, and forgets others where there is no room."""
+        """Caches a document, and evicts the least recently used ones."""
         self._documents[key] = document
         self._bytes += _size(document)
         while self._bytes > self._max_bytes:
@@ -227,7 +227,7 @@ def features(query: Query, passage: Passage) -> tuple[float, float, float, float
 
 
 def _logit(query: Query, document: Sequence[Passage]) -> float:
-    """Of the best passage; a document without words has none, and the logit of one that has nothing in common."""
+    """The logit of the best passage. A document without words scores like one that shares nothing with the query."""
     return max((float(SLOPES @ features(query, passage)) for passage in document), default=0.0) + OFFSET
 
 

@@ -24,8 +24,8 @@ CHUNKS = 17  # of the 8-bit embedding table, each with a scale and an offset; to
 BATCH_TOKENS = 1024
 
 FEW_TOKENS = 128
-"""A batch of so many tokens takes a few milliseconds on one core, and little less on several. On several it waits at
-every operation until each of them is free: a hundred times as long, where other work keeps one of them busy."""
+"""A smaller batch runs on one core. It takes a few milliseconds there, and little less on several cores, where each
+operation waits for all of them: a hundred times as long if other work keeps one of them busy."""
 
 
 class SentenceEncoder:

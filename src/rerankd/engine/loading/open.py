@@ -19,7 +19,7 @@ AUTO_MODEL = "Qwen/Qwen3-Reranker-0.6B"
 
 FALLBACK_NOTICE = (
     f"{AUTO_MODEL} could not be loaded: the scores come from embedded-multilingual, "
-    "which is small and no Qwen, reads 16 languages and ignores the instruct."
+    "which is small and not a Qwen model, reads 16 languages and ignores the instruct."
 )
 
 
@@ -42,11 +42,11 @@ class Choice:
 def open_model(choice: Choice, progress: LoadProgress | None = None) -> LoadedModel:
     """Finds and loads a model.
 
-    `auto` is Qwen3-Reranker-0.6B from a folder of that name, the cache or the hub; where none can be had, and
+    `auto` is Qwen3-Reranker-0.6B from a folder of that name, the cache or the hub; where none is available, and
     `fallback` allows it, the embedded model of 16 languages. Any other name is served as it is or not at all.
 
     Raises:
-        ModelError: it cannot be found or loaded; the message says what was tried.
+        ModelError: it cannot be found or loaded; the message lists the attempts.
         SettingsError: the device cannot be used here.
     """
     prepare_cpu()
@@ -63,7 +63,7 @@ def open_model(choice: Choice, progress: LoadProgress | None = None) -> LoadedMo
     except (HubUnreachable, CheckpointNotFound) as error:
         if not choice.fallback:
             raise
-        logger.warning("%s cannot be had: %s", AUTO_MODEL, error)
+        logger.warning("%s is not available: %s", AUTO_MODEL, error)
         return _open_embedded(choice, FALLBACK_NOTICE)
 
 
@@ -98,7 +98,7 @@ def _open_named(where: str, choice: Choice, progress: LoadProgress | None, name:
             f"{name} is no Qwen3-Reranker; to serve it as a cross-encoder: pip install 'rerankd[embedded]'."
         ) from error
     tell("loading the weights", 0.0)
-    return CrossEncoderModel(name, folder, device, _unheeded(choice))
+    return CrossEncoderModel(name, folder, device, _ignored(choice))
 
 
 def _find(where: str, choice: Choice, progress: LoadProgress | None) -> Path:
@@ -114,12 +114,12 @@ def _find(where: str, choice: Choice, progress: LoadProgress | None) -> Path:
 def _open_embedded(choice: Choice, notice: str | None = None) -> LoadedModel:
     from rerankd.engine.embedded.model import EmbeddedModel
 
-    notices = [text for text in (notice, _unheeded(choice)) if text]
+    notices = [text for text in (notice, _ignored(choice)) if text]
     return EmbeddedModel(choose_device(choice.device), " ".join(notices) or None, is_fallback=notice is not None)
 
 
-def _unheeded(choice: Choice) -> str | None:
-    """What was asked for that only Qwen3-Reranker can do, as a sentence for every caller."""
+def _ignored(choice: Choice) -> str | None:
+    """The ignored options, which only Qwen3-Reranker supports, as a sentence for every caller."""
     asked = [f"--dtype {choice.dtype}"] if choice.dtype not in ("auto", "float32") else []
     asked += ["--deterministic"] if choice.deterministic else []
     return f"{' and '.join(asked)} ignored: only Qwen3-Reranker can do that." if asked else None

@@ -33,7 +33,7 @@ FIELDS = {
     "max_position_embeddings": Field(int, 128, 10_000_000),
     "tie_word_embeddings": Field(bool),
 }
-"""Of config.json: far beyond every published size, and short of what would hang a start or give NaN."""
+"""Bounds of config.json: far beyond every published size, and below values that hang the start or give NaN."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ after it, and NFC composes nothing there: so head and document of a body can be 
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """What the bodies of one query begin with.
+    """The common beginning of the bodies of one query.
 
     Attributes:
         text: up to the space before the document.
@@ -259,7 +259,7 @@ class Qwen3Prompt:
         )
 
     def _shared(self, head: _Head, body: array[int]) -> tuple[int, ...]:
-        """What remains of a head where BPE merged its end with the document."""
+        """The head, without tokens that BPE merged with the document."""
         if body[: len(head.token_ids)] == head.token_ids:
             return head.prefix
         same = takewhile(lambda pair: pair[0] == pair[1], zip(head.token_ids, body, strict=False))
@@ -269,7 +269,7 @@ class Qwen3Prompt:
 def _fit_head(
     head: _Head, document: CountedText, body: array[int], budget: int
 ) -> tuple[_Head, CountedText, array[int]]:
-    """Cuts a body to the budget as the reference does, on token ids: the document is its end."""
+    """Truncates a body to the budget on token ids, as the reference does. The body ends with the document."""
     if len(body) <= budget:
         return head, document, body
     document = replace(document, tokens=max(0, document.tokens - (len(body) - budget)))

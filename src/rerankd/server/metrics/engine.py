@@ -25,7 +25,7 @@ class EngineCollector(Collector):
         yield _gauge("rerankd_ready", "1 once every model is loaded.", float(self._models.ready))
         families: dict[str, Metric] = {}
         if not any(served.ready for served in self._models):
-            yield from _waiting_and_running("", 0, 0)  # an autoscaler needs a series that is there
+            yield from _waiting_and_running("", 0, 0)  # autoscalers need the series to exist
         for served in self._models:
             if served.ready:
                 for metric in _of_engine(served.engine, computes=served.pool is None):
@@ -36,7 +36,7 @@ class EngineCollector(Collector):
 
 
 def _of_engine(engine: Engine, *, computes: bool) -> Iterator[Metric]:
-    """computes: it is in this process, and not a pool of upstreams."""
+    """computes: the engine runs in this process, and is not a pool of upstreams."""
     info, stats = engine.info, engine.stats
     model = info.name
     labels = {"version": __version__, "model": model, "dtype": info.dtype, "device": info.device}

@@ -96,7 +96,7 @@ class Metrics:
             seconds: since it arrived.
             error: None for an answer.
             model: the own name of the model that was asked; None where the call was refused before it was found.
-            work: what was ranked; without it, only the call itself is counted.
+            work: the ranked documents; without it, only the call itself is counted.
             warnings: those in the reply. The model's own notice, which every reply has, is not counted.
             charge: None without accounts.
         """

@@ -22,7 +22,7 @@ class LastMinute:
             self._add(amount)
 
     def add_growth(self, count: int) -> None:
-        """Adds the growth of a counter since the last call; one that is lower has begun again."""
+        """Adds the growth of a counter since the last call; a lower value means that the counter restarted."""
         with self._lock:
             self._add(count - self._counted if count >= self._counted else count)
             self._counted = count
