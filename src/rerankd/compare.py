@@ -22,7 +22,7 @@ QUERIES_AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query and its candidates. `source`: where it was read; `relevance`: grades >= 0, one for each document, if judged."""
+    """A query and its candidates. source: its file and line; relevance: a grade >= 0 for each document, if judged."""
 
     source: str
     text: str

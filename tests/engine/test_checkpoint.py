@@ -21,7 +21,6 @@ from rerankd.engine.loading.checkpoint import find_checkpoint, is_cached, local_
 from rerankd.errors import CheckpointInvalid, CheckpointNotFound
 from support.hub import (
     COMMIT,
-from support.waiting import wait_until
     NAME,
     NEEDED,
     NOT_NEEDED,
@@ -32,6 +31,7 @@ from support.waiting import wait_until
     Outcome,
     sha256,
 )
+from support.waiting import wait_until
 
 
 @pytest.fixture

@@ -56,7 +56,8 @@ def plain_network(folder: Path) -> Qwen3Reranker:
 
 def encode(model: Qwen3Model, triples: list[model_card.Triple]) -> list[Prompt]:
     return [
-        model.prompts.encode(pairs_request([(query, document)], instruct, Limits()))[0] for instruct, query, document in triples
+        model.prompts.encode(pairs_request([(query, document)], instruct, Limits()))[0]
+        for instruct, query, document in triples
     ]
 
 

@@ -244,9 +244,7 @@ def test_a_file_that_went_away_takes_no_charges(bank: Bank, database_url: str, w
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_a_file_that_another_process_reads_and_writes_alone(
-    bank: Bank, database_url: str, begun: list[str]
-) -> None:
+def test_a_file_that_another_process_reads_and_writes_alone(bank: Bank, database_url: str, begun: list[str]) -> None:
     bank.store.ledger.add_credits(bank.account_id, 100 * COST)
     bank.store.database.close()
     with sqlite3.connect(database_url.removeprefix("sqlite:///"), isolation_level=None) as other:

@@ -21,8 +21,8 @@ from rerankd.testing import INFO
 from support.fakes import NumberedModel, scorer_of
 from support.server import Server, StartServer
 from support.serving import serving_model
-from support.waiting import wait_until
 from support.surfaces import RERANK
+from support.waiting import wait_until
 
 
 def stand_in_model() -> NumberedModel:

@@ -1,4 +1,4 @@
-"""Every API that has a path prefix of its own gives the scores of /v1/rerank, and replies to any body in its own shape."""
+"""Every API with its own path prefix gives the scores of /v1/rerank, and replies to any body in its own shape."""
 
 from __future__ import annotations
 

@@ -34,8 +34,8 @@ from rerankd.types import LoadProgress
 from support.fakes import NumberedModel, scorer_of
 from support.server import Server, StartServer
 from support.serving import serving
-from support.waiting import wait_until
 from support.surfaces import ONE_EACH, RERANK, SHARED, Surface
+from support.waiting import wait_until
 
 
 def _numbered(surface: Surface, *numbers: float) -> Any:

@@ -22,8 +22,8 @@ from rerankd.types import LoadProgress
 from support.fakes import NumberedModel, scorer_of
 from support.server import Server, StartServer
 from support.serving import serving
-from support.waiting import wait_until
 from support.surfaces import RERANK
+from support.waiting import wait_until
 
 
 def health(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -19,8 +19,7 @@ FILES = """
     server/protocol server/access_log server/body server/json_bounds server/beside server/call server/validation
     apis/vllm_rerank apis/vllm apis/fields apis/base types
     ranking engine/scorer engine/truncation engine/tokenising engine/qwen3/prompt
-    engine/engine engine/job engine/qwen3/loaded engine/qwen3/shared_prefix engine/qwen3/kv_cache
-    engine/qwen3/packed engine/qwen3/layers
+    engine/engine engine/job engine/qwen3/shared_prefix engine/qwen3/kv_cache
     server/written
 """.split()
 
@@ -31,7 +30,7 @@ HOLDERS = {
     "apis.base.Call": "the request",
     "engine.truncation.CountedText": "truncated",
     "types.Prompt": "token ids",
-    "engine.qwen3.packed.Segment": "the token ids after the prefix",
+    "engine.qwen3.shared_prefix._Segment": "the token ids after the prefix",
     "types.Score": "",
     "dict with 'results'": "the reply",
     "server.written.WrittenJSON": "its bytes",
@@ -41,7 +40,6 @@ LEAD_TO_THEM = {
     "ranking.Prepared",
     "engine.job.Job",
     "engine.protocols.LastChunk",
-    "engine.qwen3.packed.Packed",
     "types.Ranking",
     "apis.base.Answer",
 }

@@ -19,8 +19,8 @@ from rerankd.upstreams.pool import Pool
 from rerankd.upstreams.probe import Verdict
 from rerankd.upstreams.settings import ModelSettings
 from support.serving import serving_model
-from support.waiting import wait_until
 from support.upstream_server import UpstreamServer
+from support.waiting import wait_until
 
 JSON = dict[str, Any]
 

@@ -20,8 +20,8 @@ from rerankd.types import sigmoid
 from rerankd.upstreams.settings import ModelSettings, UpstreamSettings
 from support.dialect_replies import logit_of
 from support.serving import serving_model
-from support.waiting import wait_until
 from support.upstream_server import UpstreamServer
+from support.waiting import wait_until
 
 PAGE = Path(__file__).parents[2] / "docs" / "upstreams.md"
 FILES = re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.S)

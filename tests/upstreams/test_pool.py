@@ -16,8 +16,8 @@ from rerankd.upstreams.settings import ModelSettings
 from support.fakes import NumberedModel, scorer_of
 from support.routing import MODEL, routing, upstream
 from support.serving import serving_model
-from support.waiting import wait_until
 from support.upstream_server import BROKEN, CLOSES, Fault, UpstreamServer, slow
+from support.waiting import wait_until
 
 METRICS = Path(__file__).parents[2] / "docs" / "metrics.md"
 

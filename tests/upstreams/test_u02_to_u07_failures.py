@@ -16,7 +16,6 @@ from rerankd.upstreams.breaker import FAILURES_IN_A_ROW
 from rerankd.upstreams.outcomes import FAILURES
 from support.dialect_replies import logit_of
 from support.routing import Router, routing, upstream
-from support.waiting import wait_until
 from support.upstream_server import (
     BROKEN,
     CONSTANT,
@@ -37,6 +36,7 @@ from support.upstream_server import (
     busy,
     slow,
 )
+from support.waiting import wait_until
 
 CLIENTS = 4
 

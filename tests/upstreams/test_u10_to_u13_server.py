@@ -17,7 +17,6 @@ import pytest
 
 from support.routing import Router, routing, upstream
 from support.server import StartServer
-from support.waiting import wait_until
 from support.upstream_server import (
     BROKEN,
     CLOSES,
@@ -29,6 +28,7 @@ from support.upstream_server import (
     UpstreamServer,
     slow,
 )
+from support.waiting import wait_until
 
 CALLERS_KEY = "sk-callers-secret-1234567890"
 UPSTREAM_KEY = "up-secret-of-the-router-0987654321"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import httpx2
 
-from support.waiting import wait_until
 from support.upstream_server import UpstreamServer
+from support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 

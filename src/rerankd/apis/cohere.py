@@ -22,8 +22,8 @@ from rerankd.apis.fields import (
     ListOf,
     ObjectDocument,
     RankFields,
-    document_texts,
     allowed_priority,
+    document_texts,
 )
 from rerankd.errors import InvalidRequest, MissingKey, ModelNotFound, RerankdError, Unauthorized
 from rerankd.types import Score

@@ -18,8 +18,8 @@ from rerankd.apis.fields import (
     ObjectDocument,
     RequestBody,
     Usage,
-    first_given,
     allowed_priority,
+    first_given,
     ignored_keys,
 )
 from rerankd.errors import InvalidRequest, PromptTooLong, RerankdError

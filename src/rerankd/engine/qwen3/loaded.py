@@ -64,10 +64,10 @@ class Qwen3Model(SharedPrefixForward):
         )
 
 
-def load_network(
-    checkpoint: Checkpoint, execution: Execution, progress: Progress
-) -> tuple[Qwen3Reranker, Layers]:
-    """A checkpoint's network, and the fastest layers for it. With int8 linear layers, the rest is in the device's best dtype.
+def load_network(checkpoint: Checkpoint, execution: Execution, progress: Progress) -> tuple[Qwen3Reranker, Layers]:
+    """A checkpoint's network, and the fastest layers for it.
+
+    With int8 linear layers, the other operations use the device's best dtype.
 
     Where no library of kernels is there yet, it compiles while the weights load.
 
