@@ -5,12 +5,13 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import tee
+from itertools import groupby, tee
 from typing import Literal
 
 from tokenizers import Encoding, Tokenizer
 
 from rerankd.engine.tokenising import encodings
+from rerankd.engine.word_tokens import WordTokens
 from rerankd.types import Truncation
 
 # No token of Qwen's vocabulary is longer, so a text of n × this many characters has at least n tokens, and the rest
@@ -53,10 +54,11 @@ class TextCounter:
 
     Args:
         tokenizer: with neither padding nor truncation switched on.
+        words: the same tokenizer, read word by word, if it can be.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: Tokenizer, words: WordTokens | None = None) -> None:
+        self._tokenizer, self._words = tokenizer, words
 
     def count(self, text: str) -> int:
         """Tokens of a bare text."""
@@ -89,6 +91,30 @@ class TextCounter:
     ) -> Iterator[tuple[str, CountedText]]:
         """The same, one by one and lazily: a caller that stops early leaves the rest unread."""
         bound = read_tokens if limit is None else min(limit, read_tokens)
+        for by_words, group in groupby(texts, self._reads_words):
+            if by_words:
+                for text in group:
+                    yield from self._counted(part, text, limit, bound, side)
+            else:
+                yield from self._truncate(part, group, limit, bound, side)
+
+    def _reads_words(self, text: str) -> bool:
+        return self._words is not None and self._words.reads(text)
+
+    def _counted(
+        self, part: Literal["query", "document"], text: str, limit: int | None, bound: int, side: Side
+    ) -> Iterator[tuple[str, CountedText]]:
+        """A text that is read by words."""
+        assert self._words is not None
+        tokens = len(self._words.ids(text))
+        if tokens <= bound:
+            yield text, CountedText(part, text, tokens, tokens)
+        else:
+            yield from self._truncate(part, [text], limit, bound, side)
+
+    def _truncate(
+        self, part: Literal["query", "document"], texts: Iterable[str], limit: int | None, bound: int, side: Side
+    ) -> Iterator[tuple[str, CountedText]]:
         kept, given = tee(texts)
         heads = (_usual_part(text, bound, side) for text in given)
         for original, encoding in zip(kept, encodings(self._tokenizer, heads, offsets=True), strict=True):
@@ -109,8 +135,11 @@ class TextCounter:
 
     def token_ids(self, texts: Iterable[str]) -> Iterator[array[int]]:
         """The ids of each text."""
-        for encoding in encodings(self._tokenizer, texts):
-            yield array("i", encoding.ids)
+        for by_words, group in groupby(texts, self._reads_words):
+            if by_words and self._words is not None:
+                yield from map(self._words.ids, group)
+            else:
+                yield from (array("i", encoding.ids) for encoding in encodings(self._tokenizer, group))
 
     def shorten(self, text: CountedText, limit: int, side: Side = "right") -> CountedText:
         """The longest part of at most `limit` tokens that begins or ends between two characters."""

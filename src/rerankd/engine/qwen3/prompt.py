@@ -17,6 +17,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from rerankd.engine.truncation import MAX_TOKEN_CHARS, CountedText, Side, TextCounter, readable_part
+from rerankd.engine.word_tokens import WordTokens
 from rerankd.errors import CheckpointInvalid, InvalidRequest, PromptTooLong, TooManyTokens
 from rerankd.types import Prompt, RerankRequest
 
@@ -43,8 +44,9 @@ QWEN_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-"""How Qwen's tokenizer splits a text before BPE. No piece reaches from a line feed to `<`, none from `>:` to the space
-after it, and NFC composes nothing there: so head and document of a body can be tokenised apart."""
+"""How Qwen's tokenizer splits a text before BPE; word_tokens.py does the same for Latin script. No piece reaches from a
+line feed to `<`, none from `>:` to the space after it, and NFC composes nothing there: so head and document of a body
+can be tokenised apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class Qwen3Prompt:
         self._plain.normalizer = full.normalizer
         self._plain.pre_tokenizer = full.pre_tokenizer
         self._splits_before_document = _splits_as_qwen(self._plain)
-        self._counter = TextCounter(self._plain)
+        self._counter = TextCounter(self._plain, WordTokens(self._plain) if self._splits_before_document else None)
         self._prefix = array("i", full.encode(PREFIX, add_special_tokens=False).ids)
         self._suffix = array("i", full.encode(SUFFIX, add_special_tokens=False).ids)
         self._max_tokens = max_tokens
