@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from rerankd.engine.chunks import may_hold
 
@@ -15,39 +15,23 @@ class Waiting(NamedTuple):
     """What the choice knows of a request.
 
     served, remaining: cost computed so far, and still to compute. costs: of its next steps, in order, each >= 1; either
-    all of them, or more than fit into a batch.
+    all of them, or more than fit into a batch. tokens_held: see `chunks.tokens_held`.
     """
 
     priority: int
     served: int
     remaining: int
     costs: Sequence[int]
+    tokens_held: int = 0
 
 
-class Queued(Protocol):
-    """A request in a queue, as the choice sees it: `job.Job`."""
-
-    tokens_held: int
-    """See `chunks.tokens_held`."""
-
-    def waiting(self, max_tokens: int) -> Waiting:
-        """What it has for a batch of `max_tokens`."""
-        ...
-
-    @property
-    def blocked(self) -> Waiting:
-        """The same while it may not run."""
-        ...
-
-
-def choose(requests: Sequence[Queued], turn: int, max_tokens: int) -> list[int]:
+def choose(requests: Sequence[Waiting], turn: int, max_tokens: int) -> list[int]:
     """How many steps of each request are in the next batch of an engine. Arguments: see `next_batch`."""
     allowed = may_hold([request.tokens_held for request in requests])
+    may_run = [one if may else one._replace(costs=()) for one, may in zip(requests, allowed, strict=True)]
     # A long prompt takes many batches of any size: small ones shorten the wait of a new request.
     only_long = all(request.tokens_held for request in requests)
-    budget = max_tokens // 2 if only_long else max_tokens
-    views = [one.waiting(budget) if may else one.blocked for one, may in zip(requests, allowed, strict=True)]
-    return next_batch(views, turn, budget)
+    return next_batch(may_run, turn, max_tokens // 2 if only_long else max_tokens)
 
 
 def next_batch(requests: Sequence[Waiting], turn: int, max_tokens: int) -> list[int]:

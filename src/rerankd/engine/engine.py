@@ -250,7 +250,7 @@ class Engine:
 
     def _choose(self) -> list[_Part]:
         self._turn += 1
-        counts = choose(self._jobs, self._turn, self._max_batch_tokens)
+        counts = choose([job.waiting(self._max_batch_tokens) for job in self._jobs], self._turn, self._max_batch_tokens)
         batch = [(job, job.take(count)) for job, count in zip(self._jobs, counts, strict=True) if count]
         for job, _ in batch:
             if not job.running:

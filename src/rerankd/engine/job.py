@@ -96,14 +96,9 @@ class Job:
         self._priority, self._owner, self._progress = priority, owner, progress
 
     def waiting(self, max_tokens: int) -> Waiting:
-        """The view of this request that `next_batch` needs for a batch of `max_tokens`."""
+        """The view of this request that the choice of a batch of `max_tokens` needs."""
         costs = self._costs[self._num_done : self._num_done + max_tokens + 1]
-        return Waiting(self._priority, self.served, self.remaining, costs)
-
-    @property
-    def blocked(self) -> Waiting:
-        """The same view while the request may not run."""
-        return Waiting(self._priority, self.served, self.remaining, ())
+        return Waiting(self._priority, self.served, self.remaining, costs, self.tokens_held)
 
     def take(self, count: int) -> list[Step]:
         """The next steps, counted as served; fewer where a document needs a prefix that these steps only complete."""
