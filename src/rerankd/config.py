@@ -288,6 +288,12 @@ class ServerSettings(DatabaseSettings, SelfTestSettings, EngineSettings, Several
         "paths, vLLM and llama.cpp",
         REQUESTS,
     )
+    refuse_long_texts: bool = setting(
+        False,
+        "refuse a query or document over --max-text-tokens (400) instead of truncating it, as newer guides of "
+        "DashScope say; DashScope's APIs",
+        REQUESTS,
+    )
     lift_instruct: bool = setting(True, "read 'Instruct: … Query: …' in a query as its instruct; vLLM's APIs", REQUESTS)
     infinity_prefix: str = setting(
         "/infinity",

@@ -263,7 +263,7 @@ class ModelInfo:
     """What a served model is. `max_tokens`: the longest prompt it can read, template included."""
 
     name: str
-    kind: Literal["qwen3", "cross-encoder", "bi-encoder"]
+    kind: Literal["qwen3", "qwen2", "cross-encoder", "bi-encoder"]
     prompt_id: str
     max_tokens: int
     device: str
@@ -274,11 +274,7 @@ class ModelInfo:
     is_fallback: bool = False  # it replaces a model that is not available
     languages: tuple[str, ...] = ()  # all that it reads, where its maker names them
     kernels: str = ""  # the kind of C++ kernels that run, or "plain"; empty for models that never have any
-
-    @property
-    def reads_instruct(self) -> bool:
-        """Whether an instruct changes its scores."""
-        return self.kind == "qwen3"
+    reads_instruct: bool = True  # whether an instruct changes its scores
 
 
 @dataclass(frozen=True, slots=True)

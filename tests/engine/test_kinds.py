@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from rerankd.bench.random_weights import config_json
-from rerankd.engine.loading.kinds import kind_of, refuse_foreign
+from rerankd.engine.loading.kinds import layout_of, refuse_foreign
 from rerankd.engine.loading.open import Choice, open_model
 from rerankd.engine.qwen3.model import Qwen3Config
 from rerankd.errors import CheckpointInvalid, ModelError
@@ -30,7 +30,7 @@ def refusal(folder: Path, config: Any, *files: str) -> str:
     names = ["config.json"] * (config is not None) + list(files)
     with pytest.raises(CheckpointInvalid) as raised:
         refuse_foreign("org/model", folder, names)
-        kind_of("org/model", folder)
+        layout_of("org/model", folder)
     told = str(raised.value)
     assert "\n" not in told and "trust_remote_code" not in told and "hf.co//" not in told
     return told
@@ -94,7 +94,7 @@ def test_any_config_is_read_or_refused_in_a_sentence(
     (folder / "config.json").write_text(json.dumps(config))
     try:
         refuse_foreign("org/model", folder, ["config.json", *WEIGHTS])
-        kind_of("org/model", folder)
+        layout_of("org/model", folder)
         Qwen3Config.from_json(config)
     except ModelError as error:
         assert "\n" not in str(error)

@@ -31,7 +31,7 @@ FIELDS = pytest.mark.parametrize("surface", [RERANK, COHERE_V1, MIXEDBREAD], ids
 def small_server(start_server: StartServer, tiny_checkpoint: Path) -> Server:
     options = ("--max-call-documents", str(SMALL), "--max-documents", str(SMALL), "--any-model", "--truncate-overlong")
     model = ("--model", str(tiny_checkpoint), "--dtype", "float32", "--skip-self-test")
-    return start_server(*model, *options, key="test-key")
+    return start_server(*model, *options, "--refuse-long-texts", key="test-key")
 
 
 @pytest.mark.parametrize("surface", ALL, ids=str)
@@ -178,6 +178,14 @@ def test_an_overlong_text_is_cut_where_the_operator_says_so(
     assert "--truncate-overlong" in surface.error(qwen_server.post(surface.path, body), 400)
     response = small_server.post(surface.path, body)
     assert len(surface.scores(response)) == 2 and "document 0 truncated" in surface.warnings(response)
+
+
+@pytest.mark.parametrize("long", [{"query": " the" * 4001}, {"documents": ["short", " the" * 4001]}], ids=list)
+def test_a_text_over_dashscopes_limit_is_refused_where_the_operator_says_so(
+    long: dict[str, Any], small_server: Server
+) -> None:
+    told = NATIVE.error(small_server.post(NATIVE.path, NATIVE.body(**long)), 400)
+    assert "4001" in told and "4000" in told
 
 
 @pytest.mark.parametrize("surface", ALL, ids=str)

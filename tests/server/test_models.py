@@ -56,6 +56,12 @@ def test_each_answers_to_its_name_and_the_first_to_all_others(
     assert response.json()["model"] == (asked or scored)
 
 
+def test_the_name_of_a_hosted_model_is_answered_with_a_warning(client: httpx2.Client) -> None:
+    response = rank(client, "qwen3.7-text-rerank")
+    assert response.status_code == 200 and response.json()["model"] == "qwen3.7-text-rerank"
+    assert "qwen3.7-text-rerank was asked for, first scored" in response.headers["x-rerankd-warning"]
+
+
 def test_the_names_of_all_are_listed_and_suggested(client: httpx2.Client) -> None:
     cards = {card["id"]: card["root"] for card in client.get("/v1/models").json()["data"]}
     assert cards["first"] == cards["qwen3-rerank"] == cards["other"] == "first"

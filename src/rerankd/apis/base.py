@@ -215,6 +215,7 @@ class ApiSettings:
     max_total_tokens: int = 120_000
     max_context: int = 8_192
     truncate_overlong: bool = False
+    refuse_long_texts: bool = False
     lift_instruct: bool = True
     trust_priority: bool = False
     infinity_prefix: str = "/infinity"

@@ -89,6 +89,7 @@ def _limits(settings: ApiSettings) -> Limits:
         max_query_tokens=settings.max_text_tokens,
         max_document_tokens=settings.max_text_tokens,
         max_total_tokens=settings.max_total_tokens,
+        on_overlong="refuse_if_truncated" if settings.refuse_long_texts else "truncate",
     )
 
 

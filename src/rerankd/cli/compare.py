@@ -109,7 +109,7 @@ def _run(choice: Choice, queries: Sequence[Query]) -> Run:
         engine = start_scorer(choice, skip_self_test=True, progress=bar)
     try:
         info = engine.info
-        if info.kind != "qwen3" or info.dtype != choice.dtype:  # else it would be compared with itself
+        if info.kind not in ("qwen3", "qwen2") or info.dtype != choice.dtype:  # else it would be compared with itself
             raise SettingsError(
                 f"{info.name} runs in {info.dtype} whatever dtype is asked for: --compare needs a Qwen3-Reranker, "
                 "as in --model Qwen/Qwen3-Reranker-0.6B."

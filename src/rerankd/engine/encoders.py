@@ -137,4 +137,5 @@ def _info(name: str, max_tokens: int, network: torch.nn.Module, folder: Path) ->
         dtype=str(parameters[0].dtype).removeprefix("torch."),
         num_parameters=sum(parameter.numel() for parameter in parameters),
         folder=str(folder),
+        reads_instruct=False,
     )

@@ -8,11 +8,16 @@ from rerankd.errors import ModelNotFound
 from rerankd.server.served import ServedModel
 from rerankd.server.served_pool import ServedPool
 
-ALIASES = ("qwen3-rerank", "gte-rerank", "gte-rerank-v2")
+HOSTED_ONLY = "qwen3.7-text-rerank"
+"""A newer model of DashScope, whose weights are not published."""
+
+ALIASES = ("qwen3-rerank", "gte-rerank", "gte-rerank-v2", HOSTED_ONLY)
 """DashScope's names; some of its clients always send one."""
 
 QWEN3_RERANKERS = tuple(f"Qwen/Qwen3-Reranker-{size}" for size in ("0.6B", "4B", "8B"))
 
+OTHER_MODELS = (*QWEN3_RERANKERS, HOSTED_ONLY)
+"""Names of one model each: a warning says if another one scored."""
 
 Served = ServedModel | ServedPool
 
@@ -115,7 +120,7 @@ class Models:
             raise ModelNotFound(name, tuple(known))
         served = known.get(name, self.default)
         own = served.scorer.info.name
-        if name not in known or (name in QWEN3_RERANKERS and name not in (own, *self._aliases)):
+        if name not in known or (name in OTHER_MODELS and name not in (own, *self._aliases)):
             return served, (f"model substituted: {name[:200]} was asked for, {own} scored",)
         return served, ()
 

@@ -99,6 +99,7 @@ class EmbeddedModel:
             notice=notice,
             is_fallback=is_fallback,
             languages=LANGUAGES,
+            reads_instruct=False,
         )
 
     @property

@@ -153,7 +153,7 @@ def missing_files(folder: Path) -> list[str]:
 def _has_tokenizer(folder: Path) -> bool:
     if (folder / TOKENIZER).is_file():
         return True
-    if any(str(name).startswith("Qwen3") for name in _architectures(folder)):
+    if any(str(name).startswith(("Qwen2", "Qwen3")) for name in _architectures(folder)):
         return False
     return any(path.is_file() for pattern in VOCABULARIES for path in folder.glob(pattern))
 

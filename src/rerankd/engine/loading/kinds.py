@@ -1,4 +1,4 @@
-"""Detects the kind of a checkpoint, and refuses unsupported kinds with a message that names an alternative.
+"""Tells the kinds of checkpoints apart, and refuses unsupported kinds with a message that names an alternative.
 
 It needs file names and JSON files only, so that a model is refused before its weights are downloaded.
 """
@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from rerankd.engine.formats import ARCHITECTURES, QWEN3, Format, format_of
+from rerankd.engine.loading.adapters import merge_by_hand
 from rerankd.engine.loading.checkpoint_files import CONFIG, Modules, read_modules
 from rerankd.engine.loading.checkpoint_json import read_object
 from rerankd.errors import CheckpointInvalid
 
-Kind = Literal["qwen3", "cross-encoder"]
-
-QWEN3_ARCHITECTURES = {"Qwen3ForCausalLM", "Qwen3ForSequenceClassification"}
 ORIGINALS = "Qwen/Qwen3-Reranker-0.6B, -4B and -8B"
-SERVED = f"Served are {ORIGINALS}, checkpoints fine-tuned from them, and sentence-transformers' cross-encoders."
+SERVED = (
+    f"Served are {ORIGINALS}, checkpoints fine-tuned from them, zerank-1, mxbai-rerank-v2, Prism-Qwen3-Reranker, the "
+    "texts of Qwen3-VL-Reranker, and sentence-transformers' cross-encoders."
+)
 
 OTHER_FORMATS = {
     ".gguf": "GGUF, llama.cpp's format",
@@ -58,13 +60,14 @@ def refuse_foreign(name: str, folder: Path, names: Collection[str]) -> None:
             raise CheckpointInvalid(f"{name} is in {other}, which is not read. {_instead()}")
         return
     config = read_object(folder / CONFIG)
-    if method := _quantization(config, top):
+    if (method := _quantization(config, top)) and not _is_fp8(config):
         raise CheckpointInvalid(
             f"{name} is a quantised checkpoint ({method}), which is not read. Take the original in 16 or 32 bits, "
             f"e.g. {ORIGINALS}; --dtype int8 quantises it here."
         )
     named = architectures(config)
-    if "vision_config" in config or any("VL" in each or "Vision" in each for each in named):
+    reads_images = "vision_config" in config or any("VL" in each or "Vision" in each for each in named)
+    if reads_images and format_of(name, folder, config) is None:
         raise CheckpointInvalid(
             f"{name} is a reranker or model for images and text ({', '.join(named) or 'with a vision_config'}), which "
             f"is not served. {SERVED}"
@@ -73,16 +76,16 @@ def refuse_foreign(name: str, folder: Path, names: Collection[str]) -> None:
     _refuse_weights(name, named, config, top, names)
 
 
-def kind_of(name: str, folder: Path) -> Kind:
-    """The kind of a supported checkpoint.
+def layout_of(name: str, folder: Path) -> Format | None:
+    """The prompt and head of a supported checkpoint on a Qwen network; None for a cross-encoder.
 
     Raises:
         CheckpointInvalid: the kind is unsupported.
     """
     config = read_object(folder / CONFIG)
     named = architectures(config)
-    if set(named) & QWEN3_ARCHITECTURES:
-        return "qwen3"
+    if (layout := format_of(name, folder, config)) is not None:
+        return layout
     if "auto_map" in config:
         raise CheckpointInvalid(
             f"{name} ({', '.join(named) or 'no architecture'}) needs code of its own (auto_map in config.json), and "
@@ -91,7 +94,7 @@ def kind_of(name: str, folder: Path) -> Kind:
     # transformers would add a random classifier if there is none.
     if not (folder / "modules.json").exists() and not any("SequenceClassif" in each for each in named):
         raise CheckpointInvalid(f"{name} is a {', '.join(named) or 'model of no kind'}, not a reranker. {SERVED}")
-    return "cross-encoder"
+    return None
 
 
 def architectures(config: Mapping[str, Any]) -> list[str]:
@@ -110,7 +113,7 @@ def refuse_embedding(name: str, named: Collection[str], modules: Modules | None)
     """Raises CheckpointInvalid for an embedding model."""
     if modules is None or not modules.kinds or modules.kinds[-1] not in ("Pooling", "Normalize"):
         return
-    family = "Qwen3-Embedding" if set(named) & QWEN3_ARCHITECTURES else "it ends in " + modules.kinds[-1]
+    family = "Qwen3-Embedding" if set(named) & QWEN3 else "it ends in " + modules.kinds[-1]
     raise CheckpointInvalid(f"{name} is an embedding model ({family}), not a reranker. {SERVED}")
 
 
@@ -120,7 +123,7 @@ def _refuse_weights(
     if any(file.endswith(".safetensors") and not file.startswith("adapter_") for file in top):
         return
     has_bin = any(file.startswith("pytorch_model") for file in top)
-    if has_bin and not set(named) & QWEN3_ARCHITECTURES and named:
+    if has_bin and not set(named) & ARCHITECTURES and named:
         return  # sentence-transformers reads it without running code from it
     if has_bin:
         raise CheckpointInvalid(
@@ -136,9 +139,8 @@ def _lone_adapter(name: str, path: Path) -> str:
     base = read_object(path).get("base_model_name_or_path")
     of = f" for {base[:200]}" if isinstance(base, str) and base else ""
     return (
-        f'{name} is a LoRA adapter{of}, not a whole model. Merge it: python -c "from peft import '
-        "AutoPeftModelForCausalLM as M; M.from_pretrained('ADAPTER').merge_and_unload().save_pretrained('FOLDER')\", "
-        "copy the base model's tokenizer files there, and pass FOLDER."
+        f"{name} is a LoRA adapter{of}, not a whole model. Download it into a folder and pass the folder: it is merged "
+        f"with its model at load. Or: {merge_by_hand('the base model')}"
     )
 
 
@@ -166,6 +168,18 @@ def _quantization(config: Mapping[str, Any], files: Collection[str]) -> str | No
     if given := config.get("quantization"):
         return f"MLX{_bits(given) if isinstance(given, dict) else ''}"
     return next((method for file, method in QUANTIZED_BY_FILE.items() if file in files), None)
+
+
+def _is_fp8(config: Mapping[str, Any]) -> bool:
+    """Whether weights are FP8 with their scales beside them, which are dequantized as they are read."""
+    given = config.get("quantization_config") or config.get("compression_config")
+    if not isinstance(given, dict):
+        return False
+    method = given.get("quant_method")
+    blocks = given.get("weight_block_size") or [128, 128]
+    return (method in ("fp8", "fbgemm_fp8") and blocks == [128, 128]) or (
+        method == "compressed-tensors" and given.get("format") == "float-quantized"
+    )
 
 
 def _bits(given: Mapping[str, Any]) -> str:

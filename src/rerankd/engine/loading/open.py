@@ -6,9 +6,10 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from rerankd.engine.loading.adapters import adapter_in
 from rerankd.engine.loading.checkpoint import find_checkpoint, local_folder
 from rerankd.engine.loading.devices import Execution, choose_device, prepare_cpu
-from rerankd.engine.loading.kinds import kind_of
+from rerankd.engine.loading.kinds import layout_of
 from rerankd.engine.protocols import LoadedModel
 from rerankd.errors import CheckpointInvalid, CheckpointNotFound, HubUnreachable
 from rerankd.types import LoadProgress
@@ -72,11 +73,12 @@ def _open_named(where: str, choice: Choice, progress: LoadProgress | None, name:
     where: hub id or folder; `name`: what callers know the model by, else the hub id or the folder's last part.
     """
     here = local_folder(where)
-    folder = _find(str(here or where), choice, progress)
-    name = name or (folder.resolve().name if here else where)
+    adapter = adapter_in(here) if here else None
+    folder = _find(adapter.base if adapter else str(here or where), choice, progress)
+    name = name or ((here if adapter else folder).resolve().name if here else where)
     tell = progress or (lambda stage, share: None)
     device = choose_device(choice.device)
-    if kind_of(name, folder) == "qwen3":
+    if (layout := layout_of(adapter.base if adapter else name, folder)) is not None:
         from rerankd.engine.loading.dtypes import choose_dtype, explain_auto, lacks_int8
         from rerankd.engine.qwen3.loaded import Qwen3Model
 
@@ -90,7 +92,11 @@ def _open_named(where: str, choice: Choice, progress: LoadProgress | None, name:
             Execution(device, dtype, choice.deterministic),
             lambda done, in_all: tell("loading the weights", done / in_all),
             None if choice.dtype in ("auto", served) else f"{lacks_int8(device)}: the scores are computed in {served}",
+            layout,
+            adapter,
         )
+    if adapter:
+        raise CheckpointInvalid(f"{name} is an adapter for a model that is no reranker on a Qwen network.")
     try:
         from rerankd.engine.encoders import CrossEncoderModel
     except ImportError as error:

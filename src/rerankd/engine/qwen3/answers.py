@@ -1,4 +1,4 @@
-"""Which two tokens a checkpoint answers with: the tokenizer's `yes` and `no`, or those that its LogitScore names."""
+"""Which tokens a checkpoint answers with: those of its format, or those that its LogitScore names."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from rerankd.errors import CheckpointInvalid
 MODULE = "LogitScore"
 
 
-def answer_ids(folder: Path, prompt: Qwen3Prompt, vocab_size: int) -> tuple[int, int]:
-    """Returns the ids of `yes` and `no`.
+def answer_ids(folder: Path, prompt: Qwen3Prompt, vocab_size: int) -> tuple[int, int | None]:
+    """Returns the ids of `yes` and `no`; None where the format has a single answer.
 
     Args:
         vocab_size: the rows of the embedding.
 
     Raises:
         CheckpointInvalid: the tokenizer has more ids than the embedding has rows, or LogitScore's configuration is
-            damaged or names no second token.
+            damaged or lacks a token that the format has.
     """
     if prompt.max_token_id >= vocab_size:
         raise CheckpointInvalid(
@@ -30,12 +30,13 @@ def answer_ids(folder: Path, prompt: Qwen3Prompt, vocab_size: int) -> tuple[int,
     modules = read_modules(folder)
     for path, kind in modules.folders() if modules else ():
         if kind == MODULE:
-            return _configured_ids(folder / path / CONFIG, vocab_size)
+            return _configured_ids(folder / path / CONFIG, vocab_size, prompt.no_id is None)
     return prompt.yes_id, prompt.no_id
 
 
-def _configured_ids(path: Path, vocab_size: int) -> tuple[int, int]:
+def _configured_ids(path: Path, vocab_size: int, single: bool) -> tuple[int, int | None]:
     config = read_object(path)
     token_id = Field(int, 0, vocab_size - 1)
-    check_fields(str(path), config, {"true_token_id": token_id, "false_token_id": token_id})
-    return config["true_token_id"], config["false_token_id"]
+    wanted = {"true_token_id": token_id} | ({} if single else {"false_token_id": token_id})
+    check_fields(str(path), config, wanted)
+    return config["true_token_id"], None if single else config["false_token_id"]

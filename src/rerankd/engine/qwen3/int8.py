@@ -43,7 +43,9 @@ def load_int8(
     Raises:
         CheckpointInvalid: see `load_reranker`.
     """
-    name, made_from = _names(checkpoint.folder, checkpoint.yes_id, checkpoint.no_id, dtype)
+    adapter = checkpoint.adapter and (checkpoint.adapter.scale, checksum(checkpoint.adapter.file))
+    answers = (checkpoint.yes_id, checkpoint.no_id, checkpoint.scale)
+    name, made_from = _names(checkpoint.folder, *answers, adapter, dtype)
     tensors = _read(f"{name}-{made_from}", progress)
     if tensors is None:
         tensors = _quantize(load_reranker(checkpoint, dtype, torch.device("cpu"), progress))
@@ -67,6 +69,8 @@ def _quantize_layer(weights: LayerWeights) -> dict[str, Tensor]:
     norms = {"input_norm": weights.input_norm, "post_norm": weights.post_norm, "qk_norm": weights.qk_norm}
     linears = {name: getattr(weights, name) for name in LINEARS}
     tensors = {name: weight.detach().clone() for name, weight in norms.items()}
+    if weights.qkv_bias is not None:
+        tensors["qkv_bias"] = weights.qkv_bias.detach().clone()
     for name, weight in linears.items():
         quantized = Int8Weight.of(weight)
         tensors |= {f"{name}.values": quantized.values, f"{name}.scale": quantized.scale}
@@ -93,7 +97,7 @@ def _take_layers(tensors: dict[str, Tensor]) -> Iterator[LayerWeights]:
 def _layer_weights(tensors: dict[str, Tensor]) -> LayerWeights:
     linears = {name: Int8Weight(tensors[f"{name}.values"], tensors[f"{name}.scale"]) for name in LINEARS}
     norms = {name: tensors[name] for name in ("input_norm", "post_norm", "qk_norm")}
-    return LayerWeights(**linears, **norms)  # type: ignore[arg-type]
+    return LayerWeights(**linears, **norms, qkv_bias=tensors.get("qkv_bias"))  # type: ignore[arg-type]
 
 
 # The file

@@ -52,6 +52,7 @@ class TorchLayers:
 
     def __init__(self, config: Qwen3Config, layers: Sequence[Layer], operations: Operations) -> None:
         self._eps = config.rms_norm_eps
+        self._qk_eps = None if config.qwen2 else config.rms_norm_eps
         self._layers = layers
         self._operations = operations
         first_key = config.num_attention_heads
@@ -63,7 +64,7 @@ class TorchLayers:
         delta: Rows | None = None
         for index, layer in enumerate(self._layers):
             hidden = ops.add_rmsnorm(x, delta, layer.input_norm, eps)
-            heads = ops.norm_rope(layer.qkv(hidden), layer.qk_norm, cos, sin, eps)
+            heads = ops.norm_rope(_biased(layer.qkv(hidden), layer), layer.qk_norm, cos, sin, self._qk_eps)
             query, key, value = heads.tensor_split(self._splits, dim=1)
             packed.keep(index, key, value)
             attending = packed.attending(index)
@@ -77,3 +78,7 @@ class TorchLayers:
             delta = layer.down(ops.silu_mul(layer.gate_up(hidden)))
         assert delta is not None
         return x + delta.scaled()
+
+
+def _biased(qkv: Rows, layer: Layer) -> Rows:
+    return qkv if layer.qkv_bias is None else Rows(qkv.scaled() + layer.qkv_bias)

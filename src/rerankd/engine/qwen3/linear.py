@@ -78,6 +78,7 @@ class Layer:
     input_norm: Tensor
     post_norm: Tensor
     qk_norm: Tensor  # (num_heads + num_kv_heads, head_dim)
+    qkv_bias: Tensor | None = None  # (outputs,)
 
 
 Weight = Tensor | Int8Weight
@@ -85,7 +86,10 @@ Weight = Tensor | Int8Weight
 
 @dataclass(frozen=True, slots=True)
 class LayerWeights:
-    """The weights of a `Layer`: (outputs, inputs) of its linear layers, all float or all int8, and its norms."""
+    """The weights of a `Layer`: (outputs, inputs) of its linear layers, all float or all int8, and its norms.
+
+    qk_norm: ones for layers without such norms.
+    """
 
     qkv: Weight
     output: Weight
@@ -94,6 +98,7 @@ class LayerWeights:
     input_norm: Tensor
     post_norm: Tensor
     qk_norm: Tensor
+    qkv_bias: Tensor | None = None
 
 
 def float_layers(network: Qwen3Reranker) -> list[Layer]:
@@ -121,6 +126,7 @@ def layer_weights(layer: nn.Module) -> LayerWeights:
         input_norm=layer.input_layernorm.weight,
         post_norm=layer.post_attention_layernorm.weight,
         qk_norm=_head_norms(attention),
+        qkv_bias=_joined_bias(attention.q_proj, attention.k_proj, attention.v_proj),
     )
 
 
@@ -138,6 +144,7 @@ def layer_of(weights: LayerWeights, dtype: torch.dtype) -> Layer:
         input_norm=weights.input_norm,
         post_norm=weights.post_norm,
         qk_norm=weights.qk_norm,
+        qkv_bias=weights.qkv_bias,
     )
 
 
@@ -151,7 +158,15 @@ def _joined(*parts: nn.Linear) -> Tensor:
     return joined
 
 
+def _joined_bias(*parts: nn.Linear) -> Tensor | None:
+    biases: list[Tensor] = [part.bias for part in parts if part.bias is not None]
+    return torch.cat(biases) if biases else None
+
+
 def _head_norms(attention: Attention) -> Tensor:
+    """(num_heads + num_kv_heads, head_dim)."""
     num_heads = attention.q_proj.out_features // attention.head_dim
     num_kv_heads = attention.k_proj.out_features // attention.head_dim
+    if isinstance(attention.q_norm, nn.Identity) or isinstance(attention.k_norm, nn.Identity):
+        return attention.q_proj.weight.new_ones(num_heads + num_kv_heads, attention.head_dim)
     return torch.cat([attention.q_norm.weight.expand(num_heads, -1), attention.k_norm.weight.expand(num_kv_heads, -1)])

@@ -1,4 +1,4 @@
-"""A loaded Qwen3-Reranker: its prompts and its forward pass."""
+"""A loaded reranker on a Qwen network: its prompts and its forward pass."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from rerankd.engine.formats import QWEN3_RERANKER, Format
+from rerankd.engine.loading.adapters import Adapter
 from rerankd.engine.loading.devices import Execution, return_freed_memory
 from rerankd.engine.loading.dtypes import choose_dtype
 from rerankd.engine.qwen3.answers import answer_ids
@@ -18,7 +20,7 @@ from rerankd.engine.qwen3.layers import Layers, TorchLayers
 from rerankd.engine.qwen3.linear import LayerWeights, float_layers, layer_of, take_weights
 from rerankd.engine.qwen3.model import Qwen3Reranker, num_parameters
 from rerankd.engine.qwen3.ops import GroupedOperations, Operations, TorchOperations
-from rerankd.engine.qwen3.prompt import PROMPT_ID, Qwen3Prompt
+from rerankd.engine.qwen3.prompt import Qwen3Prompt
 from rerankd.engine.qwen3.shared_prefix import SharedPrefixForward
 from rerankd.engine.qwen3.weights import Checkpoint, Progress, load_reranker, read_config
 from rerankd.types import ModelInfo
@@ -31,9 +33,11 @@ class Qwen3Model(SharedPrefixForward):
         name: the name in `ModelInfo`.
         folder: contains config.json, tokenizer.json and *.safetensors.
         notice: a warning for every caller, e.g. about a dtype other than the requested one.
+        layout: its prompt and head.
+        adapter: is merged into the weights.
 
     Raises:
-        CheckpointInvalid: a file is damaged, or is not from a Qwen3-Reranker.
+        CheckpointInvalid: a file is damaged, or is of another kind of model.
     """
 
     def __init__(
@@ -43,17 +47,20 @@ class Qwen3Model(SharedPrefixForward):
         execution: Execution,
         progress: Progress,
         notice: str | None = None,
+        layout: Format = QWEN3_RERANKER,
+        adapter: Adapter | None = None,
     ) -> None:
         config = read_config(folder)
         max_tokens = config.max_position_embeddings
-        self.prompts = Qwen3Prompt(folder, max_tokens)
-        yes_id, no_id = answer_ids(folder, self.prompts, config.vocab_size)
-        network, layers = load_network(Checkpoint(folder, config, yes_id, no_id), execution, progress)
+        self.prompts = Qwen3Prompt(folder, max_tokens, layout)
+        answers = answer_ids(folder, self.prompts, config.vocab_size)
+        checkpoint = Checkpoint(folder, config, *answers, layout.scale, adapter)
+        network, layers = load_network(checkpoint, execution, progress)
         super().__init__(network, layers, execution.deterministic)
         self.info = ModelInfo(
             name=name,
-            kind="qwen3",
-            prompt_id=PROMPT_ID,
+            kind="qwen2" if config.qwen2 else "qwen3",
+            prompt_id=layout.prompt_id,
             max_tokens=max_tokens,
             device=str(execution.device),
             dtype=str(execution.dtype).removeprefix("torch."),
@@ -61,6 +68,7 @@ class Qwen3Model(SharedPrefixForward):
             folder=str(folder),
             notice=notice,
             kernels=layers.kernels,
+            reads_instruct=layout.reads_instruct,
         )
 
 

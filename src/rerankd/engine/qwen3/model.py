@@ -38,7 +38,10 @@ FIELDS = {
 
 @dataclass(frozen=True, slots=True)
 class Qwen3Config:
-    """The shape of a checkpoint, under the names of its `config.json`."""
+    """The shape of a checkpoint, under the names of its `config.json`.
+
+    qwen2: the layers of Qwen2: biases on query, key and value, and no norm of their heads.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -51,15 +54,18 @@ class Qwen3Config:
     rope_theta: float
     max_position_embeddings: int
     tie_word_embeddings: bool
+    qwen2: bool = False
 
     @classmethod
     def from_json(cls, config: Mapping[str, Any]) -> Qwen3Config:
-        """Reads a parsed `config.json`.
+        """Reads a parsed `config.json`: of Qwen3, of Qwen2, or of a model whose `text_config` is one of them.
 
         Raises:
             CheckpointInvalid: a field is missing, malformed or out of range, or asks for something that
                 Qwen3-Reranker does not have.
         """
+        config = _text_config(config)
+        qwen2 = config.get("model_type") == "qwen2"
         rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
         if not isinstance(rope, Mapping):
             raise CheckpointInvalid("config.json: rope_parameters is not an object.")
@@ -72,13 +78,32 @@ class Qwen3Config:
         if wrong := [name for name, value in unsupported.items() if value]:
             raise CheckpointInvalid(f"config.json asks for what Qwen3-Reranker does not have: {', '.join(wrong)}.")
         values = {"rope_theta": rope.get("rope_theta"), **config}
+        if qwen2:
+            values = {"tie_word_embeddings": False, "head_dim": _head_dim(config), **values}
         check_fields("config.json", values, FIELDS)
-        read = cls(**{name: values[name] for name in FIELDS})
+        read = cls(**{name: values[name] for name in FIELDS}, qwen2=qwen2)
         if read.num_attention_heads % read.num_key_value_heads:
             raise CheckpointInvalid("config.json: num_attention_heads is no multiple of num_key_value_heads.")
         if read.head_dim % 2:
             raise CheckpointInvalid("config.json: head_dim is odd, and RoPE needs pairs.")
         return read
+
+
+def _text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    text = config.get("text_config")
+    if text is None:
+        return config
+    if not isinstance(text, Mapping):
+        raise CheckpointInvalid("config.json: text_config is not an object.")
+    return {**text, "tie_word_embeddings": config.get("tie_word_embeddings", text.get("tie_word_embeddings", False))}
+
+
+def _head_dim(config: Mapping[str, Any]) -> Any:
+    """Qwen2's, which its config.json does not name."""
+    hidden_size, num_heads = config.get("hidden_size"), config.get("num_attention_heads")
+    if type(hidden_size) is int and type(num_heads) is int and num_heads > 0 and hidden_size % num_heads == 0:
+        return hidden_size // num_heads
+    return None
 
 
 class RMSNorm(nn.Module):
@@ -96,20 +121,22 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Grouped-query attention with an RMSNorm on each head's query and key. num_heads × head_dim need not be
-    hidden_size (4B: 32 × 128 = 4096 against 2560)."""
+    """Grouped-query attention with an RMSNorm on each head's query and key (Qwen2: none, but biases).
+
+    num_heads × head_dim need not be hidden_size (4B: 32 × 128 = 4096 against 2560).
+    """
 
     def __init__(self, config: Qwen3Config) -> None:
         super().__init__()
         self.head_dim = config.head_dim
         query_size = config.num_attention_heads * config.head_dim
         kv_size = config.num_key_value_heads * config.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, query_size, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, kv_size, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, kv_size, bias=False)
+        self.q_proj = nn.Linear(config.hidden_size, query_size, bias=config.qwen2)
+        self.k_proj = nn.Linear(config.hidden_size, kv_size, bias=config.qwen2)
+        self.v_proj = nn.Linear(config.hidden_size, kv_size, bias=config.qwen2)
         self.o_proj = nn.Linear(query_size, config.hidden_size, bias=False)
-        self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
-        self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
+        self.q_norm = nn.Identity() if config.qwen2 else RMSNorm(config.head_dim, config.rms_norm_eps)
+        self.k_norm = nn.Identity() if config.qwen2 else RMSNorm(config.head_dim, config.rms_norm_eps)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cu_seqlens: list[int]) -> Tensor:
         num_tokens = x.shape[0]

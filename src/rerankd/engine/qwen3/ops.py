@@ -58,12 +58,12 @@ class Operations(Protocol):
         """x (T, hidden_size) += delta, in place; returns x / rms(x) × weight."""
         ...
 
-    def norm_rope(self, qkv: Rows, weight: Tensor, cos: Tensor, sin: Tensor, eps: float) -> Tensor:
+    def norm_rope(self, qkv: Rows, weight: Tensor, cos: Tensor, sin: Tensor, eps: float | None) -> Tensor:
         """RMSNorm and RoPE of each query and key head. The value heads, which have no weight, are only scaled.
 
         Args:
             qkv: (T, heads × head_dim), overwritten; weight: (num_heads, head_dim);
-            cos, sin: (T, head_dim / 2) float32.
+            cos, sin: (T, head_dim / 2) float32; eps: None for RoPE alone.
 
         Returns:
             (T, heads, head_dim).
@@ -101,11 +101,11 @@ class TorchOperations:
             x += delta.scaled()
         return self._rows(weight * _normed(x, eps))
 
-    def norm_rope(self, qkv: Rows, weight: Tensor, cos: Tensor, sin: Tensor, eps: float) -> Tensor:
+    def norm_rope(self, qkv: Rows, weight: Tensor, cos: Tensor, sin: Tensor, eps: float | None) -> Tensor:
         num_heads, head_dim = weight.shape
         rows = qkv.scaled()
         heads = rows.view(len(rows), -1, head_dim)
-        normed = weight * _normed(heads[:, :num_heads], eps)
+        normed = heads[:, :num_heads] if eps is None else weight * _normed(heads[:, :num_heads], eps)
         left, right = normed.chunk(2, dim=-1)
         cos, sin = cos.to(heads.dtype)[:, None], sin.to(heads.dtype)[:, None]
         heads[:, :num_heads] = torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)

@@ -1,13 +1,14 @@
-"""The Qwen3-Reranker prompt: (instruct, query, document) → token ids, as the model card's code makes them.
+"""The prompt of a format: (instruct, query, document) → token ids, as the code of the model's maker makes them.
 
-Source: https://huggingface.co/Qwen/Qwen3-Reranker-0.6B (README, "Transformers usage"). Two deliberate
-differences: control strings such as `<|im_end|>` inside a text stay plain text, and where a prompt is too long
-only the document (then the query) is shortened, never the template. Knows no tensor.
+`formats.py` names the source of each. Two deliberate differences: control strings such as `<|im_end|>` inside a text
+stay plain text, and where a prompt is too long only the document (then the query) is shortened, never the template.
+Knows no tensor.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,20 +17,11 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from rerankd.engine.formats import QWEN3_RERANKER, Format
 from rerankd.engine.truncation import MAX_TOKEN_CHARS, CountedText, Side, TextCounter, readable_part
 from rerankd.engine.word_tokens import WordTokens
 from rerankd.errors import CheckpointInvalid, InvalidRequest, PromptTooLong, TooManyTokens
 from rerankd.types import Prompt, RerankRequest
-
-PROMPT_ID = "qwen3-reranker-card"
-
-PREFIX = (
-    "<|im_start|>system\n"
-    "Judge whether the Document meets the requirements based on the Query and the Instruct provided. "
-    'Note that the answer can only be "yes" or "no".<|im_end|>\n'
-    "<|im_start|>user\n"
-)
-SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 
 MAX_CALL_TOKENS = 50_000_000
 """Upper bound on the tokens of all prompts of a call, checked before they are made."""
@@ -49,14 +41,18 @@ line feed to `<`, none from `>:` to the space after it, and NFC composes nothing
 can be tokenised apart."""
 
 
+CONTROL = re.compile(r"<\|?/?\w+\|?>")
+"""A control token in the fixed parts of a format."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Head:
     """The common beginning of the bodies of one query.
 
     Attributes:
-        text: up to the space before the document.
-        token_ids: of this text.
-        prefix: the template's prefix and `token_ids`.
+        text: the head of the format.
+        token_ids: of this text and the bridge.
+        prefix: the format's prefix and `token_ids`.
     """
 
     query: CountedText
@@ -73,10 +69,10 @@ class Qwen3Prompt:
         max_tokens: the longest prompt the model can read, template included.
 
     Raises:
-        CheckpointInvalid: the tokenizer cannot be read or lacks `yes`, `no` or a control token.
+        CheckpointInvalid: the tokenizer cannot be read or lacks an answer of the format or a control token.
     """
 
-    def __init__(self, folder: Path, max_tokens: int) -> None:
+    def __init__(self, folder: Path, max_tokens: int, layout: Format = QWEN3_RERANKER) -> None:
         try:
             full = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:  # the library raises bare Exception
@@ -86,21 +82,32 @@ class Qwen3Prompt:
         self._plain = Tokenizer(full.model)
         self._plain.normalizer = full.normalizer
         self._plain.pre_tokenizer = full.pre_tokenizer
-        self._splits_before_document = _splits_as_qwen(self._plain)
-        self._counter = TextCounter(self._plain, WordTokens(self._plain) if self._splits_before_document else None)
-        self._prefix = array("i", full.encode(PREFIX, add_special_tokens=False).ids)
-        self._suffix = array("i", full.encode(SUFFIX, add_special_tokens=False).ids)
+        self._format = layout
+        as_qwen = _splits_as_qwen(self._plain)
+        self._splits_before_document = bool(layout.bridge) or (layout.lead == " " and as_qwen)
+        self._counter = TextCounter(self._plain, WordTokens(self._plain) if as_qwen else None)
+        parts = (layout.prefix, layout.bridge, layout.suffix)
+        self._prefix, self._bridge, self._suffix = (
+            array("i", full.encode(part, add_special_tokens=False).ids) for part in parts
+        )
         self._max_tokens = max_tokens
-        self.yes_id = _token_id(full, "yes")
-        self.no_id = _token_id(full, "no")
+        self.yes_id = _token_id(full, layout.true)
+        self.no_id = None if layout.false is None else _token_id(full, layout.false)
         self.max_token_id = max(full.get_vocab().values())
-        for control in ("<|im_start|>", "<|im_end|>", "<think>", "</think>"):
+        for control in CONTROL.findall("".join(parts)):
             _token_id(full, control)
 
     @property
     def template_tokens(self) -> int:
         """Tokens around the body: prefix and suffix."""
         return len(self._prefix) + len(self._suffix)
+
+    def _count_head(self, instruct: str, query: str) -> int:
+        """Tokens of a body with an empty document."""
+        head, lead = self._format.head_of(instruct, query), self._format.lead
+        if not self._format.bridge:
+            return self._counter.count(head + lead)
+        return self._counter.count(head) + len(self._bridge) + self._counter.count(lead)
 
     def encode(self, request: RerankRequest) -> list[Prompt]:
         """Returns one Prompt for each document, in order.
@@ -112,6 +119,8 @@ class Qwen3Prompt:
             PromptTooLong: the instruct is too long, or a text far over the limit is not to be truncated.
             InvalidRequest: the prompts together have more tokens than a call may have.
         """
+        if self._format.strips:
+            request = _stripped(request)
         limits = request.limits
         budget = min(limits.max_prompt_tokens or self._max_tokens, self._max_tokens) - self.template_tokens
         instruct_tokens = self._check_instruct(request.instruct, budget, limits.max_instruct_tokens)
@@ -135,7 +144,7 @@ class Qwen3Prompt:
         return [found[text] for text in request.queries]
 
     def _fit_query(self, query: CountedText, instruct: str, budget: int, side: Side) -> CountedText:
-        while (excess := self._counter.count(_body(instruct, query.text, "")) - budget) > 0 and query.text:
+        while (excess := self._count_head(instruct, query.text) - budget) > 0 and query.text:
             query = self._counter.shorten(query, max(0, query.tokens - excess), side)
         return query
 
@@ -165,8 +174,9 @@ class Qwen3Prompt:
         return [counted[text] for text in request.documents]
 
     def _heads(self, instruct: str, queries: Sequence[CountedText]) -> list[_Head]:
-        texts = {query.text: _body(instruct, query.text, "").removesuffix(" ") for query in queries}
-        ids = dict(zip(texts, self._counter.token_ids(texts.values()), strict=True))
+        texts = {query.text: self._format.head_of(instruct, query.text) for query in queries}
+        heads = self._counter.token_ids(texts.values())
+        ids = {text: head + self._bridge for text, head in zip(texts, heads, strict=True)}
         prefixes = {text: (*self._prefix, *head) for text, head in ids.items()}
         return [_Head(query, texts[query.text], ids[query.text], prefixes[query.text]) for query in queries]
 
@@ -174,12 +184,13 @@ class Qwen3Prompt:
         self, heads: Sequence[_Head], documents: Sequence[CountedText]
     ) -> Iterator[tuple[_Head, CountedText, array[int]]]:
         """Each head with its document and the token ids of both together, the same as of the joined text."""
+        lead = self._format.lead
         if self._splits_before_document:
-            rest = self._counter.token_ids(f" {document.text}" for document in documents)
+            rest = self._counter.token_ids(f"{lead}{document.text}" for document in documents)
             for head, document, ids in zip(heads, documents, rest, strict=True):
                 yield head, document, head.token_ids + ids
         else:
-            joined = (f"{head.text} {document.text}" for head, document in zip(heads, documents, strict=True))
+            joined = (f"{head.text}{lead}{document.text}" for head, document in zip(heads, documents, strict=True))
             yield from zip(heads, documents, self._counter.token_ids(joined), strict=True)
 
     def _fit_tail(
@@ -209,7 +220,7 @@ class Qwen3Prompt:
                 f"The instruct has {has} tokens; at most {limit} are allowed. Shorten the instruct: what differs from "
                 "call to call belongs in the query."
             )
-        tokens = self._counter.count(_body(readable_part(instruct, budget), "", ""))
+        tokens = self._count_head(readable_part(instruct, budget), "")
         if tokens > budget:
             raise PromptTooLong(
                 f"Template and instruct have {tokens + self.template_tokens} tokens or more, and a prompt may have "
@@ -278,8 +289,9 @@ def _fit_head(
     return head, document, body[:budget]
 
 
-def _body(instruct: str, query: str, document: str) -> str:
-    return f"<Instruct>: {instruct}\n<Query>: {query}\n<Document>: {document}"
+def _stripped(request: RerankRequest) -> RerankRequest:
+    queries, documents = (tuple(text.strip() for text in texts) for texts in (request.queries, request.documents))
+    return replace(request, queries=queries, documents=documents)
 
 
 def _splits_as_qwen(tokenizer: Tokenizer) -> bool:
@@ -298,5 +310,5 @@ def _splits_as_qwen(tokenizer: Tokenizer) -> bool:
 def _token_id(tokenizer: Tokenizer, token: str) -> int:
     token_id = tokenizer.token_to_id(token)
     if token_id is None:
-        raise CheckpointInvalid(f"The tokenizer has no token {token!r}: this is not a Qwen3-Reranker.")
+        raise CheckpointInvalid(f"The tokenizer has no token {token!r}: this is the tokenizer of another model.")
     return int(token_id)

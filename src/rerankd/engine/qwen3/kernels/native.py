@@ -22,7 +22,9 @@ PANEL = 32
 
 
 def kernels_fit(config: Qwen3Config) -> bool:
-    """Whether the kernels can compute this shape. They can compute every published one."""
+    """Whether the kernels can compute this shape. They can compute every published one of Qwen3, and none of Qwen2."""
+    if config.qwen2:  # they add no biases, and norm every head
+        return False
     return config.head_dim == HEAD_DIM and config.hidden_size % HALF == 0 and config.intermediate_size % HALF == 0
 
 
