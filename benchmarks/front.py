@@ -30,7 +30,8 @@ from rerankd.cli import serving
 from rerankd.cli.log import log_to_stderr
 from rerankd.config import ServerSettings
 from rerankd.engine.engine import Engine
-from rerankd.engine.qwen3.prompt import PROMPT_ID, Qwen3Prompt
+from rerankd.engine.formats import QWEN3_RERANKER
+from rerankd.engine.qwen3.prompt import Qwen3Prompt
 from rerankd.engine.scorer import EngineScorer
 from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
@@ -54,7 +55,7 @@ class NoModel:
     """Never asked."""
 
     def __init__(self, folder: Path) -> None:
-        self.info = ModelInfo("front", "qwen3", PROMPT_ID, 32_768, "cpu", "float32", 0, str(folder))
+        self.info = ModelInfo("front", "qwen3", QWEN3_RERANKER.prompt_id, 32_768, "cpu", "float32", 0, str(folder))
 
     def logits(self, batch: Sequence[Prompt]) -> list[float]:
         raise NotImplementedError
