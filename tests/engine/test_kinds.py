@@ -41,7 +41,7 @@ def refusal(folder: Path, config: Any, *files: str) -> str:
     [
         ({"quantization_config": {"quant_method": "awq", "bits": 4}}, "AWQ, 4 bit"),
         ({"quantization_config": {"quant_method": "gptq", "bits": 8}}, "GPTQ, 8 bit"),
-        ({"quantization_config": {"quant_method": "fp8"}}, "FP8"),
+        ({"quantization_config": {"quant_method": "fp8", "weight_block_size": [64, 64]}}, "FP8"),
         ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, "bitsandbytes, 4 bit"),
         ({"compression_config": {"quant_method": "compressed-tensors"}}, "compressed-tensors"),
         ({"quantization": {"group_size": 64, "bits": 4}}, "MLX, 4 bit"),
