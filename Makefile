@@ -4,8 +4,8 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help setup serve quick test test-server test-web test-clients test-deploy wheel coverage compatibility reference lint
-.PHONY: lint-scripts docs format audit clean amx-report
+.PHONY: help setup serve quick test test-server test-web test-clients test-deploy test-ray wheel coverage
+.PHONY: compatibility reference lint lint-scripts docs format audit clean amx-report
 
 help:  ## this list
 	@sed -n 's/^\([A-Za-z0-9.-]*\):.*##  *\(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -40,6 +40,9 @@ coverage: .venv/installed-test  ## the lines that the tests run in their own pro
 
 test-clients: .venv/installed-test  ## real clients against a running server, in environments of their own
 	.venv/bin/python tests/third_party_clients/run.py
+
+test-ray: .ray/installed  ## replicas on a real Ray, on this machine
+	OMP_NUM_THREADS=1 .ray/bin/python -m pytest tests/cluster
 
 test-deploy: .deploy/installed  ## the chart, the images and the units in deploy/, by the checkers of their formats
 	.deploy/bin/python -m pytest -c deploy/tests/pytest.ini --rootdir deploy/tests deploy/tests
@@ -80,9 +83,10 @@ format: .venv/installed-test
 
 audit: .audit/installed  ## known vulnerabilities of the pinned versions; asks the public advisory database
 	.audit/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
+	.audit/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints-ray.txt
 
 clean:
-	rm -rf .venv .audit .clients .deploy .docs site build dist .coverage node_modules
+	rm -rf .venv .audit .clients .deploy .docs .ray site build dist .coverage node_modules
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -108,6 +112,14 @@ node_modules/.package-lock.json: package.json package-lock.json
 	$(PYTHON) -m venv .deploy
 	.deploy/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	.deploy/bin/python deploy/tests/helm.py .deploy/bin
+	@touch $@
+
+# Ray and what it needs, over the packages of .venv: torch is not installed twice.
+.ray/installed: constraints-ray.txt .venv/installed-test
+	$(PYTHON) -m venv .ray
+	.venv/bin/python -c "import sysconfig; print(f'import site; site.addsitedir({sysconfig.get_path(\"purelib\")!r})')" \
+	    >"$$(.ray/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/below.pth"
+	.ray/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement constraints-ray.txt
 	@touch $@
 
 .audit/installed: Makefile

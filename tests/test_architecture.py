@@ -46,6 +46,7 @@ ARROWS = {
     "startup": {"engine", "selftest"},
     "local": {"arguments", "deprecation", "engine", "ranking", "startup"},
     "batch": {"ranking"},
+    "cluster": {"engine", "startup"},
     "apis": {"ranking"},
     "server": {
         *(
@@ -72,6 +73,7 @@ ARROWS = {
         *(
             "apis",
             "batch",
+            "cluster",
             "config",
             "environment",
             "setting",
@@ -95,6 +97,7 @@ OPEN_TO_ALL = {"types", "errors", "version"}
 CONFINED = {
     "torch": {"engine", "bench", "cli"},
     "tokenizers": {"engine", "upstreams"},
+    "ray": {"cluster"},
     "safetensors": {"engine", "bench"},
     "pyarrow": {"batch"},
     "sentence_transformers": {"engine", "bench"},

@@ -166,7 +166,38 @@ class ScoringSettings(SelfTestSettings, ModelSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerSettings(DatabaseSettings, SelfTestSettings, EngineSettings, SeveralModels):
+class ClusterSettings(Settings):
+    """Where engines run: in this process, or as replicas on Ray."""
+
+    replicas: int | None = setting(
+        None,
+        "engines on Ray, in processes of their own; they share this machine's processors, or have a GPU each (see "
+        "docs/deploy/ray.md)",
+        MODEL,
+        at_least=1,
+        at_most=1000,
+    )
+    replica_cpus: int | None = setting(
+        None, "processors of each replica (default: those of this machine, shared equally)", MODEL, at_least=1
+    )
+    ray: str | None = setting(
+        None,
+        "run the replicas in this Ray cluster: HOST:PORT, or 'auto' for the one of this machine",
+        MODEL,
+        metavar="ADDRESS",
+        clean=str.strip,
+        pattern=r"auto|[^\s/:]+:\d+|ray://\S+",
+        expected="auto or HOST:PORT",
+    )
+
+    @property
+    def on_ray(self) -> bool:
+        """Whether engines run as replicas."""
+        return self.replicas is not None or self.ray is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings(DatabaseSettings, SelfTestSettings, ClusterSettings, EngineSettings, SeveralModels):
     """The settings of `rerankd serve`."""
 
     fallback: bool = setting(

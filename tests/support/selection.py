@@ -50,6 +50,7 @@ ALONE = ("bench/test_load.py", "server/test_bad_databases.py", "server/test_cont
 
 EXPECTED_SKIPS = {
     r"could not import '(haystack|langchain_core|llama_index\.core)'": "make test-clients runs these tests",
+    r"could not import 'ray'": "make test-ray runs these tests",
     r"does not name xquad\.en\.json": "the data set is not in the repository",
     r"processor (has no int8 products|has no AMX|cannot run the kernels)": "not every machine of CI has them",
     r"this machine can have no kernels": "nor a compiler for them",

@@ -38,6 +38,7 @@ def make_models(settings: ServerSettings) -> Models:
     _refuse_uncounted(settings, with_upstreams)
     has_local = any(model.local for model in with_upstreams.values())
     engines: list[Served] = []
+    _refuse_several_on_ray(settings)
     if not with_upstreams or has_local or settings.model != DEFAULT_MODEL:
         engines = [_served(name, settings) for name in settings.model]
     pools: list[Served] = [
@@ -46,6 +47,12 @@ def make_models(settings: ServerSettings) -> Models:
     served = [*pools, *engines] if has_local else [*engines, *pools]
     any_size = served[0] in engines and settings.model[0] == "auto"
     return Models(*served, aliases=settings.alias, any_size=any_size)
+
+
+def _refuse_several_on_ray(settings: ServerSettings) -> None:
+    """Raises SettingsError: the replicas of a cluster run one model."""
+    if settings.on_ray and len(settings.model) > 1:
+        raise SettingsError("With --replicas or --ray there is one --model: start a server for each.")
 
 
 def _pool(
@@ -85,6 +92,8 @@ def _check_folder(model: str) -> None:
 
 def _served(model: str, settings: ServerSettings) -> ServedModel:
     _check_folder(model)
+    if settings.on_ray:
+        return ServedModel(lambda progress: _start_on_replicas(model, settings, progress))
     return ServedModel(
         lambda progress: _start(model, settings, progress, fallback=settings.may_fall_back),
         retry=lambda: _start(model, settings, lambda stage, share: None, fallback=False),
@@ -114,6 +123,24 @@ def _start(model: str, settings: ServerSettings, progress: LoadProgress, *, fall
         logger.warning("The known-answer check was skipped: these scores may be meaningless.")
     if scorer.info.notice:
         logger.warning(scorer.info.notice)
+    spare_collector()
+    logger.info("Ready: %s answers", scorer.info.name)
+    return scorer
+
+
+def _start_on_replicas(model: str, settings: ServerSettings, progress: LoadProgress) -> LocalScorer:
+    """No replica falls back: replicas must not differ."""
+    from rerankd.cluster.settings import ReplicaSettings
+    from rerankd.cluster.start import start_on_replicas
+    from rerankd.engine.loading.open import Choice
+
+    choice = Choice(model, settings.device, settings.dtype, settings.deterministic, settings.offline, fallback=False)
+    replicas = ReplicaSettings(
+        choice, settings.replicas or 1, settings.replica_cpus, settings.ray, settings.skip_self_test
+    )
+    scorer = start_on_replicas(
+        replicas, max_queue=settings.max_queue, score_cache_mb=settings.score_cache_mb, progress=progress
+    )
     spare_collector()
     logger.info("Ready: %s answers", scorer.info.name)
     return scorer

@@ -1,12 +1,13 @@
-"""What the engine runs: prompts from texts, and logits from prompts."""
+"""What the engine runs: prompts from texts, and logits from prompts; and what an engine itself is."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from rerankd.types import CacheStats, ModelInfo, Prompt, RerankRequest
+from rerankd.types import CacheStats, EngineStats, Logits, ModelInfo, Prompt, RerankRequest
 
 
 class Prompts(Protocol):
@@ -112,3 +113,39 @@ class ReadsInChunks(Protocol):
         If it raises, nothing was read.
         """
         ...
+
+
+class QueuesPrompts(Protocol):
+    """An engine: `engine.engine.Engine` in this process, or one over replicas. Each member is described there."""
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    @property
+    def num_queued(self) -> int: ...
+
+    @property
+    def max_batch_tokens(self) -> int: ...
+
+    @property
+    def seconds_in_batch(self) -> float: ...
+
+    @property
+    def failure(self) -> BaseException | None: ...
+
+    @property
+    def stats(self) -> EngineStats: ...
+
+    def submit(
+        self,
+        prompts: Sequence[Prompt],
+        progress: Callable[[int], None] | None = None,
+        priority: int = 0,
+        owner: str = "",
+    ) -> Future[Logits]: ...
+
+    def watch(self, on_failure: Callable[[BaseException], None]) -> None: ...
+
+    def refuse_after_fork(self) -> None: ...
+
+    def close(self) -> None: ...

@@ -1,4 +1,4 @@
-"""The scorer over an engine in this process: makes a request's prompts, queues them, ranks by their logits."""
+"""The scorer over an engine: makes a request's prompts, queues them, ranks by their logits."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
-from rerankd.engine.engine import Engine
 from rerankd.engine.loading.devices import return_freed_memory
-from rerankd.engine.protocols import Prompts
+from rerankd.engine.protocols import Prompts, QueuesPrompts
 from rerankd.errors import InvalidRequest
 from rerankd.ranking import Prepared, prepare
 from rerankd.types import Logits, ModelInfo, Ranking, RerankRequest
@@ -30,11 +29,11 @@ class EngineScorer:
     """Implements `ranking.Scorer`.
 
     Args:
-        engine: runs the model.
+        engine: runs the model, in this process or on replicas.
         prompts: makes its prompts.
     """
 
-    def __init__(self, engine: Engine, prompts: Prompts) -> None:
+    def __init__(self, engine: QueuesPrompts, prompts: Prompts) -> None:
         self.engine = engine
         self.prompts = prompts
 

@@ -1,0 +1,205 @@
+"""Replicas as a deployment of Ray Serve: started, found or refused, asked, counted. The only file that asks ray.
+
+Facts about Ray 2.60: `ray.init` starts processes that end with the thread that called it; a request is sent again by
+Ray Serve only until a replica has accepted it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+from rerankd.cluster.engine import LostReplica
+from rerankd.cluster.packed import Described, Failed, PackedPrompts, Scored
+from rerankd.cluster.replica import Replica
+from rerankd.cluster.settings import MANY, ReplicaSettings
+from rerankd.engine.scorer import EngineScorer
+from rerankd.errors import MissingExtra, ModelError, SettingsError
+from rerankd.version import __version__
+
+logger = logging.getLogger(__name__)
+
+APPLICATION, DEPLOYMENT = "rerankd", "Replica"
+
+OBJECT_STORE_BYTES = 200_000_000
+"""Of a Ray that is started here. Parts are small, and travel without it."""
+
+DRAIN_S = 120.0
+"""What a replica that ends has for its requests."""
+
+HEALTH_EVERY_S, HEALTH_WITHIN_S = 2.0, 30.0
+
+STATUS_WITHIN_S = 5.0
+
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # it takes SIGTERM for a crash, and aborts the process 3 s later
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else ray warns of a change to come
+}
+
+
+def import_ray() -> Any:
+    """The module `ray` with `ray.serve`, without usage statistics.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+        import ray.serve
+    except ImportError as error:
+        raise MissingExtra("A cluster of replicas", error, "leave --replicas and --ray out", "ray") from None
+    for name in ("ray", "ray.serve"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return ray
+
+
+def deployment_of(settings: ReplicaSettings, start: Callable[[], EngineScorer] | None = None) -> Any:
+    """The deployment, bound to its arguments.
+
+    Args:
+        start: starts the engine of a replica; by default what the settings say.
+    """
+    from ray import serve
+
+    on_gpu = settings.choice.device.startswith("cuda")
+    options = {"num_cpus": settings.threads, "num_gpus": 1 if on_gpu else 0}
+    deployment = serve.deployment(
+        name=DEPLOYMENT,
+        num_replicas=settings.number,
+        ray_actor_options=options,
+        max_ongoing_requests=MANY,
+        max_constructor_retry_count=3,
+        health_check_period_s=HEALTH_EVERY_S,
+        health_check_timeout_s=HEALTH_WITHIN_S,
+        graceful_shutdown_timeout_s=DRAIN_S,
+        max_surge_percent=100,
+    )(Replica)
+    return deployment.bind(start or settings.start, settings.as_text)
+
+
+class ServeReplicas:
+    """Implements `engine.Replicas`.
+
+    Args:
+        start: see `deployment_of`.
+
+    Raises:
+        ModelError: the replicas cannot be started.
+        SettingsError: the cluster runs replicas with other settings, or cannot be reached.
+    """
+
+    def __init__(self, settings: ReplicaSettings, start: Callable[[], EngineScorer] | None = None) -> None:
+        self._ray = ray = import_ray()
+        self._settings = settings
+        self._folder: str | None = None
+        self._joined = ray.is_initialized()
+        try:
+            if not self._joined:
+                self._join() if settings.address else self._begin()
+            self._deploy(start)
+        except Exception:
+            self.close()
+            raise
+
+    def _begin(self) -> None:
+        """Starts Ray for this process, on the loopback address only."""
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else ray writes one into the home folder
+        self._folder = tempfile.mkdtemp(prefix="rerankd-ray-")
+        settings = self._settings
+        self._ray.init(
+            address="local",
+            num_cpus=settings.number * settings.threads,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _node_ip_address="127.0.0.1",
+            _temp_dir=self._folder,
+        )
+
+    def _join(self) -> None:
+        try:
+            self._ray.init(address=self._settings.address, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise SettingsError(f"The Ray cluster {self._settings.address} cannot be joined: {error}") from None
+
+    def _deploy(self, start: Callable[[], EngineScorer] | None) -> None:
+        from ray import serve
+
+        serve.start(proxy_location="Disabled")
+        if APPLICATION not in serve.status().applications:
+            try:
+                serve.run(deployment_of(self._settings, start), name=APPLICATION, route_prefix=None)
+            except RuntimeError as error:
+                raise ModelError(f"The replicas cannot be started: {error}") from None
+        self._handle = serve.get_deployment_handle(DEPLOYMENT, APPLICATION)
+        self.described: Described = self._handle.describe.remote().result()
+        self._refuse_others()
+
+    def _refuse_others(self) -> None:
+        """The replicas may be those of another front.
+
+        Raises:
+            SettingsError: their settings differ.
+        """
+        described, wanted = self.described, self._settings.as_text
+        if described.version != __version__:
+            raise SettingsError(f"The cluster runs rerankd {described.version}, and this is {__version__}.")
+        if described.settings != wanted:
+            raise SettingsError(
+                f"The cluster runs replicas with other settings ({described.settings}; here: {wanted}). Start with "
+                "the same ones, or end those replicas first: serve shutdown"
+            )
+
+    async def score(self, part: PackedPrompts, priority: int, owner: str) -> Scored | Failed:
+        """See `engine.Replicas`."""
+        from ray.exceptions import RayActorError, RayTaskError
+        from ray.serve.exceptions import RayServeException
+
+        response = self._handle.score.remote(part, priority, owner)
+        try:
+            answer: Scored | Failed = await response
+            return answer
+        except asyncio.CancelledError:
+            response.cancel()
+            raise
+        except RayTaskError:
+            raise  # a bug in the replica's code: the same everywhere
+        except (RayActorError, RayServeException) as error:
+            raise LostReplica(str(error).strip().splitlines()[0]) from None
+
+    async def num_running(self) -> int:
+        """See `engine.Replicas`; the last known number while the controller does not answer."""
+        try:
+            self._last = await asyncio.wait_for(asyncio.to_thread(self._count), STATUS_WITHIN_S)
+        except Exception as error:
+            logger.warning("Ray Serve's controller does not answer: %s", type(error).__name__)
+        return self._last
+
+    _last = 1
+
+    def _count(self) -> int:
+        from ray import serve
+
+        application = serve.status().applications.get(APPLICATION)
+        if application is None:
+            return 0
+        states = application.deployments[DEPLOYMENT].replica_states
+        return int(states.get("RUNNING", 0))
+
+    def close(self) -> None:
+        """Ends a Ray that was started here. Replicas in a cluster stay for other fronts and the next start."""
+        if self._joined:
+            return
+        self._ray.shutdown()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,0 +1,51 @@
+"""What a model's replicas are: the model, their number, their share of a machine. Knows no ray."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+
+from rerankd.engine.loading.open import Choice
+from rerankd.engine.scorer import EngineScorer
+from rerankd.startup import start_scorer
+
+MANY = 10_000
+"""Parts that a replica may have: the fronts limit them before, by their tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSettings:
+    """The replicas of one model.
+
+    Attributes:
+        cpus: processors and threads of each; None: this machine's, shared equally.
+        address: of a Ray cluster; `auto` for the one that this machine belongs to; None: Ray is started here, for
+            this process only.
+    """
+
+    choice: Choice
+    number: int = 1
+    cpus: int | None = None
+    address: str | None = None
+    skip_self_test: bool = False
+
+    @property
+    def threads(self) -> int:
+        """Of each replica."""
+        return self.cpus or max(1, (os.cpu_count() or 1) // self.number)
+
+    @property
+    def as_text(self) -> str:
+        """What the scores and the speed of a replica depend on."""
+        values = {**asdict(self.choice), "threads": self.threads}
+        return ", ".join(f"{name} {value}" for name, value in values.items())
+
+    @property
+    def start(self) -> Callable[[], EngineScorer]:
+        """Starts the engine of a replica, in its process. Its queue and its cache of scores are those of the front.
+
+        Ray sets the number of threads (OMP_NUM_THREADS), unless this process's environment does.
+        """
+        return partial(start_scorer, self.choice, max_queue=MANY, score_cache_mb=0, skip_self_test=self.skip_self_test)

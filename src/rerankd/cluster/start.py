@@ -1,0 +1,62 @@
+"""A model on replicas → a scorer as for an engine in this process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from rerankd.cluster.engine import ClusterEngine
+from rerankd.cluster.ray_serve import ServeReplicas
+from rerankd.cluster.settings import ReplicaSettings
+from rerankd.engine.formats import FORMATS
+from rerankd.engine.loading.hub import download_file
+from rerankd.engine.loading.open import Choice, open_model
+from rerankd.engine.protocols import Prompts
+from rerankd.engine.qwen3.prompt import Qwen3Prompt
+from rerankd.engine.scorer import EngineScorer
+from rerankd.types import LoadProgress, ModelInfo
+
+logger = logging.getLogger(__name__)
+
+
+def start_on_replicas(
+    settings: ReplicaSettings,
+    *,
+    max_queue: int = 256,
+    score_cache_mb: int = 64,
+    progress: LoadProgress = lambda stage, share: None,
+    start: Callable[[], EngineScorer] | None = None,
+    prompts: Prompts | None = None,
+) -> EngineScorer:
+    """Starts the replicas, or finds those that the cluster runs.
+
+    Args:
+        start: starts the engine of a replica; by default what the settings say.
+        prompts: makes the prompts; by default those of the model.
+
+    Raises:
+        ModelError: the replicas cannot be started.
+        SettingsError: the cluster runs replicas with other settings, or cannot be reached.
+    """
+    progress("starting the replicas", 0.0)
+    engine = ClusterEngine(partial(ServeReplicas, settings, start), max_queue, score_cache_mb * 1_000_000)
+    try:
+        scorer = EngineScorer(engine, prompts or _prompts_of(engine.info, settings.choice))
+    except Exception:
+        engine.close()
+        raise
+    logger.info("%d replicas of %s, %d threads each", settings.number, engine.info.name, settings.threads)
+    return scorer
+
+
+def _prompts_of(info: ModelInfo, choice: Choice) -> Prompts:
+    """Of the model that the replicas run. Those on Qwen networks need no weights for it; the others are small."""
+    layout = next((one for one in FORMATS if one.prompt_id == info.prompt_id), None)
+    if layout is None:
+        return open_model(choice).prompts
+    here = Path(info.folder)
+    if not (here / "tokenizer.json").is_file():  # the replicas are on other machines
+        here = download_file(info.name, "tokenizer.json", offline=choice.offline).parent
+    return Qwen3Prompt(here, info.max_tokens, layout)
