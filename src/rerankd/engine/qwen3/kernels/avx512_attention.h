@@ -1,53 +1,44 @@
-// Attention for AVX512_BF16: a tile of query rows × panels of 16 keys, softmax, and a tile of weights × pairs of values.
+// Attention for AVX512_BF16: tiles of 6 query rows × panels of 16 keys, and then × their values.
 //
-// A panel is 16 keys as four halves (layout.h), [64 pairs of dimensions][16 keys], and 16 values as [8 pairs of keys]
-// [HEAD_DIM]. The whole panels of a prefix are packed once for all sequences that share it; its last keys stand in front
-// of a sequence's own, so that only the end of a sequence is padded.
+// A panel is 16 keys as [64 pairs of dimensions][16 keys][2], and their values as [8 pairs of keys][HEAD_DIM][2]. Panel i
+// of a sequence holds the positions 16 i to 16 i + 15 of its prompt, wherever the prefix ends.
+//
+// Keys pass in blocks that stay in L2: a block is packed, and all rows that see it compute with it before the next one.
+// The outputs so far are scaled whenever a row's largest score grows. The blocks begin at fixed positions, so the order
+// of a row's sums depends on its position only. A block of which a row sees nothing leaves its bits alone.
 
 #pragma once
 
 #include <immintrin.h>
+#include <omp.h>
 
 #include <algorithm>
 #include <vector>
 
-#include "memory.h"
+#include "avx512_panels.h"
 #include "sequences.h"
-#include "transpose.h"
+#include "vector.h"
 
 class Avx512Attention {
-    static constexpr int64_t KEYS = 16;                          // of a panel
-    static constexpr int64_t PAIRS = HEAD_DIM / 2;               // of dimensions
-    static constexpr int64_t PANEL_WORDS = 2 * KEYS * HEAD_DIM / 2;  // 4 bytes each: keys, then values
-    static constexpr int ROWS = 6;                               // of a tile: 6 × 4 sums stay in registers
-    static constexpr int64_t VALUE_VECTORS = HEAD_DIM / 16;
+    static constexpr int ROWS = 6, VECTORS = 4;  // of a tile: 6 × 4 sums stay in registers
+    static constexpr int64_t BLOCK = KeyPanels::BLOCK * KEYS;
+    static constexpr int64_t STRIDE = BLOCK + 32;  // of scores and weights; rows 2^n apart would share a set of L1
+    static constexpr float EXPONENT_SCALE = SCORE_SCALE * LOG2_E;
 
-  public:
-    // Of all threads: the packed prefixes, [prefix][kv_head][panel].
-    struct Shared {
-        Buffer<uint32_t> panels;
-        std::vector<int64_t> first;  // panel of each prefix, for head 0
-
-        void prepare(const Sequences<bf16>& in, int64_t num_kv_heads) {
-            int64_t total = 0;
-            first.clear();
-            for (int64_t i = 0; i < in.num_prefixes; ++i) {
-                first.push_back(total);
-                total += in.prefixes[i].length / KEYS * num_kv_heads;
-            }
-            panels.reserve(total * PANEL_WORDS);
-        }
-        uint32_t* panel(int64_t prefix, int64_t length, int64_t kv_head) const {
-            return panels.data() + (first[prefix] + length / KEYS * kv_head) * PANEL_WORDS;
-        }
+    // The softmax of a row so far: its largest score, the sum of its exponentials, what the last block scaled them by.
+    struct Softmax {
+        float most, total, factor;
     };
 
-    // Of one thread.
+  public:
+    using Shared = SharedPanels;
+
+    // Of one thread. sums: the outputs of each row so far, not yet divided by the total.
     struct Scratch {
-        Buffer<uint32_t> own;
-        Buffer<float> scores;
+        Buffer<uint32_t> packed;
+        Buffer<float> scores, sums;
         Buffer<bf16> weights;
-        std::vector<const uint32_t*> panels;
+        Buffer<Softmax> softmax;
     };
 
     // Every thread calls this; they share the work. out: (queries, num_heads × HEAD_DIM).
@@ -55,182 +46,168 @@ class Avx512Attention {
                     Scratch& scratch) {
 #pragma omp for schedule(dynamic, 1)
         for (int64_t task = 0; task < in.num_prefixes * heads.num_kv_heads; ++task)
-            pack_prefix(in, task / heads.num_kv_heads, task % heads.num_kv_heads, heads.num_kv_heads, shared);
-#pragma omp for schedule(dynamic, 2)
-        for (int64_t task = 0; task < in.num_sequences * heads.num_kv_heads; ++task) {
-            const int64_t kv_head = task % heads.num_kv_heads;
-            const Sequence& sequence = in.sequences[task / heads.num_kv_heads];
-            const int64_t num_keys = collect(heads, in, sequence, kv_head, shared, scratch);
-            attend(heads, sequence, kv_head, num_keys, out, scratch);
+            shared.pack(in.prefixes, task / heads.num_kv_heads, task % heads.num_kv_heads, heads.num_kv_heads);
+        const int64_t whole = in.num_sequences * heads.num_kv_heads;
+        const int64_t parts = whole ? divide_up(2 * omp_get_num_threads(), whole) : 1;  // so that each thread has work
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t task = 0; task < whole * parts; ++task) {
+            const Sequence& sequence = in.sequences[task / parts / heads.num_kv_heads];
+            const int64_t kv_head = task / parts % heads.num_kv_heads;
+            const Queries queries(heads, sequence, in.prefixes[sequence.prefix].length, kv_head, task % parts, parts);
+            if (queries.num_rows) attend(queries, {heads, in, sequence, kv_head, shared}, out, scratch);
         }
     }
 
   private:
-    static void pack_prefix(const Sequences<bf16>& in, int64_t index, int64_t kv_head, int64_t num_kv_heads,
-                            const Shared& shared) {
-        const Prefix<bf16>& prefix = in.prefixes[index];
-        uint32_t* to = shared.panel(index, prefix.length, kv_head);
-        const int64_t stride = num_kv_heads * HEAD_DIM;
-        for (int64_t key = 0; key + KEYS <= prefix.length; key += KEYS, to += PANEL_WORDS) {
-            const bf16 *keys[KEYS], *values[KEYS];
-            for (int64_t i = 0; i < KEYS; ++i) {
-                keys[i] = prefix.key + (key + i) * stride + kv_head * HEAD_DIM;
-                values[i] = prefix.value + (key + i) * stride + kv_head * HEAD_DIM;
-            }
-            pack(keys, values, KEYS, to);
-        }
-    }
+    // A part of the queries of a sequence and key-value head. Rows: the heads of a position lie side by side.
+    struct Queries {
+        const Heads<bf16>& heads;
+        int64_t group, first_head, first, num_rows, first_seen;
 
-    // Lists the panels of a sequence, of which it packs its own; returns the number of keys.
-    static int64_t collect(const Heads<bf16>& heads, const Sequences<bf16>& in, const Sequence& sequence, int64_t kv_head,
-                           const Shared& shared, Scratch& scratch) {
-        const Prefix<bf16>& prefix = in.prefixes[sequence.prefix];
-        const int64_t shared_panels = prefix.length / KEYS, left = prefix.length % KEYS;
-        const int64_t own_panels = divide_up(left + sequence.num_rows, KEYS);
-        uint32_t* own = scratch.own.reserve(own_panels * PANEL_WORDS);
-        const uint32_t* first = shared.panel(sequence.prefix, prefix.length, kv_head);
-        scratch.panels.clear();
-        for (int64_t i = 0; i < shared_panels; ++i) scratch.panels.push_back(first + i * PANEL_WORDS);
-        const int64_t stride = heads.num_kv_heads * HEAD_DIM, from = prefix.length - left;
-        const bf16* key_rows = heads.key + (kv_head * heads.capacity + sequence.first_row) * HEAD_DIM;
-        const bf16* value_rows = heads.value + (kv_head * heads.capacity + sequence.first_row) * HEAD_DIM;
-        for (int64_t panel = 0; panel < own_panels; ++panel) {
-            const bf16 *keys[KEYS], *values[KEYS];
-            const int64_t n = std::min(KEYS, left + sequence.num_rows - panel * KEYS);
-            for (int64_t i = 0; i < n; ++i) {
-                const int64_t at = panel * KEYS + i;
-                const int64_t in_prefix = (from + at) * stride + kv_head * HEAD_DIM, in_own = (at - left) * HEAD_DIM;
-                keys[i] = at < left ? prefix.key + in_prefix : key_rows + in_own;
-                values[i] = at < left ? prefix.value + in_prefix : value_rows + in_own;
-            }
-            pack(keys, values, n, own + panel * PANEL_WORDS);
-            scratch.panels.push_back(own + panel * PANEL_WORDS);
+        Queries(const Heads<bf16>& heads, const Sequence& sequence, int64_t prefix_len, int64_t kv_head, int64_t part,
+                int64_t parts)
+            : heads(heads), group(heads.num_heads / heads.num_kv_heads), first_head(kv_head * group) {
+            const int64_t begin = sequence.num_queries * part / parts, end = sequence.num_queries * (part + 1) / parts;
+            first = sequence.first_query + begin;
+            num_rows = (end - begin) * group;
+            first_seen = prefix_len + sequence.num_rows - sequence.num_queries + begin + 1;
         }
-        return prefix.length + sequence.num_rows;
-    }
 
-    // n keys and values, zeros up to KEYS → one panel.
-    static void pack(const bf16* const* keys, const bf16* const* values, int64_t n, uint32_t* to) {
-        const __m512i zero = _mm512_setzero_si512();
-        for (int64_t j = 0; j < PAIRS; j += 16) {
-            __m512i block[16];
-            for (int64_t i = 0; i < KEYS; ++i) block[i] = i < n ? _mm512_loadu_si512((const uint32_t*)keys[i] + j) : zero;
-            transpose(block);
-            for (int64_t i = 0; i < 16; ++i) _mm512_store_si512(to + (j + i) * KEYS, block[i]);
-        }
-        to += KEYS * PAIRS;
-        for (int64_t i = 0; i < KEYS; i += 2)
-            for (int64_t d = 0; d < HEAD_DIM; d += 16) {
-                const auto row = [&](int64_t at) {
-                    return at < n ? _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)(values[at] + d))) : zero;
-                };
-                _mm512_store_si512(to + i / 2 * HEAD_DIM + d, _mm512_or_si512(row(i), _mm512_slli_epi32(row(i + 1), 16)));
-            }
-    }
-
-    // The rows of a tile: where each reads and writes, and how many keys it sees.
-    struct Tile {
-        const bf16* query[ROWS];
-        float* scores[ROWS];
-        bf16* weights[ROWS];
-        int64_t seen[ROWS];
-        float norm[ROWS];
+        int64_t head(int64_t row) const { return first_head + row % group; }
+        int64_t position(int64_t row) const { return first + row / group; }
+        int64_t seen(int64_t row) const { return first_seen + row / group; }  // keys
+        const bf16* at(int64_t row) const { return heads.row(head(row), position(row)); }
     };
 
-    static void attend(const Heads<bf16>& heads, const Sequence& sequence, int64_t kv_head, int64_t num_keys,
-                       const Tiles<bf16>& out, Scratch& scratch) {
-        const int64_t group = heads.num_heads / heads.num_kv_heads, width = round_up(num_keys, KEYS);
-        scratch.scores.reserve(ROWS * width);
-        scratch.weights.reserve(ROWS * width);
-        const int64_t rows = sequence.num_queries * group;  // the heads of a position lie side by side
-        for (int64_t row = 0; row < rows; row += ROWS) {
-            Tile tile;
-            const int n = std::min<int64_t>(ROWS, rows - row);
-            int64_t query_rows[ROWS], query_heads[ROWS];
-            for (int r = 0; r < ROWS; ++r) {
-                const int64_t i = row + std::min(r, n - 1);  // the last tile repeats its last row
-                query_rows[r] = sequence.first_query + i / group;
-                query_heads[r] = kv_head * group + i % group;
-                tile.query[r] = heads.query + (query_heads[r] * heads.capacity + query_rows[r]) * HEAD_DIM;
-                tile.scores[r] = scratch.scores.data() + r * width;
-                tile.weights[r] = scratch.weights.data() + r * width;
-                tile.seen[r] = num_keys - sequence.num_queries + i / group + 1;
-            }
-            const int64_t num_panels = divide_up(tile.seen[ROWS - 1], KEYS);
-            scores_of(tile, scratch.panels.data(), num_panels);
-            for (int r = 0; r < ROWS; ++r) softmax(tile, r, num_panels * KEYS);
-            const int64_t pairs = divide_up(tile.seen[ROWS - 1], 2);
-            for (int r = 0; r < n; r += 3)
-                weigh<3>(tile, r, scratch.panels.data(), pairs, out, query_rows, query_heads);
+    static void attend(const Queries& queries, const KeyPanels& keys, const Tiles<bf16>& out, Scratch& scratch) {
+        const int64_t slots = round_up(queries.num_rows, ROWS), seen = queries.seen(queries.num_rows - 1);
+        scratch.scores.reserve(ROWS * STRIDE);
+        scratch.weights.reserve(ROWS * STRIDE);
+        scratch.sums.reserve(slots * HEAD_DIM);
+        std::fill_n(scratch.softmax.reserve(slots), slots, Softmax{-1e30f, 0.f, 0.f});  // not −inf: inf − inf
+        const uint32_t* panels[KeyPanels::BLOCK];
+        for (int64_t key = 0; key < seen; key += BLOCK) {
+            keys.collect(key, std::min(BLOCK, seen - key), scratch.packed, panels);
+            const int64_t blind = std::max<int64_t>(0, (key - queries.first_seen + 1) * queries.group);
+            for (int64_t row = blind / ROWS * ROWS; row < queries.num_rows; row += ROWS)
+                Tile(queries, row, key, scratch).compute(panels, out);
         }
     }
 
-    static void scores_of(const Tile& tile, const uint32_t* const* panels, int64_t num_panels) {
-        int64_t p = 0;
-        for (; p + 4 <= num_panels; p += 4) scores_of_panels<4>(tile, panels, p);
-        if (p + 2 <= num_panels) {
-            scores_of_panels<2>(tile, panels, p);
-            p += 2;
-        }
-        if (p < num_panels) scores_of_panels<1>(tile, panels, p);
-    }
+    // Rows `row` to row + 5 × the block of keys from `key` on. The last tile repeats its last row, in slots of its own.
+    class Tile {
+        const Queries& queries_;
+        const int64_t row_, key_, last_seen_;  // of the block; may reach beyond it
+        const bf16* query_[ROWS];
+        float *const scores_, *const sums_;
+        bf16* const weights_;
+        Softmax* const softmax_;
 
-    template <int VECTORS>
-    static void scores_of_panels(const Tile& tile, const uint32_t* const* panels, int64_t first) {
-        __m512 sum[ROWS][VECTORS];
-        for (auto& row : sum)
-            for (auto& x : row) x = _mm512_setzero_ps();
-        for (int64_t j = 0; j < PAIRS; ++j) {
-            __m512bh key[VECTORS];
-            for (int v = 0; v < VECTORS; ++v) key[v] = (__m512bh)_mm512_load_si512(panels[first + v] + j * KEYS);
-            for (int r = 0; r < ROWS; ++r) {
-                const __m512bh x = (__m512bh)_mm512_set1_epi32(((const int32_t*)tile.query[r])[j]);
-                for (int v = 0; v < VECTORS; ++v) sum[r][v] = _mm512_dpbf16_ps(sum[r][v], x, key[v]);
-            }
-        }
-        for (int r = 0; r < ROWS; ++r)
-            for (int v = 0; v < VECTORS; ++v) _mm512_store_ps(tile.scores[r] + (first + v) * KEYS, sum[r][v]);
-    }
+        int64_t clamped(int r) const { return std::min<int64_t>(row_ + r, queries_.num_rows - 1); }
 
-    // Weights of a row's keys, not yet divided by their sum; zero from the last seen key to `padded`.
-    static void softmax(Tile& tile, int r, int64_t padded) {
-        const float* scores = tile.scores[r];
-        const int64_t seen = tile.seen[r], whole = seen / KEYS * KEYS;
-        const __mmask16 rest = (1u << (seen - whole)) - 1;
-        F top = splat(-1e30f);
-        for (int64_t i = 0; i < whole; i += LANES) top = _mm512_max_ps(top, load(scores + i));
-        if (rest) top = _mm512_mask_max_ps(top, rest, top, load(scores + whole));
-        const float factor = SCORE_SCALE * LOG2_E;
-        const float shift = _mm512_reduce_max_ps(top) * factor;
-        F total = splat(0.f);
-        for (int64_t i = 0; i < padded; i += LANES) {
-            F e = exp2(load(scores + i) * factor - shift);
-            if (i >= whole) e = _mm512_maskz_mov_ps(i == whole ? rest : 0, e);
-            total += e;
-            store(tile.weights[r] + i, e);
+      public:
+        Tile(const Queries& queries, int64_t row, int64_t key, Scratch& scratch)
+            : queries_(queries), row_(row), key_(key), last_seen_(queries.seen(clamped(ROWS - 1)) - key),
+              scores_(scratch.scores.data()), sums_(scratch.sums.data() + row * HEAD_DIM),
+              weights_(scratch.weights.data()), softmax_(scratch.softmax.data() + row) {
+            for (int r = 0; r < ROWS; ++r) query_[r] = queries.at(clamped(r));
         }
-        tile.norm[r] = 1.f / _mm512_reduce_add_ps(total);
-    }
 
-    // Rows first to first + ROWS_EACH of weights × values → out.
-    template <int ROWS_EACH>
-    static void weigh(const Tile& tile, int first, const uint32_t* const* panels, int64_t pairs, const Tiles<bf16>& out,
-                      const int64_t* query_rows, const int64_t* query_heads) {
-        __m512 sum[ROWS_EACH][VALUE_VECTORS];
-        for (auto& row : sum)
-            for (auto& x : row) x = _mm512_setzero_ps();
-        for (int64_t j = 0; j < pairs; ++j) {
-            const uint32_t* value = panels[j / (KEYS / 2)] + KEYS * PAIRS + j % (KEYS / 2) * HEAD_DIM;
-            __m512bh v[VALUE_VECTORS];
-            for (int c = 0; c < VALUE_VECTORS; ++c) v[c] = (__m512bh)_mm512_load_si512(value + c * 16);
-            for (int r = 0; r < ROWS_EACH; ++r) {
-                const __m512bh x = (__m512bh)_mm512_set1_epi32(((const int32_t*)tile.weights[first + r])[j]);
-                for (int c = 0; c < VALUE_VECTORS; ++c) sum[r][c] = _mm512_dpbf16_ps(sum[r][c], x, v[c]);
+        void compute(const uint32_t* const* panels, const Tiles<bf16>& out) {
+            const int64_t most = std::min(last_seen_, BLOCK), num_panels = divide_up(most, KEYS);
+            for (int64_t p = 0, step; p < num_panels; p += step) step = score(panels, p, num_panels - p);
+            for (int r = 0; r < ROWS; ++r)
+                weigh(r, std::clamp<int64_t>(queries_.seen(clamped(r)) - key_, 0, most), num_panels * KEYS);
+            bf16* to[ROWS];
+            const bool done = last_seen_ <= BLOCK;
+            for (int r = 0; done && r < ROWS; ++r)
+                to[r] = out.line(queries_.position(clamped(r)), queries_.head(clamped(r)) * HEAD_DIM / LINE<bf16>);
+            for (int64_t d = 0; d < HEAD_DIM; d += VECTORS * LANES) add_values(panels, d, most, done ? to : nullptr);
+        }
+
+      private:
+        // Scores of up to 4 panels, of which `left` are left; returns how many. Five are 3 + 2: one alone would wait for
+        // its own sums.
+        int64_t score(const uint32_t* const* panels, int64_t first, int64_t left) {
+            switch (left) {
+                case 1: return score<1>(panels + first, scores_ + first * KEYS);
+                case 2: return score<2>(panels + first, scores_ + first * KEYS);
+                case 3:
+                case 5: return score<3>(panels + first, scores_ + first * KEYS);
+                default: return score<4>(panels + first, scores_ + first * KEYS);
             }
         }
-        for (int r = 0; r < ROWS_EACH; ++r)
-            for (int c = 0; c < VALUE_VECTORS; ++c)
-                store(out.at(query_rows[first + r], query_heads[first + r] * HEAD_DIM + c * 16),
-                      sum[r][c] * tile.norm[first + r]);
-    }
+
+        template <int PANELS>
+        int64_t score(const uint32_t* const* panels, float* to) {
+            __m512 sum[ROWS][PANELS];
+            for (auto& row : sum)
+                for (auto& x : row) x = _mm512_setzero_ps();
+            for (int64_t j = 0; j < PAIRS; ++j) {
+                __m512bh key[PANELS];
+                for (int v = 0; v < PANELS; ++v) key[v] = (__m512bh)_mm512_load_si512(panels[v] + j * KEYS);
+                for (int r = 0; r < ROWS; ++r) {
+                    const __m512bh x = (__m512bh)_mm512_set1_epi32(((const int32_t*)query_[r])[j]);
+                    for (int v = 0; v < PANELS; ++v) sum[r][v] = _mm512_dpbf16_ps(sum[r][v], x, key[v]);
+                }
+            }
+            for (int r = 0; r < ROWS; ++r)
+                for (int v = 0; v < PANELS; ++v) _mm512_store_ps(to + r * STRIDE + v * KEYS, sum[r][v]);
+            return PANELS;
+        }
+
+        // Weights from the first `seen` scores of a row; those up to `padded` are zero.
+        void weigh(int r, int64_t seen, int64_t padded) {
+            const float* scores = scores_ + r * STRIDE;
+            bf16* const weights = weights_ + r * STRIDE;
+            const int64_t whole = seen / LANES * LANES;
+            const __mmask16 rest = (1u << (seen - whole)) - 1;
+            F top = splat(softmax_[r].most);
+            for (int64_t i = 0; i < whole; i += LANES) top = _mm512_max_ps(top, load(scores + i));
+            if (rest) top = _mm512_mask_max_ps(top, rest, top, load(scores + whole));
+            const float most = _mm512_reduce_max_ps(top), shift = most * EXPONENT_SCALE;
+            F total = splat(0.f);
+            const auto put = [&](int64_t i, __mmask16 counts) {
+                const F weight = _mm512_maskz_mov_ps(counts, exp2(load(scores + i) * EXPONENT_SCALE - shift));
+                total += weight;
+                store(weights + i, weight);
+            };
+            for (int64_t i = 0; i < whole; i += LANES) put(i, 0xffff);
+            if (rest) put(whole, rest);
+            for (int64_t i = whole + (rest ? LANES : 0); i < padded; i += LANES) store(weights + i, splat(0.f));
+            const float factor = exp2(splat((softmax_[r].most - most) * EXPONENT_SCALE))[0];
+            softmax_[r] = {most, softmax_[r].total * factor + _mm512_reduce_add_ps(total), factor};
+        }
+
+        // sums × factor + weights × values, for 64 dimensions from d on; divided by the total → `to`, or kept.
+        void add_values(const uint32_t* const* panels, int64_t d, int64_t num_keys, bf16* const* to) {
+            __m512 sum[ROWS][VECTORS];
+            for (int r = 0; r < ROWS; ++r)
+                for (int v = 0; v < VECTORS; ++v)
+                    sum[r][v] = key_ ? load(sums_ + r * HEAD_DIM + d + v * LANES) * softmax_[r].factor : splat(0.f);
+            for (int64_t key = 0; key < num_keys; key += KEYS) {
+                const uint32_t* value = panels[key / KEYS] + KEY_WORDS + d;
+                const bf16* weights = weights_ + key;
+                for (int64_t pair = 0; pair < divide_up(std::min(KEYS, num_keys - key), 2); ++pair) {
+                    __m512bh x[VECTORS];
+                    for (int v = 0; v < VECTORS; ++v) x[v] = (__m512bh)_mm512_load_si512(value + v * LANES);
+                    for (int r = 0; r < ROWS; ++r) {
+                        const __m512bh w = (__m512bh)_mm512_set1_epi32(*(const int32_t*)(weights + r * STRIDE));
+                        for (int v = 0; v < VECTORS; ++v) sum[r][v] = _mm512_dpbf16_ps(sum[r][v], w, x[v]);
+                    }
+                    value += HEAD_DIM;
+                    weights += 2;
+                }
+            }
+            for (int r = 0; r < ROWS; ++r)
+                for (int64_t v = 0; v < VECTORS; ++v) {
+                    const int64_t at = d + v * LANES;
+                    if (to)
+                        store(to[r] + at / LINE<bf16> * TILE_ROWS * LINE<bf16> + at % LINE<bf16>,
+                              sum[r][v] * (1.f / softmax_[r].total));
+                    else
+                        store(sums_ + r * HEAD_DIM + at, F(sum[r][v]));
+                }
+        }
+    };
 };

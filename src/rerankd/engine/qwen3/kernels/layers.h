@@ -41,7 +41,7 @@ class Layers final : public AnyLayers {
     const std::vector<LayerWeights> weights_;
     Buffer<Element> query_, key_, value_, attended_, gated_;
     Buffer<Value> normed_values_, attended_values_, gated_values_;
-    Buffer<float> scale_;
+    Buffer<float> x_, scale_;
     std::vector<Prefix<Element>> prefixes_;
     std::vector<int64_t> prefix_segment_;  // one that has it
     std::vector<Sequence> all_, last_;
@@ -50,7 +50,7 @@ class Layers final : public AnyLayers {
 
     // The state of a pass: after the queries of the last layer, the rows are the last positions only.
     struct Pass {
-        Element* x;
+        float* x;  // the residual stream
         int64_t num_rows;
         Heads<Element> heads;
         Tiles<Value> normed, attended_values, gated_values;
@@ -65,20 +65,17 @@ class Layers final : public AnyLayers {
         list_sequences(batch);
         Pass pass = prepare(batch);
         while (int64_t(threads_.size()) < batch.num_threads) threads_.push_back(std::make_unique<Thread>());
-        for (const auto& thread : threads_) thread->row.reserve(longest_row());
+        for (const auto& thread : threads_) thread->row.reserve(shape_.hidden_size);
 #pragma omp parallel num_threads(int(batch.num_threads)) firstprivate(pass)
         {
             typename Kind::Thread state;
             Thread& mine = *threads_[omp_get_thread_num()];
+            widen(batch, pass);
             for (int64_t layer = 0; layer < shape_.num_layers; ++layer) compute(batch, layer, pass, mine);
         }
     }
 
   private:
-    int64_t longest_row() const {
-        return std::max({shape_.hidden_size, shape_.intermediate_size, shape_.num_heads * HEAD_DIM});
-    }
-
     // Segments of one prefix come one after the other.
     void list_sequences(const Batch& batch) {
         prefixes_.clear();
@@ -98,14 +95,15 @@ class Layers final : public AnyLayers {
             if (i >= batch.num_kept) last_.push_back({prefix, row, segment.num_tokens, i - batch.num_kept, 1});
             row += segment.num_tokens;
         }
-        shared_.prepare({prefixes_.data(), int64_t(prefixes_.size()), nullptr, 0}, shape_.num_kv_heads);
+        shared_.prepare({prefixes_.data(), int64_t(prefixes_.size()), all_.data(), int64_t(all_.size())},
+                        shape_.num_kv_heads);
     }
 
     Pass prepare(const Batch& batch) {
         const int64_t rows = round_up(batch.num_tokens, 2 * TILE_ROWS), size = rows * HEAD_DIM;
         const int64_t attended = shape_.num_heads * HEAD_DIM;
         Pass pass;
-        pass.x = static_cast<Element*>(batch.x);
+        pass.x = x_.reserve(rows * shape_.hidden_size);
         pass.num_rows = batch.num_tokens;
         pass.heads = {query_.reserve(size * shape_.num_heads), key_.reserve(size * shape_.num_kv_heads),
                       value_.reserve(size * shape_.num_kv_heads), shape_.num_heads, shape_.num_kv_heads, rows};
@@ -129,6 +127,14 @@ class Layers final : public AnyLayers {
         return {buffer.reserve(rows * lines * LINE<T>), lines};
     }
 
+    void widen(const Batch& batch, const Pass& pass) const {
+        const auto* x = static_cast<const Element*>(batch.x);
+#pragma omp for schedule(static)
+        for (int64_t row = 0; row < batch.num_tokens; ++row)
+            for (int64_t i = row * shape_.hidden_size; i < (row + 1) * shape_.hidden_size; i += LANES)
+                store(pass.x + i, load(x + i));
+    }
+
     void compute(const Batch& batch, int64_t layer, Pass& pass, Thread& mine) {
         const LayerWeights& weights = weights_[layer];
         const bool is_last = layer == shape_.num_layers - 1;
@@ -141,12 +147,12 @@ class Layers final : public AnyLayers {
         const std::vector<Sequence>& sequences = is_last ? last_ : all_;
         const Sequences<Element> in{prefixes_.data(), int64_t(prefixes_.size()), sequences.data(), int64_t(sequences.size())};
         Attention::run(pass.heads, in, pass.attended, shared_, mine.attention);
-        quantize(pass.attended, pass.attended_values, shape_.num_heads * HEAD_DIM, pass.num_rows, mine);
+        quantize(pass.attended, pass.attended_values, pass.num_rows);
         add_product(weights.output, pass.attended_values, pass, mine);
         norm(pass, weights.post_norm, mine);
         multiply_by(weights.gate_up, 2 * shape_.intermediate_size, pass.normed, pass.num_rows, mine,
                     SiluMul<Element, Sums>{sums(weights.gate_up), pass.gated});
-        quantize(pass.gated, pass.gated_values, shape_.intermediate_size, pass.num_rows, mine);
+        quantize(pass.gated, pass.gated_values, pass.num_rows);
         add_product(weights.down, pass.gated_values, pass, mine);
     }
 
@@ -170,7 +176,7 @@ class Layers final : public AnyLayers {
     // x += rows × weight
     void add_product(const LinearWeight& weight, const Tiles<Value>& rows, const Pass& pass, Thread& mine) const {
         multiply_by(weight, shape_.hidden_size, rows, pass.num_rows, mine,
-                    AddTo<Element, Sums>{sums(weight), pass.x, shape_.hidden_size});
+                    AddTo<float, Sums>{sums(weight), pass.x, shape_.hidden_size});
     }
 
     void norm(const Pass& pass, const void* weight, Thread& mine) const {
@@ -184,14 +190,11 @@ class Layers final : public AnyLayers {
     }
 
     // Elements → bytes, where the product needs them.
-    void quantize(const Tiles<Element>& from, const Tiles<Value>& to, int64_t size, int64_t num_rows, Thread& mine) const {
+    void quantize(const Tiles<Element>& from, const Tiles<Value>& to, int64_t num_rows) const {
         if constexpr (BYTES) {
             const RowWriter<Value, Product::ZERO_POINT> writer{to, scale_.data()};
 #pragma omp for schedule(static)
-            for (int64_t row = 0; row < num_rows; ++row) {
-                for (int64_t i = 0; i < size; i += LANES) store(mine.row.data() + i, load(from.at(row, i)));
-                writer.write(row, mine.row.data(), size);
-            }
+            for (int64_t tile = 0; tile < divide_up(num_rows, TILE_ROWS); ++tile) writer.write_tile(tile, from);
         }
     }
 
@@ -228,11 +231,11 @@ class Layers final : public AnyLayers {
 #pragma omp single
         for (size_t i = 0; i < last_.size(); ++i) {
             const int64_t row = last_[i].first_row + last_[i].num_rows - 1;
-            std::memcpy(static_cast<Element*>(batch.out) + i * size, pass.x + row * size, size * sizeof(Element));
+            std::memcpy(batch.out + i * size, pass.x + row * size, size * sizeof(float));
             for (int64_t head = 0; head < shape_.num_heads; ++head)
                 std::memmove(pass.heads.row(head, i), pass.heads.row(head, row), HEAD_DIM * sizeof(Element));
         }
-        pass.x = static_cast<Element*>(batch.out);
+        pass.x = batch.out;
         pass.num_rows = int64_t(last_.size());
         return !last_.empty();
     }

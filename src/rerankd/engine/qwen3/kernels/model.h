@@ -41,7 +41,7 @@ struct Segment {
 struct Batch {
     int64_t num_tokens, num_segments, num_kept, num_threads;
     const Segment* segments;
-    void* x;                // (num_tokens, hidden_size), overwritten
+    const void* x;          // (num_tokens, hidden_size), in the element type
     const float *cos, *sin; // (num_tokens, HEAD_DIM / 2)
-    void* out;              // (num_segments - num_kept, hidden_size): the residual stream at each last position
+    float* out;             // (num_segments - num_kept, hidden_size): the residual stream at each last position
 };

@@ -90,14 +90,14 @@ class NativeLayers:
         weakref.finalize(self, self._library.delete_layers, self._handle)
 
     def __call__(self, x: Tensor, cos: Tensor, sin: Tensor, packed: Packed) -> Tensor:
-        """See `layers.Layers`.
+        """See `layers.Layers`. The residual stream is float32.
 
         Raises:
             MemoryError: there is too little memory for this pass.
         """
         assert x.dtype == self._dtype and x.is_contiguous() and cos.is_contiguous() and sin.is_contiguous()
         num_segments, num_kept = len(packed.bases), len(packed.keeps)
-        out = x.new_empty(num_segments - num_kept, x.shape[1])
+        out = x.new_empty(num_segments - num_kept, x.shape[1], dtype=torch.float32)
         segments = (_Segment * num_segments)(
             *(
                 _Segment(length, base.shape[2], _entry(base), _entry(keep))

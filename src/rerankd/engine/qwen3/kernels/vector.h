@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__AVX512BF16__)
+#if defined(__AVX512F__)
 #include <immintrin.h>
 #endif
 
@@ -68,18 +68,34 @@ inline void store(bf16* p, F x) {
 
 // The integers, each within a byte.
 inline void store_bytes(void* p, I x) {
+#if defined(__AVX512F__)
+    const auto bytes = _mm512_cvtepi32_epi8((__m512i)x);  // GCC 12 would convert byte by byte
+#else
     const Bytes bytes = __builtin_convertvector(bits_of<DoubleWords>(x), Bytes);
+#endif
     std::memcpy(p, &bytes, sizeof bytes);
 }
 
 inline F max(F x, F y) { return x > y ? x : y; }
 inline F min(F x, F y) { return x < y ? x : y; }
-inline F abs(F x) { return bits_of<F>(bits_of<I>(x) & 0x7fffffff); }
+inline I max(I x, I y) { return x > y ? x : y; }
+
+// The bits of |x|. As integers they are in the order of the magnitudes, and a NaN is the largest.
+inline I magnitude(F x) { return bits_of<I>(x) & 0x7fffffff; }
 
 // To the nearest integer; |x| below 2^22.
 inline F round(F x) {
     const F magic = splat(12582912.f);  // 1.5 × 2^23: the sum has no bits left for a fraction
     return (x + magic) - magic;
+}
+
+// The nearest integer; |x| below 2^22.
+inline I to_int(F x) {
+#if defined(__AVX512F__)
+    return (I)_mm512_cvtps_epi32(x);
+#else
+    return __builtin_convertvector(round(x), I);
+#endif
 }
 
 // Sums are by halves, in AVX512's own reduction too, which does not pass through memory.
@@ -107,10 +123,24 @@ inline float largest(F x) {
 #endif
 }
 
+inline int32_t largest(I x) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_epi32((__m512i)x);
+#else
+    int32_t most = x[0];
+    for (int64_t i = 1; i < LANES; ++i) most = most < x[i] ? x[i] : most;
+    return most;
+#endif
+}
+
 // 2^x by a polynomial on [-0.5, 0.5]; relative error below 2e-7. x below -126 counts as -126.
 inline F exp2(F x) {
     x = max(x, splat(-126.f));
+#if defined(__AVX512F__)
+    const F whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT);
+#else
     const F whole = round(x);
+#endif
     const F f = x - whole;
     F y = splat(1.5403530e-4f);
     y = y * f + 1.3333558e-3f;
@@ -119,7 +149,11 @@ inline F exp2(F x) {
     y = y * f + 2.4022651e-1f;
     y = y * f + 6.9314718e-1f;
     y = y * f + 1.f;
+#if defined(__AVX512F__)
+    return _mm512_scalef_ps(y, whole);
+#else
     return bits_of<F>(bits_of<I>(y) + (__builtin_convertvector(whole, I) << 23));
+#endif
 }
 
 constexpr float LOG2_E = 1.44269504f;
