@@ -47,6 +47,8 @@ ARROWS = {
     "local": {"arguments", "deprecation", "engine", "ranking", "startup"},
     "batch": {"ranking"},
     "cluster": {"engine", "startup"},
+    "runs": set(),
+    "evaluation": {"runs"},
     "apis": {"ranking"},
     "server": {
         *(
@@ -74,6 +76,8 @@ ARROWS = {
             "apis",
             "batch",
             "cluster",
+            "evaluation",
+            "runs",
             "config",
             "environment",
             "setting",
@@ -99,7 +103,9 @@ CONFINED = {
     "tokenizers": {"engine", "upstreams"},
     "ray": {"cluster"},
     "safetensors": {"engine", "bench"},
-    "pyarrow": {"batch"},
+    "pyarrow": {"batch", "runs"},
+    "ir_measures": {"evaluation"},
+    "scipy": {"evaluation"},
     "sentence_transformers": {"engine", "bench"},
     "transformers": {"engine", "bench"},
     "fastapi": {"app", "server", "web"},
@@ -123,7 +129,7 @@ CONFINED = {
     "pathspec": {"cli"},
     "cyclopts": {"cli"},
     "platformdirs": {"user_folders"},
-    "jinja2": {"web"},
+    "jinja2": {"evaluation", "web"},
 }
 
 # Of its part, only this file may import it.

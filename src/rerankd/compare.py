@@ -186,13 +186,14 @@ def _mean_ndcg(queries: Sequence[Query], rankings: Sequence[Ranking], k: int = 1
 
 
 def ndcg(relevance: Sequence[float], k: int) -> float | None:
-    """nDCG@k of all documents' grades in ranked order, with gain 2^grade − 1 and discount log2(place + 1).
+    """nDCG@k of all documents' grades in ranked order, with the grade as gain and discount log2(place + 1).
 
-    Burges et al. 2005, Learning to rank using gradient descent. None where no document is relevant.
+    Järvelin, Kekäläinen 2002, Cumulated gain-based evaluation of IR techniques; the nDCG of trec_eval, BEIR, MTEB and
+    `rerankd eval`. None where no document is relevant.
     """
     best = _dcg(sorted(relevance, reverse=True)[:k])
     return _dcg(relevance[:k]) / best if best else None
 
 
 def _dcg(relevance: Sequence[float]) -> float:
-    return sum((2**grade - 1) / math.log2(place + 1) for place, grade in enumerate(relevance, 1))
+    return sum(max(grade, 0.0) / math.log2(place + 1) for place, grade in enumerate(relevance, 1))

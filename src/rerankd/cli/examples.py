@@ -25,6 +25,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "rerankd batch pairs.jsonl scores --model Qwen/Qwen3-Reranker-0.6B",
         "rerankd batch 'runs/*.parquet' scores --query title --id qid",
     ),
+    "rerankd eval": (
+        "rerankd eval bm25.trec reranked.trec --qrels qrels.tsv",
+        "rerankd eval bm25.trec a.jsonl b.jsonl --qrels qrels.tsv --html report.html",
+        "rerankd eval bm25.trec --qrels qrels.txt --measures nDCG@10 AP@100 --json",
+    ),
     "rerankd download": (
         "rerankd download Qwen/Qwen3-Reranker-4B",
         "rerankd download --to ./model        # then: rerankd serve --model ./model",

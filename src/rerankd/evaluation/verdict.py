@@ -1,0 +1,59 @@
+"""What a comparison says, in one sentence: the effect first, then how sure it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rerankd.evaluation.significance import FEW_QUERIES
+from rerankd.evaluation.study import Evaluated, Study
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Attributes:
+    kind: "better", "worse" or "unclear".
+    sentence: about the first measure.
+    detail: about the certainty, and the depth where it was studied.
+    """
+
+    kind: str
+    sentence: str
+    detail: str
+
+
+def verdict(study: Study, run: Evaluated) -> Verdict:
+    """The verdict on a run that is compared with the baseline."""
+    assert run.compared is not None
+    measure = study.measures[0]
+    found = run.compared.paired[measure]
+    before, after = study.baseline.means[measure], run.means[measure]
+    sure = found.p_holm < ALPHA
+    kind = "unclear" if not sure else "better" if found.difference > 0 else "worse"
+    verb = {"better": "improves", "worse": "lowers", "unclear": "changes"}[kind]
+    sentence = (
+        f"{run.name} {verb} {measure} by {found.difference:+.3f} against {study.baseline.name}, "
+        f"{before:.3f} → {after:.3f}: {found.wins} queries better, {found.ties} equal, {found.losses} worse."
+    )
+    certainty = f"95 % interval {found.low:+.3f} to {found.high:+.3f}, p {p_text(found.p_holm)}"
+    certainty += " (randomisation, Holm)." if sure else " (randomisation, Holm): it may be chance."
+    return Verdict(kind, sentence, " ".join([certainty, *_cautions(study, run)]))
+
+
+def _cautions(study: Study, run: Evaluated) -> list[str]:
+    said = []
+    assert run.compared is not None
+    if study.queries < FEW_QUERIES:
+        said.append(f"With {study.queries} queries no test can be trusted.")
+    if (depths := run.compared.depths) is not None and len(depths.points) > 2:
+        said.append(
+            f"Reranking {depths.enough} candidates is within 1 % of the best depth, chosen on half of the queries; on "
+            f"the other half it reaches {depths.held_out:.3f}."
+        )
+    return said
+
+
+def p_text(p: float) -> str:
+    """A p value as people write it."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,0 +1,183 @@
+"""Reads and writes runs: for each query the documents that a system retrieved, best first.
+
+- TREC: `qid Q0 docid rank score tag`, separated by white space. The order is that of trec_eval: by score as a float32,
+  then by docid, both descending; the rank is ignored.
+- MS MARCO: `qid⇥pid⇥rank`, by rank; or `top1000`, `qid⇥pid⇥query⇥passage`, as in the file. Neither has scores.
+- JSONL or Parquet, a record a pair: `qid`, `docid`, and `logit` or `score`. By this number, then as in the file.
+- JSONL of rank_llm: `{"query": {"qid", …}, "candidates": [{"docid", "score", …}, …]}`. By score, then as in the file.
+
+trec_eval: https://github.com/usnistgov/trec_eval, form_res_rels.c. MS MARCO:
+https://microsoft.github.io/msmarco/TREC-Deep-Learning. rank_llm: https://github.com/castorini/rank_llm.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+import numpy as np
+
+from rerankd.errors import InvalidRequest
+from rerankd.runs.lines import has_records, lines_of, records_of, text_field
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A retrieved document.
+
+    Attributes:
+        score: as in the file; minus the rank where the file has no score.
+        tokens: of its prompt; 0 where the file does not say.
+    """
+
+    doc_id: str
+    score: float
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one system retrieved.
+
+    Attributes:
+        ranked: query id → its candidates, best first; the queries are in the file's order.
+        has_logits: its scores are log odds of "yes" against "no".
+    """
+
+    name: str
+    ranked: Mapping[str, tuple[Candidate, ...]]
+    has_logits: bool = False
+
+
+def read_run(path: Path) -> Run:
+    """Reads a run; its suffix and its first line say the format.
+
+    Raises:
+        InvalidRequest: the file cannot be read, a line does not fit, or a query has a document twice.
+        MissingExtra: see `records_of`.
+    """
+    queries: dict[str, dict[str, Candidate]] = {}
+    has_logits, by_id = False, not has_records(path)
+    for place, qid, candidate, is_logit in _record_pairs(path) if has_records(path) else _line_pairs(path):
+        found = queries.setdefault(qid, {})
+        if candidate.doc_id in found:
+            raise InvalidRequest(f"{place}: query {qid!r} has document {candidate.doc_id!r} twice.")
+        found[candidate.doc_id] = candidate
+        has_logits = is_logit
+    if not queries:
+        raise InvalidRequest(f"There are no documents in {path}.")
+    ranked = {qid: tuple(_best_first(found.values(), by_id)) for qid, found in queries.items()}
+    return Run(name_of(path), ranked, has_logits)
+
+
+def name_of(path: Path) -> str:
+    """A run's name: its file's, without suffixes that say the format or the compression."""
+    name = path.name
+    for suffix in (".gz", ".bz2", ".xz", ".zst", ".lz4", ".jsonl", ".parquet", ".trec", ".txt", ".run", ".tsv"):
+        name = name.removesuffix(suffix)
+    return name or path.name
+
+
+def _best_first(candidates: Iterable[Candidate], by_id: bool) -> list[Candidate]:
+    ordered = sorted(candidates, key=lambda one: one.doc_id, reverse=True) if by_id else list(candidates)
+    return sorted(ordered, key=lambda one: -float(np.float32(one.score)))
+
+
+Pair = tuple[str, str, Candidate, bool]
+"""(place in the file, query id, candidate, whether its score is a logit)."""
+
+
+def _line_pairs(path: Path) -> Iterator[Pair]:
+    columns = 0
+    for number, line in lines_of(path):
+        place, parts = f"{path}:{number}", line.split("\t")
+        if not columns:
+            columns = len(parts) if len(parts) in (3, 4) else 6
+        if columns == 6:
+            yield place, *_of_trec(place, line), False
+        elif len(parts) != columns:
+            raise InvalidRequest(f"{place} has {len(parts)} columns; the first line has {columns}.")
+        elif columns == 3:
+            yield place, parts[0], Candidate(parts[1], -_number(parts[2], f"{place}: the rank")), False
+        else:
+            yield place, parts[0], Candidate(parts[1], -float(number)), False
+
+
+def _of_trec(place: str, line: str) -> tuple[str, Candidate]:
+    parts = line.split(None, 5)
+    if len(parts) < 6:
+        raise InvalidRequest(
+            f"{place} has {len(parts)} columns; a run has six: query, Q0, document, rank, score and a name. Without "
+            "scores: query, document and rank, separated by tabs."
+        )
+    return parts[0], Candidate(parts[2], _number(parts[4], f"{place}: the score"))
+
+
+def _number(text: Any, what: str) -> float:
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        raise InvalidRequest(f"{what} is no number: {str(text)[:40]!r}.") from None
+    if math.isnan(value):
+        raise InvalidRequest(f"{what} is not a number (NaN).")
+    return value
+
+
+def _record_pairs(path: Path) -> Iterator[Pair]:
+    for place, record in records_of(path):
+        if "candidates" in record:
+            yield from _of_rank_llm(place, record)
+            continue
+        is_logit = record.get("logit") is not None
+        score = _number(record.get("logit" if is_logit else "score"), f"{place}: the score")
+        tokens = record.get("tokens")
+        candidate = Candidate(
+            text_field(record, place, "docid", "doc_id", "corpus-id"), score, tokens if isinstance(tokens, int) else 0
+        )
+        yield place, text_field(record, place, "qid", "query_id", "query-id"), candidate, is_logit
+
+
+def _of_rank_llm(place: str, record: Mapping[str, Any]) -> Iterator[Pair]:
+    query, candidates = record.get("query"), record["candidates"]
+    if not isinstance(query, Mapping) or not isinstance(candidates, list):
+        raise InvalidRequest(f"{place}: 'query' must be an object with 'qid', and 'candidates' a list.")
+    qid = text_field(query, place, "qid")
+    for candidate in candidates:
+        if not isinstance(candidate, Mapping):
+            raise InvalidRequest(f"{place}: a candidate is not an object.")
+        score = _number(candidate.get("score"), f"{place}: the score")
+        yield place, qid, Candidate(text_field(candidate, place, "docid"), score), False
+
+
+def decreasing(scores: Iterable[float]) -> list[float]:
+    """The scores as float32, each below the one before it: a tie or a rise becomes the next smaller number.
+
+    Evaluators break ties in different ways. Strictly decreasing scores give the same order in all of them.
+    """
+    result: list[float] = []
+    last = np.float32(np.inf)
+    for score in scores:
+        last = min(np.float32(score), np.nextafter(last, np.float32(-np.inf)))
+        result.append(float(last))
+    return result
+
+
+def write_trec(path: Path, run: Run) -> None:
+    """Writes a run in TREC's format, whole or not at all. Scores are strictly decreasing float32."""
+    with NamedTemporaryFile("w", encoding="utf-8", newline="\n", dir=path.parent, delete=False) as file:
+        try:
+            for qid, candidates in run.ranked.items():
+                scores = decreasing(candidate.score for candidate in candidates)
+                for rank, (candidate, score) in enumerate(zip(candidates, scores, strict=True), 1):
+                    file.write(f"{qid} Q0 {candidate.doc_id} {rank} {np.float32(score)!s} {run.name}\n")
+            file.flush()
+            os.fsync(file.fileno())
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise

@@ -1,0 +1,114 @@
+"""`rerankd eval` on the command line, and its report."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from rerankd.cli.main import main
+
+RELEVANT = 3
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """Thirty queries, whose relevant document bm25 has in third place and `ours` in first."""
+    bm25, ours, qrels, queries = [], [], [], []
+    for query in range(30):
+        for place in range(6):
+            score = 10.0 if place == RELEVANT else -place
+            bm25.append(f"q{query} Q0 d{place} {place} {-place} bm25\n")
+            ours.append(json.dumps({"qid": f"q{query}", "docid": f"d{place}", "logit": score, "tokens": 100}) + "\n")
+        qrels.append(f"q{query}\td{RELEVANT}\t1\n")
+        queries.append(json.dumps({"_id": f"q{query}", "text": f"<b>question</b> {query}"}) + "\n")
+    (tmp_path / "bm25.trec").write_text("".join(bm25))
+    (tmp_path / "ours.jsonl").write_text("".join(ours))
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(qrels))
+    (tmp_path / "queries.jsonl").write_text("".join(queries))
+    return tmp_path
+
+
+def command(files: Path, *more: str) -> list[str]:
+    runs = [str(files / "bm25.trec"), str(files / "ours.jsonl")]
+    return ["eval", *runs, "--qrels", str(files / "qrels.tsv"), *more]
+
+
+def test_the_verdict_comes_first(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command(files)) == 0
+    lines = " ".join(capsys.readouterr().out.split())
+    assert lines.startswith("ours improves nDCG@10 by +0.569 against bm25, 0.431 → 1.000: 30 queries better, 0 equal")
+    assert "Reranking 5 candidates is within 1 %" in lines and "30 judged queries" in lines
+
+
+def test_json_has_every_figure(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command(files, "--json", "--depths", "2,4")) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [run["name"] for run in found["runs"]] == ["bm25", "ours"]
+    depths = found["runs"][1]["compared"]["depths"]
+    assert [(point["depth"], point["tokens"]) for point in depths["points"]] == [(0, 0), (2, 6000), (4, 12000)]
+    assert depths["enough"] == 4 and depths["held_out"] == 1.0
+
+
+def test_by_query_has_a_line_for_each_run_and_query(files: Path) -> None:
+    assert main(command(files, "--by-query", str(files / "values.jsonl"), "--measures", "RR@10", "AP")) == 0
+    lines = [json.loads(line) for line in (files / "values.jsonl").read_text().splitlines()]
+    assert len(lines) == 60 and lines[0] == {"run": "bm25", "qid": "q0", "RR@10": 0.25, "AP": 0.25}
+
+
+class Tags(HTMLParser):
+    """The tags of a page, and whether each is closed by the right one."""
+
+    VOID = ("meta", "line", "polygon", "polyline", "rect", "i")
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+        self.open: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.add(tag)
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.add(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_report_is_one_page_without_scripts_or_network(files: Path) -> None:
+    page_path = files / "report.html"
+    assert main(command(files, "--html", str(page_path), "--queries", str(files / "queries.jsonl"))) == 0
+    page = page_path.read_text()
+    tags = Tags(page)
+    assert not tags.open and "svg" in tags.seen and not tags.seen & {"script", "link", "img", "iframe"}
+    assert len(page) < 1_000_000 and not re.search(r"""(src|href)=["'a-z]|url\(|https?:""", page)
+    assert "&lt;b&gt;question&lt;/b&gt;" in page and "<b>question" not in page
+    assert "ours improves nDCG@10 by +0.569" in page and "1.0000" in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--depths", "0"], "no list of depths"),
+        (["--measures", "foo"], "no measure of ir_measures"),
+        (["--html", "/nowhere/report.html"], "cannot be written"),
+        (["--queries", "none.tsv"], "none.tsv cannot be read"),
+    ],
+)
+def test_wrong_options_are_named(
+    arguments: list[str], words: str, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(files, *arguments)) in (1, 2)
+    assert words in capsys.readouterr().err
+
+
+def test_a_command_without_runs_says_so(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", "--qrels", str(files / "qrels.tsv")]) == 1
+    assert "at least one run" in capsys.readouterr().err

@@ -1,0 +1,190 @@
+"""Runs, judgements and texts in every format that rerankd reads."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import lzma
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rerankd.errors import InvalidRequest
+from rerankd.runs.judgements import read_judgements
+from rerankd.runs.run import Candidate, Run, decreasing, name_of, read_run, write_trec
+from rerankd.runs.texts import documents_of, read_queries
+
+TREC = "q1 Q0 d1 1 2.5 bm25\nq1 Q0 d2 2 3.5 bm25\nq2 Q0 d9 1 -1 bm25\n"
+
+
+def written(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def ids(run: Run) -> dict[str, list[str]]:
+    return {qid: [one.doc_id for one in found] for qid, found in run.ranked.items()}
+
+
+def test_a_trec_run_is_ordered_by_its_scores_and_not_by_its_ranks(tmp_path: Path) -> None:
+    run = read_run(written(tmp_path, "bm25.trec", TREC))
+    assert ids(run) == {"q1": ["d2", "d1"], "q2": ["d9"]} and run.name == "bm25" and not run.has_logits
+
+
+def test_ties_of_32_bits_are_ordered_by_document_descending_as_in_trec_eval(tmp_path: Path) -> None:
+    lines = "q Q0 a 1 1.00000001 x\nq Q0 c 2 1.0 x\nq Q0 b 3 1.0 x\n"
+    assert ids(read_run(written(tmp_path, "x.run", lines))) == {"q": ["c", "b", "a"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("run.tsv", "7\td2\t1\n7\td1\t2\n"),
+        ("top1000.tsv", "7\td2\tquery\tpassage\n7\td1\tquery\tother passage\n"),
+        ("run.jsonl", '{"qid": 7, "docid": "d1", "logit": -1.5}\n{"qid": "7", "docid": "d2", "logit": 2}\n'),
+        (
+            "llm.jsonl",
+            '{"query": {"qid": "7"}, "candidates": [{"docid": "d2", "score": 2}, {"docid": "d1", "score": 1}]}',
+        ),
+    ],
+)
+def test_other_formats_give_the_same_run(name: str, text: str, tmp_path: Path) -> None:
+    assert ids(read_run(written(tmp_path, name, text))) == {"7": ["d2", "d1"]}
+
+
+def test_parquet_with_numbers_as_ids(tmp_path: Path) -> None:
+    table = pa.table({"qid": [7, 7], "docid": [1, 2], "logit": [0.5, 1.5], "tokens": [30, 40]})
+    pyarrow.parquet.write_table(table, tmp_path / "run.parquet")
+    run = read_run(tmp_path / "run.parquet")
+    assert run.has_logits and run.ranked == {"7": (Candidate("2", 1.5, 40), Candidate("1", 0.5, 30))}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "pack"), [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)], ids=str
+)
+def test_compressed_files_are_read_as_they_stand(suffix: str, pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    path = tmp_path / f"bm25.trec{suffix}"
+    path.write_bytes(pack(TREC.encode()))
+    assert ids(read_run(path)) == {"q1": ["d2", "d1"], "q2": ["d9"]} and name_of(path) == "bm25"
+    path.write_bytes(pack(TREC.encode() * 1000)[:-20])
+    with pytest.raises(InvalidRequest, match=r"cannot be read to its end|twice"):
+        read_run(path)
+
+
+def test_zstandard_is_read_with_pyarrow(tmp_path: Path) -> None:
+    with pa.output_stream(str(tmp_path / "run.trec.zst"), compression="zstd") as file:
+        file.write(TREC.encode())
+    assert ids(read_run(tmp_path / "run.trec.zst"))["q1"] == ["d2", "d1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.trec", "q Q0 d 1 2.5\n", "a.trec:1 has 5 columns; a run has six"),
+        ("a.trec", "q Q0 d 1 2 x\n\nq Q0 e 1 high x\n", "a.trec:3: the score is no number: 'high'"),
+        ("a.trec", "q Q0 d 1 nan x\n", "not a number"),
+        ("a.trec", TREC + TREC, "a.trec:4: query 'q1' has document 'd1' twice"),
+        ("a.trec", "", "no documents in"),
+        ("a.tsv", "q\td\t1\nq\te\n", "a.tsv:2 has 2 columns; the first line has 3"),
+        ("a.jsonl", '{"qid": "q", "docid": "d"}', "a.jsonl:1: the score is no number"),
+        ("a.jsonl", '{"docid": "d", "score": 1}', "has no field 'qid'"),
+        ("a.jsonl", '{"qid": ["q"], "docid": "d", "score": 1}', "'qid' must be a string; it is of type list"),
+        ("a.jsonl", "[1]", "a.jsonl:1 is JSON, but not an object"),
+        ("a.jsonl", "{", "a.jsonl:1 is not JSON"),
+        ("a.jsonl", '{"query": "q", "candidates": []}', "'query' must be an object with 'qid'"),
+        ("a.parquet", "PAR1", "cannot be read as Parquet"),
+    ],
+)
+def test_a_run_that_cannot_be_read_names_the_line(name: str, text: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match=words):
+        read_run(written(tmp_path, name, text))
+
+
+def test_a_file_that_is_missing_or_no_text_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match=r"none\.trec cannot be read: No such file"):
+        read_run(tmp_path / "none.trec")
+    (tmp_path / "a.trec").write_bytes(b"q Q0 d 1 1 x\nq Q0 \xff 1 1 x\n")
+    with pytest.raises(InvalidRequest, match=r"a\.trec:2 is not UTF-8"):
+        read_run(tmp_path / "a.trec")
+
+
+@given(
+    st.lists(
+        st.floats(width=32, allow_nan=False, allow_infinity=False, max_value=2.0**100, min_value=-(2.0**100)),
+        max_size=40,
+    )
+)
+def test_written_scores_decrease_strictly_and_stay_as_near_as_they_can(scores: list[float]) -> None:
+    found = decreasing(scores)
+    assert all(a > b for a, b in pairwise(found))
+    if sorted(set(scores), reverse=True) == scores:
+        assert found == scores
+
+
+def test_a_written_run_is_read_in_the_same_order(tmp_path: Path) -> None:
+    run = Run("ours", {"q": tuple(Candidate(doc_id, 1.0) for doc_id in ("a", "c", "b")), "p": (Candidate("a", -3.25),)})
+    write_trec(tmp_path / "ours.trec", run)
+    assert ids(read_run(tmp_path / "ours.trec")) == ids(run)
+    assert (tmp_path / "ours.trec").read_text().splitlines()[0] == "q Q0 a 1 1.0 ours"
+    assert [path.name for path in tmp_path.iterdir()] == ["ours.trec"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("qrels.txt", "q 0 a 2\nq 0 b -1\n"),
+        ("test.tsv", "query-id\tcorpus-id\tscore\nq\ta\t2\nq\tb\t-1\n"),
+        (
+            "qrels.jsonl",
+            '{"query-id": "q", "corpus-id": "a", "score": 2}\n{"qid": "q", "docid": "b", "relevance": -1.0}',
+        ),
+    ],
+)
+def test_judgements_of_every_format(name: str, text: str, tmp_path: Path) -> None:
+    assert read_judgements(written(tmp_path, name, text)) == {"q": {"a": 2, "b": -1}}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("q 0 a\n", "has 3 columns; judgements have four"),
+        ("q 0 a 1.5\n", "the grade is no integer: '1.5'"),
+        ("q 0 a 1\nq 0 a 2\n", "second, different grade"),
+        ("", "no judgements"),
+    ],
+)
+def test_judgements_that_cannot_be_read_name_the_line(text: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match=words):
+        read_judgements(written(tmp_path, "qrels.txt", text))
+
+
+def test_queries_and_documents_of_every_layout(tmp_path: Path) -> None:
+    assert read_queries(written(tmp_path, "q.tsv", "7\tone\ttwo\n")) == {"7": "one\ttwo"}
+    assert read_queries(written(tmp_path, "q.jsonl", json.dumps({"_id": "7", "text": "one"}))) == {"7": "one"}
+    beir = [{"_id": "a", "title": "Title", "text": "text"}, {"_id": "b", "title": "", "text": "text"}]
+    corpus = written(tmp_path, "corpus.jsonl", "\n".join(map(json.dumps, beir)))
+    assert dict(documents_of(corpus, {"a", "b"})) == {"a": "Title text", "b": "text"}
+    assert dict(documents_of(corpus, {"b"})) == {"b": "text"}
+    contents = written(tmp_path, "c.jsonl", '{"id": "a", "contents": "text"}')
+    assert dict(documents_of(contents, {"a"})) == {"a": "text"}
+    passages = written(tmp_path, "collection.tsv", 'a\tit says "text\nb\tother\n')
+    assert dict(documents_of(passages, {"a"})) == {"a": 'it says "text'}
+    documents = written(tmp_path, "docs.tsv", "D1\thttp://x\tTitle\tBody\n")
+    assert dict(documents_of(documents, {"D1"})) == {"D1": "Title Body"}
+
+
+def test_texts_that_cannot_be_read_name_the_line(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match=r"q\.tsv:2 has no tab"):
+        read_queries(written(tmp_path, "q.tsv", "7\tone\n8 two\n"))
+    with pytest.raises(InvalidRequest, match="second, different text"):
+        read_queries(written(tmp_path, "q.tsv", "7\tone\n7\ttwo\n"))
+    with pytest.raises(InvalidRequest, match=r"c\.jsonl:1 has no field 'text'"):
+        dict(documents_of(written(tmp_path, "c.jsonl", '{"id": "a"}'), {"a"}))
