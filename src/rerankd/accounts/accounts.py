@@ -92,9 +92,6 @@ class Accounts:
         with self._database.read() as connection:
             return [account_of(row._mapping) for row in connection.execute(select(accounts).order_by(accounts.c.email))]
 
-    def set_name(self, account_id: int, name: str) -> None:
-        self._update(account_id, {"name": read_name(name, 200)})
-
     def set_role(self, account_id: int, role: Role) -> None:
         """Raises InvalidRequest if no administrator would be left."""
         with self._database.transaction() as connection:

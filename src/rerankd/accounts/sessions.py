@@ -54,8 +54,3 @@ class Sessions:
     def close(self, token: str) -> None:
         with self._database.transaction() as connection:
             connection.execute(delete(sessions).where(sessions.c.hash == token_hash(token)))
-
-    def close_all(self, account_id: int) -> None:
-        """Signs an account out everywhere."""
-        with self._database.transaction() as connection:
-            connection.execute(delete(sessions).where(sessions.c.account_id == account_id))
