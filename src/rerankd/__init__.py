@@ -31,7 +31,7 @@ from rerankd.client.errors import (
 from rerankd.deprecation import warn_renamed
 from rerankd.errors import Closed, InvalidRequest, MadeBeforeFork, RerankdError, SettingsError
 from rerankd.rankers import AsyncRanker, Ranker
-from rerankd.types import Ranking, Score, Usage
+from rerankd.types import Passage, Passages, Ranking, Score, Usage
 from rerankd.version import __version__
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ __all__ = [
     "Closed",
     "InvalidRequest",
     "MadeBeforeFork",
+    "Passage",
+    "Passages",
     "Ranker",
     "Ranking",
     "RemoteError",

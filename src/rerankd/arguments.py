@@ -14,7 +14,7 @@ from typing import Any
 
 from rerankd.errors import InvalidRequest
 from rerankd.surrogates import surrogate_warnings, without_surrogates
-from rerankd.types import DEFAULT_INSTRUCT, RerankRequest
+from rerankd.types import DEFAULT_INSTRUCT, Passages, RerankRequest
 
 Documents = Iterable[str | Mapping[str, Any]]
 """Texts, or objects with a `text`, in a list, a tuple, an array, a table's column, a generator …"""
@@ -30,14 +30,17 @@ class Arguments:
     top_n: int | None
     instruct: str | None
     warnings: tuple[str, ...] = ()
+    passages: Passages | None = None
 
     def request(self) -> RerankRequest:
         """The call of a model in this process."""
         instruct = DEFAULT_INSTRUCT if self.instruct is None else self.instruct
-        return RerankRequest((self.query,), self.documents, instruct, self.top_n)
+        return RerankRequest((self.query,), self.documents, instruct, self.top_n, passages=self.passages)
 
 
-def checked(query: object, documents: object, top_n: object = None, instruct: object = None) -> Arguments:
+def checked(
+    query: object, documents: object, top_n: object = None, instruct: object = None, passages: object = None
+) -> Arguments:
     """Checks the arguments of a call and converts them to plain strings and numbers.
 
     Raises:
@@ -55,6 +58,7 @@ def checked(query: object, documents: object, top_n: object = None, instruct: ob
         _top_n(top_n),
         None if instruct is None else _whole(instruct),
         warnings + surrogate_warnings(query, instruct, texts),
+        _passages(passages),
     )
 
 
@@ -104,6 +108,14 @@ def _top_n(top_n: object) -> int | None:
     if number < 1:
         raise InvalidRequest(f"top_n must be at least 1, or left out for all; it is {number}.")
     return number
+
+
+def _passages(passages: object) -> Passages | None:
+    if passages is None or isinstance(passages, bool):
+        return Passages() if passages else None
+    if not isinstance(passages, Passages):
+        raise InvalidRequest(f"passages is {_kind(passages)}: send True, or Passages(max_tokens=512).")
+    return passages
 
 
 def _plain(text: str) -> str:

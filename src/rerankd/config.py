@@ -19,7 +19,7 @@ from rerankd.environment import read_environment, variable_of
 from rerankd.errors import SettingsError
 from rerankd.setting import InvalidSettings, Secret, read_all, setting, settings_of
 from rerankd.settings_file import read_settings_file
-from rerankd.types import CallLimits
+from rerankd.types import MAX_PASSAGES, MIN_PASSAGE_TOKENS, CallLimits
 from rerankd.user_folders import data_folder
 
 logger = logging.getLogger(__name__)
@@ -312,6 +312,20 @@ class ServerSettings(DatabaseSettings, SelfTestSettings, ClusterSettings, Engine
     max_total_tokens: int = setting(
         120_000, "query tokens × documents + tokens of all documents; DashScope's APIs", LIMITS, at_least=1
     )
+    passage_tokens: int | None = setting(
+        None,
+        "tokens of a passage, where a call that has its documents split names none; without it, as many as fit",
+        REQUESTS,
+        at_least=MIN_PASSAGE_TOKENS,
+    )
+    passage_overlap: int | None = setting(
+        None,
+        "tokens that passages share, where such a call names none; without it, 64 where the tokens of a passage are "
+        "named, else 0",
+        REQUESTS,
+        at_least=0,
+    )
+    max_passages: int = setting(MAX_PASSAGES, "passages of a document, at most", LIMITS, at_least=1, at_most=10_000)
     strict: bool = setting(False, "refuse unknown fields instead of warning about them", REQUESTS)
     truncate_overlong: bool = setting(
         False,

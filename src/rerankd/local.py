@@ -11,7 +11,7 @@ from rerankd.arguments import Documents, checked
 from rerankd.deprecation import warn_renamed
 from rerankd.errors import Closed, MissingExtra, SettingsError, Stopping
 from rerankd.ranking import Prepared
-from rerankd.types import LoadProgress, ModelInfo, Ranking, Score
+from rerankd.types import LoadProgress, ModelInfo, Passages, Ranking, Score
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -75,15 +75,19 @@ class Reranker:
         *,
         top_n: int | None = None,
         instruct: str | None = None,
+        passages: bool | Passages = False,
         progress: Progress | None = None,
     ) -> Ranking:
         """Scores every document for the query, best first.
 
         Args:
             documents: strings, or objects with their text as `text`, in a list, an array, a table's column, or a
-                generator. Any number, of any length: a text that does not fit the model is truncated, with a warning.
+                generator. Any number, of any length: a text that does not fit the model is truncated, with a warning,
+                or split.
             top_n: how many results, None for all.
             instruct: the sorting task; None: the model card's.
+            passages: True splits texts that do not fit at sentences, `Passages(512)` all that have more tokens. A
+                document has the score of its best passage, and `Score.passages` says where it is.
             progress: called on another thread with the number of documents done.
 
         Raises:
@@ -92,7 +96,7 @@ class Reranker:
             Closed: `close` was called.
             MadeBeforeFork: this process was forked after the model was loaded.
         """
-        asked = checked(query, documents, top_n, instruct)
+        asked = checked(query, documents, top_n, instruct, passages)
         prepared = self._scorer.prepare(asked.request())
         return prepared.finish(self._submit(prepared, progress).result(), asked.warnings)
 
@@ -108,10 +112,11 @@ class Reranker:
         *,
         top_n: int | None = None,
         instruct: str | None = None,
+        passages: bool | Passages = False,
         progress: Progress | None = None,
     ) -> Ranking:
         """`rank` for asyncio: it does not block the event loop, and a cancelled call frees its work."""
-        asked = checked(query, documents, top_n, instruct)
+        asked = checked(query, documents, top_n, instruct, passages)
         prepared = await asyncio.to_thread(self._scorer.prepare, asked.request())
         logits = await asyncio.wrap_future(self._submit(prepared, progress))
         return prepared.finish(logits, asked.warnings)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Protocol
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from rerankd.errors import InferenceError, InvalidRequest, PromptTooLong, TooManyDocuments, TooManyTokens
 from rerankd.types import (
     DEFAULT_INSTRUCT,
+    MIN_PASSAGE_TOKENS,
     Explanation,
     Limits,
     Logits,
     ModelInfo,
+    Passage,
     Prompt,
     Ranking,
     RerankRequest,
@@ -24,6 +28,14 @@ from rerankd.types import (
     Usage,
     sigmoid,
 )
+
+if TYPE_CHECKING:
+    from rerankd.passages import Cutter
+
+MAX_CALL_PASSAGES = 100_000
+
+MAX_ROUNDS = 20
+"""Attempts to make the passages of a document short enough; one is the rule, two are rare."""
 
 
 class Scorer(Protocol):
@@ -77,6 +89,22 @@ class Encodes(Protocol):
         """One prompt for each document, in order."""
         ...
 
+    def room(self, request: RerankRequest) -> int:
+        """The tokens that a document may have beside the longest query."""
+        ...
+
+    def lens(self, texts: Sequence[str]) -> list[int]:
+        """The tokens of each bare text."""
+        ...
+
+
+class Part(NamedTuple):
+    """The part of a document that a prompt has: `documents[document][start:end]`."""
+
+    document: int
+    start: int
+    end: int
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -84,15 +112,17 @@ class Prepared:
 
     Attributes:
         request: as it was sent.
-        prompts: one for each document; empty where another server makes them.
+        prompts: one for each document, or for each passage; empty where another server makes them.
         usage: the tokens that scoring it uses.
         info: the model that scores.
+        parts: of each prompt, in order, where documents are split; else empty.
     """
 
     request: RerankRequest
     prompts: Sequence[Prompt]
     usage: TokenCounts
     info: ModelInfo
+    parts: Sequence[Part] = ()
 
     def finish(self, logits: Logits, warnings: Sequence[str] = ()) -> Ranking:
         """Sorts by logit, ties by index, and applies `top_n`.
@@ -104,18 +134,45 @@ class Prepared:
             InferenceError: a logit is not a number.
         """
         if broken := [index for index, logit in enumerate(logits.values) if not math.isfinite(logit)]:
-            raise InferenceError(f"The model gave document {broken[0]} a score that is not a number.")
-        scores = tuple(
-            Score(index, sigmoid(logit), logit, document, prompt, index in logits.cached)
-            for index, (logit, document, prompt) in enumerate(
-                zip(logits.values, self.request.documents, self.prompts, strict=True)
-            )
+            document = self._index_of(broken[0])
+            raise InferenceError(f"The model gave document {document} a score that is not a number.")
+        scores = self.of_documents(
+            [
+                Score(index, sigmoid(logit), logit, None, prompt, index in logits.cached)
+                for index, (logit, prompt) in enumerate(zip(logits.values, self.prompts, strict=True))
+            ]
         )
         ranked = sorted(scores, key=lambda score: -score.raw_score)  # stable: ties keep the call's order
         usage = Usage(total_tokens=self.usage.prompt_tokens, text_tokens=self.usage.text_tokens)
         every_warning = tuple(dict.fromkeys((*warnings, *self.warnings)))
         top = tuple(ranked[: self.request.top_n])
         return Ranking(top, usage, every_warning, self.info.name, scores, queue_s=logits.queue_s)
+
+    def of_documents(self, scores: Sequence[Score]) -> tuple[Score, ...]:
+        """The score of each document, from one for each prompt: that of its best passage, ties by place."""
+        documents = self.request.documents
+        if not self.parts:
+            return tuple(replace(score, document=document) for score, document in zip(scores, documents, strict=True))
+        scored: list[list[tuple[Passage, Score]]] = [[] for _ in documents]
+        for part, score, prompt in zip(self.parts, scores, self.prompts, strict=True):
+            passage = Passage(part.start, part.end, score.score, score.logit, prompt.document_tokens)
+            scored[part.document].append((passage, score))
+        return tuple(_best(index, documents[index], some) for index, some in enumerate(scored))
+
+    def _index_of(self, prompt: int) -> int:
+        """The document of a prompt, by its place."""
+        return self.parts[prompt].document if self.parts else prompt
+
+    @property
+    def num_split(self) -> int:
+        """Documents with several passages."""
+        return sum(number > 1 for number in Counter(part.document for part in self.parts).values())
+
+    @property
+    def unread(self) -> Sequence[tuple[int, int]]:
+        """(document, characters that were read) of each whose end no passage has."""
+        ends: dict[int, int] = {part.document: part.end for part in self.parts}  # the last one's
+        return [(index, end) for index, end in ends.items() if end < len(self.request.documents[index])]
 
     @property
     def num_truncated(self) -> Mapping[str, int]:
@@ -133,7 +190,26 @@ class Prepared:
             warnings.append(f"instruct ignored: {info.name} reads none")
         if not all(query.strip() for query in request.queries):
             warnings.append("the query is empty: the scores mean little")
-        return (*warnings, *_query_truncations(self.prompts), *_document_truncations(self.prompts))
+        lost = [
+            (one, self._index_of(place))
+            for place, prompt in enumerate(self.prompts)
+            for one in prompt.truncations
+            if one.part == "document"
+        ]
+        num_documents = len(request.documents)
+        truncations = (*_query_truncations(self.prompts), *_document_truncations(lost, num_documents))
+        return (*warnings, *truncations, *self._about_passages())
+
+    def _about_passages(self) -> Iterator[str]:
+        num_documents = len(self.request.documents)
+        if num_split := self.num_split:
+            yield f"{num_split} of {num_documents} documents were split: {len(self.parts)} passages were scored"
+        if unread := self.unread:
+            index, end = max(unread, key=lambda one: len(self.request.documents[one[0]]) - one[1])
+            yield (
+                f"{len(unread)} of {num_documents} documents were read only to their last passage (document {index}: "
+                f"{end} of {len(self.request.documents[index])} characters)"
+            )
 
 
 def prepare(request: RerankRequest, model: Encodes, info: ModelInfo) -> Prepared:
@@ -147,7 +223,8 @@ def prepare(request: RerankRequest, model: Encodes, info: ModelInfo) -> Prepared
         raise TooManyDocuments(num_documents, limits.max_documents)
     if request.top_n is not None and request.top_n < 1:
         raise InvalidRequest(f"top_n must be at least 1, or left out for all; it is {request.top_n}.")
-    prompts = model.encode(_limited_by(info, request))
+    bounded = _limited_by(info, request)
+    parts, prompts = _split(bounded, model) if request.passages else ((), model.encode(bounded))
     usage = TokenCounts(
         prompt_tokens=sum(len(prompt.token_ids) for prompt in prompts),
         text_tokens=sum(prompt.query_tokens + prompt.document_tokens for prompt in prompts),
@@ -155,9 +232,78 @@ def prepare(request: RerankRequest, model: Encodes, info: ModelInfo) -> Prepared
     if limits.max_total_tokens is not None and usage.text_tokens > limits.max_total_tokens:
         raise TooManyTokens(usage.text_tokens, limits.max_total_tokens)
     _refuse_overlong(prompts, limits)
+    prepared = Prepared(request, prompts, usage, info, parts)
     if limits.on_overlong == "refuse_if_truncated":
-        _refuse_truncated(prompts, limits, info.max_tokens)
-    return Prepared(request, prompts, usage, info)
+        _refuse_truncated(prepared, info.max_tokens)
+    return prepared
+
+
+def _split(request: RerankRequest, model: Encodes) -> tuple[Sequence[Part], list[Prompt]]:
+    """The passages of all documents, and their prompts; no passages where the query leaves no room for one.
+
+    A prompt decides whether a passage fits: the tokens of sentences do not add up to those of their text.
+    """
+    from rerankd.passages import Cutter  # its library is not there where nothing is served
+
+    asked, limits = request.passages, request.limits
+    assert asked is not None, "This is a bug: no passages were asked for."
+    request = replace(request, limits=replace(limits, max_document_tokens=None, on_overlong="truncate"))
+    bounds = (model.room(request), asked.max_tokens, limits.max_document_tokens)
+    max_tokens = min(tokens for tokens in bounds if tokens is not None)
+    if max_tokens < MIN_PASSAGE_TOKENS:
+        return (), model.encode(replace(request, limits=limits))
+    cutters = [Cutter(text, model.lens, max_tokens, asked.overlap, asked.max_per_doc) for text in request.documents]
+    encoded: dict[int, list[Prompt]] = {}
+    changed: Sequence[int] = range(len(cutters))
+    for _ in range(MAX_ROUNDS):
+        encoded |= _encoded(request, model, {index: cutters[index] for index in changed})
+        changed = [index for index in changed if _shrink(cutters[index], encoded[index], max_tokens)]
+        if not changed:
+            break
+    else:
+        encoded |= _encoded(request, model, {index: cutters[index] for index in changed})
+    parts = [Part(index, *span) for index, cutter in enumerate(cutters) for span in cutter.spans]
+    return parts, [prompt for index in range(len(cutters)) for prompt in encoded[index]]
+
+
+def _encoded(request: RerankRequest, model: Encodes, cutters: Mapping[int, Cutter]) -> dict[int, list[Prompt]]:
+    """The prompts of the passages of some documents."""
+    spans = {index: cutter.spans for index, cutter in cutters.items()}
+    if (number := sum(map(len, spans.values()))) > MAX_CALL_PASSAGES:
+        raise InvalidRequest(
+            f"The documents have {number} passages, and a call may have {MAX_CALL_PASSAGES}: allow longer passages or "
+            "fewer of a document, or send several requests."
+        )
+    queries = list(request.per_document(request.queries))
+    places = [(index, *span) for index, some in spans.items() for span in some]
+    prompts = iter(
+        model.encode(
+            replace(
+                request,
+                queries=request.queries if len(request.queries) == 1 else tuple(queries[index] for index, *_ in places),
+                documents=tuple(request.documents[index][start:end] for index, start, end in places),
+            )
+        )
+    )
+    return {index: list(islice(prompts, len(some))) for index, some in spans.items()}
+
+
+def _shrink(cutter: Cutter, prompts: Sequence[Prompt], max_tokens: int) -> bool:
+    """Has a document cut again whose passages have too many tokens; whether it has such passages."""
+    tokens = {
+        passage: max(prompt.document_tokens, *(one.tokens for one in prompt.truncations), max_tokens + 1)
+        for passage, prompt in enumerate(prompts)
+        if prompt.document_tokens > max_tokens or any(one.part == "document" for one in prompt.truncations)
+    }
+    if tokens:
+        cutter.shrink(tokens)
+    return bool(tokens)
+
+
+def _best(index: int, document: str, scored: Sequence[tuple[Passage, Score]]) -> Score:
+    scored = sorted(scored, key=lambda one: -one[1].raw_score)  # stable: ties by place
+    passages = tuple(passage for passage, _ in scored)
+    return replace(scored[0][1], index=index, document=document, passages=passages, num_passages=len(passages))
 
 
 def _limited_by(info: ModelInfo, request: RerankRequest) -> RerankRequest:
@@ -180,12 +326,14 @@ def _refuse_overlong(prompts: Sequence[Prompt], limits: Limits) -> None:
             raise PromptTooLong.of_document(index, len(prompt.token_ids), limits.max_prompt_tokens)
 
 
-def _refuse_truncated(prompts: Sequence[Prompt], limits: Limits, max_tokens: int) -> None:
+def _refuse_truncated(prepared: Prepared, max_tokens: int) -> None:
     """max_tokens: of the longest prompt that the model can read."""
+    limits = prepared.request.limits
     context = min(limits.max_prompt_tokens or max_tokens, max_tokens)
     own = {"query": limits.max_query_tokens, "document": limits.max_document_tokens}
-    for index, prompt in enumerate(prompts):
+    for place, prompt in enumerate(prepared.prompts):
         for lost in prompt.truncations:
+            index = prepared.parts[place].document if prepared.parts else place
             raise PromptTooLong.of_text(lost.part, index, lost.tokens, min(own[lost.part] or context, context))
 
 
@@ -207,14 +355,13 @@ def _query_truncations(prompts: Sequence[Prompt]) -> tuple[str, ...]:
     return (f"the queries of {len(lost)} of {len(prompts)} documents were truncated (longest: {_lengths(longest)})",)
 
 
-def _document_truncations(prompts: Sequence[Prompt]) -> tuple[str, ...]:
-    """One sentence for all."""
-    lost = [(one, index) for index, prompt in enumerate(prompts) for one in prompt.truncations if one.part != "query"]
+def _document_truncations(lost: Sequence[tuple[Truncation, int]], num_documents: int) -> tuple[str, ...]:
+    """One sentence for all. lost: each truncation, with its document."""
     if len(lost) <= 1:
         return tuple(f"document {index} truncated {_lengths(one)}" for one, index in lost)
     longest, index = max(lost, key=lambda pair: pair[0].tokens)
     example = f"longest: document {index}, {_lengths(longest)}"
-    return (f"{len(lost)} of {len(prompts)} documents were truncated ({example})",)
+    return (f"{len(lost)} of {num_documents} documents were truncated ({example})",)
 
 
 def _lengths(lost: Truncation) -> str:

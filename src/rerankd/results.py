@@ -5,7 +5,7 @@ Standard library only. Knows no domain type: `types.Ranking` is made of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from html import escape
 from typing import Any, Generic, Protocol, TypeVar, overload
@@ -42,6 +42,11 @@ class Result(Protocol):
         """The text."""
         ...
 
+    @property
+    def passages(self) -> Sequence[Any]:
+        """Dataclasses: where in the text it was scored, if it was split."""
+        ...
+
 
 S = TypeVar("S", bound=Result, covariant=True)
 
@@ -73,7 +78,11 @@ class Results(Generic[S]):
         """Everything but the prompts, ready for `json.dumps`."""
         return {
             "results": [
-                {"index": r.index, "score": r.score, "logit": r.logit, "document": r.document} for r in self.ranked
+                {
+                    **{"index": r.index, "score": r.score, "logit": r.logit, "document": r.document},
+                    **({"passages": [asdict(one) for one in r.passages]} if r.passages else {}),
+                }
+                for r in self.ranked
             ],
             "model": self.model,
             "usage": asdict(self.usage),  # type: ignore[attr-defined]  # a field of the dataclass that inherits this

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rerankd.arguments import Documents, checked
-from rerankd.types import ModelInfo, Prompt, Ranking, RerankRequest, Score, Usage
+from rerankd.types import ModelInfo, Passages, Prompt, Ranking, RerankRequest, Score, Usage
 
 INFO = ModelInfo("fake", "qwen3", "none", 32_768, "cpu", "float32", 0, "")
 TEMPLATE_TOKENS = 10
@@ -59,14 +59,15 @@ class FakeRanker:
         *,
         top_n: int | None = None,
         instruct: str | None = None,
+        passages: bool | Passages = False,
         progress: Callable[[int], None] | None = None,
     ) -> Ranking:
-        """See `Reranker.rank`: the same arguments, checks, order and result.
+        """See `Reranker.rank`: the same arguments, checks and order. It splits no document.
 
         Raises:
             InvalidRequest: an argument has the wrong type or is out of range.
         """
-        given = checked(query, documents, top_n, instruct)
+        given = checked(query, documents, top_n, instruct, passages)
         self.calls.append(Call(given.query, given.documents, given.top_n, given.instruct))
         scores = tuple(
             Score(index, self._score(given.query, text), None, text) for index, text in enumerate(given.documents)
@@ -85,10 +86,11 @@ class FakeRanker:
         *,
         top_n: int | None = None,
         instruct: str | None = None,
+        passages: bool | Passages = False,
         progress: Callable[[int], None] | None = None,
     ) -> Ranking:
         """`rank` for asyncio."""
-        return self.rank(query, documents, top_n=top_n, instruct=instruct, progress=progress)
+        return self.rank(query, documents, top_n=top_n, instruct=instruct, passages=passages, progress=progress)
 
 
 def word_tokens(query: str, document: str) -> Sequence[int]:
@@ -133,6 +135,15 @@ class FakeModel:
             Prompt(query, document, self._token_ids(query, document), len(query.split()), len(document.split()))
             for query, document in zip(request.per_document(request.queries), request.documents, strict=True)
         ]
+
+    def room(self, request: RerankRequest) -> int:
+        """The tokens that a document may have beside the longest query."""
+        longest = min(request.limits.max_prompt_tokens or self.info.max_tokens, self.info.max_tokens)
+        return longest - max(len(self._token_ids(query, "")) for query in request.queries)
+
+    def lens(self, texts: Sequence[str]) -> list[int]:
+        """One token for each word."""
+        return [len(text.split()) for text in texts]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The numbers of the tokens."""

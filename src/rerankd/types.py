@@ -56,6 +56,69 @@ class CallLimits:
     concurrency: int | None = None
 
 
+OVERLAP_TOKENS = 64
+"""Between passages of a stated length."""
+
+MAX_PASSAGES = 64
+"""Of a document, unless the call says otherwise."""
+
+MIN_PASSAGE_TOKENS = 16
+"""Any character has fewer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passages:
+    """How documents are split: at sentences, each passage scored for itself; a document has its best passage's score.
+
+    Attributes:
+        max_tokens: of a passage, >= 16. None: as many as fit beside the query; a document that fits is not split.
+        overlap_tokens: >= 0; the most tokens at the end of a passage that the next one repeats, in whole sentences, and
+            at most half a passage. None: 64 with `max_tokens`, else 0.
+        max_per_doc: >= 1; the text after so many passages is not read, with a warning.
+
+    Raises:
+        InvalidRequest: a number is out of range.
+    """
+
+    max_tokens: int | None = None
+    overlap_tokens: int | None = None
+    max_per_doc: int = MAX_PASSAGES
+
+    def __post_init__(self) -> None:
+        from rerankd.errors import InvalidRequest  # that module imports this one
+
+        least = {"max_tokens": MIN_PASSAGE_TOKENS, "overlap_tokens": 0, "max_per_doc": 1}
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if value is None and name != "max_per_doc":
+                continue
+            if type(value) is not int or value < bound:
+                raise InvalidRequest(f"{name} of passages must be a whole number of at least {bound}; it is {value!r}.")
+
+    @property
+    def overlap(self) -> int:
+        """The tokens that passages may share."""
+        default = 0 if self.max_tokens is None else OVERLAP_TOKENS
+        return default if self.overlap_tokens is None else self.overlap_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """The score of a part of a document: `document[start:end]`, in code points of the text as it was sent.
+
+    Attributes:
+        score: sigmoid(logit).
+        logit: None if a server does not send it.
+        tokens: of its text; None from a server that does not send them.
+    """
+
+    start: int
+    end: int
+    score: float
+    logit: float | None = None
+    tokens: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class RerankRequest:
     """Documents to score for one query, or each for a query of its own, under one instruct.
@@ -66,6 +129,7 @@ class RerankRequest:
         priority: lower values are computed first.
         owner: the account on whose behalf it is scored. Results kept from one owner never answer another.
         hops: the number of servers that passed it on.
+        passages: how documents are split; None: they are not.
     """
 
     queries: tuple[str, ...]
@@ -76,6 +140,7 @@ class RerankRequest:
     priority: int = 0
     owner: str = ""
     hops: int = 0
+    passages: Passages | None = None
 
     def __post_init__(self) -> None:
         if len(self.queries) not in (1, len(self.documents)):
@@ -164,6 +229,9 @@ class Score:
         document: the text as it was sent; None if the call did not want it.
         prompt: what was scored; None if another server scored it.
         cached: known from an earlier call.
+        passages: of the document, the best first, if the call wanted them; the first one gave score, logit and prompt.
+            From a server, those that it sent.
+        num_passages: how many were scored; 0 if the call did not want them.
     """
 
     index: int
@@ -172,6 +240,8 @@ class Score:
     document: str | None = None
     prompt: Prompt | None = None
     cached: bool = False
+    passages: tuple[Passage, ...] = ()
+    num_passages: int = 0
 
     @property
     def raw_score(self) -> float:

@@ -86,9 +86,9 @@ def test_v1_rank_fields_say_what_is_scored(qwen_server: Server) -> None:
     assert reply(qwen_server, COHERE_V1, QUERY, text_only)["results"] == default
 
 
-def test_v1_says_that_texts_are_not_chunked(qwen_server: Server) -> None:
+def test_v1_does_not_split_what_fits(qwen_server: Server) -> None:
     body = reply(qwen_server, COHERE_V1, max_chunks_per_doc=5)
-    assert body["meta"]["warnings"] == ["max_chunks_per_doc ignored: texts are not chunked"]
+    assert body["meta"]["warnings"] == []
     assert body["results"] == reply(qwen_server, COHERE_V1)["results"]
 
 

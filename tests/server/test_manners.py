@@ -88,7 +88,6 @@ def test_the_shared_path_takes_its_clients_fields(start_server: StartServer) -> 
     assert RERANK.scores(response)
     told = response.json()["meta"]["warnings"]
     assert "document 0 truncated from 5 to 3 tokens" in told
-    assert "max_chunks_per_doc ignored: texts are not chunked" in told
     assert strict.post(COHERE_V2.path, COHERE_V2.body(return_documents=True)).status_code == 200
     assert strict.post(RERANK.path, RERANK.body(max_chunk_per_doc=1)).status_code == 400
 

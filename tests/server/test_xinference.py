@@ -53,9 +53,8 @@ def test_a_top_n_of_0_is_all(qwen_server: Server) -> None:
     assert len(reply(qwen_server, top_n=0)["results"]) == 3
 
 
-def test_texts_are_not_chunked_and_this_is_told(qwen_server: Server) -> None:
-    body = reply(qwen_server, max_chunks_per_doc=3)
-    assert body["meta"]["warnings"] == ["max_chunks_per_doc ignored: texts are not chunked"]
+def test_texts_that_fit_are_not_chunked(qwen_server: Server) -> None:
+    assert reply(qwen_server, max_chunks_per_doc=3)["results"] == reply(qwen_server)["results"]
 
 
 @pytest.mark.parametrize("name", ["instruction", "instruct"])

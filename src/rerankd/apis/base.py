@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel
@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from rerankd.apis.errors import BodyTimeout, MethodNotAllowed, UnsupportedEncoding
 from rerankd.apis.explained import explained
 from rerankd.apis.facts import ApiFacts
-from rerankd.apis.fields import JSON, Explain, InstructBody, ObjectDocument, RequestBody, echo
+from rerankd.apis.fields import JSON, Explain, InstructBody, ObjectDocument, PassageOptions, RequestBody, echo
 from rerankd.apis.status import StatusRoute
 from rerankd.errors import (
     Forbidden,
@@ -28,7 +28,16 @@ from rerankd.errors import (
     UpstreamTimeout,
 )
 from rerankd.ranking import explanation
-from rerankd.types import Limits, ModelInfo, Ranking, RerankRequest, Score, TokenCounts
+from rerankd.types import (
+    MAX_PASSAGES,
+    Limits,
+    ModelInfo,
+    Passages,
+    Ranking,
+    RerankRequest,
+    Score,
+    TokenCounts,
+)
 
 Reply = JSON | list[JSON] | list[list[JSON]]
 BodyT = TypeVar("BodyT", bound=RequestBody)
@@ -62,6 +71,7 @@ class Call(RerankRequest):
         model: The requested name; None for any.
         id: The caller's id of this request.
         explain: See `RequestBody`.
+        shown_passages: Of each result.
     """
 
     model: str | None = None
@@ -69,6 +79,7 @@ class Call(RerankRequest):
     id: str | None = None
     explain: Explain | bool | None = None
     show: Show = Show()
+    shown_passages: int = 0
 
 
 DOCUMENTS_A_SEARCH_UNIT = 100
@@ -90,6 +101,7 @@ class Answer:
         encode_seconds: Of them, for the prompts.
         engine_seconds: Of them, in the engine, waiting included.
         show: Of the call.
+        shown_passages: Of each result.
     """
 
     id: str
@@ -104,6 +116,7 @@ class Answer:
     encode_seconds: float = 0.0
     engine_seconds: float = 0.0
     show: Show = Show()
+    shown_passages: int = 0
 
     @property
     def ranked(self) -> tuple[Score, ...]:
@@ -118,8 +131,9 @@ class Answer:
 
     @property
     def search_units(self) -> int:
-        """Cohere's bill for a query with so many documents."""
-        return -(-len(self.ranking.scores) // DOCUMENTS_A_SEARCH_UNIT)
+        """Cohere's bill for a query with so many documents; each passage of a split document is one."""
+        documents = sum(max(1, score.num_passages) for score in self.ranking.scores)
+        return -(-documents // DOCUMENTS_A_SEARCH_UNIT)
 
     def value(self, of: Score) -> float:
         """The score, or the logit if the caller asked for it."""
@@ -130,7 +144,10 @@ class Answer:
         return {"document": echo(self.show.sent[of.index], of.document)} if self.show.documents else {}
 
     def result(self, of: Score, /, **fields: Any) -> JSON:
-        """One entry of a result list: the API's fields, and the explanation if the caller asked for it."""
+        """One entry of a result list: the API's fields, and ours that the caller asked for."""
+        if self.shown_passages and of.num_passages:
+            shown = [asdict(passage) for passage in of.passages[: self.shown_passages]]
+            fields |= {"passages": shown, "num_passages": of.num_passages}
         if not self.explain:
             return fields
         prompt = {"prompt": self.prompts[of.index]} if of.index in self.prompts else {}
@@ -219,6 +236,9 @@ class ApiSettings:
     lift_instruct: bool = True
     trust_priority: bool = False
     infinity_prefix: str = "/infinity"
+    passage_tokens: int | None = None
+    passage_overlap: int | None = None
+    max_passages: int = MAX_PASSAGES
 
 
 class Api(ABC, Generic[BodyT]):
@@ -289,6 +309,27 @@ class Api(ABC, Generic[BodyT]):
         """
         return True
 
+    def read(self, body: BodyT) -> Call:
+        """The call of a body, with our own fields.
+
+        Raises:
+            InvalidRequest: a mistake that the body's model does not exclude.
+        """
+        call, asked = self.parse(body), body.passages_asked()
+        if asked is None:
+            return call
+        options = PassageOptions() if isinstance(asked, bool) else asked
+        return replace(call, passages=self.passages(options) if asked else None, shown_passages=options.top_n)
+
+    def passages(self, options: PassageOptions) -> Passages:
+        """How documents are split; the server's settings count where the options say nothing."""
+        settings, most = self.settings, self.settings.max_passages
+        return Passages(
+            _first(options.max_tokens, settings.passage_tokens),
+            _first(options.overlap_tokens, settings.passage_overlap),
+            min(options.max_per_doc or most, most),
+        )
+
     @abstractmethod
     def parse(self, body: BodyT) -> Call:
         """Raises InvalidRequest for mistakes that the body's model does not exclude."""
@@ -323,3 +364,8 @@ class Api(ABC, Generic[BodyT]):
     @abstractmethod
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON | None]:
         """Status and body; None for an empty body."""
+
+
+def _first(*values: int | None) -> int | None:
+    """The first number that is given."""
+    return next((value for value in values if value is not None), None)

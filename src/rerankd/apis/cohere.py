@@ -5,6 +5,7 @@ Sources: docs.cohere.com (API reference, errors, best practices for rerank) and 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field
@@ -21,12 +22,13 @@ from rerankd.apis.fields import (
     InstructBody,
     ListOf,
     ObjectDocument,
+    OwnFields,
     RankFields,
     allowed_priority,
     document_texts,
 )
 from rerankd.errors import InvalidRequest, MissingKey, ModelNotFound, RerankdError, Unauthorized
-from rerankd.types import Score
+from rerankd.types import Passages, Score
 
 MAX_QUERY_TOKENS = 2048
 MAX_DOCUMENTS = 10_000
@@ -85,8 +87,8 @@ class V1Body(InstructBody):
     max_chunks_per_doc: int | None = Field(
         None,
         ge=1,
-        description=f"Documents × this must be below {MAX_CHUNKS}; {DEFAULT_CHUNKS_PER_DOC} by default. Texts are not "
-        "chunked: one that is longer than the served context is cut.",
+        description=f"Documents × this must be below {MAX_CHUNKS}; {DEFAULT_CHUNKS_PER_DOC} by default. A document "
+        "that is longer than the served context is split into so many passages at most; the best one counts.",
     )
 
 
@@ -109,11 +111,10 @@ class V2Body(InstructBody):
     )
 
 
-class Result(BaseModel):
+class Result(OwnFields):
     index: int
     relevance_score: float = Field(ge=0, le=1)
     document: EchoedDocument | None = None
-    explain: dict[str, Any] | None = None
 
 
 class ApiVersion(BaseModel):
@@ -199,13 +200,10 @@ class CohereV1(_Cohere[V1Body]):
         self._check_chunks(len(body.documents), body.max_chunks_per_doc)
         documents = _texts(body)
         _refuse_empty(body.query, documents)
-        chunked = body.max_chunks_per_doc is not None
-        warnings = ("max_chunks_per_doc ignored: texts are not chunked",) if chunked else ()
         limits = self.limits(max_documents=self.settings.max_call_documents, max_query_tokens=MAX_QUERY_TOKENS)
         show = Show(bool(body.return_documents), body.documents)
-        return self.call(
-            body, body.query, documents, body.top_n, limits, model=body.model, warnings=warnings, show=show
-        )
+        call = self.call(body, body.query, documents, body.top_n, limits, model=body.model, show=show)
+        return replace(call, passages=Passages(max_per_doc=body.max_chunks_per_doc or DEFAULT_CHUNKS_PER_DOC))
 
     def _check_chunks(self, num_documents: int, chunks_per_doc: int | None) -> None:
         chunks = num_documents * (chunks_per_doc or DEFAULT_CHUNKS_PER_DOC)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from rerankd.apis.base import FLAT_CODES, Answer, Api, ApiSettings, Call, ErrorTable, Show
 from rerankd.apis.errors import BodyTooLarge, MethodNotAllowed, NotJSON
 from rerankd.apis.facts import FACTS
-from rerankd.apis.fields import JSON, Document, ListOf, RequestBody, Usage
+from rerankd.apis.fields import JSON, Document, ListOf, OwnFields, PassageOptions, RequestBody, Usage
 from rerankd.errors import (
     Forbidden,
     InvalidRequest,
@@ -133,11 +133,10 @@ class ResultDocument(BaseModel):
     text: str
 
 
-class Result(BaseModel):
+class Result(OwnFields):
     index: int
     relevance_score: float = Field(ge=0, le=1)
     document: ResultDocument | None = None
-    explain: dict[str, Any] | None = None
 
 
 class NativeInput(RequestBody):
@@ -152,11 +151,18 @@ class NativeParameters(RequestBody):
 
 
 class NativeBody(RequestBody):
+    """Our own fields are read here and in `parameters`."""
+
     model: str = Field(examples=["qwen3-rerank"])
     input: NativeInput = Field(
         examples=[{"query": "What is a rerank model?", "documents": ["A rerank model sorts texts.", "Bread is baked."]}]
     )
     parameters: NativeParameters | None = None
+
+    def passages_asked(self) -> PassageOptions | bool | None:
+        """See `RequestBody.passages_asked`."""
+        inner = self.parameters.passages if self.parameters else None
+        return inner if self.passages is None else self.passages
 
 
 class NativeOutput(BaseModel):

@@ -7,9 +7,11 @@ and add its entry to `ALL`. Knows no bodies' types, no errors and no server.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
+
+from rerankd.types import Passages
 
 DialectName = Literal[
     "auto",
@@ -53,6 +55,7 @@ class ApiFacts:
         wrapped: Query and documents are objects with `text`.
         results: Where a reply has its results, with dots; empty: the reply is the list.
         score: A result's field with its score; `logit`, where it is that.
+        passages: Our field for splitting documents, as rerankd reads it there.
         takes_blank: Whether it scores a text without a letter; otherwise it refuses the whole call.
         max_documents: Of one request, as the API documents it or its default is.
         max_tokens: query tokens × documents + Σ document tokens of one request that every model of it takes.
@@ -78,16 +81,24 @@ class ApiFacts:
     wrapped: bool = False
     results: str = "results"
     score: str = "relevance_score"
+    passages: str = "passages"
     takes_blank: bool = True
     max_documents: int | None = None
     max_tokens: int | None = None
 
     def body(
-        self, query: str, documents: Sequence[str], *, top_n: int | None, instruct: str | None, model: str | None
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        top_n: int | None,
+        instruct: str | None,
+        model: str | None,
+        passages: Passages | None = None,
     ) -> dict[str, Any]:
         """A request of the client. It leaves out what is None, because vLLM refuses null.
 
-        It sends an instruct also to an API that has none: rerankd reads `instruct` in every API.
+        It sends an instruct also to an API that has none: rerankd reads `instruct` in every API, as it does `passages`.
         """
         texts: dict[str, Any] = {self.query: query, self.documents: list(documents)}
         if self.wrapped:
@@ -97,6 +108,9 @@ class ApiFacts:
             options[self.top_n] = min(top_n, len(documents))  # some servers refuse more than there are
         if instruct is not None:
             options[self.instruct or "instruct"] = instruct
+        if passages is not None:
+            given = {name: value for name, value in asdict(passages).items() if value is not None}
+            options[self.passages] = {**given, "top_n": passages.max_per_doc}
         name = {self.model: model} if self.model and model is not None else {}
         return {**name, "input": texts, "parameters": options} if self.nested else {**name, **texts, **options}
 
@@ -295,6 +309,7 @@ ALL: tuple[ApiFacts, ...] = (
         client="nim",
         path="/v1/ranking",
         documents="passages",
+        passages="passage_options",
         top_n=None,
         return_documents=None,
         constants={"truncate": "END"},

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchem
 from pydantic_core import core_schema
 
 from rerankd.errors import InvalidRequest, Problem
-from rerankd.types import DEFAULT_INSTRUCT
+from rerankd.types import DEFAULT_INSTRUCT, MAX_PASSAGES, MIN_PASSAGE_TOKENS, OVERLAP_TOKENS
 
 JSON = dict[str, Any]
 Item = TypeVar("Item")
@@ -42,6 +42,26 @@ class Explain(BaseModel):
     prompt: int | None = Field(None, ge=0, description="Index of the document whose exact prompt is returned too.")
 
 
+class PassageOptions(BaseModel):
+    """The options of `passages`."""
+
+    model_config = ConfigDict(extra="forbid")
+    max_tokens: int | None = Field(
+        None,
+        ge=MIN_PASSAGE_TOKENS,
+        description="Of a passage; by default as many as fit beside the query, and a document that fits is not split.",
+    )
+    overlap_tokens: int | None = Field(
+        None,
+        ge=0,
+        description=f"At the end of a passage, repeated by the next one; {OVERLAP_TOKENS} with `max_tokens`, else 0.",
+    )
+    max_per_doc: int | None = Field(
+        None, ge=1, description=f"The text after so many passages is not read; {MAX_PASSAGES} by default and at most."
+    )
+    top_n: int = Field(1, ge=0, description="How many passages of each result are returned.")
+
+
 class RequestBody(BaseModel):
     """A parsed request body. It keeps unknown fields, so that a warning can name them."""
 
@@ -52,6 +72,16 @@ class RequestBody(BaseModel):
         description="rerankd's own: true adds to each result its logit, tokens, cuts, and whether it was computed; "
         '`{"prompt": 0}` also the exact prompt of document 0.',
     )
+
+    passages: PassageOptions | bool | None = Field(
+        None,
+        description="rerankd's own: true splits documents that do not fit into passages at sentences; a document has "
+        "its best passage's score, and each result says where in the text that is.",
+    )
+
+    def passages_asked(self) -> PassageOptions | bool | None:
+        """How documents are to be split; None: as the API documents it."""
+        return self.passages
 
     def unknown_fields(self) -> list[Problem]:
         """The first unknown fields, as mistakes: a misspelt field explains a missing one."""
@@ -68,6 +98,15 @@ class InstructBody(RequestBody):
         """The instruct, and a warning if the two fields differ."""
         instruct, warnings = first_given({"instruct": self.instruct, "instruction": self.instruction})
         return instruct or DEFAULT_INSTRUCT, warnings
+
+
+def chunks_asked(
+    passages: PassageOptions | bool | None, max_chunks: int | None, overlap: int | None = None
+) -> PassageOptions | bool | None:
+    """Our field, else what the vendors' names for the same ask. They say nothing about the documents that fit."""
+    if passages is not None or not (max_chunks or overlap):
+        return passages
+    return PassageOptions(max_per_doc=max(max_chunks or 0, 0) or None, overlap_tokens=max(overlap or 0, 0), top_n=0)
 
 
 def first_given(values: Mapping[str, Any]) -> tuple[str | None, tuple[str, ...]]:
@@ -98,6 +137,24 @@ Document = Annotated[
     ),
 ]
 """A document: its text, or an object with the key `text`."""
+
+
+class ShownPassage(BaseModel):
+    """A part of a document as it was sent: characters `start` to `end`, counted in code points."""
+
+    start: int
+    end: int
+    logit: float | None
+    score: float
+    tokens: int | None
+
+
+class OwnFields(BaseModel):
+    """What rerankd adds to a result of any API, where the caller asks for it."""
+
+    explain: JSON | None = None
+    passages: list[ShownPassage] | None = None
+    num_passages: int | None = None
 
 
 class Usage(BaseModel):

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
 from rerankd.apis.base import Answer, Api, Call, ErrorTable, Show
 from rerankd.apis.errors import BodyTooLarge, MethodNotAllowed, NotJSON
 from rerankd.apis.facts import FACTS
-from rerankd.apis.fields import JSON, InstructBody, ListOf, Usage, bare_text
+from rerankd.apis.fields import JSON, InstructBody, ListOf, OwnFields, Usage, bare_text
 from rerankd.apis.status import ServerView, StatusRoute
 from rerankd.errors import Busy, InvalidRequest, Problem, RerankdError, Unauthorized
 
@@ -50,11 +50,10 @@ class Body(InstructBody):
     top_n: int | None = Field(None, gt=0, description="How many results to return; all by default.")
 
 
-class Result(BaseModel):
+class Result(OwnFields):
     relevance_score: float
     index: int
     document: str | None = Field(description="null unless the documents are asked for.")
-    explain: JSON | None = None
 
 
 class Reply(BaseModel):

@@ -7,7 +7,6 @@ whose tests hold captured replies.
 from __future__ import annotations
 
 import uuid
-from typing import Any
 
 from pydantic import BaseModel, Field, RootModel
 
@@ -20,6 +19,7 @@ from rerankd.apis.fields import (
     InstructBody,
     ListOf,
     ObjectDocument,
+    OwnFields,
     document_text,
     document_texts,
 )
@@ -75,11 +75,10 @@ class Body(InstructBody):
     max_tokens_per_doc: int | None = Field(None, ge=1, le=8192, description="The same.")
 
 
-class Result(BaseModel):
+class Result(OwnFields):
     index: int
     relevance_score: float = Field(ge=0, le=1, description=f"With {SCORE_DECIMALS} decimals.")
     document: EchoedDocument | None = None
-    explain: dict[str, Any] | None = None
 
 
 class Usage(BaseModel):

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 from rerankd.apis.base import Answer, Api, Call, ErrorTable, Show
 from rerankd.apis.errors import BodyTooLarge
 from rerankd.apis.facts import FACTS
-from rerankd.apis.fields import JSON, Document, InstructBody, ListOf, Usage
+from rerankd.apis.fields import JSON, Document, InstructBody, ListOf, OwnFields, Usage
 from rerankd.errors import InvalidRequest, Problem, PromptTooLong, RerankdError, Unauthorized
 
 ERRORS = ErrorTable(
@@ -49,10 +49,9 @@ class Body(InstructBody):
     model: str | None = Field(None, description="Any name; echoed, the one served model answers.")
 
 
-class Result(BaseModel):
+class Result(OwnFields):
     index: int
     relevance_score: float
-    explain: JSON | None = None
 
 
 class Reply(BaseModel):
@@ -62,11 +61,10 @@ class Reply(BaseModel):
     results: list[Result]
 
 
-class Rank(BaseModel):
+class Rank(OwnFields):
     index: int
     score: float
     text: str | None = None
-    explain: JSON | None = None
 
 
 class Replies(RootModel[Reply | list[Rank]]):

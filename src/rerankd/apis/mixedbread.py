@@ -18,6 +18,7 @@ from rerankd.apis.fields import (
     InstructBody,
     ListOf,
     ObjectDocument,
+    OwnFields,
     RankFields,
     Usage,
     document_text,
@@ -61,12 +62,11 @@ class Body(InstructBody):
     rewrite_query: bool | None = Field(None, description="Accepted; the query is scored as it is.")
 
 
-class Result(BaseModel):
+class Result(OwnFields):
     index: int
     score: float = Field(ge=0, le=1)
     input: str | dict[str, Any] | None = Field(description="As it was sent; null unless `return_input`.")
     object: Literal["rank_result"] = "rank_result"
-    explain: dict[str, Any] | None = None
 
 
 class Reply(BaseModel):

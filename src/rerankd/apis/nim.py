@@ -14,7 +14,17 @@ from pydantic import BaseModel, Field
 from rerankd.apis.base import Answer, Api, Call, ErrorTable
 from rerankd.apis.errors import BodyTooLarge
 from rerankd.apis.facts import FACTS
-from rerankd.apis.fields import JSON, InstructBody, ListOf, ObjectDocument, Usage, document_text, document_texts
+from rerankd.apis.fields import (
+    JSON,
+    InstructBody,
+    ListOf,
+    ObjectDocument,
+    OwnFields,
+    PassageOptions,
+    Usage,
+    document_text,
+    document_texts,
+)
 from rerankd.errors import InvalidRequest, PromptTooLong, RerankdError
 
 MAX_PASSAGES = 512
@@ -41,7 +51,7 @@ ERRORS = ErrorTable(
 class Body(InstructBody):
     model: str | None = Field(None, description="A served name; any, when left out.")
     query: ObjectDocument = Field(examples=[{"text": "What is the capital of China?"}])
-    passages: ListOf[ObjectDocument] = Field(
+    passages: ListOf[ObjectDocument] = Field(  # type: ignore[assignment]  # the documents have the name of our field
         min_length=1,
         description=f"From 1 to {MAX_PASSAGES}.",
         examples=[[{"text": "The capital of China is Beijing."}, {"text": "Gravity is a force."}]],
@@ -50,12 +60,18 @@ class Body(InstructBody):
         None, description="NONE, the default, refuses a call with a text that does not fit; END cuts its end."
     )
     top_k: int | None = Field(None, ge=1, description="Of the hosted API: how many to return; all by default.")
+    passage_options: PassageOptions | bool | None = Field(
+        None, description="rerankd's own: what is called `passages` in the other APIs."
+    )
+
+    def passages_asked(self) -> PassageOptions | bool | None:
+        """See `RequestBody.passages_asked`."""
+        return self.passage_options
 
 
-class Rank(BaseModel):
+class Rank(OwnFields):
     index: int
     logit: float
-    explain: JSON | None = None
 
 
 class Reply(BaseModel):

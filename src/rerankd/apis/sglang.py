@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from rerankd.apis.base import Answer, Api, Call, ErrorTable, Show
 from rerankd.apis.facts import FACTS
-from rerankd.apis.fields import JSON, InstructBody, ListOf, document_text
+from rerankd.apis.fields import JSON, InstructBody, ListOf, OwnFields, document_text
 from rerankd.errors import (
     InvalidRequest,
     RerankdError,
@@ -43,12 +43,11 @@ class Body(InstructBody):
     model: str | None = Field(None, description="Accepted; the one served model answers.")
 
 
-class Result(BaseModel):
+class Result(OwnFields):
     score: float
     document: str | None = None
     index: int
     meta_info: JSON | None
-    explain: JSON | None = None
 
 
 class Error(BaseModel):

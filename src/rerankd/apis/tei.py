@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, Field, RootModel
 from rerankd.apis.base import Answer, Api, Call, ErrorTable, Show
 from rerankd.apis.errors import BodyTooLarge, NotJSON
 from rerankd.apis.facts import FACTS
-from rerankd.apis.fields import JSON, Document, InstructBody, ListOf
+from rerankd.apis.fields import JSON, Document, InstructBody, ListOf, OwnFields
 from rerankd.apis.status import ServerView, StatusRoute
 from rerankd.errors import Busy, InvalidRequest, PromptTooLong, RerankdError, TooManyDocuments, Unauthorized
 from rerankd.version import __version__
@@ -71,17 +71,15 @@ class PredictBody(_Options):
     )
 
 
-class Rank(BaseModel):
+class Rank(OwnFields):
     index: int
     text: str | None = None
     score: float
-    explain: JSON | None = None
 
 
-class Prediction(BaseModel):
+class Prediction(OwnFields):
     score: float
     label: str
-    explain: JSON | None = None
 
 
 class Predictions(RootModel[list[Prediction] | list[list[Prediction]]]):

@@ -18,7 +18,10 @@ from rerankd.apis.fields import (
     EchoedDocument,
     ListOf,
     ObjectDocument,
+    OwnFields,
+    PassageOptions,
     RankFields,
+    chunks_asked,
     document_texts,
 )
 from rerankd.apis.vllm import ERRORS, ErrorObject, Options, VLLMUsage, as_list, error_object, read
@@ -43,28 +46,27 @@ class Body(Options):
     return_documents: bool | None = Field(None, description="false leaves the documents out.")
     rank_fields: RankFields | None = Field(None, description="The keys of object documents that are scored.")
     max_doc_length: int | None = Field(None, ge=1, description="Jina's name of max_tokens_per_doc.")
-    max_chunks_per_doc: int | None = Field(None, description="Cohere's; accepted, texts are not chunked.")
-    overlap_tokens: int | None = Field(None, description="SiliconFlow's; accepted, texts are not chunked.")
+    max_chunks_per_doc: int | None = Field(
+        None, description="Cohere's: documents over the served context are split into so many passages at most."
+    )
+    overlap_tokens: int | None = Field(
+        None, description="SiliconFlow's: so many tokens at the end of a passage are in the next one, too."
+    )
     return_len: bool | None = Field(None, description="Xinference's; tokens are always counted in `meta.tokens`.")
 
     def limits(self, settings: ApiSettings) -> Limits:
         limits = super().limits(settings)
         return replace(limits, max_document_tokens=limits.max_document_tokens or self.max_doc_length)
 
-    def not_done(self) -> tuple[str, ...]:
-        """A warning for what is accepted and of no effect on a text."""
-        chunked = (self.max_chunks_per_doc, self.overlap_tokens)
-        names = ("max_chunks_per_doc", "overlap_tokens")
-        return tuple(
-            f"{name} ignored: texts are not chunked" for name, value in zip(names, chunked, strict=True) if value
-        )
+    def passages_asked(self) -> PassageOptions | bool | None:
+        """See `RequestBody.passages_asked`."""
+        return chunks_asked(self.passages, self.max_chunks_per_doc, self.overlap_tokens)
 
 
-class Result(BaseModel):
+class Result(OwnFields):
     index: int
     document: EchoedDocument | None = None
     relevance_score: float
-    explain: dict[str, Any] | None = None
 
 
 class Reply(BaseModel):
@@ -107,7 +109,7 @@ class VLLMRerank(Api[Body]):
         documents = document_texts(sent, "documents", body.rank_fields)
         call = read(document_texts([body.query], "query"), documents, body, self.settings, body.top_n or None)
         show = replace(call.show, documents=body.return_documents is not False, sent=sent)
-        return replace(call, warnings=call.warnings + body.not_done(), show=show)
+        return replace(call, show=show)
 
     def reply(self, answer: Answer) -> JSON:
         tokens = answer.usage.prompt_tokens

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from rerankd.apis.base import Answer, Api, Call
 from rerankd.apis.facts import FACTS
-from rerankd.apis.fields import (
-    JSON,
-    document_texts,
-)
+from rerankd.apis.fields import JSON, OwnFields, document_texts
 from rerankd.apis.vllm import ERRORS, ErrorObject, Options, Side, VLLMUsage, as_list, error_object, read
 from rerankd.errors import InvalidRequest, Problem, RerankdError, Unauthorized
 
@@ -58,11 +54,10 @@ class Body(Options):
         raise InvalidRequest(f"Both sides are needed: {pairs}.", missing + self.unknown_fields())
 
 
-class ScoreRow(BaseModel):
+class ScoreRow(OwnFields):
     index: int
     object: str = "score"
     score: float
-    explain: dict[str, Any] | None = None
 
 
 class ScoreUsage(VLLMUsage):

@@ -7,13 +7,12 @@ The limits are those of `rerank-2.5`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from pydantic import BaseModel, Field
 
 from rerankd.apis.base import Answer, Api, Call, ErrorTable, Show
 from rerankd.apis.facts import FACTS
-from rerankd.apis.fields import JSON, InstructBody, ListOf, ObjectDocument, document_texts
+from rerankd.apis.fields import JSON, InstructBody, ListOf, ObjectDocument, OwnFields, document_texts
 from rerankd.errors import (
     InvalidRequest,
     ModelNotFound,
@@ -70,11 +69,10 @@ class Body(SharedBody):
     model: str = Field(examples=["qwen3-rerank"])
 
 
-class Result(BaseModel):
+class Result(OwnFields):
     relevance_score: float = Field(ge=0, le=1)
     index: int
     document: str | None = None
-    explain: dict[str, Any] | None = None
 
 
 class Usage(BaseModel):

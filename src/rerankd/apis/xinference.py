@@ -18,6 +18,9 @@ from rerankd.apis.fields import (
     InstructBody,
     ListOf,
     ObjectDocument,
+    OwnFields,
+    PassageOptions,
+    chunks_asked,
     document_text,
     document_texts,
     first_given,
@@ -47,7 +50,9 @@ class Body(InstructBody):  # type: ignore[no-redef]  # pydantic's plugin has a `
     top_n: int | None = Field(None, ge=0, description="How many results to return; 0 or left out: all.")
     return_documents: bool | None = Field(None, description="Echo each document; false by default.")
     return_len: bool | None = Field(None, description="Count the tokens in `meta.tokens`; false by default.")
-    max_chunks_per_doc: int | None = Field(None, description="Accepted; texts are not chunked.")
+    max_chunks_per_doc: int | None = Field(
+        None, description="Documents over the served context are split into so many passages at most."
+    )
     kwargs: str | None = Field(
         None, description="A JSON object; its key `instruction` or `instruct` is the instruct.", examples=["{}"]
     )
@@ -60,6 +65,10 @@ class Body(InstructBody):  # type: ignore[no-redef]  # pydantic's plugin has a `
         said, warnings = first_given({**in_kwargs, "instruct": self.instruct, "instruction": self.instruction})
         return said or DEFAULT_INSTRUCT, warnings + ignored_keys("kwargs", (key for key in kwargs if key not in names))
 
+    def passages_asked(self) -> PassageOptions | bool | None:
+        """See `RequestBody.passages_asked`."""
+        return chunks_asked(self.passages, self.max_chunks_per_doc)
+
     def _kwargs(self) -> dict[str, Any]:
         try:
             parsed = json.loads(self.kwargs or "{}")
@@ -71,11 +80,10 @@ class Body(InstructBody):  # type: ignore[no-redef]  # pydantic's plugin has a `
         return parsed
 
 
-class Result(BaseModel):
+class Result(OwnFields):
     index: int
     relevance_score: float = Field(ge=0, le=1)
     document: EchoedDocument | None = Field(description="null unless `return_documents`.")
-    explain: dict[str, Any] | None = None
 
 
 class Tokens(BaseModel):
@@ -112,10 +120,8 @@ class Xinference(Api[Body]):
     def parse(self, body: Body) -> Call:
         query = document_text(body.query, "query")
         documents = document_texts(body.documents, "documents")
-        chunked = body.max_chunks_per_doc is not None
-        warnings = ("max_chunks_per_doc ignored: texts are not chunked",) if chunked else ()
         show = Show(bool(body.return_documents), body.documents, form=WITH_TOKENS if body.return_len else "")
-        return self.call(body, query, documents, body.top_n or None, model=body.model, warnings=warnings, show=show)
+        return self.call(body, query, documents, body.top_n or None, model=body.model, show=show)
 
     def reply(self, answer: Answer) -> JSON:
         num_tokens = answer.usage.prompt_tokens

@@ -21,6 +21,7 @@ from rerankd.cli.records import FIELDS, Format, SourcedDocument
 from rerankd.cli.scoring import Outcome, RemoteOptions, Task, ask, score
 from rerankd.config import ScoringSettings
 from rerankd.errors import SettingsError
+from rerankd.types import Passages
 
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9}
 
@@ -92,6 +93,8 @@ class RankingOptions:
         top_n: results to show, 0 for all
         instruct: the task that the model sorts for (default: web search; with --url, the server's)
         as_json: the same as --output json
+        passages: split documents that do not fit at sentences; the best passage counts and is shown
+        passage_tokens: the same, with so many tokens in a passage at most
         explain: show logit, tokens and truncations of each result; local models only
         prompt: print the exact prompt of one document, counted from 0, and exit
     """
@@ -100,8 +103,16 @@ class RankingOptions:
     instruct: Annotated[str | None, Parameter(metavar="TEXT")] = None
     output: Annotated[ranked.Output | None, Parameter(help=OUTPUT_HELP)] = None
     as_json: Annotated[bool, FLAG, Parameter("--json")] = False
+    passages: Annotated[bool, FLAG] = False
+    passage_tokens: Annotated[int | None, NUMBER] = None
     explain: Annotated[bool, FLAG] = False
     prompt: Annotated[int | None, NUMBER, Parameter(metavar="INDEX")] = None
+
+    @property
+    def split(self) -> Passages | None:
+        """How documents are split."""
+        wanted = self.passages or self.passage_tokens is not None
+        return Passages(self.passage_tokens) if wanted else None
 
 
 READ = ReadingOptions()
@@ -137,7 +148,8 @@ def rank(
     documents = found.documents
     if options.prompt is not None and not 0 <= options.prompt < len(documents):
         raise SettingsError(f"--prompt {options.prompt}: there are {len(documents)} documents, the first is 0.")
-    task = Task(query, [document.text for document in documents], options.top_n or None, options.instruct)
+    texts = [document.text for document in documents]
+    task = Task(query, texts, options.top_n or None, options.instruct, options.split)
     with redirect_stdout(sys.stderr):  # what libraries print must not mix with the result
         if settings is None:
             outcome = ask(task, remote, given.get("model"))
@@ -180,6 +192,7 @@ def _ranking(outcome: Outcome, documents: Sequence[SourcedDocument], warnings: S
             score.logit,
             documents[score.index],
             outcome.explanations.get(score.index),
+            score.passages,
         )
         for place, score in enumerate(outcome.ranked, 1)
     ]

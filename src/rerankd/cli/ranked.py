@@ -9,7 +9,7 @@ import sys
 import textwrap
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Literal, NamedTuple, get_args
 
 from rich.cells import cell_len, set_cell_size
@@ -18,7 +18,7 @@ from rich.text import Text
 from rerankd.apis.explained import explained
 from rerankd.cli.console import OutputConsole, can_print, output_console, printable
 from rerankd.cli.records import SourcedDocument
-from rerankd.types import Explanation
+from rerankd.types import Explanation, Passage
 
 Output = Literal["table", "tsv", "csv", "json", "jsonl"]
 OUTPUTS: tuple[Output, ...] = get_args(Output)
@@ -46,6 +46,7 @@ class Ranked:
 
     Attributes:
         explanation: how the score came about, if it was asked for and is known.
+        passages: the best first, if the document was split.
     """
 
     place: int
@@ -54,6 +55,13 @@ class Ranked:
     logit: float | None
     document: SourcedDocument
     explanation: Explanation | None = None
+    passages: Sequence[Passage] = ()
+
+    @property
+    def text(self) -> str:
+        """What the score is about: the best passage, or the document."""
+        text = self.document.text
+        return text[self.passages[0].start : self.passages[0].end] if self.passages else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +124,7 @@ def _table(ranking: Ranking) -> None:
     for result, score, source in zip(results, scores, sources, strict=True):
         bar = Text(_bar(result.score, shares.bar), style="green" if result.score >= 0.5 else "yellow")
         place = Text(str(result.place), style="dim")
-        document = Text(cut_right(_shown(result.document.text[: 8 * shares.document]), shares.document))
+        document = Text(cut_right(_shown(result.text[: 8 * shares.document]), shares.document))
         _print(console, _line(shares, place, Text(score), bar, Text(cut_left(source, shares.source), "cyan"), document))
         for line in _explained(result, console.width - shares.place - GAP):
             _print(console, Text(" " * (shares.place + GAP) + line), "dim")
@@ -218,7 +226,7 @@ def _cells(ranking: Ranking) -> Iterator[list[str]]:
     for result in ranking.results:
         of = result.explanation
         more = [str(of.logit), *(str(getattr(of, name)) for name in COUNTS), _cuts(of)] if of else []
-        yield [str(result.place), f"{result.score:.6f}", result.document.source, result.document.text, *more]
+        yield [str(result.place), f"{result.score:.6f}", result.document.source, result.text, *more]
 
 
 def _json(ranking: Ranking) -> None:
@@ -246,6 +254,7 @@ def _as_json(result: Ranked) -> dict[str, object]:
         "logit": result.logit,
         "source": result.document.source,
         "document": result.document.text,
+        **({"passages": [asdict(passage) for passage in result.passages]} if result.passages else {}),
         **({"fields": record} if record else {}),
         **({"explain": explained(result.explanation)} if result.explanation else {}),
     }

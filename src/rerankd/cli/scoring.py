@@ -14,7 +14,7 @@ from rerankd.apis.facts import DialectName
 from rerankd.cli.progress import LoadingBar
 from rerankd.config import CLIENT_KEY, ScoringSettings
 from rerankd.errors import SettingsError
-from rerankd.types import DEFAULT_INSTRUCT, Explanation, Score
+from rerankd.types import DEFAULT_INSTRUCT, Explanation, Passages, Score
 
 PART_DOCUMENTS = 200
 """Documents in one request to a server: progress moves after each."""
@@ -63,12 +63,14 @@ class Task:
         texts: the documents.
         top_n: how many results there may be; None for all.
         instruct: None for the model's or the server's default.
+        passages: how the texts are split; None: they are not.
     """
 
     query: str
     texts: Sequence[str]
     top_n: int | None
     instruct: str | None
+    passages: Passages | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ def ask(task: Task, remote: RemoteOptions, model: str | None) -> Outcome:
                     task.texts,
                     top_n=task.top_n,
                     instruct=task.instruct,
+                    passages=task.passages or False,
                     progress=lambda done: bar(stage, done / len(task.texts)),
                 )
             except RemoteRefused as error:
@@ -153,6 +156,7 @@ def score(task: Task, settings: ScoringSettings, explain: bool, prompt: int | No
             task.texts,
             top_n=task.top_n,
             instruct=task.instruct or DEFAULT_INSTRUCT,
+            passages=task.passages or False,
             progress=lambda done: bar(f"ranking {len(task.texts):,} documents", done / len(task.texts)),
         )
         explained = ranking.ranked if explain else ()

@@ -19,7 +19,7 @@ from rerankd.client.failures import as_http_error, connection_error
 from rerankd.client.reply import Reply
 from rerankd.client.settings import ClientSettings, sendable_headers
 from rerankd.deprecation import warn_renamed
-from rerankd.types import Ranking
+from rerankd.types import Passages, Ranking
 
 
 class AsyncClient(BaseClient):
@@ -41,6 +41,7 @@ class AsyncClient(BaseClient):
         *,
         top_n: int | None = None,
         instruct: str | None = None,
+        passages: bool | Passages = False,
         return_documents: bool = True,
         model: str | None = None,
         progress: Callable[[int], None] | None = None,
@@ -54,7 +55,7 @@ class AsyncClient(BaseClient):
                 the concurrent requests of all of them. None: 4 concurrent requests of this call.
         """
         self.refuse_if_closed()
-        call = self._endpoint.call(query, documents, top_n, instruct, return_documents, model)
+        call = self._endpoint.call(query, documents, top_n, instruct, return_documents, model, passages)
         chunks = self._endpoint.chunks(call)
         done = Progress(call, progress)
         bounds = asyncio.Semaphore(CONCURRENT_CHUNKS) if slots is None else slots

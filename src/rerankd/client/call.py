@@ -25,7 +25,7 @@ from rerankd.client.reply import Reply, read_reply
 from rerankd.client.retry import LONGEST_WAIT_S, is_connection_failure, is_retryable, retry_after_s, wait_s
 from rerankd.client.settings import ClientSettings
 from rerankd.surrogates import without_surrogates
-from rerankd.types import Ranking, Score, Usage
+from rerankd.types import Passages, Ranking, Score, Usage
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ class Call:
     with_documents: bool
     model: str | None
     warnings: tuple[str, ...]
+    passages: Passages | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +63,18 @@ class Chunk:
         indices: their places in the call.
         content: the request's body.
         num_results: how many are asked for.
+        num_passages: of each result, at most.
     """
 
     indices: Sequence[int]
     content: bytes
     num_results: int
+    num_passages: int = 0
 
     @property
     def max_reply_bytes(self) -> int:
         """The size of the largest reply to the request."""
-        return max_reply_bytes(len(self.indices))
+        return max_reply_bytes(len(self.indices) * (1 + self.num_passages))
 
 
 class Progress:
@@ -124,13 +127,14 @@ class Endpoint:
         instruct: str | None,
         with_documents: bool,
         model: str | None,
+        passages: bool | Passages = False,
     ) -> Call:
         """Checks a call's arguments.
 
         Raises:
             InvalidRequest: an argument has the wrong type or is out of range.
         """
-        given = checked(query, documents, top_n, instruct)
+        given = checked(query, documents, top_n, instruct, passages)
         texts = given.documents
         sent = tuple(index for index, text in enumerate(texts) if self._dialect.takes_blank or text.strip())
         warnings = given.warnings
@@ -145,6 +149,7 @@ class Endpoint:
             with_documents,
             without_surrogates(model) if isinstance(model, str) else None,
             warnings,
+            given.passages,
         )
 
     def chunks(self, call: Call) -> list[Chunk]:
@@ -191,6 +196,8 @@ class Endpoint:
                 scored.score,
                 scored.logit,
                 call.documents[chunk.indices[scored.index]] if call.with_documents else None,
+                passages=scored.passages,
+                num_passages=scored.num_passages,
             )
             for chunk, reply in zip(chunks, replies, strict=True)
             for scored in reply.scores
@@ -234,9 +241,11 @@ class Endpoint:
             top_n=call.top_n,
             instruct=call.instruct,
             model=call.model or self._model,
+            passages=call.passages,
         )
         content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-        return Chunk(indices, content, min(call.top_n or len(indices), len(indices)))
+        num_passages = call.passages.max_per_doc if call.passages else 0
+        return Chunk(indices, content, min(call.top_n or len(indices), len(indices)), num_passages)
 
     def _reply(self, chunk: Chunk, response: httpx2.Response) -> Reply:
         try:
@@ -252,6 +261,8 @@ class Endpoint:
         ignored = call.instruct is not None and self._dialect.instruct is None
         if ignored and not all(reply.by_rerankd for reply in replies):
             yield f"instruct may have been ignored: the dialect {self.name} documents none"
+        if call.passages and not all(reply.by_rerankd for reply in replies):
+            yield "passages may have been ignored: no rerankd answered"
         for chunk, reply in zip(chunks, replies, strict=True):
             if len(reply.scores) < chunk.num_results:
                 yield f"the server sent {len(reply.scores)} results where {chunk.num_results} were asked for"

@@ -21,7 +21,7 @@ from rerankd.client.call import MAX_REDIRECTS, Chunk, Progress
 from rerankd.client.reply import Reply
 from rerankd.client.settings import ClientSettings, sendable_headers
 from rerankd.deprecation import warn_renamed
-from rerankd.types import Ranking
+from rerankd.types import Passages, Ranking
 
 
 class Client(BaseClient):
@@ -65,6 +65,7 @@ class Client(BaseClient):
         *,
         top_n: int | None = None,
         instruct: str | None = None,
+        passages: bool | Passages = False,
         return_documents: bool = True,
         model: str | None = None,
         progress: Callable[[int], None] | None = None,
@@ -80,6 +81,8 @@ class Client(BaseClient):
                 generator. An empty text is not sent if the API refuses it; it comes last.
             top_n: how many results, None for all.
             instruct: the sorting task; None: the server's default.
+            passages: True has a rerankd split texts that do not fit at sentences, `Passages(512)` all that have more
+                tokens. A document has the score of its best passage, and `Score.passages` says where it is.
             return_documents: whether the results have the texts. The client keeps them; the server does not send them.
             progress: called with the number of documents scored so far, after each request of the call.
             headers: sent with every request of this call; they replace the client's of the same name.
@@ -91,7 +94,7 @@ class Client(BaseClient):
             Closed: `close` was called.
         """
         self.refuse_if_closed()
-        call = self._endpoint.call(query, documents, top_n, instruct, return_documents, model)
+        call = self._endpoint.call(query, documents, top_n, instruct, return_documents, model, passages)
         chunks = self._endpoint.chunks(call)
         done = Progress(call, progress)
         replies = self._ask_all(chunks, sendable_headers(headers or {}), done)
@@ -104,6 +107,7 @@ class Client(BaseClient):
         *,
         top_n: int | None = None,
         instruct: str | None = None,
+        passages: bool | Passages = False,
         return_documents: bool = True,
         model: str | None = None,
         progress: Callable[[int], None] | None = None,
@@ -116,6 +120,7 @@ class Client(BaseClient):
             documents,
             top_n=top_n,
             instruct=instruct,
+            passages=passages,
             return_documents=return_documents,
             model=model,
             progress=progress,

@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 
 import httpx2
 
-from rerankd.types import Usage, sigmoid
+from rerankd.types import Passage, Usage, sigmoid
 
 MAX_MESSAGE = 500
 """Characters of a server's error message in ours."""
@@ -23,11 +23,15 @@ class Scored:
     Attributes:
         index: its place in the request.
         logit: None if it is not known.
+        passages: those that were sent.
+        num_passages: how many were scored.
     """
 
     index: int
     score: float
     logit: float | None
+    passages: tuple[Passage, ...] = ()
+    num_passages: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +131,28 @@ def _scored(entry: Any, num_documents: int, by_rerankd: bool) -> Scored:
         raise ValueError(f"a result has the index {index!r}; there are {num_documents} documents")
     logit = entry.get("logit")
     if score is None and _is_number(logit):  # NIM's
-        return Scored(index, sigmoid(logit), float(logit))
+        return Scored(index, sigmoid(logit), float(logit), *(_passages(entry) if by_rerankd else ()))
     if not _is_number(score):
         raise ValueError(f"document {index} has the score {score!r}")
-    return Scored(index, float(score), _logit(entry, score) if by_rerankd else None)
+    if not by_rerankd:
+        return Scored(index, float(score), None)
+    return Scored(index, float(score), _logit(entry, score), *_passages(entry))
+
+
+def _passages(entry: dict[str, Any]) -> tuple[tuple[Passage, ...], int]:
+    """(those that a rerankd sent, the number of those that it scored)."""
+    listed = entry.get("passages")
+    found = tuple(map(_passage, listed)) if isinstance(listed, list) else ()
+    return found, _count(entry, "num_passages") or len(found)
+
+
+def _passage(sent: Any) -> Passage:
+    start, end, score, logit, tokens = (
+        sent.get(name) if isinstance(sent, dict) else None for name in ("start", "end", "score", "logit", "tokens")
+    )
+    if not (type(start) is int and type(end) is int and 0 <= start <= end and _is_number(score)):
+        raise ValueError(f"a passage is {str(sent)[:100]}")
+    return Passage(start, end, float(score), float(logit) if _is_number(logit) else None, tokens)
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

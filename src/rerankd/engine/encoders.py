@@ -69,6 +69,17 @@ class CrossEncoderModel:
         pairs = zip(request.per_document(request.queries), request.documents, strict=True)
         return [self._prompt(queries[query], documents[document], window, side) for query, document in pairs]
 
+    def room(self, request: RerankRequest) -> int:
+        """The tokens that a document may have beside the longest query."""
+        window = _window(self._max_tokens, request.limits) - self._tokenizer.num_special_tokens_to_add(True)
+        limit = _smaller(window, request.limits.max_query_tokens)
+        queries = self._counter.truncate_all("query", request.queries, limit, window)
+        return max(0, window - max(query.tokens for query in queries.values()))
+
+    def lens(self, texts: Sequence[str]) -> list[int]:
+        """The tokens of each bare text."""
+        return self._counter.lens(texts)
+
     def _prompt(self, query: CountedText, document: CountedText, window: int, side: Side) -> Prompt:
         document = self._counter.shorten(document, max(0, window - query.tokens), side)
         return Prompt(

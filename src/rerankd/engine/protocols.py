@@ -22,6 +22,14 @@ class Prompts(Protocol):
         """
         ...
 
+    def room(self, request: RerankRequest) -> int:
+        """See `ranking.Encodes`."""
+        ...
+
+    def lens(self, texts: Sequence[str]) -> list[int]:
+        """See `ranking.Encodes`."""
+        ...
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of token ids, control tokens included."""
         ...

@@ -65,6 +65,10 @@ class TextCounter:
         [encoding] = encodings(self._tokenizer, [text])
         return len(encoding.ids)
 
+    def lens(self, texts: Iterable[str]) -> list[int]:
+        """Tokens of each bare text."""
+        return [len(encoding) for encoding in encodings(self._tokenizer, texts)]
+
     def truncate_all(
         self,
         part: Literal["query", "document"],

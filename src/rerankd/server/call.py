@@ -162,7 +162,7 @@ async def _read(state: _CallState, apis: Sequence[Api[Any]], context: ServerCont
     state.is_counted = context.models.default.ready and await gate.count_large(admitted, request)
     check_items(value, api.body, api.max_documents)
     body, ignored = await beside(request.scope, read_as, value, api.body, settings.strict)
-    call = await beside(request.scope, api.parse, body)
+    call = await beside(request.scope, api.read, body)
     share_of(request.scope).num_documents = len(call.documents)
     if "x-request-id" not in request.headers:
         state.request_id = _given_id(call.id) or state.request_id
@@ -195,7 +195,8 @@ async def _score(
         if ranking.queue_s is not None:
             state.span.part("queue", started, started + ranking.queue_s)
             state.span.part("compute", started + ranking.queue_s, started + state.engine_seconds)
-        state.work = Work(len(ranking.scores), ranking.usage, prepared.num_truncated)
+        passages = prepared.num_split, len(prepared.parts), len(prepared.unread)
+        state.work = Work(len(ranking.scores), ranking.usage, prepared.num_truncated, *passages)
         state.warnings += ranking.warnings
         if call.explain and not _is_explained(ranking):
             state.warnings += ("explain ignored: another server scored",)
@@ -229,14 +230,15 @@ def _fingerprint(api: str, call: Call, prepared: Prepared) -> bytes:
     """The SHA-256 of the sent texts, the prompts, and the form of the reply. Takes processor time."""
     request = prepared.request
     shape = ((api, prepared.info.name), call.model, request.instruct, request.top_n, call.explain)
-    digest = hashlib.sha256(repr((*shape, len(request.documents))).encode())
+    passages = request.passages, call.shown_passages
+    digest = hashlib.sha256(repr((*shape, *passages, len(request.documents))).encode())
     queries = [hashlib.sha256(query.encode()).digest() for query in request.queries]
-    sent = zip(request.per_document(queries), request.documents, prepared.prompts, strict=True)
-    for query, document, prompt in sent:
-        counts = f"{prompt.query_tokens} {prompt.document_tokens}"
-        token_ids = array("q", prompt.token_ids).tobytes()
+    for query, document in zip(request.per_document(queries), request.documents, strict=True):
         digest.update(query)
-        for part in (document.encode(), counts.encode(), token_ids):
+        digest.update(hashlib.sha256(document.encode()).digest())
+    for prompt in prepared.prompts:
+        counts = f"{prompt.query_tokens} {prompt.document_tokens}"
+        for part in (counts.encode(), array("q", prompt.token_ids).tobytes()):
             digest.update(hashlib.sha256(part).digest())
     return digest.digest()
 
@@ -256,6 +258,7 @@ def _answer_to(call: Call, state: _CallState, scorer: LocalScorer, ranking: Rank
         state.encode_seconds,
         state.engine_seconds,
         call.show,
+        call.shown_passages,
     )
 
 

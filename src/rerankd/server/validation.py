@@ -20,7 +20,7 @@ MAX_INPUT_CHARS = 100
 WANTED = "Input should be "
 """How pydantic's messages begin."""
 
-MEMBERS = ("str", "bool", "Explain")
+MEMBERS = ("str", "bool", "Explain", "PassageOptions")
 """pydantic's names for the members of unions."""
 
 JSONObject = dict[str, Any]

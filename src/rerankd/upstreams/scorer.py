@@ -37,7 +37,8 @@ class PoolScorer:
     def prepare(self, request: RerankRequest) -> Prepared:
         """See `ranking.prepare`. Estimated tokens refuse no call."""
         if not self._is_exact:
-            limits = replace(request.limits, max_total_tokens=None, max_prompt_tokens=None, max_instruct_tokens=None)
+            longest = request.limits.max_prompt_tokens if request.passages else None
+            limits = replace(request.limits, max_total_tokens=None, max_prompt_tokens=longest, max_instruct_tokens=None)
             request = replace(request, limits=limits)
         return prepare(request, self._tokens, self.info)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -17,6 +18,9 @@ from rerankd.types import Prompt, RerankRequest
 
 LONGEST_PROMPT = 32_768
 """Tokens: what Qwen3-Reranker reads. An upstream that reads less refuses or truncates by itself."""
+
+TEMPLATE_TOKENS = 100
+"""Upper bound on what stands around instruct, query and document."""
 
 TOKENIZER = "tokenizer.json"
 
@@ -73,6 +77,15 @@ class CountedTokens:
         pairs = zip(request.per_document(request.queries), request.documents, strict=True)
         return [_prompt(queries[query], documents[document]) for query, document in pairs]
 
+    def room(self, request: RerankRequest) -> int:
+        """The tokens that a document may have beside the longest query."""
+        longest = request.limits.max_prompt_tokens or LONGEST_PROMPT
+        return max(0, longest - TEMPLATE_TOKENS - _beside(request, self.lens))
+
+    def lens(self, texts: Sequence[str]) -> list[int]:
+        """The tokens of each bare text."""
+        return self._counter.lens(texts)
+
 
 def _prompt(query: CountedText, document: CountedText) -> Prompt:
     tokens = range(query.tokens + document.tokens)
@@ -92,6 +105,21 @@ class EstimatedTokens:
             tokens = _at_most(num_tokens_about(document), limits.max_document_tokens)
             prompts.append(Prompt(query, document, range(queries[query] + tokens), queries[query], tokens))
         return prompts
+
+    def room(self, request: RerankRequest) -> int:
+        """The tokens that a document may have beside the longest query."""
+        longest = request.limits.max_prompt_tokens or LONGEST_PROMPT
+        return max(0, longest - TEMPLATE_TOKENS - _beside(request, self.lens))
+
+    def lens(self, texts: Sequence[str]) -> list[int]:
+        """The tokens of each bare text."""
+        return [num_tokens_about(text) for text in texts]
+
+
+def _beside(request: RerankRequest, lens: Callable[[Sequence[str]], Sequence[int]]) -> int:
+    """The tokens of the instruct and the longest query."""
+    instruct, *queries = lens((request.instruct, *request.queries))
+    return instruct + min(max(queries), request.limits.max_query_tokens or LONGEST_PROMPT)
 
 
 def _at_most(tokens: int, limit: int | None) -> int:

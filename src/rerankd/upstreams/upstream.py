@@ -105,7 +105,7 @@ class Upstream(Member):
                 for query, places in by_query.items()
             ]
         rankings = [one.result() for one in asked]
-        scores = _in_order(prompts, list(by_query.values()), rankings)
+        scores = task.prepared.of_documents(_in_order(prompts, list(by_query.values()), rankings))
         models = {ranking.model for ranking in rankings}
         return Scored(scores, self.model or (models.pop() if len(models) == 1 else None), _usage(rankings))
 
@@ -148,7 +148,7 @@ class Upstream(Member):
 def _in_order(
     prompts: Sequence[Prompt], places: Sequence[Sequence[int]], rankings: Sequence[Ranking]
 ) -> tuple[Score, ...]:
-    """One score for each document, in the call's order."""
+    """One score for each prompt, in order."""
     scores: dict[int, Score] = {}
     for indices, ranking in zip(places, rankings, strict=True):
         for one in ranking.scores:

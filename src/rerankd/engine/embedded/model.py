@@ -135,6 +135,20 @@ class EmbeddedModel:
             )
         ]
 
+    def room(self, request: RerankRequest) -> int:
+        """The whole window, but no prompt over the call's limit."""
+        limits, window = request.limits, MAX_TOKENS - SPECIAL_TOKENS
+        if limits.max_prompt_tokens is None:
+            return window
+        limit = _smaller(window, limits.max_query_tokens)
+        queries = self._counter.truncate_all("query", request.queries, limit, window)
+        longest = max(query.tokens for query in queries.values())
+        return max(0, min(window, limits.max_prompt_tokens - longest - 2 * SPECIAL_TOKENS))
+
+    def lens(self, texts: Sequence[str]) -> list[int]:
+        """The tokens of each bare text."""
+        return self._counter.lens(texts)
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of token ids, begin and end included."""
         return str(self._vocabulary.tokenizer.decode(list(token_ids), skip_special_tokens=False))

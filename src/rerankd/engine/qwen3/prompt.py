@@ -135,6 +135,22 @@ class Qwen3Prompt:
             bodies = (self._fit_tail(*each, budget) for each in bodies)
         return [self._prompt(*_fit_head(*each, budget)) for each in bodies]
 
+    def room(self, request: RerankRequest) -> int:
+        """The tokens that a document may have beside the longest query.
+
+        Raises:
+            PromptTooLong: the instruct is too long.
+        """
+        limits = request.limits
+        budget = min(limits.max_prompt_tokens or self._max_tokens, self._max_tokens) - self.template_tokens
+        self._check_instruct(request.instruct, budget, limits.max_instruct_tokens)
+        heads = self._heads(request.instruct, self._queries(request, budget))
+        return max(0, budget - max(len(head.token_ids) for head in heads))
+
+    def lens(self, texts: Sequence[str]) -> list[int]:
+        """The tokens of each bare text."""
+        return self._counter.lens(texts)
+
     def _queries(self, request: RerankRequest, budget: int) -> list[CountedText]:
         """The queries, counted and truncated, so that template, instruct and query fit with an empty document."""
         limits, side = request.limits, request.limits.truncation_side

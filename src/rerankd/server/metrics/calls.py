@@ -20,11 +20,18 @@ LIMIT_KINDS = ("requests", "tokens", "concurrency")
 
 
 class Work(NamedTuple):
-    """What an answered call ranked. truncated: the number of texts by their part, a query once."""
+    """What an answered call ranked.
+
+    truncated: the number of texts by their part, a query once. split, unread: documents with several passages, and
+    those whose end no passage has. passages: of all documents, where the call wanted them.
+    """
 
     documents: int
     usage: Usage
     truncated: Mapping[str, int]
+    split: int = 0
+    passages: int = 0
+    unread: int = 0
 
 
 class CallCounters:
@@ -55,6 +62,11 @@ class CallCounters:
         self._truncated = counter(
             "truncated_texts", "Texts that were truncated. part: query or document.", "dialect", "model", "part"
         )
+        self._passages = counter("passages", "Passages that were scored.", "dialect", "model")
+        self._split = counter("split_documents", "Documents with several passages.", "dialect", "model")
+        self._unread = counter(
+            "unread_documents", "Documents with more passages than a call may have of one.", "dialect", "model"
+        )
         self._warnings = counter("warnings", "Warnings in replies: deviations from the request.", "dialect", "model")
         self._free_tokens = counter("free_tokens", "Usage tokens that a free quota paid for.")
         self._billed_tokens = counter("billed_tokens", "Usage tokens that were charged.")
@@ -68,6 +80,8 @@ class CallCounters:
         for api in apis:
             self._requests.labels(api, model, "200", "")
             for metric in (self._seconds, self._documents, self._usage_tokens, self._warnings):
+                metric.labels(api, model)
+            for metric in (self._passages, self._split, self._unread):
                 metric.labels(api, model)
             for part in ("query", "document"):
                 self._truncated.labels(api, model, part)
@@ -85,6 +99,9 @@ class CallCounters:
         self._usage_tokens.labels(api, model).inc(work.usage.text_tokens or 0)
         for part, count in work.truncated.items():
             self._truncated.labels(api, model, part).inc(count)
+        self._passages.labels(api, model).inc(work.passages)
+        self._split.labels(api, model).inc(work.split)
+        self._unread.labels(api, model).inc(work.unread)
         self._warnings.labels(api, model).inc(num_warnings)
 
     def charged(self, charge: Charge) -> None:

@@ -143,6 +143,7 @@ function callOf(side) {
     top_n: number(fields.topN),
     instruct: fields[`instruct${side}`].value.trim() || undefined,
     return_documents: fields.returnDocuments.checked,
+    passages: fields.passages.checked || undefined,
     explain: fields.explain.checked ? (promptOf === undefined ? true : { prompt: promptOf }) : undefined,
   };
 }

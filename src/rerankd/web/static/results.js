@@ -7,6 +7,9 @@ import { BASE } from "./base.js";
 /** Items; the browser lays out only the visible part of longer lists. */
 const LONG = 60;
 
+/** Characters that are shown before a passage. */
+const LEAD = 80;
+
 /** An element: `make("p", {class: "hint"}, "text", child)`. */
 export function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
@@ -76,13 +79,24 @@ function item(result, place, text, placesBefore) {
     make("span", { class: "place" }, String(place), placesBefore && moved(placesBefore.get(result.index), place)),
     make("div", { class: "track", "aria-hidden": "true" }, fill),
     make("span", { class: "score" }, score.toFixed(4)));
-  const body = make("p", { class: text.length > 240 || text.split("\n", 5).length > 4 ? "text clamped" : "text" }, text);
+  const long = text.length > 240 || text.split("\n", 5).length > 4;
+  const body = make("p", { class: long ? "text clamped" : "text" }, ...marked(text, result.passages?.[0], result.num_passages));
   const meta = make("div", { class: "meta" },
     make("span", {}, `index ${result.index}`),
+    result.num_passages > 1 ? make("span", {}, `best of ${result.num_passages} passages`) : null,
     ...explained(result.explain),
     body.classList.contains("clamped") ? unfold(body) : null);
   const prompt = result.explain?.prompt;
   return make("li", { "data-index": result.index }, row, body, meta, prompt ? make("pre", { class: "prompt" }, prompt) : null);
+}
+
+/** The text, its best passage marked. Offsets count code points, JavaScript's strings half of some of them. */
+function marked(text, passage, number) {
+  if (!passage || number < 2) return [text];
+  const characters = [...text];
+  const part = (start, end) => characters.slice(start, end).join("");
+  const before = passage.start > LEAD ? `… ${part(passage.start - LEAD, passage.start)}` : part(0, passage.start);
+  return [before, make("mark", {}, part(passage.start, passage.end)), part(passage.end)];
 }
 
 /** How far a document moved from A to B. */
