@@ -43,7 +43,7 @@ const page = $("playground");
 const server = JSON.parse(page.dataset.state);
 const fields = {
   query: $("query"), documents: $("documents"), format: $("format"), topN: $("top-n"), promptOf: $("prompt-of"),
-  returnDocuments: $("return-documents"), explain: $("explain"), live: $("live"), compare: $("compare"),
+  returnDocuments: $("return-documents"), explain: $("explain"), passages: $("passages"), live: $("live"), compare: $("compare"),
   modelA: $("model-a"), instructA: $("instruct-a"), modelB: $("model-b"), instructB: $("instruct-b"),
 };
 /** @type {AbortController | null} */

@@ -7,7 +7,7 @@ import { BASE } from "./base.js";
 /** Items; the browser lays out only the visible part of longer lists. */
 const LONG = 60;
 
-/** Characters that are shown before a passage. */
+/** Characters that are shown before a passage while the text is clamped. */
 const LEAD = 80;
 
 /** An element: `make("p", {class: "hint"}, "text", child)`. */
@@ -95,8 +95,9 @@ function marked(text, passage, number) {
   if (!passage || number < 2) return [text];
   const characters = [...text];
   const part = (start, end) => characters.slice(start, end).join("");
-  const before = passage.start > LEAD ? `… ${part(passage.start - LEAD, passage.start)}` : part(0, passage.start);
-  return [before, make("mark", {}, part(passage.start, passage.end)), part(passage.end)];
+  const lead = Math.max(0, passage.start - LEAD);
+  const before = make("span", { class: "before" }, part(0, lead));
+  return [before, part(lead, passage.start), make("mark", {}, part(passage.start, passage.end)), part(passage.end)];
 }
 
 /** How far a document moved from A to B. */

@@ -27,8 +27,8 @@ function curl(call, { origin, needsKey }) {
 }
 
 function python(call, { origin, needsKey }) {
-  const { model, query, documents, top_n, instruct } = call;
-  const options = named({ top_n, instruct, model });
+  const { model, query, documents, top_n, instruct, passages } = call;
+  const options = named({ top_n, instruct, passages, model });
   return `${keyImport(needsKey)}from rerankd import Client
 
 with Client(${literal(origin)}${needsKey ? `, os.environ["${KEY}"]` : ""}) as client:
@@ -73,13 +73,14 @@ print(response.usage.total_tokens, "tokens")
 }
 
 function cohere(call, { origin, needsKey }) {
-  const options = named(without(call, ["explain", "instruct", "return_documents"]));
-  const own = literal({ additional_body_parameters: { instruct: call.instruct } });
+  const options = named(without(call, ["explain", "instruct", "passages", "return_documents"]));
+  const { instruct, passages } = call;
+  const own = literal({ additional_body_parameters: { instruct, passages } });
   return `${keyImport(needsKey)}import cohere
 
 client = cohere.ClientV2(${keyValue(needsKey)}, base_url=${literal(`${origin}/cohere`)})
 response = client.rerank(
-${options.map((one) => `    ${indent(one, 4)},\n`).join("")}${call.instruct ? `    request_options=${indent(own, 4)},\n` : ""})
+${options.map((one) => `    ${indent(one, 4)},\n`).join("")}${instruct || passages ? `    request_options=${indent(own, 4)},\n` : ""})
 
 for result in response.results:
     print(f"{result.relevance_score:.4f}", result.index)
