@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import rerankd
-from rerankd import Ranking, Reranker
+from rerankd import Passages, Ranking, Reranker
 from rerankd.errors import CheckpointNotFound, Closed, InvalidRequest, MadeBeforeFork, SelfTestFailed, SettingsError
 
 DOCUMENTS = [
@@ -192,3 +192,27 @@ def test_exported_names_exist() -> None:
     assert all(hasattr(rerankd, name) for name in rerankd.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         rerankd.nothing  # noqa: B018  # the access is the test
+
+
+def test_an_answer_is_found_at_any_depth_of_a_long_document(reranker: Reranker) -> None:
+    towns = ("Aba", "Bern", "Cork", "Dakar", "Essen", "Fano", "Ghent", "Halle")
+    others = [f"The market of {town} sells fish, bread and paper on day {day}. " * 6 for town in towns for day in "12"]
+    answer = "The lighthouse keeper feeds penguins with sardines every morning. "
+    for depth in range(0, len(others) + 1, 4):
+        text = "".join((*others[:depth], answer, *others[depth:]))
+        ranking = reranker.rank("Who feeds the penguins?", ["".join(others), text], passages=Passages(128))
+        assert ranking[0].index == 1
+        best = ranking[0].passages[0]
+        assert answer.strip() in text[best.start : best.end]
+        assert ranking[0].logit == best.logit == max(passage.logit for passage in ranking[0].passages if passage.logit)
+        assert ranking[0].num_passages == len(ranking[0].passages) > 10
+    whole = reranker.rank("Who feeds the penguins?", [answer], passages=True)
+    assert whole[0].passages[0].end == len(answer)
+    assert whole[0].logit == reranker.rank("Who feeds the penguins?", [answer])[0].logit
+
+
+def test_passages_that_make_no_sense(reranker: Reranker) -> None:
+    with pytest.raises(InvalidRequest, match="max_tokens of passages must be a whole number of at least 16; it is 3"):
+        Passages(3)
+    with pytest.raises(InvalidRequest, match=r"passages is of type int \(512\): send True, or Passages"):
+        reranker.rank("query", ["a"], passages=512)  # type: ignore[arg-type]

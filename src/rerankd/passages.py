@@ -141,7 +141,7 @@ class Cutter:
         return start
 
     def _last(self, sums: Sequence[int], first: int, done: int) -> int:
-        """The end of the passage that begins at a unit: an equal share of what is left, with a unit after `done`."""
+        """The end of the passage that begins at a unit: an equal share of the rest, with a unit after `done`."""
         left = sums[-1] - sums[first]
         num = 1 + math.ceil(max(0, left - self._max_tokens) / (self._max_tokens - self._overlap))
         share = (left + (num - 1) * self._overlap) / num

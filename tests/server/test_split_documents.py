@@ -11,9 +11,20 @@ import pytest
 from rerankd.apis.base import ApiSettings
 from rerankd.apis.cohere import CohereV1
 from rerankd.types import Passages
-from support.folders import COHERE_V1, COHERE_V2, FOLDERS, XINFERENCE, Folder
 from support.server import Server, StartServer
-from support.surfaces import COMPATIBLE, LLAMA_CPP, NATIVE, ONE_EACH, RERANK, Surface
+from support.surfaces import (
+    COHERE_V1,
+    COHERE_V2,
+    COMPATIBLE,
+    FOLDERS,
+    LLAMA_CPP,
+    NATIVE,
+    NIM,
+    ONE_EACH,
+    RERANK,
+    XINFERENCE,
+    Surface,
+)
 
 QUERY = "Where are cloves grown?"
 INSTRUCT = "Find texts that answer the question"
@@ -22,23 +33,23 @@ LONG = TOWN * 20 + "Farmers on the island of Pemba harvest most cloves in autumn
 DOCUMENTS = (LONG, "Gravity is a force.", "面包是烤的。水在一百度沸腾。" * 30)
 WANTED = {"max_tokens": 60, "top_n": 100}
 SHARED: dict[str, Any] = {"passages": WANTED, "explain": True, "instruct": INSTRUCT}
-NIM = "/v1/ranking"
-
 Row = dict[str, Any]
 
 
-def rows_of(answer: httpx2.Response) -> list[Row]:
-    """The results of a reply of any API."""
+def rows_of(surface: Surface, answer: httpx2.Response) -> list[Row]:
     assert answer.status_code == 200, answer.text[:500]
-    body = answer.json()
-    while isinstance(body, dict):
-        body = next(body[name] for name in ("output", "results", "data", "rankings") if name in body)
-    assert isinstance(body, list)
-    return body
+    return surface.rows(answer.json())
 
 
-def rows(server: Server, surface: Surface | Folder, documents: Sequence[str] = DOCUMENTS, **options: Any) -> list[Row]:
-    return rows_of(server.post(surface.path, surface.body(QUERY, list(documents), **options)))
+def body_of(surface: Surface, documents: Sequence[str], **options: Any) -> Row:
+    """NIM's documents are called passages, so our field has another name there."""
+    if surface is NIM and "passages" in options:
+        options["passage_options"] = options.pop("passages")
+    return surface.body(QUERY, list(documents), **options)
+
+
+def rows(server: Server, surface: Surface, documents: Sequence[str] = DOCUMENTS, **options: Any) -> list[Row]:
+    return rows_of(surface, server.post(surface.path, body_of(surface, documents, **options)))
 
 
 @pytest.fixture(scope="module")
@@ -49,22 +60,13 @@ def expected(qwen_server: Server) -> list[Row]:
 
 @pytest.mark.parametrize("surface", [*ONE_EACH, *FOLDERS], ids=str)
 def test_every_path_has_the_same_logits_and_passages(
-    surface: Surface | Folder, qwen_server: Server, expected: list[Row]
+    surface: Surface, qwen_server: Server, expected: list[Row]
 ) -> None:
     found = {row["index"]: row for row in rows(qwen_server, surface, **SHARED)}
     for row in expected:
         same = found[row["index"]]
         assert same["explain"]["logit"] == row["explain"]["logit"], "to the bit"
         assert same["passages"] == row["passages"] and same["num_passages"] == row["num_passages"]
-
-
-def test_nims_documents_are_called_passages_and_ours_have_another_name(
-    qwen_server: Server, expected: list[Row]
-) -> None:
-    texts = [{"text": text} for text in DOCUMENTS]
-    body = {"query": {"text": QUERY}, "passages": texts, "passage_options": WANTED, "instruct": INSTRUCT}
-    found = {row["index"]: row for row in rows_of(qwen_server.post(NIM, body))}
-    assert [found[row["index"]]["passages"] for row in expected] == [row["passages"] for row in expected]
 
 
 def test_a_document_has_the_logit_of_its_best_passage_which_is_that_of_its_text_alone(
@@ -86,7 +88,7 @@ def test_a_document_has_the_logit_of_its_best_passage_which_is_that_of_its_text_
 @pytest.mark.parametrize("surface", [NATIVE, COMPATIBLE], ids=str)
 def test_the_bill_counts_the_query_for_each_passage(surface: Surface, qwen_server: Server) -> None:
     answer = qwen_server.post(surface.path, surface.body(QUERY, list(DOCUMENTS), **SHARED))
-    results = rows_of(answer)
+    results = rows_of(surface, answer)
     passages = [passage for row in results for passage in row["passages"]]
     of_query = results[0]["explain"]["query_tokens"]
     assert surface.tokens(answer) == of_query * len(passages) + sum(passage["tokens"] for passage in passages)
@@ -168,5 +170,5 @@ def test_limits_count_passages(qwen_server: Server) -> None:
 def test_ten_megabytes_are_read_only_as_far_as_the_passages_go(qwen_server: Server) -> None:
     text = TOWN * 170_000
     answer = qwen_server.post(RERANK.path, RERANK.body(QUERY, [text], passages=WANTED, return_documents=False))
-    [row] = rows_of(answer)
+    [row] = rows_of(RERANK, answer)
     assert row["num_passages"] == 64 and max(passage["end"] for passage in row["passages"]) < 64 * 60 * 8

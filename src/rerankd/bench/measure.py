@@ -65,7 +65,8 @@ def measure(task: Task) -> Result:
     Raises:
         SettingsError, InferenceError: see `measure_peer`.
     """
-    prompts = workload_of(task.workload).prompts(task.seed)
+    workload = workload_of(task.workload)
+    prompts = workload.prompts(task.seed)
     limit_s = None
     if task.system == "rerankd":
         timing, limit_s = _measure_engine(task, prompts)
@@ -77,9 +78,9 @@ def measure(task: Task) -> Result:
         system=task.system,
         dtype=task.dtype,
         workload=task.workload,
-        documents=len(prompts),
+        documents=workload.num_documents,
         prompt_tokens=tokens,
-        documents_per_s=len(prompts) * task.calls / sum(seconds),
+        documents_per_s=workload.num_documents * task.calls / sum(seconds),
         tokens_per_s=tokens * task.calls / sum(seconds),
         p50_s=percentile(seconds, 0.5),
         p95_s=percentile(seconds, 0.95),

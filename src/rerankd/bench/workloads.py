@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rerankd.types import Prompt
@@ -29,22 +31,30 @@ WORDS = (
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A call with one query and `num_documents` documents of about `document_tokens` tokens each."""
+    """A call with one query and `num_documents` documents of about `document_tokens` tokens each.
+
+    Attributes:
+        spread: standard deviation of the lengths, as a share of the mean.
+        passage_tokens: documents are split into equal passages of so many tokens at most; None: they are not.
+    """
 
     name: str
     num_documents: int
     document_tokens: int
-    spread: float  # standard deviation of the lengths, as a share of the mean
+    spread: float
+    passage_tokens: int | None = None
 
     def prompts(self, seed: int) -> list[Prompt]:
-        """Prompts of random tokens, determined by the seed. They share the first PREFIX_TOKENS."""
+        """Prompts of random tokens, determined by the seed. They share the first PREFIX_TOKENS.
+
+        One for each document, or for each passage.
+        """
         rng = random.Random(f"{self.name}-{seed}")
         prefix = self._tokens(rng, PREFIX_TOKENS)
         suffix = self._tokens(rng, SUFFIX_TOKENS)
         shared = tuple(prefix)
         prompts = []
-        for _ in range(self.num_documents):
-            length = self._length(rng)
+        for length in self._lengths(rng):
             token_ids = prefix + self._tokens(rng, length) + suffix
             prompts.append(Prompt("", "", token_ids, QUERY_TOKENS, length, prefix=shared))
         return prompts
@@ -53,6 +63,13 @@ class Workload:
         """(query, documents) of random words, of the same lengths in tokens as `prompts`."""
         query = " ".join(rng.choices(WORDS, k=QUERY_TOKENS))
         return query, [" ".join(rng.choices(WORDS, k=self._length(rng))) for _ in range(self.num_documents)]
+
+    def _lengths(self, rng: random.Random) -> Iterator[int]:
+        """The tokens of each document, or of each passage."""
+        for _ in range(self.num_documents):
+            length = self._length(rng)
+            num = -(-length // (self.passage_tokens or length))
+            yield from (length * (place + 1) // num - length * place // num for place in range(num))
 
     def _length(self, rng: random.Random) -> int:
         return max(1, round(rng.gauss(self.document_tokens, self.spread * self.document_tokens)))
@@ -75,14 +92,18 @@ WORKLOADS = {
 
 
 def workload_of(name: str) -> Workload:
-    """A workload by name, or by `documents x tokens`, as in `20x532`.
+    """A workload by name, by `documents x tokens`, as in `20x532`, or split into passages, as in `20x8000/512`.
 
     Raises:
-        ValueError: the name is neither.
+        ValueError: the name is none of them.
     """
     if name in WORKLOADS:
         return WORKLOADS[name]
-    documents, _, tokens = name.partition("x")
-    if not (documents.isdecimal() and tokens.isdecimal() and int(documents) and int(tokens)):
-        raise ValueError(f"{name!r} is none of {', '.join(WORKLOADS)}, nor documents x tokens as in 20x532")
-    return Workload(name, int(documents), int(tokens), spread=0.3)
+    if not (found := re.fullmatch(r"([1-9]\d*)x([1-9]\d*)(?:/([1-9]\d*))?", name, re.ASCII)):
+        raise ValueError(
+            f"{name!r} is none of {', '.join(WORKLOADS)}, nor documents x tokens as in 20x532, nor passages as in "
+            "20x8000/512"
+        )
+    documents, tokens, passage = (int(number) if number else None for number in found.groups())
+    assert documents is not None and tokens is not None, "This is a bug."
+    return Workload(name, documents, tokens, 0.3, passage)

@@ -31,7 +31,7 @@ def _workloads(kind: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
 
 def _workload_help() -> str:
     sets = (f"{w.name}: {w.num_documents} documents of about {w.document_tokens} tokens" for w in WORKLOADS.values())
-    return f"one call each. {'; '.join(sets)}; or 20x532: 20 of about 532 tokens"
+    return f"one call each. {'; '.join(sets)}; or 20x532: 20 of about 532 tokens; 20x8000/512: as passages of 512"
 
 
 def _systems(kind: Any, tokens: Sequence[Token]) -> tuple[str, ...]:

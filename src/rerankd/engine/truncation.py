@@ -67,7 +67,7 @@ class TextCounter:
 
     def lens(self, texts: Iterable[str]) -> list[int]:
         """Tokens of each bare text."""
-        return [len(encoding) for encoding in encodings(self._tokenizer, texts)]
+        return [len(ids) for ids in self.token_ids(texts)]
 
     def truncate_all(
         self,
