@@ -4,7 +4,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help setup serve quick test test-server test-web test-clients test-deploy test-ray wheel coverage
+.PHONY: help setup serve quick test test-server test-web test-clients test-deploy test-arm test-ray wheel coverage
 .PHONY: compatibility reference lint lint-scripts docs format audit clean amx-report
 
 help:  ## this list
@@ -31,6 +31,9 @@ test-server: .venv/installed-test  ## the tests of the server
 
 test-web: .venv/installed-test  ## the tests of the web pages
 	.venv/bin/python -m pytest tests/web
+
+test-arm: .venv/installed-test  ## the kernels for ARM under an emulator: needs g++-aarch64-linux-gnu and qemu-user
+	.venv/bin/python -m pytest tests/engine/test_kernels_alone.py
 
 wheel: .venv/installed-test  ## build a wheel, install it into a new environment, and try it there
 	.venv/bin/python tests/wheel.py

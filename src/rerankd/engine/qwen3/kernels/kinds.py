@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni", "-mfma")
+AVX2 = ("-mavx2", "-mfma")
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,13 +15,14 @@ class Kind:
     """One kind of kernels; its source is `kind_<name>.cpp`.
 
     dtype: of everything but int8 weights. instruction_sets: the processor needs them all, as torch names them. flags:
-    the compiler makes code for them.
+    the compiler makes code for them. machine: the architecture, as `platform.machine` names it.
     """
 
     name: str
     dtype: torch.dtype
     instruction_sets: frozenset[str]
     flags: tuple[str, ...]
+    machine: str = "x86_64"
 
 
 KINDS = (
@@ -36,6 +38,10 @@ KINDS = (
         frozenset({"avx512_f", "avx512_vnni", "avx512_bf16"}),
         (*AVX512, "-mavx512bf16"),
     ),
+    Kind("avx512_vnni", torch.float32, frozenset({"avx512_f", "avx512_vnni"}), AVX512),
+    Kind("avx_vnni", torch.float32, frozenset({"avx2", "avx_vnni"}), (*AVX2, "-mavxvnni")),
+    Kind("avx2", torch.float32, frozenset({"avx2"}), AVX2),
+    Kind("neon", torch.float32, frozenset({"neon"}), (), "aarch64"),
 )
 
 PLAIN = "plain"

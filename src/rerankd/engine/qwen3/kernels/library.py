@@ -2,13 +2,14 @@
 
     python -m rerankd.engine.qwen3.kernels.library
 
-compiles every kind into the package, for images without a compiler. Knows nothing of models.
+compiles every kind of this architecture into the package, for images without a compiler. Knows nothing of models.
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -119,5 +120,5 @@ def _compile(kind: Kind, compiler: str, library: Path) -> None:
 
 
 if __name__ == "__main__":
-    for library in install(KINDS):
+    for library in install(kind for kind in KINDS if kind.machine == platform.machine()):
         print(library)
