@@ -19,7 +19,7 @@ PAGES = [TESTS.parent / "ARCHITECTURE.md", *sorted((TESTS.parent / "docs" / "adr
 
 # Who may import whom inside the package, beside `types` and `errors`, which everybody may.
 ARROWS = {
-    "__init__": {"client", "deprecation", "local", "rankers"},
+    "__init__": {"calibration", "client", "deprecation", "local", "rankers"},
     "__main__": {"cli"},
     "types": {"results"},
     "errors": set(),
@@ -45,7 +45,8 @@ ARROWS = {
     "selftest": {"ranking"},
     "compare": {"arguments", "ranking"},
     "startup": {"engine", "selftest"},
-    "local": {"arguments", "deprecation", "engine", "ranking", "startup"},
+    "local": {"arguments", "calibration", "deprecation", "engine", "ranking", "startup"},
+    "calibration": set(),
     "batch": {"ranking"},
     "cluster": {"engine", "startup"},
     "runs": set(),
@@ -56,6 +57,7 @@ ARROWS = {
             "accounts",
             "admission",
             "apis",
+            "calibration",
             "client",
             "config",
             "prices",
@@ -69,13 +71,14 @@ ARROWS = {
     "upstreams": {"apis", "client", "engine", "ranking", "selftest", "settings_file", "tracing"},
     "web": {"accounts", "admission", "config", "prices", "server", "upstreams"},
     "app": {"accounts", "config", "prices", "server", "tracing", "web"},
-    "client": {"apis", "arguments", "deprecation", "surrogates"},
+    "client": {"apis", "arguments", "calibration", "deprecation", "surrogates"},
     "integrations": {"client", "rankers"},
     "bench": {"engine", "client", "user_folders"},
     "cli": {
         *(
             "apis",
             "batch",
+            "calibration",
             "cluster",
             "evaluation",
             "runs",

@@ -35,6 +35,7 @@ from rerankd.types import Passage, Passages, Ranking, Score, Usage
 from rerankd.version import __version__
 
 if TYPE_CHECKING:
+    from rerankd.calibration.profile import Calibration
     from rerankd.client.async_client import AsyncClient
     from rerankd.client.client import Client
     from rerankd.local import Reranker
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncClient",
     "AsyncRanker",
+    "Calibration",
     "Client",
     "Closed",
     "InvalidRequest",
@@ -70,6 +72,7 @@ __all__ = [
 
 _ON_FIRST_USE = {
     "AsyncClient": "rerankd.client.async_client",
+    "Calibration": "rerankd.calibration.profile",
     "Client": "rerankd.client.client",
     "Reranker": "rerankd.local",
 }

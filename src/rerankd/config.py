@@ -226,6 +226,12 @@ class ServerSettings(DatabaseSettings, SelfTestSettings, ClusterSettings, Engine
         pattern="(env|file):.+",
         expected="env:NAME or file:PATH: a key itself would show in the process list",
     )
+    calibration: tuple[str, ...] = setting(
+        (),
+        "calibration profile of 'rerankd calibrate', FILE or NAME=FILE; calls ask for it by its name; repeatable",
+        MODEL,
+        metavar="FILE",
+    )
     any_model: bool = setting(False, "accept every model name, with a warning, instead of refusing unknown ones", MODEL)
     host: str = setting(
         "127.0.0.1",

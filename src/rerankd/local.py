@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rerankd.arguments import Documents, checked
+from rerankd.calibration.apply import Cut, Named, min_score_of
+from rerankd.calibration.profile import Calibration
 from rerankd.deprecation import warn_renamed
 from rerankd.errors import Closed, MissingExtra, SettingsError, Stopping
 from rerankd.ranking import Prepared
@@ -76,6 +78,8 @@ class Reranker:
         top_n: int | None = None,
         instruct: str | None = None,
         passages: bool | Passages = False,
+        min_score: float | Named | None = None,
+        calibration: Calibration | None = None,
         progress: Progress | None = None,
     ) -> Ranking:
         """Scores every document for the query, best first.
@@ -88,6 +92,9 @@ class Reranker:
             instruct: the sorting task; None: the model card's.
             passages: True splits texts that do not fit at sentences, `Passages(512)` all that have more tokens. A
                 document has the score of its best passage, and `Score.passages` says where it is.
+            min_score: leaves out the results with a lower score; `keep` and `relevant` are thresholds of the
+                calibration.
+            calibration: of `rerankd calibrate`; each score becomes the probability that the document is relevant.
             progress: called on another thread with the number of documents done.
 
         Raises:
@@ -96,9 +103,11 @@ class Reranker:
             Closed: `close` was called.
             MadeBeforeFork: this process was forked after the model was loaded.
         """
+        cut = Cut(min_score_of(min_score), calibration)
         asked = checked(query, documents, top_n, instruct, passages)
         prepared = self._scorer.prepare(asked.request())
-        return prepared.finish(self._submit(prepared, progress).result(), asked.warnings)
+        ranking = prepared.finish(self._submit(prepared, progress).result(), asked.warnings)
+        return cut.of(ranking, self.info, prepared.request.instruct)
 
     def rerank(self, query: str, documents: Documents, **options: Any) -> Ranking:
         """Deprecated: use `rank`."""
@@ -113,13 +122,16 @@ class Reranker:
         top_n: int | None = None,
         instruct: str | None = None,
         passages: bool | Passages = False,
+        min_score: float | Named | None = None,
+        calibration: Calibration | None = None,
         progress: Progress | None = None,
     ) -> Ranking:
         """`rank` for asyncio: it does not block the event loop, and a cancelled call frees its work."""
+        cut = Cut(min_score_of(min_score), calibration)
         asked = checked(query, documents, top_n, instruct, passages)
         prepared = await asyncio.to_thread(self._scorer.prepare, asked.request())
         logits = await asyncio.wrap_future(self._submit(prepared, progress))
-        return prepared.finish(logits, asked.warnings)
+        return cut.of(prepared.finish(logits, asked.warnings), self.info, prepared.request.instruct)
 
     def prompt_of(self, score: Score) -> str:
         """The exact text that the model read for a score of `rank`, control tokens included."""

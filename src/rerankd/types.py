@@ -315,6 +315,8 @@ class Ranking(Results[Score]):
         upstream: the name of the server that scored, where this one passed the call on.
         attempts: the number of those that were asked.
         queue_s: see `Logits`; None from a server.
+        left_out: the number of results under the call's `min_score`; `scores` has them.
+        nothing_relevant: all are, or the best one is no better than the best of queries without a relevant document.
     """
 
     ranked: tuple[Score, ...]
@@ -326,6 +328,8 @@ class Ranking(Results[Score]):
     upstream: str | None = None
     attempts: int = 1
     queue_s: float | None = None
+    left_out: int = 0
+    nothing_relevant: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,8 @@ def test_every_series_is_there_before_the_first_call() -> None:
         "warnings_total",
         "truncated_texts_total",
         "request_seconds_count",
+        "left_out_results_total",
+        "nothing_relevant_total",
     ):
         assert scrape.labels(f"rerankd_{name}", "dialect") == names
     assert scrape.labels("rerankd_limited_total", "limit") == {"requests", "tokens", "concurrency"}

@@ -70,7 +70,7 @@ class Call(RerankRequest):
     Attributes:
         model: The requested name; None for any.
         id: The caller's id of this request.
-        explain: See `RequestBody`.
+        explain, min_score, calibration: See `RequestBody`.
         shown_passages: Of each result.
     """
 
@@ -80,6 +80,8 @@ class Call(RerankRequest):
     explain: Explain | bool | None = None
     show: Show = Show()
     shown_passages: int = 0
+    min_score: float | str | None = None
+    calibration: str | None = None
 
 
 DOCUMENTS_A_SEARCH_UNIT = 100

@@ -164,6 +164,12 @@ class NativeBody(RequestBody):
         inner = self.parameters.passages if self.parameters else None
         return inner if self.passages is None else self.passages
 
+    def cut_asked(self) -> tuple[float | str | None, str | None]:
+        """See `RequestBody.cut_asked`."""
+        inner = self.parameters or NativeParameters()
+        min_score = inner.min_score if self.min_score is None else self.min_score
+        return min_score, self.calibration or inner.calibration
+
 
 class NativeOutput(BaseModel):
     results: list[Result]

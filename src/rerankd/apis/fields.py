@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, WithJsonSchema
 from pydantic_core import core_schema
@@ -82,6 +82,21 @@ class RequestBody(BaseModel):
     def passages_asked(self) -> PassageOptions | bool | None:
         """How documents are to be split; None: as the API documents it."""
         return self.passages
+
+    min_score: float | Literal["keep", "relevant"] | None = Field(
+        None,
+        description="rerankd's own: leaves out the results with a lower score. `keep` and `relevant` are the "
+        "thresholds of the calibration.",
+    )
+    calibration: str | None = Field(
+        None,
+        description="rerankd's own: the name of a calibration of the server. Each score becomes the probability that "
+        "the document is relevant.",
+    )
+
+    def cut_asked(self) -> tuple[float | str | None, str | None]:
+        """The threshold, and the name of the calibration."""
+        return self.min_score, self.calibration
 
     def unknown_fields(self) -> list[Problem]:
         """The first unknown fields, as mistakes: a misspelt field explains a missing one."""

@@ -156,7 +156,7 @@ class TEIRerank(_TEI[RerankBody]):
 
     def reply(self, answer: Answer) -> list[JSON]:
         # Ties come out reversed, as the repository's own test has it.
-        ranked = sorted(answer.ranking.scores, key=lambda score: (score.raw_score, score.index), reverse=True)
+        ranked = sorted(answer.ranking.ranked, key=lambda score: (score.raw_score, score.index), reverse=True)
         return [
             answer.result(
                 score,

@@ -43,6 +43,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "rerankd doctor --upstreams --config rerankd.toml",
         "rerankd doctor --model ./my-model --compare bfloat16,int8 --data mine.jsonl",
     ),
+    "rerankd calibrate": (
+        "rerankd calibrate --data judged.jsonl --output support.toml",
+        "rerankd calibrate --data judged.jsonl --output support.toml --min-recall 0.99",
+    ),
     "rerankd bench": (
         "rerankd bench --model Qwen/Qwen3-Reranker-0.6B --dtype bfloat16 int8",
         "rerankd bench --random-weights 0.6B --workload 20x500",

@@ -23,6 +23,7 @@ COMMANDS = {
     "health": "Ask a running server whether it can answer.",
     "models": "List the models that a running server answers for.",
     "config": "Show the settings in force, and where each was set.",
+    "calibrate": "Make probabilities and thresholds from judged candidates.",
     "doctor": "Check this machine, the model and its scores.",
     "bench": "Measure speed and memory.",
     "accounts": "Create and change the accounts of callers.",

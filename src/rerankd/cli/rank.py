@@ -92,6 +92,8 @@ class RankingOptions:
     Attributes:
         top_n: results to show, 0 for all
         instruct: the task that the model sorts for (default: web search; with --url, the server's)
+        min_score: leave out the results with a lower score; 'keep' or 'relevant' with --calibration
+        calibration: print probabilities by this file of 'rerankd calibrate'; with --url, by the server's of this name
         as_json: the same as --output json
         passages: split documents that do not fit at sentences; the best passage counts and is shown
         passage_tokens: the same, with so many tokens in a passage at most
@@ -101,6 +103,8 @@ class RankingOptions:
 
     top_n: Annotated[int, NUMBER] = 10
     instruct: Annotated[str | None, Parameter(metavar="TEXT")] = None
+    min_score: Annotated[str | None, Parameter(metavar="SCORE")] = None
+    calibration: Annotated[str | None, Parameter(metavar="FILE")] = None
     output: Annotated[ranked.Output | None, Parameter(help=OUTPUT_HELP)] = None
     as_json: Annotated[bool, FLAG, Parameter("--json")] = False
     passages: Annotated[bool, FLAG] = False
@@ -149,7 +153,8 @@ def rank(
     if options.prompt is not None and not 0 <= options.prompt < len(documents):
         raise SettingsError(f"--prompt {options.prompt}: there are {len(documents)} documents, the first is 0.")
     texts = [document.text for document in documents]
-    task = Task(query, texts, options.top_n or None, options.instruct, options.split)
+    own = options.min_score, options.calibration
+    task = Task(query, texts, options.top_n or None, options.instruct, options.split, *own)
     with redirect_stdout(sys.stderr):  # what libraries print must not mix with the result
         if settings is None:
             outcome = ask(task, remote, given.get("model"))

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter, Token
 
 from rerankd.apis.facts import DialectName
+from rerankd.calibration.apply import min_score_of
+from rerankd.calibration.profile import Calibration
 from rerankd.cli.progress import LoadingBar
 from rerankd.config import CLIENT_KEY, ScoringSettings
 from rerankd.errors import SettingsError
@@ -64,6 +66,8 @@ class Task:
         top_n: how many results there may be; None for all.
         instruct: None for the model's or the server's default.
         passages: how the texts are split; None: they are not.
+        min_score: a number or the name of a threshold, as it was typed.
+        calibration: a file, or a name that the server knows.
     """
 
     query: str
@@ -71,6 +75,8 @@ class Task:
     top_n: int | None
     instruct: str | None
     passages: Passages | None = None
+    min_score: str | None = None
+    calibration: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +125,8 @@ def ask(task: Task, remote: RemoteOptions, model: str | None) -> Outcome:
                     top_n=task.top_n,
                     instruct=task.instruct,
                     passages=task.passages or False,
+                    min_score=min_score_of(task.min_score),
+                    calibration=task.calibration,
                     progress=lambda done: bar(stage, done / len(task.texts)),
                 )
             except RemoteRefused as error:
@@ -135,6 +143,7 @@ def score(task: Task, settings: ScoringSettings, explain: bool, prompt: int | No
         explain: add an explanation of each result.
         prompt: add the prompt of this document.
     """
+    calibration = None if task.calibration is None else Calibration.load(task.calibration)
     with LoadingBar(AT_ONCE_S) as bar:
         bar("loading PyTorch", 0.0)
         import_module("rerankd.startup")  # outside of Reranker, which reports a missing package to programs
@@ -157,6 +166,8 @@ def score(task: Task, settings: ScoringSettings, explain: bool, prompt: int | No
             top_n=task.top_n,
             instruct=task.instruct or DEFAULT_INSTRUCT,
             passages=task.passages or False,
+            min_score=min_score_of(task.min_score),
+            calibration=calibration,
             progress=lambda done: bar(f"ranking {len(task.texts):,} documents", done / len(task.texts)),
         )
         explained = ranking.ranked if explain else ()

@@ -12,6 +12,7 @@ from typing import Any, Self
 import httpx2
 
 from rerankd.arguments import Documents
+from rerankd.calibration.apply import Named
 from rerankd.client.base import CONCURRENT_CHUNKS, BaseClient
 from rerankd.client.bounded import MAX_STATUS_BYTES, aread_bounded
 from rerankd.client.call import MAX_REDIRECTS, Chunk, Progress
@@ -44,6 +45,8 @@ class AsyncClient(BaseClient):
         passages: bool | Passages = False,
         return_documents: bool = True,
         model: str | None = None,
+        min_score: float | Named | None = None,
+        calibration: str | None = None,
         progress: Callable[[int], None] | None = None,
         headers: Mapping[str, str] | None = None,
         slots: AbstractAsyncContextManager[object] | None = None,
@@ -55,7 +58,8 @@ class AsyncClient(BaseClient):
                 the concurrent requests of all of them. None: 4 concurrent requests of this call.
         """
         self.refuse_if_closed()
-        call = self._endpoint.call(query, documents, top_n, instruct, return_documents, model, passages)
+        own = passages, min_score, calibration
+        call = self._endpoint.call(query, documents, top_n, instruct, return_documents, model, *own)
         chunks = self._endpoint.chunks(call)
         done = Progress(call, progress)
         bounds = asyncio.Semaphore(CONCURRENT_CHUNKS) if slots is None else slots

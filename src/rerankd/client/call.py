@@ -9,12 +9,13 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import httpx2
 
 from rerankd.arguments import Documents, checked
+from rerankd.calibration.apply import Cut, Named, min_score_of
 from rerankd.client.address import read_address
 from rerankd.client.bounded import max_reply_bytes
 from rerankd.client.connections import Route
@@ -53,6 +54,16 @@ class Call:
     model: str | None
     warnings: tuple[str, ...]
     passages: Passages | None = None
+    min_score: float | Named | None = None
+    calibration: str | None = None
+
+    @property
+    def own_fields(self) -> dict[str, object]:
+        """What only a rerankd reads; a plain threshold needs no server."""
+        if self.calibration is None:
+            return {}
+        given = {"min_score": self.min_score, "calibration": self.calibration}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +75,14 @@ class Chunk:
         content: the request's body.
         num_results: how many are asked for.
         num_passages: of each result, at most.
+        may_be_fewer: the server leaves out results under a threshold.
     """
 
     indices: Sequence[int]
     content: bytes
     num_results: int
     num_passages: int = 0
+    may_be_fewer: bool = False
 
     @property
     def max_reply_bytes(self) -> int:
@@ -128,6 +141,8 @@ class Endpoint:
         with_documents: bool,
         model: str | None,
         passages: bool | Passages = False,
+        min_score: float | Named | None = None,
+        calibration: str | None = None,
     ) -> Call:
         """Checks a call's arguments.
 
@@ -135,6 +150,9 @@ class Endpoint:
             InvalidRequest: an argument has the wrong type or is out of range.
         """
         given = checked(query, documents, top_n, instruct, passages)
+        min_score = min_score_of(min_score)
+        if calibration is None:
+            Cut(min_score)  # refuses the name of a threshold
         texts = given.documents
         sent = tuple(index for index, text in enumerate(texts) if self._dialect.takes_blank or text.strip())
         warnings = given.warnings
@@ -150,6 +168,8 @@ class Endpoint:
             without_surrogates(model) if isinstance(model, str) else None,
             warnings,
             given.passages,
+            min_score,
+            calibration,
         )
 
     def chunks(self, call: Call) -> list[Chunk]:
@@ -194,7 +214,7 @@ class Endpoint:
             Score(
                 chunk.indices[scored.index],
                 scored.score,
-                scored.logit,
+                scored.logit if call.calibration is None or self.name == "rerankd" else None,
                 call.documents[chunk.indices[scored.index]] if call.with_documents else None,
                 passages=scored.passages,
                 num_passages=scored.num_passages,
@@ -204,7 +224,7 @@ class Endpoint:
         ]
         scores.sort(key=lambda result: (-result.score, -(result.logit or 0), result.index))
         scores += _blank_scores(call, min([0.0, *(result.score for result in scores)]))
-        return Ranking(
+        ranking = Ranking(
             ranked=tuple(scores[: call.top_n]),
             usage=_sum([reply.usage for reply in replies]),
             warnings=(
@@ -216,6 +236,11 @@ class Endpoint:
             scores=tuple(sorted(scores, key=lambda result: result.index)),
             request_ids=tuple(reply.request_id for reply in replies if reply.request_id),
         )
+        if call.calibration is None:
+            return Cut(call.min_score).of(ranking, None, "")
+        nothing = bool(replies) and all(reply.nothing_relevant for reply in replies)
+        left_out = sum(chunk.num_results - len(reply.scores) for chunk, reply in zip(chunks, replies, strict=True))
+        return replace(ranking, nothing_relevant=nothing, left_out=left_out if call.min_score is not None else 0)
 
     def _boundaries(self, call: Call) -> Iterator[int]:
         """Where each request begins in `call.sent`, and the end of the last one."""
@@ -243,14 +268,15 @@ class Endpoint:
             model=call.model or self._model,
             passages=call.passages,
         )
-        content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        content = json.dumps(body | call.own_fields, ensure_ascii=False, separators=(",", ":")).encode()
         num_passages = call.passages.max_per_doc if call.passages else 0
-        return Chunk(indices, content, min(call.top_n or len(indices), len(indices)), num_passages)
+        cut = call.calibration is not None and call.min_score is not None
+        return Chunk(indices, content, min(call.top_n or len(indices), len(indices)), num_passages, cut)
 
     def _reply(self, chunk: Chunk, response: httpx2.Response) -> Reply:
         try:
             reply = read_reply(response, len(chunk.indices))
-            if self._complete and len(reply.scores) < chunk.num_results:
+            if self._complete and not chunk.may_be_fewer and len(reply.scores) < chunk.num_results:
                 raise ValueError(f"it has {len(reply.scores)} results where {chunk.num_results} were asked for")
         except ValueError as error:
             raise reply_error(self._name, response, error) from error
@@ -264,7 +290,7 @@ class Endpoint:
         if call.passages and not all(reply.by_rerankd for reply in replies):
             yield "passages may have been ignored: no rerankd answered"
         for chunk, reply in zip(chunks, replies, strict=True):
-            if len(reply.scores) < chunk.num_results:
+            if len(reply.scores) < chunk.num_results and not chunk.may_be_fewer:
                 yield f"the server sent {len(reply.scores)} results where {chunk.num_results} were asked for"
 
 

@@ -15,6 +15,7 @@ from typing import Any, Self
 import httpx2
 
 from rerankd.arguments import Documents
+from rerankd.calibration.apply import Named
 from rerankd.client.base import CONCURRENT_CHUNKS, BaseClient
 from rerankd.client.bounded import read_bounded
 from rerankd.client.call import MAX_REDIRECTS, Chunk, Progress
@@ -68,6 +69,8 @@ class Client(BaseClient):
         passages: bool | Passages = False,
         return_documents: bool = True,
         model: str | None = None,
+        min_score: float | Named | None = None,
+        calibration: str | None = None,
         progress: Callable[[int], None] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Ranking:
@@ -84,6 +87,9 @@ class Client(BaseClient):
             passages: True has a rerankd split texts that do not fit at sentences, `Passages(512)` all that have more
                 tokens. A document has the score of its best passage, and `Score.passages` says where it is.
             return_documents: whether the results have the texts. The client keeps them; the server does not send them.
+            min_score: leaves out the results with a lower score, of any server.
+            calibration: the name of a calibration of a rerankd: each score becomes the probability that the document
+                is relevant, and `min_score` may be `keep` or `relevant`.
             progress: called with the number of documents scored so far, after each request of the call.
             headers: sent with every request of this call; they replace the client's of the same name.
 
@@ -94,7 +100,8 @@ class Client(BaseClient):
             Closed: `close` was called.
         """
         self.refuse_if_closed()
-        call = self._endpoint.call(query, documents, top_n, instruct, return_documents, model, passages)
+        own = passages, min_score, calibration
+        call = self._endpoint.call(query, documents, top_n, instruct, return_documents, model, *own)
         chunks = self._endpoint.chunks(call)
         done = Progress(call, progress)
         replies = self._ask_all(chunks, sendable_headers(headers or {}), done)
@@ -110,6 +117,8 @@ class Client(BaseClient):
         passages: bool | Passages = False,
         return_documents: bool = True,
         model: str | None = None,
+        min_score: float | Named | None = None,
+        calibration: str | None = None,
         progress: Callable[[int], None] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Ranking:
@@ -123,6 +132,8 @@ class Client(BaseClient):
             passages=passages,
             return_documents=return_documents,
             model=model,
+            min_score=min_score,
+            calibration=calibration,
             progress=progress,
             headers=headers,
         )

@@ -49,6 +49,7 @@ class Reply:
     warnings: tuple[str, ...]
     request_id: str | None
     by_rerankd: bool
+    nothing_relevant: bool = False
 
 
 def read_reply(response: httpx2.Response, num_documents: int) -> Reply:
@@ -68,6 +69,7 @@ def read_reply(response: httpx2.Response, num_documents: int) -> Reply:
         _warnings(body, response.headers),
         request_id(response),
         scored_by is not None,
+        "x-rerankd-nothing-relevant" in response.headers,
     )
 
 

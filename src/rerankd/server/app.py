@@ -19,6 +19,7 @@ from rerankd.admission.identity import Authenticator
 from rerankd.admission.rate_limits import RateLimiter
 from rerankd.apis.base import Api, ApiSettings
 from rerankd.apis.registry import api_routes
+from rerankd.calibration.profile import load_calibrations
 from rerankd.config import ServerSettings
 from rerankd.prices import PriceFile
 from rerankd.server import model_cards, status, tokens
@@ -45,7 +46,7 @@ CORS: dict[str, Any] = {
     "allow_methods": ("GET", "POST", "PUT"),
     "allow_headers": ("*",),
     "expose_headers": (
-        *("x-rerankd-upstream", "x-rerankd-attempts"),
+        *("x-rerankd-upstream", "x-rerankd-attempts", "x-rerankd-nothing-relevant"),
         *("x-request-id", "x-rerankd-model", "x-rerankd-warning", "x-rerankd-cost", "x-rerankd-tokens", "retry-after"),
         *("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
         *("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
@@ -79,7 +80,17 @@ def create_server(
     auth = Authenticator(settings.api_key, accounts)
     gate = Gate(auth, RateLimiter(settings.redis), prices, models.names_without_body, settings.limits, accounts)
     metrics.watch_accounts(lambda: "accounts" not in gate.troubles, lambda: gate.failed_renewals)
-    context = ServerContext(settings, routes, models, auth, gate, prices, metrics, traces)
+    context = ServerContext(
+        settings,
+        routes,
+        models,
+        auth,
+        gate,
+        prices,
+        metrics,
+        traces,
+        calibrations=load_calibrations(settings.calibration),
+    )
     app = _application(_lifespan(context, accounts, on_failure))
     app.state.context = context
     app.add_exception_handler(HTTPException, no_such_route)

@@ -21,6 +21,7 @@ from rerankd.admission.gate import Admitted
 from rerankd.apis.base import Answer, Api, Call
 from rerankd.apis.errors import NotJSON
 from rerankd.apis.fields import Explain
+from rerankd.calibration.apply import Cut, find, min_score_of
 from rerankd.config import ServerSettings
 from rerankd.errors import InvalidRequest, RerankdError
 from rerankd.ranking import Prepared
@@ -35,6 +36,7 @@ from rerankd.server.reply_headers import (
     charge_headers,
     header_text,
     rate_limit_headers,
+    relevance_header,
     upstream_headers,
     warning_header,
 )
@@ -162,7 +164,8 @@ async def _read(state: _CallState, apis: Sequence[Api[Any]], context: ServerCont
     state.is_counted = context.models.default.ready and await gate.count_large(admitted, request)
     check_items(value, api.body, api.max_documents)
     body, ignored = await beside(request.scope, read_as, value, api.body, settings.strict)
-    call = await beside(request.scope, api.read, body)
+    min_score, calibration = body.cut_asked()
+    call = replace(await beside(request.scope, api.read, body), min_score=min_score, calibration=calibration)
     share_of(request.scope).num_documents = len(call.documents)
     if "x-request-id" not in request.headers:
         state.request_id = _given_id(call.id) or state.request_id
@@ -180,6 +183,7 @@ async def _score(
 ) -> Response:
     request, gate, api = state.request, context.gate, state.api
     started = time.monotonic()
+    cut = Cut(min_score_of(call.min_score), find(context.calibrations, call.calibration))
     bounded = _bounded(call, context.settings, admitted, _hops(request.headers.get("x-rerankd-hop")))
     prepared = await beside(request.scope, scorer.prepare, bounded)
     state.encode_seconds = time.monotonic() - started
@@ -191,12 +195,14 @@ async def _score(
     async with gate.reserve(admitted, names, cost, is_counted=state.is_counted) as settlement:
         started = time.monotonic()
         ranking = await _unless_gone(scorer.rank(prepared), request)
+        ranking = cut.of(ranking, None if ranking.upstream else scorer.info, call.instruct)
         state.engine_seconds = time.monotonic() - started
         if ranking.queue_s is not None:
             state.span.part("queue", started, started + ranking.queue_s)
             state.span.part("compute", started + ranking.queue_s, started + state.engine_seconds)
         passages = prepared.num_split, len(prepared.parts), len(prepared.unread)
-        state.work = Work(len(ranking.scores), ranking.usage, prepared.num_truncated, *passages)
+        cut_off = ranking.left_out, ranking.nothing_relevant
+        state.work = Work(len(ranking.scores), ranking.usage, prepared.num_truncated, *passages, *cut_off)
         state.warnings += ranking.warnings
         if call.explain and not _is_explained(ranking):
             state.warnings += ("explain ignored: another server scored",)
@@ -221,6 +227,7 @@ def _reply(api: Api[Any], answer: Answer) -> Response:
         "x-rerankd-model": header_text(answer.ranking.model or answer.info.name),
         **upstream_headers(answer.ranking.upstream, answer.ranking.attempts),
         **warning_header(answer.warnings),
+        **relevance_header(answer.ranking.nothing_relevant),
         **api.headers(answer),
     }
     return WrittenJSON(api.reply(answer), headers=headers)
@@ -230,8 +237,8 @@ def _fingerprint(api: str, call: Call, prepared: Prepared) -> bytes:
     """The SHA-256 of the sent texts, the prompts, and the form of the reply. Takes processor time."""
     request = prepared.request
     shape = ((api, prepared.info.name), call.model, request.instruct, request.top_n, call.explain)
-    passages = request.passages, call.shown_passages
-    digest = hashlib.sha256(repr((*shape, *passages, len(request.documents))).encode())
+    own = request.passages, call.shown_passages, call.min_score, call.calibration
+    digest = hashlib.sha256(repr((*shape, *own, len(request.documents))).encode())
     queries = [hashlib.sha256(query.encode()).digest() for query in request.queries]
     for query, document in zip(request.per_document(queries), request.documents, strict=True):
         digest.update(query)

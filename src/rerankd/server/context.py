@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from fastapi import Depends, Request
 from rerankd.admission.gate import Gate
 from rerankd.admission.identity import Authenticator
 from rerankd.apis.registry import Routes
+from rerankd.calibration.profile import Calibration
 from rerankd.config import ServerSettings
 from rerankd.prices import PriceFile
 from rerankd.server.metrics.metrics import Metrics
@@ -36,6 +38,7 @@ class ServerContext:
     prices: PriceFile
     metrics: Metrics
     traces: Traces
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     created: int = field(default_factory=lambda: int(time.time()))
 
 

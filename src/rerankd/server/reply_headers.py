@@ -69,6 +69,11 @@ def warning_header(warnings: tuple[str, ...]) -> dict[str, str]:
     return {"x-rerankd-warning": text}
 
 
+def relevance_header(nothing_relevant: bool) -> dict[str, str]:
+    """Says that no result is relevant; empty if one may be."""
+    return {"x-rerankd-nothing-relevant": "true"} if nothing_relevant else {}
+
+
 def header_text(text: str) -> str:
     """The text in printable ASCII."""
     return UNPRINTABLE.sub(" ", text.encode("ascii", "backslashreplace").decode())

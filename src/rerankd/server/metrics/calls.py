@@ -23,7 +23,8 @@ class Work(NamedTuple):
     """What an answered call ranked.
 
     truncated: the number of texts by their part, a query once. split, unread: documents with several passages, and
-    those whose end no passage has. passages: of all documents, where the call wanted them.
+    those whose end no passage has. passages: of all documents, where the call wanted them. left_out, nothing_relevant: see
+    `types.Ranking`.
     """
 
     documents: int
@@ -32,6 +33,8 @@ class Work(NamedTuple):
     split: int = 0
     passages: int = 0
     unread: int = 0
+    left_out: int = 0
+    nothing_relevant: bool = False
 
 
 class CallCounters:
@@ -68,6 +71,8 @@ class CallCounters:
             "unread_documents", "Documents with more passages than a call may have of one.", "dialect", "model"
         )
         self._warnings = counter("warnings", "Warnings in replies: deviations from the request.", "dialect", "model")
+        self._left_out = counter("left_out_results", "Results under the min_score of a call.", "dialect", "model")
+        self._nothing = counter("nothing_relevant", "Calls without a relevant result.", "dialect", "model")
         self._free_tokens = counter("free_tokens", "Usage tokens that a free quota paid for.")
         self._billed_tokens = counter("billed_tokens", "Usage tokens that were charged.")
         self._charged = counter("charged", "Charges of calls, in the price list's currency.")
@@ -79,7 +84,8 @@ class CallCounters:
         """Begins the series of a model at 0, before its first call: Prometheus sees no growth from nothing to 1."""
         for api in apis:
             self._requests.labels(api, model, "200", "")
-            for metric in (self._seconds, self._documents, self._usage_tokens, self._warnings):
+            begun = (self._seconds, self._documents, self._usage_tokens, self._warnings, self._left_out, self._nothing)
+            for metric in begun:
                 metric.labels(api, model)
             for metric in (self._passages, self._split, self._unread):
                 metric.labels(api, model)
@@ -103,6 +109,8 @@ class CallCounters:
         self._split.labels(api, model).inc(work.split)
         self._unread.labels(api, model).inc(work.unread)
         self._warnings.labels(api, model).inc(num_warnings)
+        self._left_out.labels(api, model).inc(work.left_out)
+        self._nothing.labels(api, model).inc(work.nothing_relevant)
 
     def charged(self, charge: Charge) -> None:
         """Counts what a call cost."""

@@ -42,9 +42,26 @@ export function rankings(sides, costOf) {
   if (sides.length === 1) fragment.append(summary(sides[0].answer, costOf, true));
   if (warnings.length) fragment.append(warned(warnings));
   const lists = sides.map((side, at) => list(side, at, at ? places[0] : null, sides.length > 1, costOf));
-  fragment.append(make("div", { class: "lists" }, ...lists));
+  fragment.append(threshold(lists), make("div", { class: "lists" }, ...lists));
   fragment.append(raw(sides));
   return fragment;
+}
+
+/** A slider that greys what a `min_score` would leave out. */
+function threshold(lists) {
+  const slider = make("input", { type: "range", id: "min-score", min: "0", max: "1", step: "0.01", value: "0" });
+  const told = make("output", { for: "min-score" });
+  const act = () => {
+    const counts = lists.map((one) => {
+      const items = [...one.querySelectorAll("li[data-score]")];
+      for (const each of items) each.classList.toggle("under", Number(each.dataset.score) < Number(slider.value));
+      return `${items.filter((each) => !each.classList.contains("under")).length} of ${items.length}`;
+    });
+    told.textContent = `${slider.value}: ${counts.join(", ")} kept`;
+  };
+  slider.addEventListener("input", act);
+  act();
+  return make("p", { class: "threshold" }, make("label", { for: "min-score" }, "min_score "), slider, " ", told);
 }
 
 function summary(answer, costOf, withModel) {
@@ -87,7 +104,7 @@ function item(result, place, text, placesBefore) {
     ...explained(result.explain),
     body.classList.contains("clamped") ? unfold(body) : null);
   const prompt = result.explain?.prompt;
-  return make("li", { "data-index": result.index }, row, body, meta, prompt ? make("pre", { class: "prompt" }, prompt) : null);
+  return make("li", { "data-index": result.index, "data-score": score }, row, body, meta, prompt ? make("pre", { class: "prompt" }, prompt) : null);
 }
 
 /** The text, its best passage marked. Offsets count code points, JavaScript's strings half of some of them. */

@@ -1,0 +1,1 @@
+"""Calibration: probabilities and thresholds from judged candidates, for one model, prompt and instruct."""

@@ -1,0 +1,150 @@
+"""Applies a threshold and a calibration to a ranking. Standard library only; knows no API and no model.
+
+The order never changes: a curve never falls, and a threshold removes the end of a ranking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from rerankd.calibration.profile import Calibration
+from rerankd.errors import InvalidRequest
+from rerankd.types import ModelInfo, Ranking, Score
+
+Named = Literal["keep", "relevant"]
+"""Thresholds of a calibration: `keep` loses no relevant candidate but with the stated probability, `relevant` lets
+nothing pass where nothing is relevant but with the stated probability."""
+
+NAMED = ("keep", "relevant")
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What a caller asks of the scores.
+
+    Attributes:
+        min_score: results under it are left out; a score in the scale of the reply, or a threshold of the calibration.
+        calibration: replaces each score by the probability that the document is relevant.
+    """
+
+    min_score: float | Named | None = None
+    calibration: Calibration | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.min_score, str) and self.calibration is None:
+            raise InvalidRequest(
+                f"min_score is {self.min_score!r}, a threshold of a calibration, and none is named: send "
+                "'calibration', too, or a number.",
+                (("min_score", "A number is needed without a calibration"),),
+            )
+
+    def of(self, ranking: Ranking, info: ModelInfo | None, instruct: str) -> Ranking:
+        """The ranking with calibrated scores, without the results under the threshold.
+
+        A calibration that was made for another model, prompt or instruct is not applied, nor is its threshold; a
+        warning says so.
+
+        Args:
+            info: the model that scored; None if another server did.
+        """
+        calibration, warnings = self.calibration, list(ranking.warnings)
+        if calibration is not None:
+            misfit = calibration.misfit(info, instruct) if info and _has_logits(ranking) else "another server scored"
+            if misfit:
+                warnings.append(f"calibration {calibration.name} not applied, nor min_score: {misfit}")
+                return replace(ranking, warnings=tuple(warnings))
+            warnings += _doubts(calibration, info, ranking.scores)
+            ranking = _calibrated(ranking, calibration)
+        kept = self._kept(ranking)
+        if left_out := len(ranking.ranked) - len(kept):
+            warnings.append(f"{left_out} of {len(ranking.ranked)} results left out: under min_score {self.min_score}")
+        nothing = bool(ranking.ranked) and (not kept or _nothing(ranking, calibration))
+        return replace(ranking, ranked=kept, warnings=tuple(warnings), left_out=left_out, nothing_relevant=nothing)
+
+    def _kept(self, ranking: Ranking) -> tuple[Score, ...]:
+        if self.min_score is None:
+            return ranking.ranked
+        if not isinstance(self.min_score, str):
+            return tuple(one for one in ranking.ranked if one.score >= self.min_score)
+        assert self.calibration is not None
+        threshold = self.calibration.threshold(self.min_score)
+        if threshold is None:
+            raise InvalidRequest(
+                f"The calibration {self.calibration.name} has no threshold {self.min_score!r}: it was made from too "
+                "few queries of that kind. Send a number.",
+                (("min_score", "The calibration has no such threshold"),),
+            )
+        at_least = self.min_score == "keep"
+        return tuple(
+            one
+            for one in ranking.ranked
+            if one.raw_score > threshold.logit or (at_least and one.raw_score == threshold.logit)
+        )
+
+
+def find(calibrations: Mapping[str, Calibration], name: str | None) -> Calibration | None:
+    """The calibration with a name.
+
+    Raises:
+        InvalidRequest: there is none.
+    """
+    if name is None or name in calibrations:
+        return None if name is None else calibrations[name]
+    known = f"known are {', '.join(sorted(calibrations))}" if calibrations else "this server has none"
+    raise InvalidRequest(f"There is no calibration {name[:100]!r}: {known}.", (("calibration", "Unknown calibration"),))
+
+
+def min_score_of(value: Any) -> float | Named | None:
+    """A threshold from a caller's value.
+
+    Raises:
+        InvalidRequest: it is neither a finite number nor the name of a threshold.
+    """
+    if value is None or (isinstance(value, str) and value in NAMED):
+        return value  # type: ignore[return-value]
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if isinstance(value, bool) or number != number or abs(number) == float("inf"):
+        raise InvalidRequest("min_score must be a number, 'keep' or 'relevant'.", (("min_score", "Not a number"),))
+    return number
+
+
+def _has_logits(ranking: Ranking) -> bool:
+    return all(score.logit is not None for score in ranking.scores)
+
+
+def _calibrated(ranking: Ranking, calibration: Calibration) -> Ranking:
+    def calibrated(scores: Sequence[Score]) -> tuple[Score, ...]:
+        return tuple(replace(one, score=calibration.curve.probability(one.raw_score)) for one in scores)
+
+    return replace(ranking, ranked=calibrated(ranking.ranked), scores=calibrated(ranking.scores))
+
+
+def _nothing(ranking: Ranking, calibration: Calibration | None) -> bool:
+    """Whether the best of all is no better than the best of a query without a relevant candidate."""
+    if calibration is None or calibration.nothing is None or not ranking.scores:
+        return False
+    return max(score.raw_score for score in ranking.scores) <= calibration.nothing.logit
+
+
+def _doubts(calibration: Calibration, info: ModelInfo | None, scores: Sequence[Score]) -> list[str]:
+    """What weakens the guarantees, in words."""
+    doubts = []
+    candidates = len(scores)
+    if any(score.num_passages > 1 for score in scores):
+        doubts.append(f"calibration {calibration.name} was made from whole documents, not from their best passages")
+    if candidates > calibration.depth:
+        doubts.append(
+            f"calibration {calibration.name} was made from at most {calibration.depth} candidates of a query, not "
+            f"{candidates}: the best of more scores higher by chance"
+        )
+    if info is not None and info.dtype != calibration.dtype:
+        doubts.append(
+            f"calibration {calibration.name} was made in {calibration.dtype}, not {info.dtype}: compare them with "
+            "rerankd doctor --compare"
+        )
+    return doubts
