@@ -1,0 +1,71 @@
+"""`rerankd calibrate` and the thresholds of `rerankd rank`."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from rerankd.calibration.profile import Calibration
+from rerankd.cli.main import main
+
+PLACES = ("Paris", "Rome", "Oslo", "Lima", "Cairo", "Delhi", "Tokyo", "Quito", "Accra", "Hanoi")
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 queries with 5 candidates; half of the queries have nothing relevant."""
+    rng = random.Random(0)
+    lines = []
+    for number in range(40):
+        place = PLACES[number % len(PLACES)]
+        others = rng.sample([other for other in PLACES if other != place], 5)
+        documents = [f"In {other} there is a museum with {number} rooms." for other in others]
+        if number % 2:
+            documents[0] = f"The museum in {place} opens at {number % 9 + 1} o'clock."
+        relevance = [number % 2, 0, 0, 0, 0]
+        lines.append(
+            json.dumps(
+                {"query": f"When does the museum in {place} open?", "documents": documents, "relevance": relevance}
+            )
+        )
+    path = tmp_path_factory.mktemp("judged") / "judged.jsonl"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_a_profile_is_made_and_used(judged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    profile = tmp_path / "museums.toml"
+    command = ["calibrate", "--model", "embedded", "--data", str(judged), "--output", str(profile)]
+    assert main(command) == 0
+    told = capsys.readouterr().out
+    assert "200 judged candidates of 40 queries" in told and "Brier" in told and "probability at most 5%" in told
+    made = Calibration.load(profile)
+    assert made.model == "embedded-multilingual" and made.labels == 200 and made.depth == 5
+    assert made.keep is not None and made.nothing is not None and made.keep.queries == 20
+    documents = tmp_path / "documents.txt"
+    documents.write_text("The museum in Oslo opens at 9 o'clock.\nBread is baked in an oven.\n")
+    rank = ["rank", "When does the museum in Oslo open?", str(documents), "--model", "embedded", "--json"]
+    assert main([*rank, "--calibration", str(profile), "--min-score", "keep"]) == 0
+    shown = capsys.readouterr()
+    [result] = json.loads(shown.out)["results"]
+    assert result["score"] == pytest.approx(made.curve.probability(result["logit"]))
+    assert "1 of 2 results left out" in shown.err
+
+
+def test_mistakes_are_named(judged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = ["--output", str(tmp_path / "x.toml"), "--model", "embedded"]
+    several = tmp_path / "several.jsonl"
+    line = json.loads(judged.read_text().splitlines()[0])
+    several.write_text("\n".join(json.dumps({**line, "instruct": text}) for text in ("a", "b")))
+    unjudged = tmp_path / "unjudged.jsonl"
+    unjudged.write_text(json.dumps({"query": "q", "documents": ["d"]}))
+    for options, named in (
+        (["--data", str(several)], "2 instructs"),
+        (["--data", str(unjudged)], "no 'relevance'"),
+        (["--data", str(judged), "--max-fpr", "2"], "--max-fpr is 2"),
+    ):
+        assert main(["calibrate", *options, *output]) == 1
+        assert named in capsys.readouterr().err
