@@ -23,8 +23,8 @@ class Work(NamedTuple):
     """What an answered call ranked.
 
     truncated: the number of texts by their part, a query once. split, unread: documents with several passages, and
-    those whose end no passage has. passages: of all documents, where the call wanted them. left_out, nothing_relevant: see
-    `types.Ranking`.
+    those whose end no passage has. passages: of all documents, where the call wanted them.
+    left_out, nothing_relevant: see `types.Ranking`.
     """
 
     documents: int
