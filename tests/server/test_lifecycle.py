@@ -230,14 +230,14 @@ def test_sigterm_answers_what_has_come_and_then_ends(start_server: StartServer, 
             httpx2.get(f"{server.url}/health")
         for surface, answer in answers.items():
             assert len(surface.scores(answer.result(120))) == 20
-    assert server.process.wait(20) in (0, -signal.SIGTERM)
+    assert server.process.wait(20) == 0
     assert "Traceback" not in "".join(server.log)
 
 
 def test_sigterm_while_loading_ends_at_once(start_server: StartServer, tiny_checkpoint: Path) -> None:
     server = start_server("--model", str(tiny_checkpoint), wait=False)
     server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(10) in (0, -signal.SIGTERM)
+    assert server.process.wait(10) == 0
     assert "Traceback" not in "".join(server.log)
 
 
@@ -248,7 +248,7 @@ def test_idle_connections_do_not_hold_up_the_end(start_server: StartServer) -> N
     with httpx2.Client() as client, socket.create_connection((url.host, url.port)):
         client.get(f"{server.url}/health")
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(10) in (0, -signal.SIGTERM)
+        assert server.process.wait(10) == 0
 
 
 def test_a_drain_delay_tells_balancers_first_and_still_answers(start_server: StartServer) -> None:
@@ -259,7 +259,7 @@ def test_a_drain_delay_tells_balancers_first_and_still_answers(start_server: Sta
     assert httpx2.get(f"{server.url}/livez").status_code == 200
     assert httpx2.post(server.url + RERANK.path, json=RERANK.body()).status_code == 200
     server.process.send_signal(signal.SIGINT)  # as Ctrl-C: at once
-    assert server.process.wait(20) in (0, -signal.SIGTERM, -signal.SIGINT)
+    assert server.process.wait(20) in (0, 130, -signal.SIGINT)
 
 
 def test_the_log_says_when_a_server_starts_and_stops(start_server: StartServer) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import ssl
 import time
 from functools import partial
 from socket import socket
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -116,6 +118,13 @@ class _Server(uvicorn.Server):
     def __init__(self, models: Models, settings: ServerSettings, config: uvicorn.Config) -> None:
         super().__init__(config)
         self._models, self._drain_delay_s, self._drain_s = models, settings.drain_delay_s, settings.drain_s
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """After SIGTERM the process ends with status 0; uvicorn raises every other signal again when it has stopped."""
+        if sig == signal.SIGTERM:
+            self.should_exit = True
+        else:
+            super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         self._models.stopping = True
