@@ -232,6 +232,7 @@ class Score:
         passages: of the document, the best first, if the call wanted them; the first one gave score, logit and prompt.
             From a server, those that it sent.
         num_passages: how many were scored; 0 if the call did not want them.
+        explanation: of another rerankd that was asked for it; None otherwise.
     """
 
     index: int
@@ -242,6 +243,7 @@ class Score:
     cached: bool = False
     passages: tuple[Passage, ...] = ()
     num_passages: int = 0
+    explanation: Explanation | None = None
 
     @property
     def raw_score(self) -> float:
@@ -254,7 +256,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What a caller needs to check a score of an engine by hand.
+    """What a caller needs to check a score of an engine, here or in another rerankd, by hand.
 
     Attributes:
         prompt_tokens: of the whole prompt, template included.

@@ -37,6 +37,7 @@ LISTED = {
     "languages": "100+",
     "description": "Ranks.",
     "limits": {"requests_per_minute": 60, "tokens_per_minute": 2_000_000, "concurrency": None},
+    "counted": "exact",
 }
 
 

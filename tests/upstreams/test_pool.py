@@ -130,6 +130,27 @@ def test_the_bill_is_that_of_our_tokenizer_and_texts_are_cut_here(tokenizer_fold
             assert len(server.asked[-1].body["documents"][0].split()) == 4_000
 
 
+def test_dashscope_s_count_of_tokens_is_compared_with_ours(
+    tokenizer_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with UpstreamServer("dashscope") as server:
+        with routing(upstream("a", server), tokenizer=str(tokenizer_folder)) as router:
+            for word in ("pear", "pear", "incomprehensibilities"):  # the stand-in counts words
+                assert router.rerank("apples and plums", [word]).status_code == 200
+            assert router.member("a").stats.differences == 1
+            [said] = [record.getMessage() for record in caplog.records if "tokens where this server" in record.message]
+            assert "counts 4 tokens where this server counts" in said
+
+
+def test_the_price_list_says_how_tokens_are_counted(tokenizer_folder: Path, tmp_path: Path) -> None:
+    prices = tmp_path / "rerankd.toml"
+    prices.write_text(f'[rates."{MODEL}"]\ninput_price = 0.1\n')
+    for tokenizer, counted in ((None, "estimated"), (str(tokenizer_folder), "exact")):
+        with UpstreamServer() as server:
+            with routing(upstream("a", server), settings={"config": prices}, tokenizer=tokenizer) as router:
+                assert [one["counted"] for one in router.client.get("/v1/rates").json()["data"]] == [counted]
+
+
 def test_the_engine_of_this_process_is_the_last_tier() -> None:
     with UpstreamServer() as server:
         settings = ModelSettings.model_validate({"upstreams": [upstream("a", server)], "local": "last"})

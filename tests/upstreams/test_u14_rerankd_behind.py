@@ -46,6 +46,19 @@ def test_u14_the_same_logits_to_the_bit(qwen_server: Server, monkeypatch: pytest
         assert scores_of(router.client.post("/v1/rerank", json={**body, "use_activation": False})) == logits
 
 
+def test_an_explanation_comes_through_a_router(qwen_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKER_KEY", qwen_server.key)
+    worker = upstream("worker", qwen_server.url, dialect="rerankd", api_key="env:WORKER_KEY", skip_self_test=True)
+    body = {"query": QUERY, "documents": DOCUMENTS, "explain": {"prompt": 0}}
+    with routing(worker) as router:
+        direct, routed = qwen_server.post("/v1/rerank", body), router.client.post("/v1/rerank", json=body)
+        assert "explain.prompt ignored: another server scored" in routed.headers["x-rerankd-warning"]
+        for ours, theirs in zip(routed.json()["results"], direct.json()["results"], strict=True):
+            theirs["explain"].pop("prompt", None)
+            assert {**ours["explain"], "cached": None} == {**theirs["explain"], "cached": None}
+            assert ours["explain"]["prompt_tokens"] > 0
+
+
 class SteadyModel(FakeModel):
     """Takes its time for each document, as a processor does. speed: times as fast as another one."""
 

@@ -153,7 +153,7 @@ class Answer:
         if not self.explain:
             return fields
         prompt = {"prompt": self.prompts[of.index]} if of.index in self.prompts else {}
-        return {**fields, "explain": {**explained(explanation(of, self.info)), **prompt}}
+        return {**fields, "explain": {**explained(of.explanation or explanation(of, self.info)), **prompt}}
 
 
 Statuses = Mapping[type[RerankdError], int]

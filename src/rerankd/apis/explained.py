@@ -1,11 +1,14 @@
-"""An explanation in JSON: the field `explain` of every API, and of `rerankd rank --json`. Standard library only."""
+"""An explanation in JSON and back: the field `explain` of every API, and of `rerankd rank --json`.
+
+Standard library only.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_type_hints
 
-from rerankd.types import Explanation
+from rerankd.types import Explanation, Truncation
 
 
 def explained(explanation: Explanation) -> dict[str, Any]:
@@ -13,3 +16,21 @@ def explained(explanation: Explanation) -> dict[str, Any]:
     fields = asdict(explanation)
     cuts = [{"part": one.part, "from": one.tokens, "to": one.kept} for one in explanation.truncations]
     return {"cuts" if name == "truncations" else name: value for name, value in {**fields, "truncations": cuts}.items()}
+
+
+_TYPES = get_type_hints(Explanation)
+
+
+def read_explanation(fields: Any) -> Explanation | None:
+    """The explanation that another rerankd sent; None for anything else. Fields of a later version are left out."""
+    try:
+        cuts = tuple(Truncation(one["part"], one["from"], one["to"]) for one in fields["cuts"])
+        known = {name: fields[name] for name in _TYPES if name != "truncations"}
+    except (TypeError, LookupError):
+        return None
+    is_right = all(type(known[name]) is kind for name, kind in _TYPES.items() if name in known)
+    return Explanation(**known, truncations=cuts) if is_right and all(map(_is_cut, cuts)) else None
+
+
+def _is_cut(cut: Truncation) -> bool:
+    return cut.part in ("query", "document") and type(cut.tokens) is int and type(cut.kept) is int

@@ -218,6 +218,7 @@ class Endpoint:
                 call.documents[chunk.indices[scored.index]] if call.with_documents else None,
                 passages=scored.passages,
                 num_passages=scored.num_passages,
+                explanation=scored.explanation,
             )
             for chunk, reply in zip(chunks, replies, strict=True)
             for scored in reply.scores

@@ -10,7 +10,8 @@ from typing import Any, TypeGuard
 
 import httpx2
 
-from rerankd.types import Passage, Usage, sigmoid
+from rerankd.apis.explained import read_explanation
+from rerankd.types import Explanation, Passage, Usage, sigmoid
 
 MAX_MESSAGE = 500
 """Characters of a server's error message in ours."""
@@ -25,6 +26,7 @@ class Scored:
         logit: None if it is not known.
         passages: those that were sent.
         num_passages: how many were scored.
+        explanation: of a rerankd that was asked for it.
     """
 
     index: int
@@ -32,6 +34,7 @@ class Scored:
     logit: float | None
     passages: tuple[Passage, ...] = ()
     num_passages: int = 0
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +141,7 @@ def _scored(entry: Any, num_documents: int, by_rerankd: bool) -> Scored:
         raise ValueError(f"document {index} has the score {score!r}")
     if not by_rerankd:
         return Scored(index, float(score), None)
-    return Scored(index, float(score), _logit(entry, score), *_passages(entry))
+    return Scored(index, float(score), _logit(entry, score), *_passages(entry), read_explanation(entry.get("explain")))
 
 
 def _passages(entry: dict[str, Any]) -> tuple[tuple[Passage, ...], int]:

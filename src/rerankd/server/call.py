@@ -204,8 +204,7 @@ async def _score(
         cut_off = ranking.left_out, ranking.nothing_relevant
         state.work = Work(len(ranking.scores), ranking.usage, prepared.num_truncated, *passages, *cut_off)
         state.warnings += ranking.warnings
-        if call.explain and not _is_explained(ranking):
-            state.warnings += ("explain ignored: another server scored",)
+        state.warnings += _unexplained(call.explain, ranking)
         answer = _answer_to(call, state, scorer, ranking, prepared.usage)
         response = await beside_if_large(request.scope, _reply, api, answer)
         await settlement.settle()
@@ -280,13 +279,26 @@ def _given_id(text: str | None) -> str | None:
 
 
 def _is_explained(ranking: Ranking) -> bool:
-    """Whether the prompts are known: this process scored them."""
+    """Whether what was scored is known: this process scored it, or a rerankd that says so."""
+    return all(score.prompt is not None or score.explanation is not None for score in ranking.scores)
+
+
+def _unexplained(explain: Explain | bool | None, ranking: Ranking) -> tuple[str, ...]:
+    """What the caller wants to know, and this server does not."""
+    if explain and not _is_explained(ranking):
+        return ("explain ignored: another server scored",)
+    if isinstance(explain, Explain) and explain.prompt is not None and not _has_prompts(ranking):
+        return ("explain.prompt ignored: another server scored",)
+    return ()
+
+
+def _has_prompts(ranking: Ranking) -> bool:
     return all(score.prompt is not None for score in ranking.scores)
 
 
 def _prompts(explain: Explain | bool | None, ranking: Ranking, scorer: LocalScorer) -> dict[int, str]:
     """The requested prompt, as the model reads it."""
-    if not isinstance(explain, Explain) or explain.prompt is None or not _is_explained(ranking):
+    if not isinstance(explain, Explain) or explain.prompt is None or not _has_prompts(ranking):
         return {}
     if explain.prompt >= len(ranking.scores):
         raise InvalidRequest(

@@ -10,11 +10,10 @@ from starlette.responses import JSONResponse
 
 from rerankd.admission.gate import merge_limits
 from rerankd.apis.openai import KEYED, UNKNOWN_MODEL
-from rerankd.config import ServerSettings
 from rerankd.errors import ModelNotFound, Unauthorized, Unavailable
 from rerankd.prices import Price
 from rerankd.server.context import Context, ServerContext
-from rerankd.server.models import Served
+from rerankd.server.models import Models, Served
 from rerankd.server.openai_errors import refusal
 
 router = APIRouter(tags=["status"])
@@ -48,7 +47,7 @@ async def model(name: str, request: Request, context: Context) -> Response:
 @router.get("/v1/rates", summary="The price list: what each model costs and allows")
 async def price_list(context: Context) -> Response:
     current = context.prices.current()
-    data = [_price(price, context.settings) for price in current.prices]
+    data = [_price(price, context) for price in current.prices]
     return JSONResponse({"object": "list", "currency": current.currency, "data": data})
 
 
@@ -57,10 +56,10 @@ def _card(name: str, served: Served, context: ServerContext) -> dict[str, Any]:
     longest = min(info.max_tokens, context.settings.max_context)
     card = _model_card(name, info.name, longest, info.notice, context.created)
     price = price_list.of(context.models.names_of(served))
-    return {**card, "rerankd": _price(price, context.settings)} if price in price_list.prices else card
+    return {**card, "rerankd": _price(price, context)} if price in price_list.prices else card
 
 
-def _price(price: Price, settings: ServerSettings) -> dict[str, Any]:
+def _price(price: Price, context: ServerContext) -> dict[str, Any]:
     """One line of the price list; the price as a string, since a float is not exact."""
     return {
         "model": price.model,
@@ -72,8 +71,15 @@ def _price(price: Price, settings: ServerSettings) -> dict[str, Any]:
         "context": price.context,
         "languages": price.languages,
         "description": price.description,
-        "limits": asdict(merge_limits(price.limits, settings.limits)),
+        "limits": asdict(merge_limits(price.limits, context.settings.limits)),
+        "counted": _counted(price.model, context.models),
     }
+
+
+def _counted(name: str, models: Models) -> str:
+    """How the tokens of its calls are counted: by its tokenizer, or estimated where other servers have the model."""
+    served = models.names().get(name)
+    return "exact" if served is None or served.pool is None or served.pool.counts_exactly else "estimated"
 
 
 def _model_card(name: str, root: str, context: int, notice: str | None, created: int) -> dict[str, Any]:

@@ -104,7 +104,7 @@ class ServedPool:
         self._settings, self._offline = settings, offline
         self._is_named = name is not None
         self.aliases = first.aliases
-        self.pool = Pool(name or otherwise, max_waiting=max_waiting)
+        self.pool = Pool(name or otherwise, max_waiting=max_waiting, counts_exactly=first.tokenizer is not None)
         self._local = local
         self._max_waiting = max_waiting
         self._scorer: ServedScorer | None = None

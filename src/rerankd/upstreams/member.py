@@ -51,6 +51,7 @@ class Stats:
         outcomes: of its attempts, by kind: `answered`, or a kind of `outcomes.Kind`.
         tokens: that it was paid for: as it counts them, else as we do.
         cost: in the currency of its settings.
+        differences: calls whose tokens it counts otherwise than this server; differs: the last one is one of them.
         others: calls that it answered with another model than the first upstream's.
         last_error: a sentence without an address and without a key; empty before the first.
         last_probe: the verdict of the last probe.
@@ -59,6 +60,8 @@ class Stats:
     outcomes: Counter[str] = field(default_factory=Counter)
     tokens: int = 0
     cost: float = 0.0
+    differences: int = 0
+    differs: bool = False
     others: int = 0
     last_error: str = ""
     last_probe: str = ""
@@ -100,6 +103,7 @@ class Member(ABC):
         outstanding: tokens of the calls that it works on; calls: their number.
         reads_instruct: whether an instruct changes its scores.
         timeout_s: of one attempt.
+        counts_texts: whether it reports query_tokens × documents + Σ document_tokens, as this server bills.
     """
 
     name: str
@@ -107,6 +111,7 @@ class Member(ABC):
     weight: float
     timeout_s: float
     reads_instruct: bool
+    counts_texts: bool = False
     breaker: Breaker
     slots: Slots
 

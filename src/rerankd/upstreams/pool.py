@@ -30,6 +30,9 @@ MAX_ATTEMPTS = 3
 MAX_HOPS = 3
 """Servers that may pass a call on. A server that is asked by another one does not retry by itself."""
 
+MAX_DIFFERENCE = 0.01
+"""Between an upstream's count of a call's tokens and ours, as a share of the larger one."""
+
 FIRST_PROBES_S, PROBES_S = 10.0, 1.0
 """Seconds that a call waits for a probe where no upstream was ever checked, and where all of them failed."""
 
@@ -58,6 +61,7 @@ class Pool:
         deadline_s: of a whole call.
         max_waiting: calls that may wait for an upstream.
         same_model: see `ModelSettings`.
+        counts_exactly: whether a call's tokens are those of the model's tokenizer.
         clock: seconds, monotonic.
         chance: a number in [0, 1).
     """
@@ -69,12 +73,14 @@ class Pool:
         deadline_s: float = 60.0,
         max_waiting: int = 256,
         same_model: bool = False,
+        counts_exactly: bool = False,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.name = name
         self.members: tuple[Member, ...] = ()
         self.deadline_s, self.max_waiting, self.same_model = deadline_s, max_waiting, same_model
+        self.counts_exactly = counts_exactly
         self.clock, self.chance = clock, chance
         self.retries: Counter[str] = Counter()
         self.budget_empty = 0
@@ -209,6 +215,17 @@ class Pool:
         stats.tokens += paid
         stats.cost += member.cost_of(paid, scored.usage.search_units or 0)
         member.breaker.succeeded(self.clock())
+        if self.counts_exactly and member.counts_texts and scored.usage.total_tokens is not None:
+            self._compare_counts(member, tokens, scored.usage.total_tokens)
+
+    def _compare_counts(self, member: Member, ours: int, theirs: int) -> None:
+        """An upstream that counts as we bill is a free check of our tokenizer. Logs the first call of a difference."""
+        differs = abs(theirs - ours) > MAX_DIFFERENCE * max(ours, theirs)
+        if differs and not member.stats.differs:
+            words = "Upstream %s of %s counts %d tokens where this server counts %d: is tokenizer that of its model?"
+            logger.warning(words, member.name, self.name, theirs, ours)
+        member.stats.differs = differs
+        member.stats.differences += differs
 
     def _note_failure(self, member: Member, kind: Kind, error: Exception, is_its_fault: bool) -> None:
         now, breaker, before = self.clock(), member.breaker, member.breaker.state

@@ -21,8 +21,8 @@ LARGEST_LOGIT = 36.74
 """Of a score of exactly 1; the largest whose sigmoid is not yet 1 in float64. A score of exactly 0 has its negative."""
 
 HEALTH_PATH = "/health"
-HOSTED = frozenset({"dashscope", "dashscope-compatible"})
-"""APIs of hosted services that the facts list without their hosts: there is no path that says whether they work."""
+DASHSCOPE = frozenset({"dashscope", "dashscope-compatible"})
+"""A hosted service that the facts list without its hosts: no path says whether it works."""
 
 
 class Upstream(Member):
@@ -45,6 +45,7 @@ class Upstream(Member):
         self.host = address.host
         self.facts: ApiFacts = DIALECTS[name]
         self.reads_instruct = self.facts.instruct is not None
+        self.counts_texts = self.facts.client in DASHSCOPE
         self._client = AsyncClient(
             self.url,
             dialect=settings.dialect,
@@ -72,7 +73,7 @@ class Upstream(Member):
         """The path that says whether it works; empty: there is none."""
         if self.settings.health is not None:
             return self.settings.health
-        return "" if self.facts.hosts or self.facts.client in HOSTED else HEALTH_PATH
+        return "" if self.facts.hosts or self.facts.client in DASHSCOPE else HEALTH_PATH
 
     @property
     def hidden(self) -> tuple[str, ...]:
@@ -154,7 +155,7 @@ def _in_order(
         for one in ranking.scores:
             index = indices[one.index]
             logit = log_odds(one.score) if one.logit is None else one.logit
-            scores[index] = Score(index, one.score, logit, prompts[index].document)
+            scores[index] = Score(index, one.score, logit, prompts[index].document, explanation=one.explanation)
     if len(scores) != len(prompts):
         raise RemoteReplyInvalid(f"{len(prompts) - len(scores)} documents have no score")
     return tuple(scores[index] for index in range(len(prompts)))

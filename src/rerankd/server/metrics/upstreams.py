@@ -41,6 +41,8 @@ def _counters(members: list[tuple[Pool, Member]]) -> Iterator[Metric]:
     tokens = CounterMetricFamily("rerankd_upstream_tokens", "Tokens that it scored, as it counts them.", labels=LABELS)
     cost = CounterMetricFamily("rerankd_upstream_cost", "What it costs, by its settings.", labels=LABELS)
     others = CounterMetricFamily("rerankd_upstream_other_model", "Calls that another model answered.", labels=LABELS)
+    about = "Calls whose tokens it counts otherwise than this server, by more than 1 %."
+    differences = CounterMetricFamily("rerankd_upstream_token_differences", about, labels=LABELS)
     for pool, member in members:
         labels, stats = (pool.name, member.name), member.stats
         for outcome in ("answered", *KINDS):
@@ -51,7 +53,8 @@ def _counters(members: list[tuple[Pool, Member]]) -> Iterator[Metric]:
         tokens.add_metric(labels, stats.tokens)
         cost.add_metric(labels, stats.cost)
         others.add_metric(labels, stats.others)
-    yield from (outcomes, seconds, tokens, cost, others)
+        differences.add_metric(labels, stats.differences)
+    yield from (outcomes, seconds, tokens, cost, others, differences)
 
 
 def _gauges(members: list[tuple[Pool, Member]]) -> Iterator[Metric]:
