@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,7 @@ import pytest
 
 from support.postgres import new_postgres, postgres_server  # noqa: F401  fixtures
 from support.qwen_tokenizer import tokenizer_folder as build_tokenizer_folder
-from support.server import Server, StartServer
+from support.server import Server, StartServer, launch
 from support.stores import database_url, store  # noqa: F401  fixtures
 
 pytest_plugins = ["support.selection"]
@@ -74,16 +71,8 @@ def start_server() -> Iterator[StartServer]:
     """Starts servers on free ports: `start_server("--model", "embedded", key="…")`."""
 
     def start(*options: str, key: str = "", wait: bool = True, env: dict[str, str] | None = None) -> Server:
-        command = [sys.executable, "-m", "rerankd", "serve", "--port", "0", *options]
-        if key:
-            command += ["--api-key", key]
-        # Small models on few cores: more threads than cores would only wait for each other.
-        environment = {"OMP_NUM_THREADS": "1", **(os.environ if env is None else env)}
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-        server = Server(process, key=key)
+        server = launch(*options, key=key, env=env)
         _running.append(server)
-        threading.Thread(target=server.follow, daemon=True).start()
-        server.wait_until(lambda: bool(server.url))
         if wait:
             server.wait_until(server.ready)
         return server

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -53,6 +54,24 @@ class Server:
             self.log.append(line)
             if found := re.search(r"Listening on (\S+)", line):
                 self.url = found[1]
+
+
+def launch(*options: str, key: str = "", env: Mapping[str, str] | None = None) -> Server:
+    """Starts one on a free port; returns as soon as its address is known. Whoever starts it ends it."""
+    command = [sys.executable, "-m", "rerankd", "serve", "--port", "0", *options]
+    if key:
+        command += ["--api-key", key]
+    # Small models on few cores: more threads than cores would only wait for each other.
+    environment = {"OMP_NUM_THREADS": "1", **(os.environ if env is None else env)}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    server = Server(process, key=key)
+    threading.Thread(target=server.follow, daemon=True).start()
+    try:
+        server.wait_until(lambda: bool(server.url))
+    except AssertionError:
+        process.kill()
+        raise
+    return server
 
 
 class StartServer(Protocol):

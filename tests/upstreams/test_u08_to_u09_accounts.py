@@ -74,8 +74,8 @@ def ask(client: httpx2.Client, number: int, chance: random.Random) -> int | None
 
 
 @pytest.mark.slow
-def test_u8_charges_are_those_of_the_answered_calls(tmp_path: Path) -> None:
-    store = open_store(f"sqlite:///{tmp_path / 'accounts.db'}")
+def test_u8_charges_are_those_of_the_answered_calls(database_url: str, tmp_path: Path) -> None:
+    store = open_store(database_url)
     account = store.accounts.create("team@example.org")
     store.ledger.add_credits(account.id, 10**12)
     _, key = store.keys.create(account.id, "test")
@@ -109,7 +109,7 @@ def test_u8_charges_are_those_of_the_answered_calls(tmp_path: Path) -> None:
                 one.join()
             stop.set()
             troubling.join()
-    store = open_store(f"sqlite:///{tmp_path / 'accounts.db'}")  # the server has closed it
+    store = open_store(database_url)  # the server has closed it
     with store.database.read() as connection:
         rows = list(connection.execute(select(entries).where(entries.c.kind == "charge")))
     assert len(charged) > NUM_CALLS / 2
