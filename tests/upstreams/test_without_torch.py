@@ -1,4 +1,4 @@
-"""A router with the packages of `rerankd[router]`: no torch, no safetensors."""
+"""A router with the packages of `rerankd[router]`: no torch, no safetensors, no NumPy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 ABSENT = """
 import sys
-for name in ("torch", "safetensors", "transformers", "sentence_transformers"):
+for name in ("torch", "safetensors", "transformers", "sentence_transformers", "numpy"):
     sys.modules[name] = None  # an import of it fails, as if it were not installed
 from rerankd.cli.main import main
 sys.exit(main(sys.argv[1:]))
@@ -46,8 +46,8 @@ def test_a_router_answers_without_torch() -> None:
         assert "Traceback" not in "".join(log)
 
 
-def test_the_extra_has_neither() -> None:
+def test_the_extra_has_none_of_them() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     names = {re.match(r"[\w-]+", one)[0] for one in extras["router"]}  # type: ignore[index]
-    assert "uvicorn" in names and not names & {"torch", "safetensors", "transformers"}
+    assert "uvicorn" in names and not names & {"torch", "safetensors", "transformers", "numpy"}
     assert "rerankd[router]" in extras["server"]
