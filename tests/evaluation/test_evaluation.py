@@ -19,7 +19,8 @@ from rerankd.evaluation.significance import holm, paired
 from rerankd.evaluation.study import study
 from rerankd.evaluation.verdict import verdict
 from rerankd.runs.judgements import Judgements, read_judgements
-from rerankd.runs.run import Candidate, Run, read_run, write_trec
+from rerankd.runs.run import Candidate, Run, decreasing, read_run
+from rerankd.runs.written import RankedPair, write_ranked
 
 NAMES = ("nDCG@10", "RR@10", "AP@100", "R@100", "Judged@10", "P(rel=2)@5", "Success@1")
 
@@ -51,7 +52,12 @@ def qrels_of(judgements: Judgements) -> str:
 
 def test_measures_are_those_of_the_ir_measures_command(tmp_path: Path) -> None:
     run, qrels = a_run("chance", 30, 40, seed=1, ties=2), tmp_path / "qrels.txt"
-    write_trec(tmp_path / "chance.trec", run)
+    pairs = [
+        RankedPair(qid, one.doc_id, rank, logit, 0.5, rank, 0.0, 0)
+        for qid, found in run.ranked.items()
+        for rank, (one, logit) in enumerate(zip(found, decreasing(one.score for one in found), strict=True), 1)
+    ]
+    write_ranked(tmp_path / "chance.trec", pairs, "chance")
     qrels.write_text(qrels_of(judged(33, 20)))
     command = [sys.executable, "-m", "ir_measures", str(qrels), str(tmp_path / "chance.trec"), *NAMES]
     said = subprocess.run([*command, "--places", "9"], check=True, capture_output=True, text=True).stdout

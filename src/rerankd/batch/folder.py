@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from rerankd.batch.files import write_rows
-from rerankd.batch.manifest import Manifest, differences, to_json
+from rerankd.batch.manifest import Manifest
 from rerankd.batch.rows import ScoredPair
 from rerankd.errors import InvalidRequest
+from rerankd.resumable import differences, to_json
 
 fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None  # Windows has none: there is no lock there
 

@@ -11,14 +11,15 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from rerankd.batch.manifest import model_identity, plan
+from rerankd.batch.manifest import plan
 from rerankd.batch.rows import Columns
 from rerankd.batch.run import Progress, run_batch
 from rerankd.cli.log import log_to_stderr
 from rerankd.cli.options import NONE_GIVEN, NUMBER, Given, command, settings_from, takes
-from rerankd.cli.progress import LoadingBar
+from rerankd.cli.progress import LoadingBar, duration
 from rerankd.config import ScoringSettings
 from rerankd.errors import InvalidRequest
+from rerankd.resumable import model_identity
 from rerankd.types import DEFAULT_INSTRUCT
 from rerankd.version import __version__
 
@@ -110,7 +111,7 @@ class _Report:
 
 def _line(progress: Progress) -> str:
     left = progress.seconds_left
-    ending = "" if left is None or progress.share >= 1 else f", {_duration(left)} left"
+    ending = "" if left is None or progress.share >= 1 else f", {duration(left)} left"
     errors = f", {progress.errors:,} errors" if progress.errors else ""
     return (
         f"{progress.share:6.1%}  {progress.pairs:,} pairs, {progress.pairs_per_s:,.1f} a second{errors}{ending}"
@@ -118,19 +119,10 @@ def _line(progress: Progress) -> str:
     )
 
 
-def _duration(seconds: float) -> str:
-    minutes, hours, days = seconds / 60, seconds / 3600, seconds / 86_400
-    if days >= 2:
-        return f"{days:.1f} days"
-    if hours >= 2:
-        return f"{hours:.1f} h"
-    return f"{minutes:.0f} min" if minutes >= 2 else f"{seconds:.0f} s"
-
-
 def _summary(progress: Progress, output: Path) -> str:
     if not progress.pairs:
         return f"{output} was complete: nothing is left to score."
-    lines = [f"{progress.pairs:,} pairs in {_duration(progress.seconds)}: {output}"]
+    lines = [f"{progress.pairs:,} pairs in {duration(progress.seconds)}: {output}"]
     if progress.errors:
         lines.append(f"{progress.errors:,} of them could not be scored; the first error: {progress.first_error}")
     shared = progress.pairs / progress.queries

@@ -25,6 +25,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "rerankd batch pairs.jsonl scores --model Qwen/Qwen3-Reranker-0.6B",
         "rerankd batch 'runs/*.parquet' scores --query title --id qid",
     ),
+    "rerankd rerank": (
+        "rerankd rerank bm25.trec --queries q.tsv --corpus docs.jsonl -o out.trec",
+        "rerankd rerank ./scifact --run bm25.trec -o out.jsonl --depth 50",
+        "rerankd rerank requests.jsonl -o out.jsonl --url http://127.0.0.1:8000",
+    ),
     "rerankd eval": (
         "rerankd eval bm25.trec reranked.trec --qrels qrels.tsv",
         "rerankd eval bm25.trec a.jsonl b.jsonl --qrels qrels.tsv --html report.html",

@@ -18,6 +18,7 @@ COMMANDS = {
     "serve": "Serve the rerank APIs over HTTP.",
     "rank": "Rank lines, records, files or folders for a query.",
     "batch": "Score the pairs of JSONL or Parquet files of any size.",
+    "rerank": "Rerank the candidates of a run, and write a run.",
     "eval": "Measure runs against relevance judgements, and compare them.",
     "download": "Download a model from the hub, into the cache or a folder.",
     "health": "Ask a running server whether it can answer.",

@@ -11,6 +11,16 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 SHOW_AFTER_S = 1.0
 
 
+def duration(seconds: float) -> str:
+    """A time as people say it: 40 s, 12 min, 3.5 h, 2.5 days."""
+    minutes, hours, days = seconds / 60, seconds / 3600, seconds / 86_400
+    if days >= 2:
+        return f"{days:.1f} days"
+    if hours >= 2:
+        return f"{hours:.1f} h"
+    return f"{minutes:.0f} min" if minutes >= 2 else f"{seconds:.0f} s"
+
+
 class LoadingBar:
     """Call it with the current stage and the share that is done, in [0, 1].
 

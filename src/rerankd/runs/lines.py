@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from rerankd.errors import InvalidRequest, MissingExtra
+from rerankd.surrogates import without_surrogates
 
 COMPRESSED: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 WITH_PYARROW = (".zst", ".lz4")
@@ -83,7 +84,9 @@ def has_records(path: Path) -> bool:
 
 
 def text_field(record: Fields, place: str, *names: str) -> str:
-    """The first of these fields that a record has. Numbers become strings: Parquet often keeps ids as integers.
+    """The first of these fields that a record has, without lone surrogates.
+
+    Integers become strings: Parquet often keeps ids as numbers.
 
     Raises:
         InvalidRequest: it has none, or the value is neither a string nor an integer.
@@ -91,7 +94,7 @@ def text_field(record: Fields, place: str, *names: str) -> str:
     for name in names:
         value = record.get(name)
         if isinstance(value, str):
-            return value
+            return without_surrogates(value)
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
         if value is not None:

@@ -1,4 +1,4 @@
-"""Reads and writes runs: for each query the documents that a system retrieved, best first.
+"""Reads runs: for each query the documents that a system retrieved, best first.
 
 - TREC: `qid Q0 docid rank score tag`, separated by white space. The order is that of trec_eval: by score as a float32,
   then by docid, both descending; the rank is ignored.
@@ -13,11 +13,9 @@ https://microsoft.github.io/msmarco/TREC-Deep-Learning. rank_llm: https://github
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
@@ -165,19 +163,3 @@ def decreasing(scores: Iterable[float]) -> list[float]:
         last = min(np.float32(score), np.nextafter(last, np.float32(-np.inf)))
         result.append(float(last))
     return result
-
-
-def write_trec(path: Path, run: Run) -> None:
-    """Writes a run in TREC's format, whole or not at all. Scores are strictly decreasing float32."""
-    with NamedTemporaryFile("w", encoding="utf-8", newline="\n", dir=path.parent, delete=False) as file:
-        try:
-            for qid, candidates in run.ranked.items():
-                scores = decreasing(candidate.score for candidate in candidates)
-                for rank, (candidate, score) in enumerate(zip(candidates, scores, strict=True), 1):
-                    file.write(f"{qid} Q0 {candidate.doc_id} {rank} {np.float32(score)!s} {run.name}\n")
-            file.flush()
-            os.fsync(file.fileno())
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise

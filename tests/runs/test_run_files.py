@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from rerankd.errors import InvalidRequest
 from rerankd.runs.judgements import read_judgements
-from rerankd.runs.run import Candidate, Run, decreasing, name_of, read_run, write_trec
+from rerankd.runs.run import Candidate, Run, decreasing, name_of, read_run
 from rerankd.runs.texts import documents_of, read_queries
+from rerankd.runs.written import RankedPair, write_ranked
 
 TREC = "q1 Q0 d1 1 2.5 bm25\nq1 Q0 d2 2 3.5 bm25\nq2 Q0 d9 1 -1 bm25\n"
 
@@ -130,11 +131,12 @@ def test_written_scores_decrease_strictly_and_stay_as_near_as_they_can(scores: l
 
 
 def test_a_written_run_is_read_in_the_same_order(tmp_path: Path) -> None:
-    run = Run("ours", {"q": tuple(Candidate(doc_id, 1.0) for doc_id in ("a", "c", "b")), "p": (Candidate("a", -3.25),)})
-    write_trec(tmp_path / "ours.trec", run)
-    assert ids(read_run(tmp_path / "ours.trec")) == ids(run)
-    assert (tmp_path / "ours.trec").read_text().splitlines()[0] == "q Q0 a 1 1.0 ours"
-    assert [path.name for path in tmp_path.iterdir()] == ["ours.trec"]
+    pairs = [RankedPair("q", doc_id, rank, 2.5 - rank, 0.5, 1, 1.0, 30) for rank, doc_id in enumerate("acb", 1)]
+    for name in ("ours.trec", "ours.jsonl", "ours.parquet"):
+        write_ranked(tmp_path / name, pairs, "ours 1")
+        assert ids(read_run(tmp_path / name)) == {"q": ["a", "c", "b"]}
+    assert (tmp_path / "ours.trec").read_text().splitlines()[0] == "q Q0 a 1 1.5 ours_1"
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 @pytest.mark.parametrize(

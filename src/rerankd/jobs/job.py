@@ -1,0 +1,253 @@
+"""One job: what it scores, its folder, and the loop over its queries.
+
+OUT.job/job.json           what the job's scores depend on
+OUT.job/documents.sqlite   the texts of the run's documents
+OUT.job/journal.jsonl      the scores so far
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rerankd.errors import InvalidRequest
+from rerankd.jobs.journal import Journal, Scored
+from rerankd.jobs.store import Documents, build
+from rerankd.rankers import Ranker
+from rerankd.resumable import differences, to_json
+from rerankd.runs.replaced import replacement
+from rerankd.runs.run import Candidate, Run, decreasing
+from rerankd.runs.written import RankedPair, format_of, write_ranked
+from rerankd.types import Score
+
+fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None  # Windows has none: there is no lock there
+
+
+Corpus = Callable[[set[str]], Iterable[tuple[str, str]]]
+"""Wanted ids → (id, text) of those that there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that a job's scores depend on.
+
+    Attributes:
+        inputs: (path, size, mtime in ns) of the run, the queries and the corpus.
+        model: what scores, as `model_identity` describes it; or a server's address and model.
+        depth: candidates of a query that are scored.
+    """
+
+    inputs: tuple[tuple[str, int, int], ...]
+    model: Mapping[str, str]
+    instruct: str | None
+    depth: int
+    skip_missing: bool
+
+
+@dataclass
+class Progress:
+    """How far a job is.
+
+    Attributes:
+        queries, of: done, of so many.
+        share: by characters of the documents, in [0, 1].
+        pairs, truncated, missing: of this run of the command.
+    """
+
+    of: int
+    queries: int = 0
+    share: float = 0.0
+    begun_at: float = 0.0
+    pairs: int = 0
+    truncated: int = 0
+    missing: int = 0
+    warnings: dict[str, None] = field(default_factory=dict)
+    _started: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    @property
+    def seconds_left(self) -> float | None:
+        """By the characters of this run; None before its first query."""
+        gained = self.share - self.begun_at
+        return None if gained <= 0 else (1 - self.share) / gained * self.seconds
+
+
+class Job:
+    """Scores the candidates of a run and writes them in their new order.
+
+    Args:
+        out: the result; its suffix says the format. The job's folder stands beside it.
+        queries: query id → text.
+        at_once: queries that are scored at the same time.
+    """
+
+    def __init__(self, out: Path, plan: Plan, run: Run, queries: Mapping[str, str], at_once: int = 16) -> None:
+        format_of(out)
+        if absent := [qid for qid in run.ranked if qid not in queries]:
+            raise InvalidRequest(
+                f"{len(absent):,} of {len(run.ranked):,} queries of the run have no text, the first one: {absent[0]}."
+            )
+        self._out, self._plan, self._queries, self._at_once = out, plan, queries, at_once
+        self._folder = out.with_name(f"{out.name}.job")
+        self._first = {qid: found[: plan.depth] for qid, found in run.ranked.items()}
+
+    @property
+    def folder(self) -> Path:
+        """Where the job keeps what it has done."""
+        return self._folder
+
+    def score(
+        self,
+        ranker: Ranker,
+        corpus: Corpus,
+        report: Callable[[Progress], None] = lambda progress: None,
+        *,
+        restart: bool = False,
+    ) -> Progress:
+        """Scores what is missing, writes the result and removes the job's folder.
+
+        Args:
+            corpus: read once, at the beginning.
+            restart: forget what an earlier run of this job has scored.
+
+        Raises:
+            InvalidRequest: an input cannot be read, the folder belongs to another job or cannot be written.
+            InferenceError, RemoteError: the model or the server failed; what is scored is kept.
+        """
+        with self._locked(restart=restart):
+            missing = self._keep_documents(corpus)
+            with (
+                closing(Documents(self._folder / "documents.sqlite")) as documents,
+                closing(Journal(self._folder / "journal.jsonl")) as journal,
+            ):
+                progress = Progress(len(self._first), missing=missing)
+                try:
+                    self._loop(ranker, documents, journal, progress, report)
+                finally:
+                    journal.sync()
+                write_ranked(self._out, self._pairs(journal), self._plan.model.get("name", "rerankd"))
+        shutil.rmtree(self._folder)
+        return progress
+
+    @contextmanager
+    def _locked(self, *, restart: bool) -> Iterator[None]:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            lock = (self._folder / "lock").open("w")
+        except OSError as error:
+            raise InvalidRequest(f"{self._folder} cannot be written: {error.strerror or error}.") from None
+        with lock:
+            if fcntl is not None:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise InvalidRequest(f"Another process works on {self._folder}.") from None
+            if restart:
+                for name in ("job.json", "documents.sqlite", "journal.jsonl"):
+                    (self._folder / name).unlink(missing_ok=True)
+            self._check_plan()
+            yield
+
+    def _check_plan(self) -> None:
+        kept = self._folder / "job.json"
+        if not kept.exists():
+            with replacement(kept) as unfinished:
+                unfinished.write_text(to_json(self._plan))
+        elif found := differences(kept.read_text(), self._plan):
+            raise InvalidRequest(
+                f"{self._folder} holds an unfinished job that differs in {'; '.join(found)}. Pass --restart to forget "
+                "it, another result, or the same input and settings to continue."
+            )
+
+    def _keep_documents(self, corpus: Corpus) -> int:
+        path = self._folder / "documents.sqlite"
+        if path.exists():
+            return 0
+        wanted = {one.doc_id for found in self._first.values() for one in found}
+        return build(path, corpus(wanted), wanted, self._plan.skip_missing)
+
+    def _loop(
+        self,
+        ranker: Ranker,
+        documents: Documents,
+        journal: Journal,
+        progress: Progress,
+        report: Callable[[Progress], None],
+    ) -> None:
+        lengths = documents.characters()
+        sizes = {qid: sum(lengths.get(one.doc_id, 0) for one in found) + 1 for qid, found in self._first.items()}
+        total = sum(sizes.values())
+        left = [qid for qid in self._first if qid not in journal]
+        progress.queries = progress.of - len(left)
+        progress.share = progress.begun_at = 1 - sum(map(sizes.__getitem__, left)) / total
+        with ThreadPoolExecutor(self._at_once, thread_name_prefix="rerankd-job") as pool:
+            for qid, scored, warnings in self._in_turn(pool, ranker, documents, left):
+                journal.add(scored)
+                progress.queries += 1
+                progress.pairs += len(scored.doc_ids)
+                progress.share = min(1.0, progress.share + sizes[qid] / total)
+                progress.warnings.update(dict.fromkeys(warnings))
+                report(progress)
+
+    def _in_turn(
+        self, pool: ThreadPoolExecutor, ranker: Ranker, documents: Documents, left: Sequence[str]
+    ) -> Iterator[tuple[str, Scored, Sequence[str]]]:
+        """Each query's scores, in order; `at_once` of them are being scored at any time."""
+        coming = iter(left)
+        waiting: deque[tuple[str, Future[tuple[Scored, Sequence[str]]]]] = deque()
+        try:
+            while True:
+                for qid in islice(coming, self._at_once - len(waiting)):
+                    ids = [one.doc_id for one in self._first[qid]]
+                    texts = documents.texts(ids)
+                    waiting.append((qid, pool.submit(self._rank, ranker, qid, ids, texts)))
+                if not waiting:
+                    return
+                qid, future = waiting[0]
+                scored, warnings = future.result()
+                waiting.popleft()
+                yield qid, scored, warnings
+        finally:  # after an error or Ctrl-C nobody wants the rest
+            for _, future in waiting:
+                future.cancel()
+
+    def _rank(
+        self, ranker: Ranker, qid: str, ids: Sequence[str], texts: Sequence[str | None]
+    ) -> tuple[Scored, Sequence[str]]:
+        there = [(doc_id, text) for doc_id, text in zip(ids, texts, strict=True) if text is not None]
+        if not there:
+            return Scored(qid, [], [], [], []), ()
+        ranking = ranker.rank(self._queries[qid], [text for _, text in there], instruct=self._plan.instruct)
+        scores: list[Score] = sorted(ranking.ranked, key=lambda score: score.index)
+        logits = [float(np.float32(score.raw_score)) for score in scores]
+        tokens = [len(score.prompt.token_ids) if score.prompt else 0 for score in scores]
+        return Scored(qid, [d for d, _ in there], logits, [score.score for score in scores], tokens), ranking.warnings
+
+    def _pairs(self, journal: Journal) -> Iterator[RankedPair]:
+        for qid, first in self._first.items():
+            yield from _ranked_pairs(first, journal.read(qid))
+
+
+def _ranked_pairs(first: Sequence[Candidate], scored: Scored) -> Iterator[RankedPair]:
+    """The scored documents of a query by logit; ties keep the order of the first stage."""
+    before = {one.doc_id: (rank, one.score) for rank, one in enumerate(first, 1)}
+    order = sorted(range(len(scored.doc_ids)), key=lambda i: -scored.logits[i])
+    logits = decreasing(scored.logits[i] for i in order)
+    for rank, (i, logit) in enumerate(zip(order, logits, strict=True), 1):
+        doc_id = scored.doc_ids[i]
+        yield RankedPair(scored.qid, doc_id, rank, logit, scored.scores[i], *before[doc_id], scored.tokens[i])

@@ -1,0 +1,80 @@
+"""What the results of a long run depend on: written when it begins, compared when it resumes. Knows no field."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from rerankd.errors import InvalidRequest
+from rerankd.types import ModelInfo
+
+SAMPLE_BYTES = 1 << 20
+
+
+class Plan(Protocol):
+    """Any dataclass of values that JSON can hold."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+def model_identity(info: ModelInfo, version: str) -> dict[str, str]:
+    """What scores depend on. The weights are known by their size and by samples, not read whole."""
+    known = {"name": info.name, "dtype": info.dtype, "prompt": info.prompt_id, "rerankd": version}
+    if info.folder:
+        known["weights"] = _fingerprint(Path(info.folder))
+    return known
+
+
+def _fingerprint(folder: Path) -> str:
+    found = hashlib.sha256()
+    for path in sorted(folder.glob("*")):
+        if path.suffix in (".safetensors", ".bin", ".json") and path.is_file():
+            found.update(f"{path.name} {path.stat().st_size}\n".encode())
+            with path.open("rb") as file:
+                found.update(file.read(SAMPLE_BYTES))
+                file.seek(max(0, path.stat().st_size - SAMPLE_BYTES))
+                found.update(file.read(SAMPLE_BYTES))
+    return found.hexdigest()[:16]
+
+
+def to_json(plan: Plan) -> str:
+    """The plan's file, one value for each field, with a digest over all."""
+    values = json.loads(json.dumps(asdict(plan)))
+    return json.dumps({"digest": _digest(values), **values}, indent=1)
+
+
+def differences(kept: str, plan: Plan) -> list[str]:
+    """How the file of an earlier run differs from a plan: a clause for each field; empty if it does not.
+
+    Raises:
+        InvalidRequest: the file is damaged.
+    """
+    try:
+        before: dict[str, Any] = json.loads(kept)
+        digest = before.pop("digest")
+    except (ValueError, KeyError, AttributeError):
+        raise InvalidRequest("The manifest of this folder is damaged: pass another folder.") from None
+    if digest != _digest(before):
+        raise InvalidRequest("The manifest of this folder was changed: pass another folder.")
+    now = json.loads(json.dumps(asdict(plan)))
+    return [_difference(name, before.get(name), now[name]) for name in now if before.get(name) != now[name]]
+
+
+def _difference(name: str, before: Any, now: Any) -> str:
+    if isinstance(before, dict) and isinstance(now, dict):
+        return "; ".join(_difference(key, before.get(key), now.get(key)) for key in now if before.get(key) != now[key])
+    if isinstance(before, list) and isinstance(now, list):
+        return NAMES.get(name, name)
+    return f"{name} ({before!r} then, {now!r} now)"
+
+
+NAMES = {"inputs": "the input files", "parts": "their division into units"}
+"""Of values too long to print."""
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

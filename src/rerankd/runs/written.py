@@ -1,0 +1,106 @@
+"""Writes a reranked run: TREC, JSONL or Parquet, by the file's suffix."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from itertools import islice
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
+
+from rerankd.errors import InvalidRequest, MissingExtra
+from rerankd.runs.replaced import replacement
+
+SUFFIXES = {
+    **dict.fromkeys((".trec", ".run", ".txt"), "trec"),
+    **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
+    **dict.fromkeys((".parquet", ".pq"), "parquet"),
+}
+ROWS_AT_ONCE = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class RankedPair:
+    """A document of a reranked run.
+
+    Attributes:
+        rank: from 1.
+        logit: float32; strictly decreasing within a query, so that every evaluator reads this order.
+        score: in [0, 1] for a model of this machine; a server's score as sent.
+        first_rank, first_score: of the run that was reranked.
+        tokens: of the prompt; 0 where a server scored.
+    """
+
+    qid: str
+    docid: str
+    rank: int
+    logit: float
+    score: float
+    first_rank: int
+    first_score: float
+    tokens: int
+
+
+def format_of(path: Path) -> str:
+    """ "trec", "jsonl" or "parquet".
+
+    Raises:
+        InvalidRequest: the suffix says none of them.
+    """
+    if (found := SUFFIXES.get(path.suffix.lower())) is None:
+        raise InvalidRequest(f"{path}: the suffix says the format of the result: {', '.join(SUFFIXES)}.")
+    return found
+
+
+def write_ranked(path: Path, pairs: Iterable[RankedPair], tag: str) -> None:
+    """Writes the file whole or not at all.
+
+    Args:
+        tag: the run's name, the last column of a TREC run.
+
+    Raises:
+        InvalidRequest: it cannot be written.
+        MissingExtra: Parquet is not installed.
+    """
+    write = {"trec": _write_trec, "jsonl": _write_jsonl, "parquet": _write_parquet}[format_of(path)]
+    try:
+        with replacement(path) as unfinished:
+            write(unfinished, pairs, tag)
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def _write_trec(path: Path, pairs: Iterable[RankedPair], tag: str) -> None:
+    name = "".join("_" if character.isspace() else character for character in tag) or "rerankd"
+    with path.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
+        for pair in pairs:
+            file.write(f"{pair.qid} Q0 {pair.docid} {pair.rank} {np.float32(pair.logit)!s} {name}\n")
+
+
+def _write_jsonl(path: Path, pairs: Iterable[RankedPair], tag: str) -> None:
+    with path.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
+        file.writelines(f"{json.dumps(asdict(pair), ensure_ascii=False)}\n" for pair in pairs)
+
+
+def _write_parquet(path: Path, pairs: Iterable[RankedPair], tag: str) -> None:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtra("Parquet", error, "write a .jsonl or .trec file", "parquet") from None
+    types: dict[Any, Any] = {str: pa.string(), int: pa.int32(), float: pa.float64()}
+    hints = get_type_hints(RankedPair)
+    names = [field.name for field in fields(RankedPair)]
+    schema = pa.schema([(name, pa.float32() if name == "logit" else types[hints[name]]) for name in names])
+    with pyarrow.parquet.ParquetWriter(path, schema) as writer:
+        for rows in _in_parts(pairs):
+            writer.write_table(pa.table({name: [getattr(row, name) for row in rows] for name in names}, schema))
+
+
+def _in_parts(pairs: Iterable[RankedPair]) -> Iterator[list[RankedPair]]:
+    left = iter(pairs)
+    while rows := list(islice(left, ROWS_AT_ONCE)):
+        yield rows

@@ -1,0 +1,90 @@
+"""A job that is killed again and again, at random moments: `python tests/support/killed_job.py KILLS FOLDER`.
+
+The scorer is a function, so that a start takes a third of a second; everything about files is the real thing.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from functools import partial
+from pathlib import Path
+
+from rerankd.jobs.job import Job, Plan
+from rerankd.runs.run import read_run
+from rerankd.runs.texts import documents_of, read_queries
+from rerankd.testing import FakeRanker
+
+QUERIES, DOCUMENTS = 300, 12
+
+
+def write_inputs(folder: Path) -> None:
+    """A run, its queries and its corpus, in some of the formats."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [f"q{q} Q0 d{(7 * q + d) % 900} {d} {-d} bm25\n" for q in range(QUERIES) for d in range(DOCUMENTS)]
+    (folder / "run.trec").write_text("".join(lines))
+    (folder / "queries.tsv").write_text("".join(f"q{q}\tquery number {q}\n" for q in range(QUERIES)))
+    documents = (json.dumps({"_id": f"d{d}", "title": f"Title {d}", "text": f"text {d} " * 20}) for d in range(1000))
+    (folder / "corpus.jsonl").write_text("\n".join(documents))
+
+
+def job(folder: Path, out: str) -> Job:
+    """The job that writes this file."""
+    plan = Plan((), {"name": "fake"}, None, DOCUMENTS, skip_missing=False)
+    return Job(folder / out, plan, read_run(folder / "run.trec"), read_queries(folder / "queries.tsv"), at_once=4)
+
+
+def score(folder: Path, out: str) -> None:
+    """Runs or resumes the job in this process, and counts each scored pair in a file."""
+    with (folder / f"{out}.scored").open("a", buffering=1) as counted:
+
+        def counting(query: str, document: str) -> float:
+            counted.write(f"{query}|{document}\n")
+            time.sleep(0.0001)
+            return zlib.crc32(f"{query} {document}".encode()) / 2**32
+
+        job(folder, out).score(FakeRanker(counting), partial(documents_of, folder / "corpus.jsonl"))
+
+
+def run_killed(folder: Path, out: str, kills: int, seed: int = 0) -> int:
+    """Starts the job again and again, and kills it after a random time; then lets it end. The number of real kills."""
+    chance, killed = random.Random(seed), 0
+    for _ in range(kills):
+        with subprocess.Popen([sys.executable, __file__, "--score", str(folder), out]) as process:
+            try:
+                process.wait(chance.uniform(0.0, 1.2) ** 2)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                killed += 1
+        if (folder / out).exists():
+            break
+    if not (folder / out).exists():
+        subprocess.run([sys.executable, __file__, "--score", str(folder), out], check=True)
+    return killed
+
+
+def main() -> None:
+    if sys.argv[1] == "--score":
+        score(Path(sys.argv[2]), sys.argv[3])
+        return
+    kills, folder = int(sys.argv[1]), Path(sys.argv[2])
+    write_inputs(folder)
+    score(folder, "undisturbed.jsonl")
+    done = rounds = pairs = 0
+    while done < kills:
+        rounds += 1
+        out = f"disturbed-{rounds}.jsonl"
+        done += run_killed(folder, out, kills - done, seed=rounds)
+        assert (folder / out).read_bytes() == (folder / "undisturbed.jsonl").read_bytes()
+        pairs += len((folder / f"{out}.scored").read_text().splitlines())
+    print(f"{done} kills over {rounds} jobs: every result byte-equal; {pairs / rounds:,.0f} pairs scored a job")
+    print(f"of {QUERIES * DOCUMENTS:,} that it has: what was in flight at a kill is scored again")
+
+
+if __name__ == "__main__":
+    main()
