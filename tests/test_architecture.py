@@ -48,7 +48,7 @@ ARROWS = {
     "local": {"arguments", "calibration", "deprecation", "engine", "ranking", "startup"},
     "calibration": set(),
     "batch": {"ranking", "resumable"},
-    "cluster": {"engine", "startup"},
+    "cluster": {"accounts", "app", "config", "engine", "server", "startup"},
     "resumable": set(),
     "runs": {"surrogates"},
     "jobs": {"rankers", "resumable", "runs"},

@@ -166,7 +166,7 @@ class ScoringSettings(SelfTestSettings, ModelSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClusterSettings(Settings):
+class ClusterSettings(SelfTestSettings):
     """Where engines run: in this process, or as replicas on Ray."""
 
     replicas: int | None = setting(
@@ -197,7 +197,12 @@ class ClusterSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerSettings(DatabaseSettings, SelfTestSettings, ClusterSettings, EngineSettings, SeveralModels):
+class BatchSettings(ClusterSettings, ScoringSettings):
+    """The settings of `rerankd batch`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings(DatabaseSettings, ClusterSettings, EngineSettings, SeveralModels):
     """The settings of `rerankd serve`."""
 
     fallback: bool = setting(

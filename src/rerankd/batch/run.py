@@ -1,10 +1,11 @@
-"""Runs the missing units of a batch in this process, one after another; reads the next one meanwhile."""
+"""Runs the missing units of a batch, one after another or some at a time; reads the next one meanwhile."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,9 +13,10 @@ from pathlib import Path
 from rerankd.batch.folder import OutputFolder
 from rerankd.batch.manifest import Manifest
 from rerankd.batch.rows import ScoredPair
-from rerankd.batch.unit import read_unit, score_unit
+from rerankd.batch.unit import Unit, read_unit, rows_of, submit_unit
 from rerankd.errors import InvalidRequest
 from rerankd.ranking import Submits
+from rerankd.types import Logits
 
 
 @dataclass
@@ -57,12 +59,14 @@ def run_batch(
     scorer: Submits,
     report: Callable[[Progress], None] = lambda progress: None,
     max_errors: int | None = None,
+    at_once: int = 1,
 ) -> Progress:
     """Scores every unit that has no output yet. The same units give the same files, whatever ran before.
 
     Args:
         report: called after each unit.
         max_errors: rows with an error after which the run ends; None for any number.
+        at_once: units that the scorer has at a time, so that none of its replicas waits.
 
     Raises:
         InvalidRequest: the folder belongs to another batch or cannot be written; too many errors; or the first unit is
@@ -75,18 +79,41 @@ def run_batch(
         missing = folder.missing()
         done = 1 - sum(map(manifest.size_of, missing)) / total
         progress = Progress(len(manifest.parts), done, begun_at=done)
-        read = partial(read_unit, manifest, scorer=scorer)
-        coming = reader.submit(read, missing[0]) if missing else None
-        for place, number in enumerate(missing):
-            assert coming is not None
-            unit = coming.result()
-            coming = reader.submit(read, missing[place + 1]) if place + 1 < len(missing) else None
-            rows = score_unit(unit, scorer)
+        units = _read(reader, missing, partial(read_unit, manifest, scorer=scorer))
+        for unit, rows in _scored(units, scorer, at_once):
             _refuse_errors(progress, rows, max_errors)
-            folder.write(number, rows)
-            _count(progress, rows, len({pair.query for pair in unit.pairs}), manifest.size_of(number) / total)
+            folder.write(unit.number, rows)
+            share = manifest.size_of(unit.number) / total
+            _count(progress, rows, len({pair.query for pair in unit.pairs}), share)
             report(progress)
     return progress
+
+
+def _read(reader: ThreadPoolExecutor, numbers: Sequence[int], read: Callable[[int], Unit]) -> Iterator[Unit]:
+    """The units in order; the next one is read meanwhile."""
+    coming: Future[Unit] | None = None
+    for place, number in enumerate(numbers):
+        unit = (coming or reader.submit(read, number)).result()
+        coming = reader.submit(read, numbers[place + 1]) if place + 1 < len(numbers) else None
+        yield unit
+
+
+def _scored(units: Iterable[Unit], scorer: Submits, at_once: int) -> Iterator[tuple[Unit, list[ScoredPair]]]:
+    """Each unit with its rows, in order."""
+    running: deque[tuple[Unit, Future[Logits] | None]] = deque()
+    try:
+        for unit in units:
+            running.append((unit, submit_unit(unit, scorer)))
+            if len(running) == at_once:
+                first, scoring = running.popleft()
+                yield first, rows_of(first, scoring)
+        while running:
+            first, scoring = running.popleft()
+            yield first, rows_of(first, scoring)
+    finally:
+        for _, scoring in running:
+            if scoring is not None:
+                scoring.cancel()
 
 
 def _refuse_errors(progress: Progress, rows: list[ScoredPair], max_errors: int | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from rerankd.batch.files import records_of
@@ -10,7 +11,7 @@ from rerankd.batch.manifest import Manifest
 from rerankd.batch.rows import Pair, ScoredPair, pairs_of
 from rerankd.errors import InvalidRequest
 from rerankd.ranking import Prepared, Submits
-from rerankd.types import RerankRequest, Score
+from rerankd.types import Logits, RerankRequest, Score
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +53,20 @@ def read_unit(manifest: Manifest, number: int, scorer: Submits) -> Unit:
         return Unit(number, pairs, order, None, str(error))
 
 
-def score_unit(unit: Unit, scorer: Submits) -> list[ScoredPair]:
-    """The rows of the output.
+def submit_unit(unit: Unit, scorer: Submits) -> Future[Logits] | None:
+    """Queues a unit's prompts, if there are any."""
+    return None if unit.prepared is None else scorer.submit(unit.prepared)
+
+
+def rows_of(unit: Unit, scoring: Future[Logits] | None) -> list[ScoredPair]:
+    """The rows of the output, once the unit is scored.
 
     Raises:
         InferenceError: the model failed.
     """
     rows = [ScoredPair(pair.id, pair.index, None, None, 0, False, pair.error or unit.refusal) for pair in unit.pairs]
-    if unit.prepared is not None:
-        ranking = unit.prepared.finish(scorer.submit(unit.prepared).result())
+    if unit.prepared is not None and scoring is not None:
+        ranking = unit.prepared.finish(scoring.result())
         for place, score in zip(unit.order, ranking.scores, strict=True):
             rows[place] = _row(unit.pairs[place], score)
     return rows

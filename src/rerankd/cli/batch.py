@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -17,11 +17,14 @@ from rerankd.batch.run import Progress, run_batch
 from rerankd.cli.log import log_to_stderr
 from rerankd.cli.options import NONE_GIVEN, NUMBER, Given, command, settings_from, takes
 from rerankd.cli.progress import LoadingBar, duration
-from rerankd.config import ScoringSettings
+from rerankd.config import BatchSettings
 from rerankd.errors import InvalidRequest
 from rerankd.resumable import model_identity
 from rerankd.types import DEFAULT_INSTRUCT
 from rerankd.version import __version__
+
+if TYPE_CHECKING:
+    from rerankd.engine.scorer import EngineScorer
 
 app = command("batch")
 
@@ -35,7 +38,7 @@ FIELD = Parameter(metavar="FIELD")
 
 
 @app.default
-@takes(ScoringSettings)
+@takes(BatchSettings)
 def batch(
     *paths: Annotated[str, Parameter(name="INPUT")],
     query: Annotated[str, FIELD] = "query",
@@ -62,25 +65,40 @@ def batch(
     if len(paths) < 2:
         raise InvalidRequest("Give at least one input file, and the folder for the results as the last argument.")
     inputs, output = _files(paths[:-1]), Path(paths[-1])
-    settings = settings_from(ScoringSettings, given)
+    settings = settings_from(BatchSettings, given)
     log_to_stderr("info")
+    scorer = _start(settings)
+    try:
+        identity = model_identity(scorer.info, __version__)
+        manifest = plan(inputs, identity, instruct, Columns(query, document, id), format)
+        ended = run_batch(manifest, output, scorer, _Report(), max_errors, _units_at_once(settings))
+    finally:
+        scorer.close()
+    print(_summary(ended, output))
+    return 0
+
+
+def _start(settings: BatchSettings) -> EngineScorer:
+    """Without a cache of scores: the results must not depend on earlier calls."""
     from rerankd.engine.loading.open import Choice
-    from rerankd.startup import start_scorer
 
     choice = Choice(
         settings.model, settings.device, settings.dtype, settings.deterministic, settings.offline, fallback=False
     )
     with LoadingBar() as bar:
-        # Without a cache of scores: the results must not depend on earlier calls.
-        scorer = start_scorer(choice, score_cache_mb=0, skip_self_test=settings.skip_self_test, progress=bar)
-    try:
-        identity = model_identity(scorer.info, __version__)
-        manifest = plan(inputs, identity, instruct, Columns(query, document, id), format)
-        ended = run_batch(manifest, output, scorer, _Report(), max_errors)
-    finally:
-        scorer.close()
-    print(_summary(ended, output))
-    return 0
+        if settings.on_ray:
+            from rerankd.cluster.settings import replicas_of
+            from rerankd.cluster.start import start_on_replicas
+
+            return start_on_replicas(replicas_of(settings, choice), score_cache_mb=0, progress=bar)
+        from rerankd.startup import start_scorer
+
+        return start_scorer(choice, score_cache_mb=0, skip_self_test=settings.skip_self_test, progress=bar)
+
+
+def _units_at_once(settings: BatchSettings) -> int:
+    """Enough parts for every replica while the first unit ends."""
+    return 1 + (settings.replicas or 1) if settings.on_ray else 1
 
 
 def _files(patterns: Sequence[str]) -> list[Path]:

@@ -130,16 +130,16 @@ def _start(model: str, settings: ServerSettings, progress: LoadProgress, *, fall
 
 def _start_on_replicas(model: str, settings: ServerSettings, progress: LoadProgress) -> LocalScorer:
     """No replica falls back: replicas must not differ."""
-    from rerankd.cluster.settings import ReplicaSettings
+    from rerankd.cluster.settings import replicas_of
     from rerankd.cluster.start import start_on_replicas
     from rerankd.engine.loading.open import Choice
 
     choice = Choice(model, settings.device, settings.dtype, settings.deterministic, settings.offline, fallback=False)
-    replicas = ReplicaSettings(
-        choice, settings.replicas or 1, settings.replica_cpus, settings.ray, settings.skip_self_test
-    )
     scorer = start_on_replicas(
-        replicas, max_queue=settings.max_queue, score_cache_mb=settings.score_cache_mb, progress=progress
+        replicas_of(settings, choice),
+        max_queue=settings.max_queue,
+        score_cache_mb=settings.score_cache_mb,
+        progress=progress,
     )
     spare_collector()
     logger.info("Ready: %s answers", scorer.info.name)

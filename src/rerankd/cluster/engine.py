@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 MAX_ATTEMPTS = 3
 """At one part: a prompt that ends every replica that reads it must not end them for ever."""
 
-PAUSE_S = 0.2
+PAUSE_S = 0.5
 """Before a lost part is sent again: Ray Serve forgets the lost replica meanwhile."""
 
 AHEAD = 3
@@ -121,6 +121,11 @@ class ClusterEngine:
         return len(self._calls)
 
     @property
+    def num_replicas(self) -> int:
+        """Those that ran a moment ago."""
+        return self._running
+
+    @property
     def stats(self) -> EngineStats:
         """Counters: of the replicas as far as they answered, and of this queue now."""
         with self._lock:
@@ -206,6 +211,7 @@ class ClusterEngine:
         watching = asyncio.ensure_future(self._watch())
         await self._ended.wait()
         watching.cancel()
+        await asyncio.wait([watching])
 
     def _soon(self, function: Callable[..., None], *arguments: Any) -> None:
         try:
@@ -291,8 +297,9 @@ class ClusterEngine:
         """Follows the number of replicas; fails all calls if none comes back."""
         while True:
             running = await self._replicas.num_running()
+            self._running = max(1, running)
             if running:
-                self._running, self._none_since = running, None
+                self._none_since = None
             elif self._none_since is None:
                 self._none_since = time.monotonic()
                 logger.error("No replica runs; calls wait for one for %.0f s", PATIENCE_S)

@@ -71,7 +71,7 @@ def deployment_of(settings: ReplicaSettings, start: Callable[[], EngineScorer] |
     from ray import serve
 
     on_gpu = settings.choice.device.startswith("cuda")
-    options = {"num_cpus": settings.threads, "num_gpus": 1 if on_gpu else 0}
+    options = {"num_cpus": settings.cpus, "num_gpus": 1 if on_gpu else 0}
     deployment = serve.deployment(
         name=DEPLOYMENT,
         num_replicas=settings.number,
@@ -87,78 +87,24 @@ def deployment_of(settings: ReplicaSettings, start: Callable[[], EngineScorer] |
 
 
 class ServeReplicas:
-    """Implements `engine.Replicas`.
+    """Implements `engine.Replicas` over a deployment that runs.
 
     Args:
-        start: see `deployment_of`.
+        application: its name.
+        end: called by `close`.
 
     Raises:
-        ModelError: the replicas cannot be started.
-        SettingsError: the cluster runs replicas with other settings, or cannot be reached.
+        SettingsError: the replicas have other settings.
     """
 
-    def __init__(self, settings: ReplicaSettings, start: Callable[[], EngineScorer] | None = None) -> None:
-        self._ray = ray = import_ray()
-        self._settings = settings
-        self._folder: str | None = None
-        self._joined = ray.is_initialized()
-        try:
-            if not self._joined:
-                self._join() if settings.address else self._begin()
-            self._deploy(start)
-        except Exception:
-            self.close()
-            raise
-
-    def _begin(self) -> None:
-        """Starts Ray for this process, on the loopback address only."""
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else ray writes one into the home folder
-        self._folder = tempfile.mkdtemp(prefix="rerankd-ray-")
-        settings = self._settings
-        self._ray.init(
-            address="local",
-            num_cpus=settings.number * settings.threads,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _node_ip_address="127.0.0.1",
-            _temp_dir=self._folder,
-        )
-
-    def _join(self) -> None:
-        try:
-            self._ray.init(address=self._settings.address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise SettingsError(f"The Ray cluster {self._settings.address} cannot be joined: {error}") from None
-
-    def _deploy(self, start: Callable[[], EngineScorer] | None) -> None:
+    def __init__(self, application: str, settings: ReplicaSettings, end: Callable[[], None] = lambda: None) -> None:
         from ray import serve
 
-        serve.start(proxy_location="Disabled")
-        if APPLICATION not in serve.status().applications:
-            try:
-                serve.run(deployment_of(self._settings, start), name=APPLICATION, route_prefix=None)
-            except RuntimeError as error:
-                raise ModelError(f"The replicas cannot be started: {error}") from None
-        self._handle = serve.get_deployment_handle(DEPLOYMENT, APPLICATION)
+        self._application, self._end = application, end
+        self._last = 1
+        self._handle = serve.get_deployment_handle(DEPLOYMENT, application)
         self.described: Described = self._handle.describe.remote().result()
-        self._refuse_others()
-
-    def _refuse_others(self) -> None:
-        """The replicas may be those of another front.
-
-        Raises:
-            SettingsError: their settings differ.
-        """
-        described, wanted = self.described, self._settings.as_text
-        if described.version != __version__:
-            raise SettingsError(f"The cluster runs rerankd {described.version}, and this is {__version__}.")
-        if described.settings != wanted:
-            raise SettingsError(
-                f"The cluster runs replicas with other settings ({described.settings}; here: {wanted}). Start with "
-                "the same ones, or end those replicas first: serve shutdown"
-            )
+        _refuse_others(self.described, settings)
 
     async def score(self, part: PackedPrompts, priority: int, owner: str) -> Scored | Failed:
         """See `engine.Replicas`."""
@@ -185,21 +131,93 @@ class ServeReplicas:
             logger.warning("Ray Serve's controller does not answer: %s", type(error).__name__)
         return self._last
 
-    _last = 1
-
     def _count(self) -> int:
         from ray import serve
 
-        application = serve.status().applications.get(APPLICATION)
+        application = serve.status().applications.get(self._application)
         if application is None:
             return 0
-        states = application.deployments[DEPLOYMENT].replica_states
-        return int(states.get("RUNNING", 0))
+        return int(application.deployments[DEPLOYMENT].replica_states.get("RUNNING", 0))
 
     def close(self) -> None:
-        """Ends a Ray that was started here. Replicas in a cluster stay for other fronts and the next start."""
-        if self._joined:
-            return
-        self._ray.shutdown()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        """See `engine.Replicas`."""
+        self._end()
+
+
+def _refuse_others(described: Described, settings: ReplicaSettings) -> None:
+    """The replicas may be those of another front.
+
+    Raises:
+        SettingsError: their settings differ.
+    """
+    if described.version != __version__:
+        raise SettingsError(f"The cluster runs rerankd {described.version}, and this is {__version__}.")
+    if described.settings != settings.as_text:
+        raise SettingsError(
+            f"The cluster runs replicas with other settings ({described.settings}; here: {settings.as_text}). Start "
+            "with the same ones, or end those replicas first: serve shutdown"
+        )
+
+
+def start_replicas(settings: ReplicaSettings, start: Callable[[], EngineScorer] | None = None) -> ServeReplicas:
+    """Starts Ray or joins a cluster; starts the replicas, unless the cluster runs them.
+
+    `close` ends a Ray that was started here. Replicas in a cluster stay for other fronts and the next start.
+
+    Args:
+        start: see `deployment_of`.
+
+    Raises:
+        ModelError: the replicas cannot be started.
+        SettingsError: the cluster runs replicas with other settings, or cannot be joined.
+    """
+    ray = import_ray()
+    from ray import serve
+
+    end = _join(ray, settings.address) if settings.address else _begin(ray, settings)
+    try:
+        serve.start(proxy_location="Disabled")
+        if APPLICATION not in serve.status().applications:
+            serve.run(deployment_of(settings, start), name=APPLICATION, route_prefix=None)
+        return ServeReplicas(APPLICATION, settings, end)
+    except RuntimeError as error:
+        end()
+        raise ModelError(f"The replicas cannot be started: {error}") from None
+    except BaseException:
+        end()
+        raise
+
+
+def _join(ray: Any, address: str) -> Callable[[], None]:
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise SettingsError(f"The Ray cluster {address} cannot be joined: {error}") from None
+    end: Callable[[], None] = ray.shutdown
+    return end
+
+
+def _begin(ray: Any, settings: ReplicaSettings) -> Callable[[], None]:
+    """Starts Ray for this process, on the loopback address only."""
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else ray writes one into the home folder
+    folder = tempfile.mkdtemp(prefix="rerankd-ray-")
+
+    def end() -> None:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+    try:
+        ray.init(
+            address="local",
+            num_cpus=settings.number * settings.cpus,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _node_ip_address="127.0.0.1",
+            _temp_dir=folder,
+        )
+    except BaseException:
+        end()
+        raise
+    return end

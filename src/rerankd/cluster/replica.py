@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import uuid
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from rerankd.cluster.packed import Described, Failed, PackedPrompts, Scored, unp
 from rerankd.engine.scorer import EngineScorer
 from rerankd.errors import InferenceError, Unavailable
 from rerankd.version import __version__
+
+logger = logging.getLogger(__name__)
 
 STUCK_S = 600
 """A batch that runs for longer never ends; see `server/status.py`."""
@@ -44,22 +47,23 @@ class Replica:
             future = engine.submit(unpack(part), None, priority, owner)
             logits = await asyncio.wrap_future(future)
         except InferenceError as error:
+            if engine.failure is not None:
+                return Failed("leaving", repr(engine.failure))
             return Failed("model", repr(error.__cause__ or error))
         except Unavailable as error:
             return Failed("leaving", str(error))
         return Scored(np.asarray(logits.values, np.float64), self._name, engine.stats)
 
     def check_health(self) -> None:
-        """Called by Ray Serve again and again; three errors in a row end the replica.
+        """Called by Ray Serve again and again. Ends the process if the engine's thread has ended or a batch never ends.
 
-        Raises:
-            RuntimeError: the engine's thread has ended, or one batch never ends.
+        An error would do the same only after three checks and DRAIN_S for requests that nobody answers any more.
         """
         engine = self._scorer.engine
-        if engine.failure is not None:
-            raise RuntimeError(f"The engine has failed: {engine.failure!r}")
-        if (seconds := engine.seconds_in_batch) > STUCK_S:
-            raise RuntimeError(f"One batch has run for {seconds:.0f} s.")
+        if engine.failure is None and engine.seconds_in_batch <= STUCK_S:
+            return
+        logger.critical("The engine computes nothing any more (%r); the replica ends", engine.failure)
+        os._exit(1)
 
     def __del__(self) -> None:
         """Ray Serve calls it after the last request."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 
+from rerankd.config import ClusterSettings
 from rerankd.engine.loading.open import Choice
 from rerankd.engine.scorer import EngineScorer
 from rerankd.startup import start_scorer
@@ -20,26 +21,21 @@ class ReplicaSettings:
     """The replicas of one model.
 
     Attributes:
-        cpus: processors and threads of each; None: this machine's, shared equally.
+        cpus: processors and threads of each.
         address: of a Ray cluster; `auto` for the one that this machine belongs to; None: Ray is started here, for
             this process only.
     """
 
     choice: Choice
     number: int = 1
-    cpus: int | None = None
+    cpus: int = 1
     address: str | None = None
     skip_self_test: bool = False
 
     @property
-    def threads(self) -> int:
-        """Of each replica."""
-        return self.cpus or max(1, (os.cpu_count() or 1) // self.number)
-
-    @property
     def as_text(self) -> str:
         """What the scores and the speed of a replica depend on."""
-        values = {**asdict(self.choice), "threads": self.threads}
+        values = {**asdict(self.choice), "threads": self.cpus}
         return ", ".join(f"{name} {value}" for name, value in values.items())
 
     @property
@@ -49,3 +45,10 @@ class ReplicaSettings:
         Ray sets the number of threads (OMP_NUM_THREADS), unless this process's environment does.
         """
         return partial(start_scorer, self.choice, max_queue=MANY, score_cache_mb=0, skip_self_test=self.skip_self_test)
+
+
+def replicas_of(settings: ClusterSettings, choice: Choice) -> ReplicaSettings:
+    """The replicas that a command's settings ask for."""
+    number = settings.replicas or 1
+    cpus = settings.replica_cpus or max(1, (os.cpu_count() or 1) // number)
+    return ReplicaSettings(choice, number, cpus, settings.ray, settings.skip_self_test)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from rerankd.cluster.engine import ClusterEngine
-from rerankd.cluster.ray_serve import ServeReplicas
+from rerankd.cluster.engine import ClusterEngine, Replicas
+from rerankd.cluster.ray_serve import start_replicas
 from rerankd.cluster.settings import ReplicaSettings
 from rerankd.engine.formats import FORMATS
 from rerankd.engine.loading.hub import download_file
@@ -41,13 +41,31 @@ def start_on_replicas(
         SettingsError: the cluster runs replicas with other settings, or cannot be reached.
     """
     progress("starting the replicas", 0.0)
-    engine = ClusterEngine(partial(ServeReplicas, settings, start), max_queue, score_cache_mb * 1_000_000)
+    return scorer_over(
+        partial(start_replicas, settings, start),
+        settings,
+        max_queue=max_queue,
+        score_cache_mb=score_cache_mb,
+        prompts=prompts,
+    )
+
+
+def scorer_over(
+    connect: Callable[[], Replicas],
+    settings: ReplicaSettings,
+    *,
+    max_queue: int,
+    score_cache_mb: int,
+    prompts: Prompts | None = None,
+) -> EngineScorer:
+    """A scorer over replicas; see `ClusterEngine` and `start_on_replicas`."""
+    engine = ClusterEngine(connect, max_queue, score_cache_mb * 1_000_000)
     try:
         scorer = EngineScorer(engine, prompts or _prompts_of(engine.info, settings.choice))
     except Exception:
         engine.close()
         raise
-    logger.info("%d replicas of %s, %d threads each", settings.number, engine.info.name, settings.threads)
+    logger.info("%d replicas of %s, %d threads each", settings.number, engine.info.name, settings.cpus)
     return scorer
 
 

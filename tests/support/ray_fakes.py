@@ -1,0 +1,55 @@
+"""Engines around fake models that start in the processes of Ray's replicas."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+from rerankd.cluster import replica as replica_module
+from rerankd.engine.engine import Engine
+from rerankd.engine.scorer import EngineScorer
+from rerankd.testing import INFO, FakeModel
+from rerankd.types import Prompt
+
+ENCODER = replace(INFO, kind="cross-encoder")  # its replicas are given texts
+
+
+class SleepingModel(FakeModel):
+    """Its logit is the document's number. Sleeps for each prompt; for ever at "hang", the first time of all.
+
+    Args:
+        seconds: of sleep for each prompt.
+        folder: where the first one at "hang" leaves a mark.
+    """
+
+    def __init__(self, seconds: float, folder: Path) -> None:
+        super().__init__(self._number, _tokens, ENCODER)
+        self._seconds, self._folder = seconds, folder
+
+    def _number(self, prompt: Prompt) -> float:
+        time.sleep(self._seconds)
+        if prompt.document.startswith("hang") and self._is_first():
+            time.sleep(3600)
+        return float(prompt.document.removeprefix("hang"))
+
+    def _is_first(self) -> bool:
+        try:
+            (self._folder / "hung").touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
+
+def _tokens(query: str, document: str) -> range:
+    """Enough that few prompts make a batch; no prompt begins as another."""
+    first = zlib.crc32(document.encode()) % 1_000_000
+    return range(first, first + 300)
+
+
+def start_sleeping(seconds: float, folder: Path, stuck_s: int = 600) -> EngineScorer:
+    """stuck_s: a batch that runs for longer fails the replica's health check."""
+    replica_module.STUCK_S = stuck_s  # in the replica's process
+    model = SleepingModel(seconds, folder)
+    return EngineScorer(Engine(model), model)
