@@ -10,6 +10,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -17,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rerankd.errors import InvalidRequest
+from rerankd.runs.float32 import below, rounded, written
 from rerankd.runs.judgements import read_judgements
 from rerankd.runs.run import Candidate, Run, decreasing, name_of, read_run
 from rerankd.runs.texts import documents_of, read_queries
@@ -25,7 +27,7 @@ from rerankd.runs.written import RankedPair, write_ranked
 TREC = "q1 Q0 d1 1 2.5 bm25\nq1 Q0 d2 2 3.5 bm25\nq2 Q0 d9 1 -1 bm25\n"
 
 
-def written(folder: Path, name: str, text: str) -> Path:
+def saved(folder: Path, name: str, text: str) -> Path:
     path = folder / name
     path.write_text(text, encoding="utf-8")
     return path
@@ -36,13 +38,13 @@ def ids(run: Run) -> dict[str, list[str]]:
 
 
 def test_a_trec_run_is_ordered_by_its_scores_and_not_by_its_ranks(tmp_path: Path) -> None:
-    run = read_run(written(tmp_path, "bm25.trec", TREC))
+    run = read_run(saved(tmp_path, "bm25.trec", TREC))
     assert ids(run) == {"q1": ["d2", "d1"], "q2": ["d9"]} and run.name == "bm25" and not run.has_logits
 
 
 def test_ties_of_32_bits_are_ordered_by_document_descending_as_in_trec_eval(tmp_path: Path) -> None:
     lines = "q Q0 a 1 1.00000001 x\nq Q0 c 2 1.0 x\nq Q0 b 3 1.0 x\n"
-    assert ids(read_run(written(tmp_path, "x.run", lines))) == {"q": ["c", "b", "a"]}
+    assert ids(read_run(saved(tmp_path, "x.run", lines))) == {"q": ["c", "b", "a"]}
 
 
 @pytest.mark.parametrize(
@@ -58,7 +60,7 @@ def test_ties_of_32_bits_are_ordered_by_document_descending_as_in_trec_eval(tmp_
     ],
 )
 def test_other_formats_give_the_same_run(name: str, text: str, tmp_path: Path) -> None:
-    assert ids(read_run(written(tmp_path, name, text))) == {"7": ["d2", "d1"]}
+    assert ids(read_run(saved(tmp_path, name, text))) == {"7": ["d2", "d1"]}
 
 
 def test_parquet_with_numbers_as_ids(tmp_path: Path) -> None:
@@ -106,7 +108,7 @@ def test_zstandard_is_read_with_pyarrow(tmp_path: Path) -> None:
 )
 def test_a_run_that_cannot_be_read_names_the_line(name: str, text: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match=words):
-        read_run(written(tmp_path, name, text))
+        read_run(saved(tmp_path, name, text))
 
 
 def test_a_file_that_is_missing_or_no_text_is_named(tmp_path: Path) -> None:
@@ -130,6 +132,17 @@ def test_written_scores_decrease_strictly_and_stay_as_near_as_they_can(scores: l
         assert found == scores
 
 
+@given(st.floats(allow_nan=False))
+def test_numbers_of_32_bits_are_numpy_s(value: float) -> None:
+    with np.errstate(over="ignore"):
+        theirs = np.float32(value)
+    assert rounded(value) == float(theirs)
+    if theirs > -np.inf:
+        assert below(rounded(value)) == float(np.nextafter(theirs, np.float32(-np.inf)))
+    if np.isfinite(theirs):
+        assert rounded(float(written(rounded(value)))) == float(theirs)
+
+
 def test_a_written_run_is_read_in_the_same_order(tmp_path: Path) -> None:
     pairs = [RankedPair("q", doc_id, rank, 2.5 - rank, 0.5, 1, 1.0, 30) for rank, doc_id in enumerate("acb", 1)]
     for name in ("ours.trec", "ours.jsonl", "ours.parquet"):
@@ -151,7 +164,7 @@ def test_a_written_run_is_read_in_the_same_order(tmp_path: Path) -> None:
     ],
 )
 def test_judgements_of_every_format(name: str, text: str, tmp_path: Path) -> None:
-    assert read_judgements(written(tmp_path, name, text)) == {"q": {"a": 2, "b": -1}}
+    assert read_judgements(saved(tmp_path, name, text)) == {"q": {"a": 2, "b": -1}}
 
 
 @pytest.mark.parametrize(
@@ -165,28 +178,28 @@ def test_judgements_of_every_format(name: str, text: str, tmp_path: Path) -> Non
 )
 def test_judgements_that_cannot_be_read_name_the_line(text: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match=words):
-        read_judgements(written(tmp_path, "qrels.txt", text))
+        read_judgements(saved(tmp_path, "qrels.txt", text))
 
 
 def test_queries_and_documents_of_every_layout(tmp_path: Path) -> None:
-    assert read_queries(written(tmp_path, "q.tsv", "7\tone\ttwo\n")) == {"7": "one\ttwo"}
-    assert read_queries(written(tmp_path, "q.jsonl", json.dumps({"_id": "7", "text": "one"}))) == {"7": "one"}
+    assert read_queries(saved(tmp_path, "q.tsv", "7\tone\ttwo\n")) == {"7": "one\ttwo"}
+    assert read_queries(saved(tmp_path, "q.jsonl", json.dumps({"_id": "7", "text": "one"}))) == {"7": "one"}
     beir = [{"_id": "a", "title": "Title", "text": "text"}, {"_id": "b", "title": "", "text": "text"}]
-    corpus = written(tmp_path, "corpus.jsonl", "\n".join(map(json.dumps, beir)))
+    corpus = saved(tmp_path, "corpus.jsonl", "\n".join(map(json.dumps, beir)))
     assert dict(documents_of(corpus, {"a", "b"})) == {"a": "Title text", "b": "text"}
     assert dict(documents_of(corpus, {"b"})) == {"b": "text"}
-    contents = written(tmp_path, "c.jsonl", '{"id": "a", "contents": "text"}')
+    contents = saved(tmp_path, "c.jsonl", '{"id": "a", "contents": "text"}')
     assert dict(documents_of(contents, {"a"})) == {"a": "text"}
-    passages = written(tmp_path, "collection.tsv", 'a\tit says "text\nb\tother\n')
+    passages = saved(tmp_path, "collection.tsv", 'a\tit says "text\nb\tother\n')
     assert dict(documents_of(passages, {"a"})) == {"a": 'it says "text'}
-    documents = written(tmp_path, "docs.tsv", "D1\thttp://x\tTitle\tBody\n")
+    documents = saved(tmp_path, "docs.tsv", "D1\thttp://x\tTitle\tBody\n")
     assert dict(documents_of(documents, {"D1"})) == {"D1": "Title Body"}
 
 
 def test_texts_that_cannot_be_read_name_the_line(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"q\.tsv:2 has no tab"):
-        read_queries(written(tmp_path, "q.tsv", "7\tone\n8 two\n"))
+        read_queries(saved(tmp_path, "q.tsv", "7\tone\n8 two\n"))
     with pytest.raises(InvalidRequest, match="second, different text"):
-        read_queries(written(tmp_path, "q.tsv", "7\tone\n7\ttwo\n"))
+        read_queries(saved(tmp_path, "q.tsv", "7\tone\n7\ttwo\n"))
     with pytest.raises(InvalidRequest, match=r"c\.jsonl:1 has no field 'text'"):
-        dict(documents_of(written(tmp_path, "c.jsonl", '{"id": "a"}'), {"a"}))
+        dict(documents_of(saved(tmp_path, "c.jsonl", '{"id": "a"}'), {"a"}))

@@ -50,6 +50,8 @@ def _cautions(study: Study, run: Evaluated) -> list[str]:
         said.append(
             f"Reranking {depths.enough} candidates is within 1 % of the best depth, chosen on half of the queries; on "
             f"the other half it reaches {depths.held_out:.3f}."
+            if depths.enough
+            else "Reranking nothing is within 1 % of the best depth."
         )
     return said
 

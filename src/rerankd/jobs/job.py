@@ -20,13 +20,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from rerankd.errors import InvalidRequest
 from rerankd.jobs.journal import Journal, Scored
 from rerankd.jobs.store import Documents, build
 from rerankd.rankers import Ranker
 from rerankd.resumable import differences, to_json
+from rerankd.runs.float32 import rounded
 from rerankd.runs.replaced import replacement
 from rerankd.runs.run import Candidate, Run, decreasing
 from rerankd.runs.written import RankedPair, format_of, write_ranked
@@ -234,7 +233,7 @@ class Job:
             return Scored(qid, [], [], [], []), ()
         ranking = ranker.rank(self._queries[qid], [text for _, text in there], instruct=self._plan.instruct)
         scores: list[Score] = sorted(ranking.ranked, key=lambda score: score.index)
-        logits = [float(np.float32(score.raw_score)) for score in scores]
+        logits = [rounded(score.raw_score) for score in scores]
         tokens = [len(score.prompt.token_ids) if score.prompt else 0 for score in scores]
         return Scored(qid, [d for d, _ in there], logits, [score.score for score in scores], tokens), ranking.warnings
 

@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from rerankd.errors import InvalidRequest
+from rerankd.runs.float32 import below, rounded
 from rerankd.runs.lines import has_records, lines_of, records_of, text_field
 
 
@@ -83,7 +82,7 @@ def name_of(path: Path) -> str:
 
 def _best_first(candidates: Iterable[Candidate], by_id: bool) -> list[Candidate]:
     ordered = sorted(candidates, key=lambda one: one.doc_id, reverse=True) if by_id else list(candidates)
-    return sorted(ordered, key=lambda one: -float(np.float32(one.score)))
+    return sorted(ordered, key=lambda one: -rounded(one.score))
 
 
 Pair = tuple[str, str, Candidate, bool]
@@ -158,8 +157,8 @@ def decreasing(scores: Iterable[float]) -> list[float]:
     Evaluators break ties in different ways. Strictly decreasing scores give the same order in all of them.
     """
     result: list[float] = []
-    last = np.float32(np.inf)
+    last = math.inf
     for score in scores:
-        last = min(np.float32(score), np.nextafter(last, np.float32(-np.inf)))
-        result.append(float(last))
+        last = min(rounded(score), below(last))
+        result.append(last)
     return result

@@ -9,9 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import numpy as np
-
 from rerankd.errors import InvalidRequest, MissingExtra
+from rerankd.runs.float32 import written
 from rerankd.runs.replaced import replacement
 
 SUFFIXES = {
@@ -77,7 +76,7 @@ def _write_trec(path: Path, pairs: Iterable[RankedPair], tag: str) -> None:
     name = "".join("_" if character.isspace() else character for character in tag) or "rerankd"
     with path.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
         for pair in pairs:
-            file.write(f"{pair.qid} Q0 {pair.docid} {pair.rank} {np.float32(pair.logit)!s} {name}\n")
+            file.write(f"{pair.qid} Q0 {pair.docid} {pair.rank} {written(pair.logit)} {name}\n")
 
 
 def _write_jsonl(path: Path, pairs: Iterable[RankedPair], tag: str) -> None:
