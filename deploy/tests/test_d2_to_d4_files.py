@@ -41,7 +41,8 @@ def test_d2_the_image_is_small_and_without_root() -> None:
 def test_d2_kernels_are_compiled_where_the_compiler_is() -> None:
     text = (DEPLOY / "docker" / "Dockerfile").read_text()
     build, runtime = text.split("AS runtime", 1)
-    assert "-m rerankd.engine.qwen3.kernels.library" in build and "libgomp1" in runtime and "g++" not in runtime
+    cpu = build[build.index("AS build-cpu") : build.index("AS build-cuda")]
+    assert cpu.index("g++") < cpu.index("pip install") and "libgomp1" in runtime and "g++" not in runtime
 
 
 @pytest.mark.parametrize("file", ["compose.yaml", "compose.gpu.yaml"])

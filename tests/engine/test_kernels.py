@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from rerankd.engine.loading.checksums import checksum
 from rerankd.engine.loading.devices import instruction_sets
+from rerankd.engine.qwen3.kernels import compiling
 from rerankd.engine.qwen3.kernels import library as library_module
 from rerankd.engine.qwen3.kernels.choice import OVERRIDE, Kernels, choose_kernels
 from rerankd.engine.qwen3.kernels.kinds import KINDS, Kind
@@ -51,10 +53,13 @@ WIDE = replace(SMALL, hidden_size=2560, intermediate_size=9728, num_attention_he
 """The widths of the 4B."""
 
 
+NO_KERNELS = "this machine can have no kernels"
+
+
 @pytest.fixture(scope="module")
 def kind() -> Kind:
     """The best one here."""
-    return next((kind for kind in KINDS if runs_here(kind)), None) or pytest.skip("this machine can have no kernels")
+    return next((kind for kind in KINDS if runs_here(kind)), None) or pytest.skip(NO_KERNELS)
 
 
 def runs_here(kind: Kind) -> bool:
@@ -367,17 +372,24 @@ def test_installed_kernels_need_no_compiler_and_no_cache(
 ) -> None:
     """As in an image, whose build compiles them."""
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(library_module, "INSTALLED", tmp_path / "installed")
+    monkeypatch.setattr(compiling, "INSTALLED", tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "none"))
     (tmp_path / "none").touch()
-    [library] = library_module.install([kind])
-    assert library.parent == tmp_path / "installed"
+    library = compiling.compile_installed(kind, compiling.find_compiler() or pytest.skip(NO_KERNELS), tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv(OVERRIDE, kind.name)
     assert choose_kernels(kind.dtype) is not None
     assert [record.getMessage() for record in caplog.records] == [f"Kernels: {kind.name}."]
-    monkeypatch.setattr(library_module, "FLAGS", ("-O0",))
-    assert choose_kernels(kind.dtype) is None, "a library of other sources or flags is not used"
+    for content in (library.read_bytes()[:9999], b"", b"\x7fELF" + bytes(99)):
+        library.write_bytes(content)
+        assert choose_kernels(kind.dtype) is None, "a damaged library is not loaded"
+    assert "damaged" in caplog.text
+    foreign = tmp_path / f"{kind.name}-{compiling.source_digest(kind)}-{checksum(library)}.so"
+    library.rename(foreign)
+    assert choose_kernels(kind.dtype) is None, "a foreign one neither"
+    assert "cannot be loaded" in caplog.text
+    monkeypatch.setattr(compiling, "FLAGS", ("-O0",))
+    assert compiling.find_installed(kind) == [], "a library of other sources or flags is not used"
     assert "there is no C++ compiler" in caplog.text
 
 
@@ -396,14 +408,12 @@ def test_two_processes_may_start_at_once(kind: Kind, tmp_path: Path, monkeypatch
 def test_a_foreign_library_is_not_loaded(kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that lacks the functions, under a name and checksum that fit."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    real = library_module._compile
 
     def compile_another(kind: Kind, compiler: str, library: Path) -> None:
         source = tmp_path / "other.cpp"
         source.write_text('extern "C" int other() { return 1; }')
         subprocess.run([compiler, "-shared", "-fPIC", str(source), "-o", str(library)], check=True)
 
-    monkeypatch.setattr(library_module, "_compile", compile_another)
+    monkeypatch.setattr(library_module, "compile_kernels", compile_another)
     with pytest.raises(NoLibrary, match="is_available"):
         open_library(kind)
-    monkeypatch.setattr(library_module, "_compile", real)

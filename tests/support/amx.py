@@ -23,8 +23,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from rerankd.engine.qwen3.kernels.compiling import FLAGS, FOLDER
 from rerankd.engine.qwen3.kernels.kinds import KINDS
-from rerankd.engine.qwen3.kernels.library import FLAGS, FOLDER
 
 PARTS = Path(__file__).with_name("amx_parts.cpp")
 AMX = next(kind for kind in KINDS if kind.name == "amx")
