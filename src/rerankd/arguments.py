@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 from rerankd.errors import InvalidRequest
 from rerankd.surrogates import surrogate_warnings, without_surrogates
 from rerankd.types import DEFAULT_INSTRUCT, Passages, RerankRequest
+
+MAX_DEADLINE_S = 3600
 
 Documents = Iterable[str | Mapping[str, Any]]
 """Texts, or objects with a `text`, in a list, a tuple, an array, a table's column, a generator …"""
@@ -31,15 +34,23 @@ class Arguments:
     instruct: str | None
     warnings: tuple[str, ...] = ()
     passages: Passages | None = None
+    deadline_s: float | None = None
 
     def request(self) -> RerankRequest:
         """The call of a model in this process."""
         instruct = DEFAULT_INSTRUCT if self.instruct is None else self.instruct
-        return RerankRequest((self.query,), self.documents, instruct, self.top_n, passages=self.passages)
+        deadline = None if self.deadline_s is None else time.monotonic() + self.deadline_s
+        asked = (self.query,), self.documents, instruct, self.top_n
+        return RerankRequest(*asked, passages=self.passages, deadline=deadline)
 
 
 def checked(
-    query: object, documents: object, top_n: object = None, instruct: object = None, passages: object = None
+    query: object,
+    documents: object,
+    top_n: object = None,
+    instruct: object = None,
+    passages: object = None,
+    deadline_s: object = None,
 ) -> Arguments:
     """Checks the arguments of a call and converts them to plain strings and numbers.
 
@@ -59,6 +70,7 @@ def checked(
         None if instruct is None else _whole(instruct),
         warnings + surrogate_warnings(query, instruct, texts),
         _passages(passages),
+        _deadline(deadline_s),
     )
 
 
@@ -116,6 +128,16 @@ def _passages(passages: object) -> Passages | None:
     if not isinstance(passages, Passages):
         raise InvalidRequest(f"passages is {_kind(passages)}: send True, or Passages(max_tokens=512).")
     return passages
+
+
+def _deadline(deadline_s: object) -> float | None:
+    if deadline_s is None:
+        return None
+    if isinstance(deadline_s, bool) or not isinstance(deadline_s, int | float) or not 0 < deadline_s <= MAX_DEADLINE_S:
+        raise InvalidRequest(
+            f"deadline_s is {_kind(deadline_s)}: send seconds, up to {MAX_DEADLINE_S}, or leave it out."
+        )
+    return float(deadline_s)
 
 
 def _plain(text: str) -> str:

@@ -323,6 +323,12 @@ class ServerSettings(DatabaseSettings, ClusterSettings, EngineSettings, SeveralM
     max_total_tokens: int = setting(
         120_000, "query tokens × documents + tokens of all documents; DashScope's APIs", LIMITS, at_least=1
     )
+    deadline_ms: int | None = setting(
+        None,
+        "milliseconds after which a call that names no deadline is answered with the documents that are scored",
+        REQUESTS,
+        at_least=1,
+    )
     passage_tokens: int | None = setting(
         None,
         "tokens of a passage, where a call that has its documents split names none; without it, as many as fit",

@@ -80,6 +80,7 @@ class Reranker:
         passages: bool | Passages = False,
         min_score: float | Named | None = None,
         calibration: Calibration | None = None,
+        deadline_s: float | None = None,
         progress: Progress | None = None,
     ) -> Ranking:
         """Scores every document for the query, best first.
@@ -95,16 +96,18 @@ class Reranker:
             min_score: leaves out the results with a lower score; `keep` and `relevant` are thresholds of the
                 calibration.
             calibration: of `rerankd calibrate`; each score becomes the probability that the document is relevant.
+            deadline_s: seconds from now. Documents that cannot be scored by then come last, with `Score.scored` False.
             progress: called on another thread with the number of documents done.
 
         Raises:
+            Busy: the deadline came before the first score.
             InvalidRequest: an argument has the wrong type or is out of range, or the instruct leaves no room.
             InferenceError: the model failed.
             Closed: `close` was called.
             MadeBeforeFork: this process was forked after the model was loaded.
         """
         cut = Cut(min_score_of(min_score), calibration)
-        asked = checked(query, documents, top_n, instruct, passages)
+        asked = checked(query, documents, top_n, instruct, passages, deadline_s)
         prepared = self._scorer.prepare(asked.request())
         ranking = prepared.finish(self._submit(prepared, progress).result(), asked.warnings)
         return cut.of(ranking, self.info, prepared.request.instruct)
@@ -124,11 +127,12 @@ class Reranker:
         passages: bool | Passages = False,
         min_score: float | Named | None = None,
         calibration: Calibration | None = None,
+        deadline_s: float | None = None,
         progress: Progress | None = None,
     ) -> Ranking:
         """`rank` for asyncio: it does not block the event loop, and a cancelled call frees its work."""
         cut = Cut(min_score_of(min_score), calibration)
-        asked = checked(query, documents, top_n, instruct, passages)
+        asked = checked(query, documents, top_n, instruct, passages, deadline_s)
         prepared = await asyncio.to_thread(self._scorer.prepare, asked.request())
         logits = await asyncio.wrap_future(self._submit(prepared, progress))
         return cut.of(prepared.finish(logits, asked.warnings), self.info, prepared.request.instruct)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from rerankd.errors import InferenceError, InvalidRequest, PromptTooLong, TooManyDocuments, TooManyTokens
+from rerankd.errors import Busy, InferenceError, InvalidRequest, PromptTooLong, TooManyDocuments, TooManyTokens
 from rerankd.types import (
     DEFAULT_INSTRUCT,
     MIN_PASSAGE_TOKENS,
@@ -132,32 +132,49 @@ class Prepared:
 
         Raises:
             InferenceError: a logit is not a number.
+            Busy: no document was scored before the deadline.
         """
-        if broken := [index for index, logit in enumerate(logits.values) if not math.isfinite(logit)]:
-            document = self._index_of(broken[0])
-            raise InferenceError(f"The model gave document {document} a score that is not a number.")
-        scores = self.of_documents(
-            [
-                Score(index, sigmoid(logit), logit, None, prompt, index in logits.cached)
-                for index, (logit, prompt) in enumerate(zip(logits.values, self.prompts, strict=True))
-            ]
-        )
-        ranked = sorted(scores, key=lambda score: -score.raw_score)  # stable: ties keep the call's order
-        usage = Usage(total_tokens=self.usage.prompt_tokens, text_tokens=self.usage.text_tokens)
-        every_warning = tuple(dict.fromkeys((*warnings, *self.warnings)))
-        top = tuple(ranked[: self.request.top_n])
+        unscored = logits.unscored
+        broken = (index for index, logit in enumerate(logits.values) if not math.isfinite(logit))
+        for index in broken:
+            if index not in unscored:
+                document = self._index_of(index)
+                raise InferenceError(f"The model gave document {document} a score that is not a number.")
+        of_prompts = [
+            Score(index, sigmoid(logit), logit, None, prompt, index in logits.cached, scored=index not in unscored)
+            for index, (logit, prompt) in enumerate(zip(logits.values, self.prompts, strict=True))
+        ]
+        scores = self.of_documents(of_prompts)
+        counts = _tokens_of([score.prompt for score in of_prompts if score.scored and score.prompt])
+        usage = Usage(total_tokens=counts.prompt_tokens, text_tokens=counts.text_tokens)
+        every_warning = tuple(dict.fromkeys((*warnings, *self.warnings, *self.about_unscored(scores))))
+        top = tuple(in_order(scores)[: self.request.top_n])
         return Ranking(top, usage, every_warning, self.info.name, scores, queue_s=logits.queue_s)
 
+    def about_unscored(self, scores: Sequence[Score]) -> Iterator[str]:
+        """Warnings about documents that were not scored before the deadline. scores: of every document."""
+        if missing := sum(not score.scored for score in scores):
+            yield f"{missing} of {len(scores)} documents were not scored before the deadline"
+        asked = Counter(part.document for part in self.parts)
+        parts = sum(score.scored and score.num_passages < asked[score.index] for score in scores)
+        if parts:
+            yield f"{parts} of {len(scores)} documents have passages that were not scored before the deadline"
+
     def of_documents(self, scores: Sequence[Score]) -> tuple[Score, ...]:
-        """The score of each document, from one for each prompt: that of its best passage, ties by place."""
+        """The score of each document, from one for each prompt: that of its best passage, ties by place.
+
+        Raises:
+            Busy: no document was scored before the deadline.
+        """
         documents = self.request.documents
         if not self.parts:
-            return tuple(replace(score, document=document) for score, document in zip(scores, documents, strict=True))
+            with_texts = (replace(score, document=text) for score, text in zip(scores, documents, strict=True))
+            return _complete(tuple(with_texts))
         scored: list[list[tuple[Passage, Score]]] = [[] for _ in documents]
         for part, score, prompt in zip(self.parts, scores, self.prompts, strict=True):
             passage = Passage(part.start, part.end, score.score, score.logit, prompt.document_tokens)
             scored[part.document].append((passage, score))
-        return tuple(_best(index, documents[index], some) for index, some in enumerate(scored))
+        return _complete(tuple(_best(index, documents[index], some) for index, some in enumerate(scored)))
 
     def _index_of(self, prompt: int) -> int:
         """The document of a prompt, by its place."""
@@ -203,7 +220,7 @@ class Prepared:
     def _about_passages(self) -> Iterator[str]:
         num_documents = len(self.request.documents)
         if num_split := self.num_split:
-            yield f"{num_split} of {num_documents} documents were split: {len(self.parts)} passages were scored"
+            yield f"{num_split} of {num_documents} documents were split: {len(self.parts)} passages in all"
         if unread := self.unread:
             index, end = max(unread, key=lambda one: len(self.request.documents[one[0]]) - one[1])
             yield (
@@ -225,10 +242,7 @@ def prepare(request: RerankRequest, model: Encodes, info: ModelInfo) -> Prepared
         raise InvalidRequest(f"top_n must be at least 1, or left out for all; it is {request.top_n}.")
     bounded = _limited_by(info, request)
     parts, prompts = _split(bounded, model) if request.passages else ((), model.encode(bounded))
-    usage = TokenCounts(
-        prompt_tokens=sum(len(prompt.token_ids) for prompt in prompts),
-        text_tokens=sum(prompt.query_tokens + prompt.document_tokens for prompt in prompts),
-    )
+    usage = _tokens_of(prompts)
     if limits.max_total_tokens is not None and usage.text_tokens > limits.max_total_tokens:
         raise TooManyTokens(usage.text_tokens, limits.max_total_tokens)
     _refuse_overlong(prompts, limits)
@@ -301,9 +315,40 @@ def _shrink(cutter: Cutter, prompts: Sequence[Prompt], max_tokens: int) -> bool:
 
 
 def _best(index: int, document: str, scored: Sequence[tuple[Passage, Score]]) -> Score:
+    first = scored[0][1]
+    scored = [one for one in scored if one[1].scored]
+    if not scored:
+        return replace(first, index=index, document=document)
     scored = sorted(scored, key=lambda one: -one[1].raw_score)  # stable: ties by place
     passages = tuple(passage for passage, _ in scored)
     return replace(scored[0][1], index=index, document=document, passages=passages, num_passages=len(passages))
+
+
+def in_order(scores: Sequence[Score]) -> list[Score]:
+    """The best first, ties in the call's order; at the end, in the call's order, those that are not scored."""
+    return sorted(scores, key=lambda score: (not score.scored, -score.raw_score if score.scored else 0.0))
+
+
+def _complete(scores: tuple[Score, ...]) -> tuple[Score, ...]:
+    """With a score just below the lowest one for each document that has none: clients sort by it."""
+    scored = [score for score in scores if score.scored]
+    if len(scored) == len(scores):
+        return scores
+    if not scored:
+        raise Busy("No document was scored before the deadline; allow more time, or send fewer documents.", 1)
+    lowest = min(scored, key=lambda score: score.raw_score)
+    below = max(0.0, math.nextafter(lowest.score, -math.inf)), math.nextafter(lowest.raw_score, -math.inf)
+    return tuple(
+        score if score.scored else Score(score.index, *below, score.document, score.prompt, scored=False)
+        for score in scores
+    )
+
+
+def _tokens_of(prompts: Sequence[Prompt]) -> TokenCounts:
+    return TokenCounts(
+        prompt_tokens=sum(len(prompt.token_ids) for prompt in prompts),
+        text_tokens=sum(prompt.query_tokens + prompt.document_tokens for prompt in prompts),
+    )
 
 
 def _limited_by(info: ModelInfo, request: RerankRequest) -> RerankRequest:

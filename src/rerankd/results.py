@@ -43,6 +43,11 @@ class Result(Protocol):
         ...
 
     @property
+    def scored(self) -> bool:
+        """False if a deadline came first."""
+        ...
+
+    @property
     def passages(self) -> Sequence[Any]:
         """Dataclasses: where in the text it was scored, if it was split."""
         ...
@@ -80,6 +85,7 @@ class Results(Generic[S]):
             "results": [
                 {
                     **{"index": r.index, "score": r.score, "logit": r.logit, "document": r.document},
+                    **({} if r.scored else {"scored": False}),
                     **({"passages": [asdict(one) for one in r.passages]} if r.passages else {}),
                 }
                 for r in self.ranked

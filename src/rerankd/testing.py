@@ -60,14 +60,15 @@ class FakeRanker:
         top_n: int | None = None,
         instruct: str | None = None,
         passages: bool | Passages = False,
+        deadline_s: float | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Ranking:
-        """See `Reranker.rank`: the same arguments, checks and order. It splits no document.
+        """See `Reranker.rank`: the same arguments, checks and order. It splits no document and is always in time.
 
         Raises:
             InvalidRequest: an argument has the wrong type or is out of range.
         """
-        given = checked(query, documents, top_n, instruct, passages)
+        given = checked(query, documents, top_n, instruct, passages, deadline_s)
         self.calls.append(Call(given.query, given.documents, given.top_n, given.instruct))
         scores = tuple(
             Score(index, self._score(given.query, text), None, text) for index, text in enumerate(given.documents)
@@ -87,10 +88,19 @@ class FakeRanker:
         top_n: int | None = None,
         instruct: str | None = None,
         passages: bool | Passages = False,
+        deadline_s: float | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Ranking:
         """`rank` for asyncio."""
-        return self.rank(query, documents, top_n=top_n, instruct=instruct, passages=passages, progress=progress)
+        return self.rank(
+            query,
+            documents,
+            top_n=top_n,
+            instruct=instruct,
+            passages=passages,
+            deadline_s=deadline_s,
+            progress=progress,
+        )
 
 
 def word_tokens(query: str, document: str) -> Sequence[int]:

@@ -130,6 +130,7 @@ class RerankRequest:
         owner: the account on whose behalf it is scored. Results kept from one owner never answer another.
         hops: the number of servers that passed it on.
         passages: how documents are split; None: they are not.
+        deadline: by time.monotonic(); what cannot be scored before it is left unscored. None: everything is scored.
     """
 
     queries: tuple[str, ...]
@@ -141,6 +142,7 @@ class RerankRequest:
     owner: str = ""
     hops: int = 0
     passages: Passages | None = None
+    deadline: float | None = None
 
     def __post_init__(self) -> None:
         if len(self.queries) not in (1, len(self.documents)):
@@ -197,11 +199,13 @@ class Logits:
     Attributes:
         cached: the indices of those known from an earlier call.
         queue_s: from the arrival of the request to its first batch.
+        unscored: the indices of those that the deadline left; their values mean nothing.
     """
 
     values: Sequence[float]
     cached: Collection[int] = ()
     queue_s: float = 0.0
+    unscored: Collection[int] = ()
 
 
 def decimal(micro: int) -> str:
@@ -233,6 +237,7 @@ class Score:
             From a server, those that it sent.
         num_passages: how many were scored; 0 if the call did not want them.
         explanation: of another rerankd that was asked for it; None otherwise.
+        scored: False if the deadline came first; score and logit are then just below the lowest of the scored ones.
     """
 
     index: int
@@ -244,6 +249,7 @@ class Score:
     passages: tuple[Passage, ...] = ()
     num_passages: int = 0
     explanation: Explanation | None = None
+    scored: bool = True
 
     @property
     def raw_score(self) -> float:

@@ -46,6 +46,18 @@ def test_a_call_reserves_what_it_costs_then_pays_it(payer: Payer) -> None:
     assert payer.ledger.check() == []
 
 
+@pytest.mark.parametrize("free", [0, 120, 1000])
+def test_a_call_that_was_computed_in_part_pays_that_part(free: int, payer: Payer) -> None:
+    price = FREE.model_copy(update={"free_tokens": free})
+    charge = payer.ledger.settle(payer.reserve(500, price), 200)
+    billed = max(0, 200 - free)
+    assert charge == Charge(billed // 10, 200 - billed, billed, 200)
+    assert payer.money == (MICRO - billed // 10, 0)
+    assert payer.ledger.quota(payer.account_id, price).used == 200 - billed
+    assert payer.ledger.settle(payer.reserve(500), 500).tokens == 500
+    assert payer.ledger.check() == []
+
+
 def test_an_entry_says_everything_about_its_charge(payer: Payer, clock: Clock) -> None:
     payer.ledger.settle(payer.reserve(300, request_id="r-1", dialect="cohere"))
     with payer.store.database.read() as connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import replace
@@ -104,6 +105,19 @@ def test_parts_hold_every_prompt_once_and_about_equal_work(costs: list[int], num
     assert [i for start, end in parts for i in range(start, end)] == list(range(len(costs)))
     assert len(parts) <= number
     assert all(sum(costs[start:end]) <= sum(costs) / number + max(costs) for start, end in parts)
+
+
+def test_a_deadline_ends_a_call_with_the_known_logits() -> None:
+    model = NumberedModel()
+    model.gate.clear()
+    replicas = LocalReplicas(lambda: EngineScorer(Engine(model), model))
+    engine = ClusterEngine(lambda: replicas)
+    try:
+        prompts = model.encode(RerankRequest(("query",), ("1", "2")))
+        assert sorted(engine.submit(prompts, deadline=time.monotonic()).result(30).unscored) == [0, 1]
+    finally:
+        model.gate.set()
+        engine.close()
 
 
 def test_a_large_call_uses_all_replicas_and_a_small_one_only_one() -> None:

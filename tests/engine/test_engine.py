@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import random
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import SimpleNamespace
 
 import pytest
 
@@ -59,8 +59,8 @@ def start() -> Iterator[Callable[..., Engine]]:
     """Starts an engine on a model; closes them all at the end."""
     started: list[tuple[Engine, LengthModel]] = []
 
-    def make(model: LengthModel, max_queue: int = 256) -> Engine:
-        engine = Engine(model, max_queue)
+    def make(model: LengthModel, max_queue: int = 256, clock: Callable[[], float] = time.monotonic) -> Engine:
+        engine = Engine(model, max_queue, clock=clock)
         started.append((engine, model))
         return engine
 
@@ -449,13 +449,10 @@ def test_a_queue_is_full_by_its_bytes_too(start: Callable[..., Engine], monkeypa
     assert engine.submit(prompts(*[5] * 50)).result(WAIT_S).values == [5] * 50, "alone it may be larger"
 
 
-def test_busy_says_how_long_the_oldest_request_takes(
-    start: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_busy_says_how_long_the_oldest_request_takes(start: Callable[..., Engine]) -> None:
     now = [100.0]
-    monkeypatch.setattr(engine_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     model = LengthModel()
-    engine = start(model, max_queue=1)
+    engine = start(model, max_queue=1, clock=lambda: now[0])
     running = hold(engine, model)
     now[0] += 0.5
     model.gate.set()

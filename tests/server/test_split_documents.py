@@ -92,7 +92,7 @@ def test_the_bill_counts_the_query_for_each_passage(surface: Surface, qwen_serve
     passages = [passage for row in results for passage in row["passages"]]
     of_query = results[0]["explain"]["query_tokens"]
     assert surface.tokens(answer) == of_query * len(passages) + sum(passage["tokens"] for passage in passages)
-    assert surface.warnings(answer) == f"2 of 3 documents were split: {len(passages)} passages were scored"
+    assert surface.warnings(answer) == f"2 of 3 documents were split: {len(passages)} passages in all"
 
 
 def test_a_document_that_fits_has_the_same_bits_with_and_without(qwen_server: Server) -> None:

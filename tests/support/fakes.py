@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from rerankd.engine.engine import MAX_BATCH_TOKENS, Engine
 from rerankd.engine.scorer import EngineScorer
@@ -35,5 +36,5 @@ def _full_batch(query: str, document: str) -> Sequence[int]:
     return range(first, first + MAX_BATCH_TOKENS)
 
 
-def scorer_of(model: NumberedModel, **options: int) -> EngineScorer:
+def scorer_of(model: NumberedModel, **options: Any) -> EngineScorer:
     return EngineScorer(Engine(model, **options), model)

@@ -122,6 +122,14 @@ def charge_for(state: AccountState, price: Price, tokens: int, now: datetime) ->
     return Charge(cost, free, tokens - free, tokens)
 
 
+def part_of(charge: Charge, price: Price, tokens: int) -> Charge:
+    """The charge of a call of which only so many tokens were computed."""
+    if not charge.free_tokens and not charge.billed_tokens:
+        return free_charge(tokens)
+    free = min(tokens, charge.free_tokens)
+    return Charge(price.cost(tokens - free), free, tokens - free, tokens)
+
+
 def free_charge(tokens: int) -> Charge:
     """The charge of a free repeat."""
     return Charge(0, 0, 0, tokens)

@@ -38,6 +38,7 @@ from rerankd.accounts.decision import (
     free_charge,
     free_tokens_expiry,
     free_tokens_left,
+    part_of,
 )
 from rerankd.accounts.keys import Caller
 from rerankd.accounts.schema import EPOCH, accounts, quotas
@@ -138,8 +139,11 @@ class Ledger:
             self._set_aside(connection, reservation, now, has_quota=state.free_used is not None)
         return reservation
 
-    def settle(self, reservation: Reservation) -> Charge:
+    def settle(self, reservation: Reservation, tokens: int | None = None) -> Charge:
         """Charges a call that succeeded. Settling twice charges once.
+
+        Args:
+            tokens: that were computed, where they are fewer than those that were reserved.
 
         Charges nothing if the same call was charged meanwhile, up to three times. If the reservation was freed
         meanwhile, the account pays the cost from its present balance.
@@ -148,6 +152,8 @@ class Ledger:
             OutOfCredit: nothing was reserved any more, and the account cannot pay. Nothing is charged.
         """
         now, caller = self._now(), reservation.caller
+        if tokens is not None and tokens < reservation.call.tokens:
+            reservation = _of_fewer(reservation, tokens)
         with self._database.transaction() as connection:
             account = connection.execute(sql.LOCK_ACCOUNT, self._lock_parameters(caller.account_id, now)).one()
             freed = connection.execute(sql.DELETE_RESERVATION, {"reservation": reservation.id}).all()
@@ -335,6 +341,12 @@ def _reserve_again(connection: Connection, reservation: Reservation, account: Ro
     if reservation.is_repeat or state.times_charged > reservation.occurrence:
         return replace(reservation, is_repeat=True)
     return replace(reservation, charge=charge_for(state, reservation.price, reservation.call.tokens, now))
+
+
+def _of_fewer(reservation: Reservation, tokens: int) -> Reservation:
+    """The reservation at the charge of fewer tokens: the free ones are spent first."""
+    charge = part_of(reservation.charge, reservation.price, tokens)
+    return replace(reservation, charge=charge, call=replace(reservation.call, tokens=tokens))
 
 
 def _charge(connection: Connection, reservation: Reservation, account: Row[Any], now: datetime) -> Charge:

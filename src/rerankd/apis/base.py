@@ -72,6 +72,7 @@ class Call(RerankRequest):
         id: The caller's id of this request.
         explain, min_score, calibration: See `RequestBody`.
         shown_passages: Of each result.
+        deadline_ms: See `RequestBody`.
     """
 
     model: str | None = None
@@ -82,6 +83,7 @@ class Call(RerankRequest):
     shown_passages: int = 0
     min_score: float | str | None = None
     calibration: str | None = None
+    deadline_ms: int | None = None
 
 
 DOCUMENTS_A_SEARCH_UNIT = 100
@@ -147,6 +149,8 @@ class Answer:
 
     def result(self, of: Score, /, **fields: Any) -> JSON:
         """One entry of a result list: the API's fields, and ours that the caller asked for."""
+        if not of.scored:
+            return {**fields, "scored": False}
         if self.shown_passages and of.num_passages:
             shown = [asdict(passage) for passage in of.passages[: self.shown_passages]]
             fields |= {"passages": shown, "num_passages": of.num_passages}
@@ -318,6 +322,7 @@ class Api(ABC, Generic[BodyT]):
             InvalidRequest: a mistake that the body's model does not exclude.
         """
         call, asked = self.parse(body), body.passages_asked()
+        call = replace(call, deadline_ms=body.deadline_asked())
         if asked is None:
             return call
         options = PassageOptions() if isinstance(asked, bool) else asked

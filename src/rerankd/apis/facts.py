@@ -95,6 +95,7 @@ class ApiFacts:
         instruct: str | None,
         model: str | None,
         passages: Passages | None = None,
+        deadline_s: float | None = None,
     ) -> dict[str, Any]:
         """A request of the client. It leaves out what is None, because vLLM refuses null.
 
@@ -111,6 +112,8 @@ class ApiFacts:
         if passages is not None:
             given = {name: value for name, value in asdict(passages).items() if value is not None}
             options[self.passages] = {**given, "top_n": passages.max_per_doc}
+        if deadline_s is not None:
+            options["deadline_ms"] = max(1, round(1000 * deadline_s))
         name = {self.model: model} if self.model and model is not None else {}
         return {**name, "input": texts, "parameters": options} if self.nested else {**name, **texts, **options}
 

@@ -42,6 +42,9 @@ class Explain(BaseModel):
     prompt: int | None = Field(None, ge=0, description="Index of the document whose exact prompt is returned too.")
 
 
+MAX_DEADLINE_MS = 3_600_000
+
+
 class PassageOptions(BaseModel):
     """The options of `passages`."""
 
@@ -79,6 +82,14 @@ class RequestBody(BaseModel):
         "its best passage's score, and each result says where in the text that is.",
     )
 
+    deadline_ms: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_DEADLINE_MS,
+        description="rerankd's own: milliseconds after the first byte of the request. What is not scored by then comes "
+        "last, with `scored` false, and is not charged.",
+    )
+
     def passages_asked(self) -> PassageOptions | bool | None:
         """How documents are to be split; None: as the API documents it."""
         return self.passages
@@ -97,6 +108,9 @@ class RequestBody(BaseModel):
     def cut_asked(self) -> tuple[float | str | None, str | None]:
         """The threshold, and the name of the calibration."""
         return self.min_score, self.calibration
+    def deadline_asked(self) -> int | None:
+        """Milliseconds; None: the body has none."""
+        return self.deadline_ms
 
     def unknown_fields(self) -> list[Problem]:
         """The first unknown fields, as mistakes: a misspelt field explains a missing one."""
@@ -167,6 +181,7 @@ class ShownPassage(BaseModel):
 class OwnFields(BaseModel):
     """What rerankd adds to a result of any API, where the caller asks for it."""
 
+    scored: bool | None = Field(None, description="false: the deadline came first.")
     explain: JSON | None = None
     passages: list[ShownPassage] | None = None
     num_passages: int | None = None

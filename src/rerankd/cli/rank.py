@@ -97,6 +97,7 @@ class RankingOptions:
         as_json: the same as --output json
         passages: split documents that do not fit at sentences; the best passage counts and is shown
         passage_tokens: the same, with so many tokens in a passage at most
+        deadline: answer after so many milliseconds; documents that are not scored by then come last
         explain: show logit, tokens and truncations of each result; local models only
         prompt: print the exact prompt of one document, counted from 0, and exit
     """
@@ -109,8 +110,14 @@ class RankingOptions:
     as_json: Annotated[bool, FLAG, Parameter("--json")] = False
     passages: Annotated[bool, FLAG] = False
     passage_tokens: Annotated[int | None, NUMBER] = None
+    deadline: Annotated[int | None, NUMBER, Parameter(metavar="MS")] = None
     explain: Annotated[bool, FLAG] = False
     prompt: Annotated[int | None, NUMBER, Parameter(metavar="INDEX")] = None
+
+    @property
+    def deadline_s(self) -> float | None:
+        """Seconds."""
+        return None if self.deadline is None else self.deadline / 1000
 
     @property
     def split(self) -> Passages | None:
@@ -153,7 +160,7 @@ def rank(
     if options.prompt is not None and not 0 <= options.prompt < len(documents):
         raise SettingsError(f"--prompt {options.prompt}: there are {len(documents)} documents, the first is 0.")
     texts = [document.text for document in documents]
-    own = options.min_score, options.calibration
+    own = options.min_score, options.calibration, options.deadline_s
     task = Task(query, texts, options.top_n or None, options.instruct, options.split, *own)
     with redirect_stdout(sys.stderr):  # what libraries print must not mix with the result
         if settings is None:

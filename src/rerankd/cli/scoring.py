@@ -68,6 +68,7 @@ class Task:
         passages: how the texts are split; None: they are not.
         min_score: a number or the name of a threshold, as it was typed.
         calibration: a file, or a name that the server knows.
+        deadline_s: seconds for scoring, or for each request to a server.
     """
 
     query: str
@@ -77,6 +78,7 @@ class Task:
     passages: Passages | None = None
     min_score: str | None = None
     calibration: str | None = None
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ def ask(task: Task, remote: RemoteOptions, model: str | None) -> Outcome:
                     passages=task.passages or False,
                     min_score=min_score_of(task.min_score),
                     calibration=task.calibration,
+                    deadline_s=task.deadline_s,
                     progress=lambda done: bar(stage, done / len(task.texts)),
                 )
             except RemoteRefused as error:
@@ -168,9 +171,10 @@ def score(task: Task, settings: ScoringSettings, explain: bool, prompt: int | No
             passages=task.passages or False,
             min_score=min_score_of(task.min_score),
             calibration=calibration,
+            deadline_s=task.deadline_s,
             progress=lambda done: bar(f"ranking {len(task.texts):,} documents", done / len(task.texts)),
         )
-        explained = ranking.ranked if explain else ()
+        explained = [one for one in ranking.ranked if explain and one.scored]
         return Outcome(
             ranking.ranked,
             ranking.warnings,

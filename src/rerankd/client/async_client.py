@@ -43,6 +43,7 @@ class AsyncClient(BaseClient):
         top_n: int | None = None,
         instruct: str | None = None,
         passages: bool | Passages = False,
+        deadline_s: float | None = None,
         return_documents: bool = True,
         model: str | None = None,
         min_score: float | Named | None = None,
@@ -58,7 +59,7 @@ class AsyncClient(BaseClient):
                 the concurrent requests of all of them. None: 4 concurrent requests of this call.
         """
         self.refuse_if_closed()
-        own = passages, min_score, calibration
+        own = passages, min_score, calibration, deadline_s
         call = self._endpoint.call(query, documents, top_n, instruct, return_documents, model, *own)
         chunks = self._endpoint.chunks(call)
         done = Progress(call, progress)

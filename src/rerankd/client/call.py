@@ -56,6 +56,7 @@ class Call:
     passages: Passages | None = None
     min_score: float | Named | None = None
     calibration: str | None = None
+    deadline_s: float | None = None
 
     @property
     def own_fields(self) -> dict[str, object]:
@@ -143,13 +144,14 @@ class Endpoint:
         passages: bool | Passages = False,
         min_score: float | Named | None = None,
         calibration: str | None = None,
+        deadline_s: float | None = None,
     ) -> Call:
         """Checks a call's arguments.
 
         Raises:
             InvalidRequest: an argument has the wrong type or is out of range.
         """
-        given = checked(query, documents, top_n, instruct, passages)
+        given = checked(query, documents, top_n, instruct, passages, deadline_s)
         min_score = min_score_of(min_score)
         if calibration is None:
             Cut(min_score)  # refuses the name of a threshold
@@ -170,6 +172,7 @@ class Endpoint:
             given.passages,
             min_score,
             calibration,
+            given.deadline_s,
         )
 
     def chunks(self, call: Call) -> list[Chunk]:
@@ -219,11 +222,12 @@ class Endpoint:
                 passages=scored.passages,
                 num_passages=scored.num_passages,
                 explanation=scored.explanation,
+                scored=scored.scored,
             )
             for chunk, reply in zip(chunks, replies, strict=True)
             for scored in reply.scores
         ]
-        scores.sort(key=lambda result: (-result.score, -(result.logit or 0), result.index))
+        scores.sort(key=lambda result: (not result.scored, -result.score, -(result.logit or 0), result.index))
         scores += _blank_scores(call, min([0.0, *(result.score for result in scores)]))
         ranking = Ranking(
             ranked=tuple(scores[: call.top_n]),
@@ -268,6 +272,7 @@ class Endpoint:
             instruct=call.instruct,
             model=call.model or self._model,
             passages=call.passages,
+            deadline_s=call.deadline_s,
         )
         content = json.dumps(body | call.own_fields, ensure_ascii=False, separators=(",", ":")).encode()
         num_passages = call.passages.max_per_doc if call.passages else 0
@@ -290,6 +295,8 @@ class Endpoint:
             yield f"instruct may have been ignored: the dialect {self.name} documents none"
         if call.passages and not all(reply.by_rerankd for reply in replies):
             yield "passages may have been ignored: no rerankd answered"
+        if call.deadline_s and not all(reply.by_rerankd for reply in replies):
+            yield "deadline_s may have been ignored: no rerankd answered"
         for chunk, reply in zip(chunks, replies, strict=True):
             if len(reply.scores) < chunk.num_results and not chunk.may_be_fewer:
                 yield f"the server sent {len(reply.scores)} results where {chunk.num_results} were asked for"

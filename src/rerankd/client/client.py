@@ -67,6 +67,7 @@ class Client(BaseClient):
         top_n: int | None = None,
         instruct: str | None = None,
         passages: bool | Passages = False,
+        deadline_s: float | None = None,
         return_documents: bool = True,
         model: str | None = None,
         min_score: float | Named | None = None,
@@ -86,6 +87,8 @@ class Client(BaseClient):
             instruct: the sorting task; None: the server's default.
             passages: True has a rerankd split texts that do not fit at sentences, `Passages(512)` all that have more
                 tokens. A document has the score of its best passage, and `Score.passages` says where it is.
+            deadline_s: seconds that a rerankd has for each request of the call. Documents that it does not score by
+                then come last, with `Score.scored` False.
             return_documents: whether the results have the texts. The client keeps them; the server does not send them.
             min_score: leaves out the results with a lower score, of any server.
             calibration: the name of a calibration of a rerankd: each score becomes the probability that the document
@@ -100,7 +103,7 @@ class Client(BaseClient):
             Closed: `close` was called.
         """
         self.refuse_if_closed()
-        own = passages, min_score, calibration
+        own = passages, min_score, calibration, deadline_s
         call = self._endpoint.call(query, documents, top_n, instruct, return_documents, model, *own)
         chunks = self._endpoint.chunks(call)
         done = Progress(call, progress)
@@ -115,6 +118,7 @@ class Client(BaseClient):
         top_n: int | None = None,
         instruct: str | None = None,
         passages: bool | Passages = False,
+        deadline_s: float | None = None,
         return_documents: bool = True,
         model: str | None = None,
         min_score: float | Named | None = None,
@@ -130,6 +134,7 @@ class Client(BaseClient):
             top_n=top_n,
             instruct=instruct,
             passages=passages,
+            deadline_s=deadline_s,
             return_documents=return_documents,
             model=model,
             min_score=min_score,

@@ -26,6 +26,7 @@ class Scored:
         logit: None if it is not known.
         passages: those that were sent.
         num_passages: how many were scored.
+        scored: False if the deadline came first.
         explanation: of a rerankd that was asked for it.
     """
 
@@ -34,6 +35,7 @@ class Scored:
     logit: float | None
     passages: tuple[Passage, ...] = ()
     num_passages: int = 0
+    scored: bool = True
     explanation: Explanation | None = None
 
 
@@ -136,19 +138,20 @@ def _scored(entry: Any, num_documents: int, by_rerankd: bool) -> Scored:
         raise ValueError(f"a result has the index {index!r}; there are {num_documents} documents")
     logit = entry.get("logit")
     if score is None and _is_number(logit):  # NIM's
-        return Scored(index, sigmoid(logit), float(logit), *(_passages(entry) if by_rerankd else ()))
+        return Scored(index, sigmoid(logit), float(logit), *(_own(entry) if by_rerankd else ()))
     if not _is_number(score):
         raise ValueError(f"document {index} has the score {score!r}")
     if not by_rerankd:
         return Scored(index, float(score), None)
-    return Scored(index, float(score), _logit(entry, score), *_passages(entry), read_explanation(entry.get("explain")))
+    own = *_own(entry), read_explanation(entry.get("explain"))
+    return Scored(index, float(score), _logit(entry, score), *own)
 
 
-def _passages(entry: dict[str, Any]) -> tuple[tuple[Passage, ...], int]:
-    """(those that a rerankd sent, the number of those that it scored)."""
+def _own(entry: dict[str, Any]) -> tuple[tuple[Passage, ...], int, bool]:
+    """What only a rerankd sends: passages, the number of those that it scored, and whether it scored the document."""
     listed = entry.get("passages")
     found = tuple(map(_passage, listed)) if isinstance(listed, list) else ()
-    return found, _count(entry, "num_passages") or len(found)
+    return found, _count(entry, "num_passages") or len(found), entry.get("scored") is not False
 
 
 def _passage(sent: Any) -> Passage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -100,6 +101,12 @@ class ClusterCall:
             return False
         self._settle(Logits([self._logits[key] for key in self._keys], self._cached, self.queue_s))
         return True
+
+    def expire(self) -> None:
+        """Ends the call with the logits that are known."""
+        values = [self._logits.get(key, math.nan) for key in self._keys]
+        unscored = frozenset(index for index, key in enumerate(self._keys) if key not in self._logits)
+        self._settle(Logits(values, self._cached, self.queue_s, unscored))
 
     def fail(self, error: Exception) -> None:
         """Ends the call, if it did not end before."""

@@ -146,8 +146,10 @@ class ClusterEngine:
         progress: Callable[[int], None] | None = None,
         priority: int = 0,
         owner: str = "",
+        deadline: float | None = None,
     ) -> Future[Logits]:
-        """See `Engine.submit`. `progress` is called on the engine's thread."""
+        """See `Engine.submit`. `progress` is called on the engine's thread. At the deadline, parts that replicas still
+        compute are given up."""
         self.refuse_after_fork()
         keys = keys_of(prompts, owner)
         with self._lock:
@@ -162,6 +164,8 @@ class ClusterEngine:
             self._calls.append(call)
         call.future.add_done_callback(lambda _: self._soon(self._forget, call))
         self._soon(self._fill)
+        if deadline is not None:
+            self._soon(self._loop.call_later, max(0.0, deadline - time.monotonic()), call.expire)
         return call.future
 
     def _refuse(self) -> None:
@@ -213,7 +217,7 @@ class ClusterEngine:
         watching.cancel()
         await asyncio.wait([watching])
 
-    def _soon(self, function: Callable[..., None], *arguments: Any) -> None:
+    def _soon(self, function: Callable[..., object], *arguments: Any) -> None:
         try:
             self._loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError:  # the loop is closed: nothing is left to do

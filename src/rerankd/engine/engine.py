@@ -48,10 +48,17 @@ class Engine:
     Args:
         max_queue: requests in the queue; one more is refused.
         score_cache_bytes: memory for known logits; 0 keeps none.
+        clock: seconds, monotonic.
     """
 
-    def __init__(self, model: Model, max_queue: int = 256, score_cache_bytes: int = 0) -> None:
-        self._model = model
+    def __init__(
+        self,
+        model: Model,
+        max_queue: int = 256,
+        score_cache_bytes: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._model, self._clock = model, clock
         self._cache = ScoreCache(score_cache_bytes)
         self._counters = Counters()
         self._prefixes = model if isinstance(model, SharesPrefixes) else None
@@ -81,6 +88,7 @@ class Engine:
         progress: Callable[[int], None] | None = None,
         priority: int = 0,
         owner: str = "",
+        deadline: float | None = None,
     ) -> Future[Logits]:
         """Queues a request. The future holds one logit for each prompt, in order; cancelling it frees the work.
 
@@ -90,6 +98,8 @@ class Engine:
             progress: called on the engine's thread with the number of prompts done so far.
             priority: lower values run first, except in the batches reserved for the request served least.
             owner: see `types.RerankRequest`.
+            deadline: by `time.monotonic`. A batch that would end later is not begun; the future then holds the logits
+                that are known, those of the first prompts. A batch that has begun goes on to its end.
 
         Raises:
             Busy: the queue is full.
@@ -103,7 +113,7 @@ class Engine:
         with self._changed:
             self._refuse_when_stopping()
             known = self._cache.known(keys, [len(prompt.token_ids) for prompt in prompts])
-        job = Job(prompts, keys, known, self._max_chunk, progress, priority, owner)
+        job = Job(prompts, keys, known, self._max_chunk, progress, priority, owner, deadline)
         job.finish_if_complete()
         if not job.future.done():
             self._queue(job)
@@ -114,7 +124,7 @@ class Engine:
             self._refuse_when_stopping()
             self._drop_finished()
             self._refuse_when_full(job)
-            job.arrived = time.monotonic()
+            job.arrived = self._clock()
             job.served = min((other.served for other in self._jobs), default=0)
             self._jobs.append(job)
             self._changed.notify()
@@ -153,7 +163,7 @@ class Engine:
     def seconds_in_batch(self) -> float:
         """How long the running batch has taken so far; 0 between batches."""
         began = self._batch_began
-        return 0.0 if began is None else time.monotonic() - began
+        return 0.0 if began is None else self._clock() - began
 
     @property
     def failure(self) -> BaseException | None:
@@ -204,7 +214,7 @@ class Engine:
                 batch = self._next_batch()
                 if not batch:
                     return
-                self._batch_began = time.monotonic()
+                self._batch_began = self._clock()
                 self._score(batch)
                 failures = 0
             except BaseException as error:  # no caller may wait for ever
@@ -241,23 +251,42 @@ class Engine:
         """Waits for work; empty when there is none and the engine stops."""
         with self._changed:
             while True:
+                self._expire()
                 self._drop_finished()
                 if self._jobs:
-                    return self._choose()
-                if self._stopping:
+                    if batch := self._choose():
+                        return batch
+                elif self._stopping:
                     return []
-                self._changed.wait()
+                else:
+                    self._changed.wait()
 
     def _choose(self) -> list[_Part]:
+        """The next batch; empty where a deadline has come since it was looked at."""
         self._turn += 1
         counts = choose([job.waiting(self._max_batch_tokens) for job in self._jobs], self._turn, self._max_batch_tokens)
-        batch = [(job, job.take(count)) for job, count in zip(self._jobs, counts, strict=True) if count]
+        in_time = (self._in_time(job, count) for job, count in zip(self._jobs, counts, strict=True))
+        batch = [(job, job.take(count)) for job, count in zip(self._jobs, in_time, strict=True) if count]
         for job, _ in batch:
             if not job.running:
                 job.running = True
-                job.queue_s = time.monotonic() - job.arrived
+                job.queue_s = self._clock() - job.arrived
                 self._counters.began(job.queue_s)
         return batch
+
+    def _in_time(self, job: Job, count: int) -> int:
+        """How many of its next steps are done before its deadline, by the speed of the last batch."""
+        if job.deadline is None or not count:
+            return count
+        left_s = job.deadline - self._clock()
+        cost = left_s / self._seconds_per_token if self._seconds_per_token else math.inf
+        return job.in_time(count, cost) if left_s > 0 else 0
+
+    def _expire(self) -> None:
+        """Ends the requests that get no further logit in time."""
+        for job in self._jobs:
+            if job.deadline is not None and not job.future.done() and not self._in_time(job, 1):
+                job.expire()
 
     def _drop_finished(self) -> None:
         """Drops requests that are answered, failed or cancelled."""
@@ -265,7 +294,7 @@ class Engine:
 
     def _score(self, batch: list[_Part]) -> None:
         prompts = [prompt for job, steps in batch for prompt in job.prompts(steps)]
-        before, started = self._tokens_computed, time.monotonic()
+        before, started = self._tokens_computed, self._clock()
         try:
             logits = self._logits(batch, prompts)
             if len(logits) != len(prompts):
@@ -273,7 +302,7 @@ class Engine:
         except BaseException as error:
             self._blame(batch, error)
             return
-        seconds = time.monotonic() - started
+        seconds = self._clock() - started
         tokens = self._tokens_computed - before if self._prefixes else sum(len(prompt.token_ids) for prompt in prompts)
         self._count(tokens, sum(step.cost for _, steps in batch for step in steps), seconds)
         rest = iter(logits)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from array import array
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
-from itertools import islice
+from itertools import accumulate, islice
 from typing import NamedTuple
 
 from rerankd.engine.batching import Waiting
@@ -63,6 +65,7 @@ class Job:
         known: logits by key.
         max_chunk: see `plan`.
         owner: see `engine.protocols.LastChunk`.
+        deadline: by the engine's clock.
     """
 
     def __init__(
@@ -74,8 +77,9 @@ class Job:
         progress: Callable[[int], None] | None = None,
         priority: int = 0,
         owner: str = "",
+        deadline: float | None = None,
     ) -> None:
-        self.keys = keys
+        self.keys, self.deadline = keys, deadline
         self._logits = dict(known)
         self._cached = {index for index, key in enumerate(keys) if key in known}
         self._times = Counter(keys)
@@ -99,6 +103,15 @@ class Job:
         """The view of this request that the choice of a batch of `max_tokens` needs."""
         costs = self._costs[self._num_done : self._num_done + max_tokens + 1]
         return Waiting(self._priority, self.served, self.remaining, costs, self.tokens_held)
+
+    def in_time(self, count: int, cost: float) -> int:
+        """How many of the next `count` steps can be done at a cost; 0 if not even the next logit can be had."""
+        start = next_end = self._num_done
+        while not self._steps[next_end].is_last:
+            next_end += 1
+        if sum(self._costs[start : next_end + 1]) > cost:
+            return 0
+        return bisect_right(list(accumulate(self._costs[start : start + count])), cost)
 
     def take(self, count: int) -> list[Step]:
         """The next steps, counted as served; fewer where a document needs a prefix that these steps only complete."""
@@ -165,6 +178,12 @@ class Job:
         """Ends the request if nothing is left to compute."""
         if self._num_done == len(self._steps):
             self.settle(Logits([self._logits[key] for key in self.keys], self._cached, self.queue_s))
+
+    def expire(self) -> None:
+        """Ends the request with the logits that are known."""
+        values = [self._logits.get(key, math.nan) for key in self.keys]
+        unscored = frozenset(index for index, key in enumerate(self.keys) if key not in self._logits)
+        self.settle(Logits(values, self._cached, self.queue_s, unscored))
 
     def settle(self, outcome: Logits | Exception) -> None:
         """Ends the request, if it did not end before, and frees what it holds."""

@@ -150,6 +150,7 @@ class QueuesPrompts(Protocol):
         progress: Callable[[int], None] | None = None,
         priority: int = 0,
         owner: str = "",
+        deadline: float | None = None,
     ) -> Future[Logits]: ...
 
     def watch(self, on_failure: Callable[[BaseException], None]) -> None: ...

@@ -58,7 +58,7 @@ class EngineScorer:
     def submit(self, prepared: Prepared, progress: Callable[[int], None] | None = None) -> Future[Logits]:
         """See `Engine.submit`; `prepared.finish` makes the ranking from the logits."""
         request = prepared.request
-        return self.engine.submit(prepared.prompts, progress, request.priority, request.owner)
+        return self.engine.submit(prepared.prompts, progress, request.priority, request.owner, request.deadline)
 
     async def rank(self, prepared: Prepared) -> Ranking:
         """See `ranking.Scorer.rank`."""

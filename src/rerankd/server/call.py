@@ -48,6 +48,8 @@ from rerankd.types import Ranking, RerankRequest, TokenCounts
 
 logger = logging.getLogger(__name__)
 
+DEADLINE_HEADER = "x-rerankd-deadline-ms"
+
 GIVEN_ID = re.compile(r"[\x21-\x7e]{1,200}")
 
 
@@ -185,6 +187,9 @@ async def _score(
     started = time.monotonic()
     cut = Cut(min_score_of(call.min_score), find(context.calibrations, call.calibration))
     bounded = _bounded(call, context.settings, admitted, _hops(request.headers.get("x-rerankd-hop")))
+    deadline_ms = call.deadline_ms or _deadline_ms(request.headers.get(DEADLINE_HEADER)) or context.settings.deadline_ms
+    if deadline_ms is not None:
+        bounded = replace(bounded, deadline=state.started + deadline_ms / 1000)
     prepared = await beside(request.scope, scorer.prepare, bounded)
     state.encode_seconds = time.monotonic() - started
     state.span.part("prepare", started, started + state.encode_seconds)
@@ -201,13 +206,15 @@ async def _score(
             state.span.part("queue", started, started + ranking.queue_s)
             state.span.part("compute", started + ranking.queue_s, started + state.engine_seconds)
         passages = prepared.num_split, len(prepared.parts), len(prepared.unread)
-        cut_off = ranking.left_out, ranking.nothing_relevant
-        state.work = Work(len(ranking.scores), ranking.usage, prepared.num_truncated, *passages, *cut_off)
+        unscored = sum(not score.scored for score in ranking.scores)
+        others = *passages, ranking.left_out, ranking.nothing_relevant, unscored
+        state.work = Work(len(ranking.scores) - unscored, ranking.usage, prepared.num_truncated, *others)
         state.warnings += ranking.warnings
         state.warnings += _unexplained(call.explain, ranking)
-        answer = _answer_to(call, state, scorer, ranking, prepared.usage)
+        used = TokenCounts(ranking.usage.total_tokens or 0, ranking.usage.text_tokens or 0)
+        answer = _answer_to(call, state, scorer, ranking, used)
         response = await beside_if_large(request.scope, _reply, api, answer)
-        await settlement.settle()
+        await settlement.settle(used.text_tokens)
         state.charge = settlement.charge
     response.headers.update(rate_limit_headers(settlement.limits) | charge_headers(settlement.charge))
     return response
@@ -236,7 +243,7 @@ def _fingerprint(api: str, call: Call, prepared: Prepared) -> bytes:
     """The SHA-256 of the sent texts, the prompts, and the form of the reply. Takes processor time."""
     request = prepared.request
     shape = ((api, prepared.info.name), call.model, request.instruct, request.top_n, call.explain)
-    own = request.passages, call.shown_passages, call.min_score, call.calibration
+    own = request.passages, call.shown_passages, call.min_score, call.calibration, call.deadline_ms
     digest = hashlib.sha256(repr((*shape, *own, len(request.documents))).encode())
     queries = [hashlib.sha256(query.encode()).digest() for query in request.queries]
     for query, document in zip(request.per_document(queries), request.documents, strict=True):
@@ -273,6 +280,15 @@ def _hops(text: str | None) -> int:
     return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 4 else 0
 
 
+def _deadline_ms(header: str | None) -> int | None:
+    """Raises InvalidRequest: it is no number of milliseconds."""
+    if header is None:
+        return None
+    if not re.fullmatch(r"[1-9]\d{0,6}", header.strip(), re.ASCII):
+        raise InvalidRequest(f"The header {DEADLINE_HEADER} must be a whole number of milliseconds.")
+    return int(header)
+
+
 def _given_id(text: str | None) -> str | None:
     """The caller's own id for a request, if a header can carry it."""
     return text if text and GIVEN_ID.fullmatch(text) else None
@@ -280,7 +296,8 @@ def _given_id(text: str | None) -> str | None:
 
 def _is_explained(ranking: Ranking) -> bool:
     """Whether what was scored is known: this process scored it, or a rerankd that says so."""
-    return all(score.prompt is not None or score.explanation is not None for score in ranking.scores)
+    scored = (score for score in ranking.scores if score.scored)
+    return all(score.prompt is not None or score.explanation is not None for score in scored)
 
 
 def _unexplained(explain: Explain | bool | None, ranking: Ranking) -> tuple[str, ...]:
@@ -306,7 +323,7 @@ def _prompts(explain: Explain | bool | None, ranking: Ranking, scorer: LocalScor
             (("explain.prompt", f"Input should be less than {len(ranking.scores)}"),),
         )
     prompt = ranking.scores[explain.prompt].prompt
-    assert prompt is not None
+    assert prompt is not None, "This is a bug: a document without a prompt."
     return {explain.prompt: scorer.prompts.decode(prompt.token_ids)}
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from rerankd.ranking import Scorer
+from rerankd.types import TokenCounts
 from rerankd.upstreams.breaker import Breaker
 from rerankd.upstreams.member import Member, Scored, Slots, Task
 
@@ -73,7 +74,11 @@ class LocalEngine(Member):
             async with self.slots:
                 prepared = await asyncio.to_thread(scorer.prepare, request)
                 ranking = await scorer.rank(prepared)
-        return Scored(ranking.scores, ranking.model, ranking.usage, ranking.warnings)
+        usage = ranking.usage
+        billed = None
+        if not all(score.scored for score in ranking.scores):
+            billed = TokenCounts(usage.total_tokens or 0, usage.text_tokens or 0)
+        return Scored(ranking.scores, ranking.model, usage, ranking.warnings, billed)
 
     async def close(self) -> None:
         """Does nothing: the served model ends its engine."""

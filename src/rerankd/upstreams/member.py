@@ -11,7 +11,7 @@ from types import TracebackType
 
 from rerankd.engine.counters import Spread
 from rerankd.ranking import Prepared
-from rerankd.types import Histogram, Score, Usage
+from rerankd.types import Histogram, Score, TokenCounts, Usage
 from rerankd.upstreams.breaker import Breaker
 from rerankd.upstreams.choice import Candidate
 
@@ -87,12 +87,16 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What one attempt gave: a score for every document, in the call's order."""
+    """What one attempt gave: a score for every document, in the call's order.
+
+    billed: what was computed before the call's deadline; None: all of it.
+    """
 
     scores: tuple[Score, ...]
     model: str | None
     usage: Usage
     warnings: tuple[str, ...] = ()
+    billed: TokenCounts | None = None
 
 
 class Member(ABC):

@@ -116,7 +116,8 @@ class Pool:
         if hops > MAX_HOPS:
             raise UpstreamLoop
         now = self.clock()
-        call = _Call(Task(prepared, uuid.uuid4().hex, hops), now + self.deadline_s, now)
+        deadline = min(now + self.deadline_s, prepared.request.deadline or math.inf)
+        call = _Call(Task(prepared, uuid.uuid4().hex, hops), deadline, now)
         self._budget.add_call()
         self.running += 1
         try:
@@ -303,12 +304,13 @@ class Pool:
         return max(1, math.ceil(min((member.breaker.ready_at(now) - now for member in self._allowed()), default=1.0)))
 
     def _ranking(self, call: _Call, member: Member, scored: Scored) -> Ranking:
-        request, usage = call.task.prepared.request, call.task.prepared.usage
-        ranked = sorted(scored.scores, key=lambda one: (-one.score, -(one.logit or 0.0), one.index))
+        prepared = call.task.prepared
+        request, usage = prepared.request, scored.billed or prepared.usage
+        ranked = sorted(scored.scores, key=lambda one: (not one.scored, -one.score, -(one.logit or 0.0), one.index))
         return Ranking(
             ranked=tuple(ranked[: request.top_n]),
             usage=Usage(usage.prompt_tokens, usage.text_tokens),
-            warnings=(*call.task.prepared.warnings, *scored.warnings, *self._degraded(call, member, scored)),
+            warnings=(*prepared.warnings, *scored.warnings, *self._degraded(call, member, scored)),
             model=scored.model or self.name,
             scores=scored.scores,
             request_ids=(call.task.request_id,),

@@ -24,7 +24,8 @@ class Work(NamedTuple):
 
     truncated: the number of texts by their part, a query once. split, unread: documents with several passages, and
     those whose end no passage has. passages: of all documents, where the call wanted them.
-    left_out, nothing_relevant: see `types.Ranking`.
+    left_out, nothing_relevant: see `types.Ranking`. unscored: documents that the deadline left, which `documents` does
+    not count.
     """
 
     documents: int
@@ -35,6 +36,7 @@ class Work(NamedTuple):
     unread: int = 0
     left_out: int = 0
     nothing_relevant: bool = False
+    unscored: int = 0
 
 
 class CallCounters:
@@ -70,6 +72,9 @@ class CallCounters:
         self._unread = counter(
             "unread_documents", "Documents with more passages than a call may have of one.", "dialect", "model"
         )
+        self._unscored = counter(
+            "unscored_documents", "Documents that were not scored before the deadline.", "dialect", "model"
+        )
         self._warnings = counter("warnings", "Warnings in replies: deviations from the request.", "dialect", "model")
         self._left_out = counter("left_out_results", "Results under the min_score of a call.", "dialect", "model")
         self._nothing = counter("nothing_relevant", "Calls without a relevant result.", "dialect", "model")
@@ -87,7 +92,7 @@ class CallCounters:
             begun = (self._seconds, self._documents, self._usage_tokens, self._warnings, self._left_out, self._nothing)
             for metric in begun:
                 metric.labels(api, model)
-            for metric in (self._passages, self._split, self._unread):
+            for metric in (self._passages, self._split, self._unread, self._unscored):
                 metric.labels(api, model)
             for part in ("query", "document"):
                 self._truncated.labels(api, model, part)
@@ -108,6 +113,7 @@ class CallCounters:
         self._passages.labels(api, model).inc(work.passages)
         self._split.labels(api, model).inc(work.split)
         self._unread.labels(api, model).inc(work.unread)
+        self._unscored.labels(api, model).inc(work.unscored)
         self._warnings.labels(api, model).inc(num_warnings)
         self._left_out.labels(api, model).inc(work.left_out)
         self._nothing.labels(api, model).inc(work.nothing_relevant)

@@ -1,0 +1,122 @@
+"""Deadlines on every path: the order, the marks, the bill. The model's clock is in the test's hands."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from rerankd import Client
+from rerankd.accounts.store import Store
+from rerankd.server.models import Models
+from rerankd.server.served import ServedModel
+from support.fakes import NumberedModel, scorer_of
+from support.payers import new_payer
+from support.serving import serving, serving_model
+from support.surfaces import ALL, COMPATIBLE, NIM, RERANK, Surface
+
+DOCUMENTS = ["3", "1", "4", "9"]
+AN_HOUR = 3_600_000
+
+
+class HalfWay:
+    """A clock that stands still until the model has scored two documents, then is past any deadline."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+@pytest.fixture
+def clock() -> HalfWay:
+    return HalfWay()
+
+
+@pytest.fixture
+def model(clock: HalfWay) -> NumberedModel:
+    def stop_after_two(document: str) -> None:
+        if document == DOCUMENTS[1]:
+            clock.ahead += 10_000
+
+    return NumberedModel(stop_after_two)
+
+
+@pytest.fixture
+def client(model: NumberedModel, clock: HalfWay) -> Iterator[httpx2.Client]:
+    with serving(lambda _: scorer_of(model, clock=clock)) as client:
+        yield client
+
+
+def rows(client: httpx2.Client, surface: Surface, clock: HalfWay, **options: Any) -> tuple[list[Any], httpx2.Response]:
+    clock.ahead = 0.0
+    answer = client.post(surface.path, json=surface.body("query", DOCUMENTS, **options))
+    assert answer.status_code == 200, answer.text
+    return surface.rows(answer.json()), answer
+
+
+@pytest.mark.parametrize("surface", ALL, ids=str)
+def test_the_rest_is_marked_and_last(surface: Surface, client: httpx2.Client, clock: HalfWay) -> None:
+    found, answer = rows(client, surface, clock, deadline_ms=AN_HOUR)
+    scores = surface.scores(answer)
+    assert {row["index"]: row.get("scored", True) for row in found} == {0: True, 1: True, 2: False, 3: False}
+    if surface.api != "vllm-score":  # in the call's order
+        assert [index for index, _ in scores][:2] == [0, 1]
+        assert sorted(scores, key=lambda one: -one[1]) == scores or surface.api == "tei"
+    assert answer.headers["x-rerankd-warning"] == "2 of 4 documents were not scored before the deadline"
+
+
+def test_the_header_and_the_setting_ask_for_the_same(model: NumberedModel, clock: HalfWay) -> None:
+    with serving(lambda _: scorer_of(model, clock=clock), deadline_ms=AN_HOUR) as client:
+        found, _ = rows(client, RERANK, clock)
+        assert sum(row.get("scored", True) for row in found) == 2
+    clock.ahead = 0.0
+    with serving(lambda _: scorer_of(model, clock=clock)) as client:
+        body = RERANK.body("query", DOCUMENTS)
+        answer = client.post(RERANK.path, json=body, headers={"x-rerankd-deadline-ms": str(AN_HOUR)})
+        assert sum(row.get("scored", True) for row in answer.json()["results"]) == 2
+        for wrong in ("soon", "0", "-3", "1e3", "99999999"):
+            refused = client.post(RERANK.path, json=body, headers={"x-rerankd-deadline-ms": wrong})
+            assert refused.status_code == 400 and "x-rerankd-deadline-ms" in refused.text
+
+
+def test_nothing_in_time_is_busy(client: httpx2.Client, clock: HalfWay) -> None:
+    clock.ahead = 10_000.0
+    for surface in (RERANK, COMPATIBLE, NIM):
+        answer = client.post(surface.path, json=surface.body("query", DOCUMENTS, deadline_ms=1000))
+        assert answer.status_code == 503 and int(answer.headers["retry-after"]) >= 1
+        assert "No document was scored before the deadline" in answer.text
+
+
+def test_without_a_deadline_nothing_is_marked(client: httpx2.Client, clock: HalfWay) -> None:
+    found, answer = rows(client, RERANK, clock)
+    assert not any("scored" in row for row in found) and "x-rerankd-warning" not in answer.headers
+
+
+def test_the_client_reads_the_marks(client: httpx2.Client, clock: HalfWay) -> None:
+    for dialect in ("vllm", "dashscope", "cohere", "tei", "nim"):
+        clock.ahead = 0.0
+        with Client(str(client.base_url), dialect=dialect, model="qwen3-rerank") as asking:
+            ranking = asking.rank("query", DOCUMENTS, deadline_s=1000)
+        assert [score.index for score in ranking] == [0, 1, 2, 3]
+        assert [score.scored for score in ranking] == [True, True, False, False]
+        assert ranking.to_dict()["results"][3]["scored"] is False
+
+
+def test_only_scored_documents_are_charged(model: NumberedModel, clock: HalfWay, store: Store) -> None:
+    served = Models(ServedModel(lambda _: scorer_of(model, clock=clock)))
+    payer = new_payer(store)
+    with serving_model(served, store=store, accounts=True) as client:
+        headers = {"authorization": f"Bearer {payer.secret}"}
+        body = COMPATIBLE.body("query", DOCUMENTS)
+        answer = client.post(COMPATIBLE.path, json={**body, "deadline_ms": AN_HOUR}, headers=headers)
+        assert answer.json()["usage"]["total_tokens"] == 2 * (1 + 1)
+        assert answer.headers["x-rerankd-tokens"] == "4"
+        clock.ahead = 0.0
+        whole = client.post(COMPATIBLE.path, json=body, headers=headers)
+        assert whole.headers["x-rerankd-tokens"] == "8"
+        assert store.ledger.check() == []
