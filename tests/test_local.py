@@ -211,6 +211,14 @@ def test_an_answer_is_found_at_any_depth_of_a_long_document(reranker: Reranker) 
     assert whole[0].logit == reranker.rank("Who feeds the penguins?", [answer])[0].logit
 
 
+def test_the_sentence_that_answers_stands_out(reranker: Reranker) -> None:
+    text = "Bread is baked daily. The lighthouse keeper feeds penguins with sardines. Fish is sold on Monday. "
+    [result] = reranker.rank("Who feeds the penguins?", [text * 2], passages=Passages(highlight=True))
+    best = max(result.passages[0].sentences, key=lambda one: one.score)
+    assert "penguins" in text[best.start : best.end]
+    assert len(result.passages[0].sentences) == 6
+
+
 def test_passages_that_make_no_sense(reranker: Reranker) -> None:
     with pytest.raises(InvalidRequest, match="max_tokens of passages must be a whole number of at least 16; it is 3"):
         Passages(3)

@@ -110,6 +110,7 @@ class Reranker:
         asked = checked(query, documents, top_n, instruct, passages, deadline_s)
         prepared = self._scorer.prepare(asked.request())
         ranking = prepared.finish(self._submit(prepared, progress).result(), asked.warnings)
+        ranking = self._scorer.with_sentences(prepared, ranking)
         return cut.of(ranking, self.info, prepared.request.instruct)
 
     def rerank(self, query: str, documents: Documents, **options: Any) -> Ranking:
@@ -135,7 +136,10 @@ class Reranker:
         asked = checked(query, documents, top_n, instruct, passages, deadline_s)
         prepared = await asyncio.to_thread(self._scorer.prepare, asked.request())
         logits = await asyncio.wrap_future(self._submit(prepared, progress))
-        return cut.of(prepared.finish(logits, asked.warnings), self.info, prepared.request.instruct)
+        ranking = prepared.finish(logits, asked.warnings)
+        if prepared.parts:
+            ranking = await asyncio.to_thread(self._scorer.with_sentences, prepared, ranking)
+        return cut.of(ranking, self.info, prepared.request.instruct)
 
     def prompt_of(self, score: Score) -> str:
         """The exact text that the model read for a score of `rank`, control tokens included."""

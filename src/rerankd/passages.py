@@ -87,7 +87,7 @@ class Cutter:
     def _read(self) -> None:
         """Counts the units, until there are more tokens than the passages may have."""
         enough = self._max_passages * self._max_tokens * MERGED_SHARE
-        units, counted, total = _sentences(self._text), 0, 0
+        units, counted, total = sentences(self._text), 0, 0
         while total <= enough and (some := list(islice(units, UNITS_AT_A_TIME))):
             counts, counted = self._counts(some, counted)
             total += sum(counts)
@@ -153,7 +153,7 @@ class Cutter:
         return last
 
 
-def _sentences(text: str) -> Iterator[Span]:
+def sentences(text: str) -> Iterator[Span]:
     """The sentences, with the white space after them. They cover the text."""
     start = 0
     while start < len(text):

@@ -86,7 +86,7 @@ class Results(Generic[S]):
                 {
                     **{"index": r.index, "score": r.score, "logit": r.logit, "document": r.document},
                     **({} if r.scored else {"scored": False}),
-                    **({"passages": [asdict(one) for one in r.passages]} if r.passages else {}),
+                    **({"passages": [one.to_dict() for one in r.passages]} if r.passages else {}),
                 }
                 for r in self.ranked
             ],

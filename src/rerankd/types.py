@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import repeat
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from rerankd.results import Results, short_repr
 
@@ -75,6 +75,7 @@ class Passages:
         overlap_tokens: >= 0; the most tokens at the end of a passage that the next one repeats, in whole sentences, and
             at most half a passage. None: 64 with `max_tokens`, else 0.
         max_per_doc: >= 1; the text after so many passages is not read, with a warning.
+        highlight: score the sentences of the best passage of each result, too.
 
     Raises:
         InvalidRequest: a number is out of range.
@@ -83,6 +84,7 @@ class Passages:
     max_tokens: int | None = None
     overlap_tokens: int | None = None
     max_per_doc: int = MAX_PASSAGES
+    highlight: bool = False
 
     def __post_init__(self) -> None:
         from rerankd.errors import InvalidRequest  # that module imports this one
@@ -103,6 +105,16 @@ class Passages:
 
 
 @dataclass(frozen=True, slots=True)
+class Sentence:
+    """The score of a sentence alone: `document[start:end]`. logit: None if a server does not send it."""
+
+    start: int
+    end: int
+    score: float
+    logit: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Passage:
     """The score of a part of a document: `document[start:end]`, in code points of the text as it was sent.
 
@@ -110,6 +122,7 @@ class Passage:
         score: sigmoid(logit).
         logit: None if a server does not send it.
         tokens: of its text; None from a server that does not send them.
+        sentences: in order, of a result's best passage, if the call wanted them.
     """
 
     start: int
@@ -117,6 +130,11 @@ class Passage:
     score: float
     logit: float | None = None
     tokens: int | None = None
+    sentences: tuple[Sentence, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its fields, ready for `json.dumps`; without sentences where there are none."""
+        return {name: value for name, value in asdict(self).items() if name != "sentences" or value}
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,6 +160,29 @@ def test_wrong_options(asked: Any, problem: str, qwen_server: Server) -> None:
     assert problem in RERANK.error(qwen_server.post(RERANK.path, RERANK.body(passages=asked)), 400)
 
 
+def test_the_sentences_of_the_best_passages_are_scored_and_billed(qwen_server: Server) -> None:
+    wanted = {"passages": {**WANTED, "highlight": True}, "explain": True, "instruct": INSTRUCT, "top_n": 2}
+    answer = qwen_server.post(NATIVE.path, NATIVE.body(QUERY, list(DOCUMENTS), **wanted))
+    plain = qwen_server.post(NATIVE.path, NATIVE.body(QUERY, list(DOCUMENTS), **{**SHARED, "top_n": 2}))
+    results = rows_of(NATIVE, answer)
+    assert len(results) == 2
+    sentences = []
+    for row in results:
+        best, *others = row["passages"]
+        assert not any("sentences" in passage for passage in others)
+        found = best.pop("sentences")
+        text = DOCUMENTS[row["index"]]
+        assert "".join(text[one["start"] : one["end"]] for one in found) == text[best["start"] : best["end"]]
+        sentences += [(text[one["start"] : one["end"]], one["logit"]) for one in found]
+    assert results == rows_of(NATIVE, plain)
+    alone = rows(qwen_server, RERANK, [text for text, _ in sentences], explain=True, instruct=INSTRUCT)
+    logits = {row["index"]: row["explain"] for row in alone}
+    for place, (_, logit) in enumerate(sentences):
+        assert logit == pytest.approx(logits[place]["logit"], abs=1e-6)
+    more = sum(one["query_tokens"] + one["document_tokens"] for one in logits.values())
+    assert NATIVE.tokens(answer) == NATIVE.tokens(plain) + more
+
+
 def test_limits_count_passages(qwen_server: Server) -> None:
     body = NATIVE.body(QUERY, [TOWN * 4000], passages={"max_tokens": 16, "max_per_doc": 64})
     assert qwen_server.post(NATIVE.path, body).status_code == 200

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel
@@ -152,7 +152,7 @@ class Answer:
         if not of.scored:
             return {**fields, "scored": False}
         if self.shown_passages and of.num_passages:
-            shown = [asdict(passage) for passage in of.passages[: self.shown_passages]]
+            shown = [passage.to_dict() for passage in of.passages[: self.shown_passages]]
             fields |= {"passages": shown, "num_passages": of.num_passages}
         if not self.explain:
             return fields
@@ -335,6 +335,7 @@ class Api(ABC, Generic[BodyT]):
             _first(options.max_tokens, settings.passage_tokens),
             _first(options.overlap_tokens, settings.passage_overlap),
             min(options.max_per_doc or most, most),
+            options.highlight,
         )
 
     @abstractmethod

@@ -169,6 +169,7 @@ class NativeBody(RequestBody):
         inner = self.parameters or NativeParameters()
         min_score = inner.min_score if self.min_score is None else self.min_score
         return min_score, self.calibration or inner.calibration
+
     def deadline_asked(self) -> int | None:
         """See `RequestBody.deadline_asked`."""
         inner = self.parameters.deadline_ms if self.parameters else None

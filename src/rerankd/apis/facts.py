@@ -110,7 +110,9 @@ class ApiFacts:
         if instruct is not None:
             options[self.instruct or "instruct"] = instruct
         if passages is not None:
-            given = {name: value for name, value in asdict(passages).items() if value is not None}
+            given = {
+                name: value for name, value in asdict(passages).items() if value is not None and value is not False
+            }
             options[self.passages] = {**given, "top_n": passages.max_per_doc}
         if deadline_s is not None:
             options["deadline_ms"] = max(1, round(1000 * deadline_s))

@@ -63,6 +63,7 @@ class PassageOptions(BaseModel):
         None, ge=1, description=f"The text after so many passages is not read; {MAX_PASSAGES} by default and at most."
     )
     top_n: int = Field(1, ge=0, description="How many passages of each result are returned.")
+    highlight: bool = Field(False, description="Score the sentences of the best passage of each result, too; billed.")
 
 
 class RequestBody(BaseModel):
@@ -108,6 +109,7 @@ class RequestBody(BaseModel):
     def cut_asked(self) -> tuple[float | str | None, str | None]:
         """The threshold, and the name of the calibration."""
         return self.min_score, self.calibration
+
     def deadline_asked(self) -> int | None:
         """Milliseconds; None: the body has none."""
         return self.deadline_ms
@@ -176,6 +178,9 @@ class ShownPassage(BaseModel):
     logit: float | None
     score: float
     tokens: int | None
+    sentences: list[JSON] | None = Field(
+        None, description="Only with `highlight`: start, end, score and logit of each."
+    )
 
 
 class OwnFields(BaseModel):

@@ -9,7 +9,7 @@ import sys
 import textwrap
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, get_args
 
 from rich.cells import cell_len, set_cell_size
@@ -254,7 +254,7 @@ def _as_json(result: Ranked) -> dict[str, object]:
         "logit": result.logit,
         "source": result.document.source,
         "document": result.document.text,
-        **({"passages": [asdict(passage) for passage in result.passages]} if result.passages else {}),
+        **({"passages": [passage.to_dict() for passage in result.passages]} if result.passages else {}),
         **({"fields": record} if record else {}),
         **({"explain": explained(result.explanation)} if result.explanation else {}),
     }

@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 import httpx2
 
 from rerankd.apis.explained import read_explanation
-from rerankd.types import Explanation, Passage, Usage, sigmoid
+from rerankd.types import Explanation, Passage, Sentence, Usage, sigmoid
 
 MAX_MESSAGE = 500
 """Characters of a server's error message in ours."""
@@ -160,7 +160,9 @@ def _passage(sent: Any) -> Passage:
     )
     if not (type(start) is int and type(end) is int and 0 <= start <= end and _is_number(score)):
         raise ValueError(f"a passage is {str(sent)[:100]}")
-    return Passage(start, end, float(score), float(logit) if _is_number(logit) else None, tokens)
+    listed = sent.get("sentences") or ()
+    sentences = tuple(Sentence(one["start"], one["end"], float(one["score"]), one.get("logit")) for one in listed)
+    return Passage(start, end, float(score), float(logit) if _is_number(logit) else None, tokens, sentences)
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

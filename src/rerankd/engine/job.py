@@ -105,7 +105,7 @@ class Job:
         return Waiting(self._priority, self.served, self.remaining, costs, self.tokens_held)
 
     def in_time(self, count: int, cost: float) -> int:
-        """How many of the next `count` steps can be done at a cost; 0 if not even the next logit can be had."""
+        """How many of the next `count` steps can be done at a cost; 0 if even the next logit costs more."""
         start = next_end = self._num_done
         while not self._steps[next_end].is_last:
             next_end += 1

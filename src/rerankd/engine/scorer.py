@@ -10,6 +10,7 @@ from functools import partial
 from rerankd.engine.loading.devices import return_freed_memory
 from rerankd.engine.protocols import Prompts, QueuesPrompts
 from rerankd.errors import InvalidRequest
+from rerankd.highlighting import highlighted, sentence_request
 from rerankd.ranking import Prepared, prepare
 from rerankd.types import Logits, ModelInfo, Ranking, RerankRequest
 
@@ -60,8 +61,23 @@ class EngineScorer:
         request = prepared.request
         return self.engine.submit(prepared.prompts, progress, request.priority, request.owner, request.deadline)
 
+    def with_sentences(self, prepared: Prepared, ranking: Ranking) -> Ranking:
+        """The ranking with the scores of its sentences, if the call wants them. Waits for them."""
+        if (request := sentence_request(prepared, ranking)) is None:
+            return ranking
+        sentences = self.prepare(request)
+        return highlighted(prepared, ranking, sentences, self.submit(sentences).result())
+
     async def rank(self, prepared: Prepared) -> Ranking:
         """See `ranking.Scorer.rank`."""
+        ranking = await self._rank(prepared)
+        if (request := sentence_request(prepared, ranking)) is None:
+            return ranking
+        sentences = await asyncio.to_thread(self.prepare, request)
+        logits = await asyncio.wrap_future(self.submit(sentences))
+        return highlighted(prepared, ranking, sentences, logits)
+
+    async def _rank(self, prepared: Prepared) -> Ranking:
         if len(prepared.prompts) <= FEW_PROMPTS:
             return prepared.finish(await asyncio.wrap_future(self.submit(prepared)))
         loop = asyncio.get_running_loop()

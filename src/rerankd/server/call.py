@@ -24,6 +24,7 @@ from rerankd.apis.fields import Explain
 from rerankd.calibration.apply import Cut, find, min_score_of
 from rerankd.config import ServerSettings
 from rerankd.errors import InvalidRequest, RerankdError
+from rerankd.highlighting import most_tokens
 from rerankd.ranking import Prepared
 from rerankd.server.access_log import describe
 from rerankd.server.api_errors import error_response
@@ -196,7 +197,7 @@ async def _score(
     fingerprint = b""
     if gate.charges:
         fingerprint = await beside(request.scope, _fingerprint, api.name, call, prepared)
-    cost = CallCost(prepared.usage.text_tokens, state.request_id, fingerprint, api.name)
+    cost = CallCost(prepared.usage.text_tokens + most_tokens(prepared), state.request_id, fingerprint, api.name)
     async with gate.reserve(admitted, names, cost, is_counted=state.is_counted) as settlement:
         started = time.monotonic()
         ranking = await _unless_gone(scorer.rank(prepared), request)

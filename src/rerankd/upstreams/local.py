@@ -76,7 +76,8 @@ class LocalEngine(Member):
                 ranking = await scorer.rank(prepared)
         usage = ranking.usage
         billed = None
-        if not all(score.scored for score in ranking.scores):
+        wants_more = request.passages is not None and request.passages.highlight
+        if wants_more or not all(score.scored for score in ranking.scores):
             billed = TokenCounts(usage.total_tokens or 0, usage.text_tokens or 0)
         return Scored(ranking.scores, ranking.model, usage, ranking.warnings, billed)
 

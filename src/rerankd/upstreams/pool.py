@@ -323,5 +323,8 @@ class Pool:
         if first and scored.model and scored.model != first:
             member.stats.others += 1
             yield f"another model scored: {scored.model} in place of {first}"
+        passages = call.task.prepared.request.passages
+        if passages and passages.highlight and not any(one.sentences for s in scored.scores for one in s.passages):
+            yield "highlight ignored: another server scored"
         if call.has_own_instruct and not member.reads_instruct:
             yield f"instruct ignored: {member.name} reads none"
