@@ -207,6 +207,7 @@ def test_the_cause_is_named_where_there_are_no_kernels(
     assert "c++ failed" not in caplog.text
 
 
+@pytest.mark.slow
 def test_threads_that_look_do_not_remove_what_others_write(monkeypatch: pytest.MonkeyPatch) -> None:
     """A start looks for weights while it compiles kernels: neither may lose the other's folder."""
     stop = threading.Event()

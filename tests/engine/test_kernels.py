@@ -258,7 +258,7 @@ def compare_widths(kernels: Kernels, quantized: bool, config: Qwen3Config) -> No
     assert no_worse(ours, plain, exact)
 
 
-@pytest.mark.parametrize("config", [SMALL, REAL], ids=["small", "0.6B"])
+@pytest.mark.parametrize("config", [SMALL, pytest.param(REAL, marks=pytest.mark.slow)], ids=["small", "0.6B"])
 def test_a_sequence_has_its_bits_in_any_pass(kernels: Kernels, quantized: bool, config: Qwen3Config) -> None:
     prefixes, lengths = [0, 77, 16], [(1, 0), (33, 1), (105, 1), (250, 2), (8, 2), (64, 0), (130, 1)]
     tried = 12 if config is SMALL else 4
@@ -367,6 +367,7 @@ def test_a_compiler_that_fails_costs_only_speed(
     assert "unrecognized command-line option" in caplog.text and "plain operations run" in caplog.text
 
 
+@pytest.mark.slow
 def test_installed_kernels_need_no_compiler_and_no_cache(
     kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -393,6 +394,7 @@ def test_installed_kernels_need_no_compiler_and_no_cache(
     assert "there is no C++ compiler" in caplog.text
 
 
+@pytest.mark.slow
 def test_two_processes_may_start_at_once(kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv(OVERRIDE, kind.name)

@@ -84,6 +84,7 @@ values = st.recursive(
 FIELDS = (*QWEN3, "rope_parameters", "rope_scaling", "quantization_config", "vision_config", "auto_map", "quantization")
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from(FIELDS), values, max_size=4))
 @settings(max_examples=500, deadline=None)
 def test_any_config_is_read_or_refused_in_a_sentence(

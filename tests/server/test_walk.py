@@ -18,7 +18,7 @@ from support import walk
 FILES = """
     server/protocol server/access_log server/body server/json_bounds server/beside server/call server/validation
     apis/vllm_rerank apis/vllm apis/fields apis/base types
-    ranking engine/scorer engine/truncation engine/word_tokens engine/qwen3/prompt
+    ranking engine/scorer engine/truncation engine/word_tokens engine/formats engine/qwen3/prompt
     engine/engine engine/job engine/qwen3/shared_prefix engine/qwen3/kv_cache
     server/written
 """.split()

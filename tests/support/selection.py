@@ -33,6 +33,7 @@ FIXTURES = {
 """The fixtures by which a test gets a mark, directly or through other fixtures."""
 
 PROCESSES = (
+    "apis/test_new_api.py",
     "cli/test_accounts.py",
     "cli/test_command_line.py",
     "cli/test_doctor_and_bench.py",

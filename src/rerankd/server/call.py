@@ -201,7 +201,8 @@ async def _score(
     async with gate.reserve(admitted, names, cost, is_counted=state.is_counted) as settlement:
         started = time.monotonic()
         ranking = await _unless_gone(scorer.rank(prepared), request)
-        ranking = cut.of(ranking, None if ranking.upstream else scorer.info, call.instruct)
+        if cut != Cut():
+            ranking = cut.of(ranking, None if ranking.upstream else scorer.info, call.instruct)
         state.engine_seconds = time.monotonic() - started
         if ranking.queue_s is not None:
             state.span.part("queue", started, started + ranking.queue_s)
