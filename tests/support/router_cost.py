@@ -48,8 +48,9 @@ def measure(behind: str, router: Server, num_calls: int) -> tuple[tuple[list[flo
     """(seconds of each call, directly and through the router; processor seconds of the router, of one call)."""
     direct: list[float] = []
     routed: list[float] = []
-    router.wait_until(lambda: router.post("/v1/rerank", {"query": "q", "documents": ["d"]}).status_code == 200)
     with httpx2.Client() as client:
+        call = {"query": "q", "documents": ["d"]}
+        router.wait_until(lambda: client.post(f"{router.url}/v1/rerank", json=call).status_code == 200)
         for number in range(WARM_UP):
             seconds_of(client, router.url, number)
         before = processor_seconds(router.process.pid)

@@ -42,15 +42,15 @@ def test_a_call_waits_for_a_place_and_no_upstream_has_more_than_its_own() -> Non
     with UpstreamServer() as a, UpstreamServer() as b:
         both = (upstream("a", a, concurrency=2), upstream("b", b, concurrency=3))
         with routing(*both) as router:
-            a.fault = b.fault = slow(0.05)
-            assert {one.status_code for one in router.rerank_often(100, 20)} == {200}
+            a.fault = b.fault = slow(0.2)
+            assert {one.status_code for one in router.rerank_often(60, 20)} == {200}
             assert (a.most_at_once, b.most_at_once) == (2, 3)
             assert router.pool.waiting == router.pool.running == 0
 
 
 def test_a_split_call_takes_no_more_places_than_its_upstream_has() -> None:
     with UpstreamServer("tei") as server, routing(upstream("a", server, concurrency=3)) as router:
-        server.fault = slow(0.05)
+        server.fault = slow(0.2)
         response = router.rerank("q", [f"document {number}" for number in range(320)])
         assert response.status_code == 200 and len(response.json()["results"]) == 320
         assert server.most_at_once == 3
@@ -63,7 +63,7 @@ def test_too_many_waiting_calls_are_refused() -> None:
         served = ServedPool(MODEL, lambda: current, max_waiting=2)
         with serving_model(Models(served)) as client:
             wait_until(lambda: served.pool.member("a").breaker.state == "closed")
-            server.fault = slow(0.5)
+            server.fault = slow(4)
             statuses: list[int] = []
 
             def ask(number: int) -> None:
@@ -73,6 +73,8 @@ def test_too_many_waiting_calls_are_refused() -> None:
             threads = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
             for one in threads:
                 one.start()
+            wait_until(lambda: statuses == [503] * 3)  # the others hold the place, or wait for it
+            server.fault = None
             for one in threads:
                 one.join()
             assert sorted(statuses) == [200, 200, 200, 503, 503, 503]
@@ -250,8 +252,13 @@ def test_a_server_asked_by_another_one_does_not_retry() -> None:
 
 def test_a_single_upstream_is_asked_again_after_a_pause() -> None:
     with UpstreamServer() as server, routing(upstream("a", server)) as router:
-        server.fault = CLOSES
-        threading.Timer(0.1, lambda: setattr(server, "fault", None)).start()
+        server.fault, before = CLOSES, len(server.asked)
+
+        def repair() -> None:
+            wait_until(lambda: len(server.asked) > before)
+            server.fault = None
+
+        threading.Thread(target=repair).start()
         response = router.rerank("q", ["d"])
         assert response.status_code == 200 and int(response.headers["x-rerankd-attempts"]) >= 2
 

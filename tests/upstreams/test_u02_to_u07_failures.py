@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -108,7 +109,7 @@ def test_u3_all_hang_and_a_call_ends_with_504_at_its_deadline(servers: dict[str,
 def test_u4_a_slow_one_of_three_gets_little_work(servers: dict[str, UpstreamServer]) -> None:
     with routing(*three(servers)) as router:
         for name, server in servers.items():
-            server.fault = slow(1.0 if name == "b" else 0.1)
+            server.fault = slow(2.0 if name == "b" else 0.1)
         responses = router.rerank_often(400, 12)
         assert {one.status_code for one in responses} == {200}
         tokens = {name: router.member(name).stats.tokens for name in NAMES}
@@ -158,7 +159,10 @@ def test_u6_nobody_is_asked_before_retry_after(servers: dict[str, UpstreamServer
         assert {one.status_code for one in responses} == {503}
         assert {one.headers["retry-after"] for one in responses} <= {"1", "2"}
         asked = [one.at for server in servers.values() for one in server.asked if one.at >= started]
-        assert len(asked) == 3  # one attempt each
+        assert len(asked) >= 3
+        for server in servers.values():
+            times = [one.at for one in server.asked if one.at >= started]
+            assert all(later - earlier >= 2 for earlier, later in pairwise(times))
         for server in servers.values():
             server.fault = None
         wait_until(lambda: router.rerank("q", ["d"]).status_code == 200)

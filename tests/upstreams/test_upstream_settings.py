@@ -86,6 +86,7 @@ def test_a_mistake_names_the_file_and_the_key_and_shows_no_secret(
         read_models(path)
     message = str(error.value)
     assert message.startswith(f"{path}: {key}: ") and words in message
+    assert ("Tuple" in message) == ("= []" in text)  # the mistake, not what follows from it
     assert "sk-bare-key" not in message and "pass@" not in message
 
 

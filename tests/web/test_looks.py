@@ -23,7 +23,8 @@ RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"
 SCREENS = Path(__file__).parents[2] / "docs" / "screens"
 """Written where the environment has WRITE_SCREENS."""
 
-SHOWN = ("playground", "playground-compare", "rates", "sign-in", "keys", "usage", "account", "admin", "admin-account")
+PAGES_OF_ACCOUNTS = ("sign-in", "keys", "usage", "account", "admin", "admin-account", "admin-upstreams")
+SHOWN = ("playground", "playground-compare", "rates", *PAGES_OF_ACCOUNTS)
 
 Open = Callable[..., Page]
 

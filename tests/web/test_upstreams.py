@@ -138,7 +138,7 @@ def test_only_an_administrator_s_own_page_has_it_checked(watched: Watched) -> No
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1280, 360])
 def test_the_rows_look_right(watched: Watched, open_page: Callable[..., Page], theme: str, width: int) -> None:
     watched.call()
     page = open_page(f"{watched.url}/sign-in?next=/admin", color_scheme=theme, viewport={"width": width, "height": 900})

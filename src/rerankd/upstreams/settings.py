@@ -166,8 +166,10 @@ def _model(name: str, fields: Any) -> ModelSettings:
 
 def _problems(section: str, error: ValidationError) -> str:
     """Every problem with its key; no value, since one may be a key."""
-    found = []
+    found: list[str] = []
     for problem in error.errors(include_input=False, include_url=False):
+        if problem["type"] == "too_short" and found:
+            continue  # pydantic leaves out the upstreams that have a problem, and then misses them
         key = ".".join([section, *map(str, problem["loc"])]).strip(".")
         message = problem["msg"].removeprefix("Value error, ")
         kind = UpstreamSettings if "upstreams" in problem["loc"] else ModelSettings
