@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--workload", default="A", type=workload_of)
     parser.add_argument("--calls", type=int, default=4, help="each way (default: 4)")
-    parser.add_argument("--share-calls", type=int, default=200, help="through two workers (default: 200; 0: none)")
+    parser.add_argument("--share-calls", type=int, default=1000, help="through two workers (default: 1000; 0: none)")
     asked = parser.parse_args()
     options = ("--model", asked.model, "--dtype", asked.dtype, *WORKER)
     cores = sorted(os.sched_getaffinity(0))

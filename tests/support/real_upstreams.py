@@ -1,7 +1,7 @@
 """A router in front of real rerank servers of others: every API in front gives the server's own scores.
 
-    PYTHONPATH=tests python -m support.real_upstreams --vllm-python vllm/bin/python --infinity infinity/bin/infinity_emb \\
-        --llama-server llama/bin/llama-server --gguf-python llama/bin/python
+    PYTHONPATH=tests python -m support.real_upstreams --vllm-python vllm/bin/python \\
+        --infinity infinity/bin/infinity_emb --llama-server llama/bin/llama-server --gguf-python llama/bin/python
 
 Each program is asked directly in its own API, and through the router in each API of the client, with a small model of
 random weights. Prints a line for each program, and exits with 1 if an order differs, or a score by more than 1e-6.
