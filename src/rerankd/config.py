@@ -202,7 +202,22 @@ class BatchSettings(ClusterSettings, ScoringSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerSettings(DatabaseSettings, ClusterSettings, EngineSettings, SeveralModels):
+class CascadeSettings(Settings):
+    """A second model for the best documents."""
+
+    then: str | None = setting(
+        None, "a second, larger model, which scores the best documents of the first one again", MODEL, metavar="MODEL"
+    )
+    then_top: int = setting(30, "documents that --then scores again", MODEL, at_least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankSettings(ScoringSettings, CascadeSettings):
+    """The settings of `rerankd rank`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings(DatabaseSettings, ClusterSettings, EngineSettings, SeveralModels, CascadeSettings):
     """The settings of `rerankd serve`."""
 
     fallback: bool = setting(
@@ -230,6 +245,11 @@ class ServerSettings(DatabaseSettings, ClusterSettings, EngineSettings, SeveralM
         metavar="SOURCE",
         pattern="(env|file):.+",
         expected="env:NAME or file:PATH: a key itself would show in the process list",
+    )
+    then_required: bool = setting(
+        False,
+        "a failure of --then is an error; without it the first model's ranking is the reply, with a warning",
+        MODEL,
     )
     calibration: tuple[str, ...] = setting(
         (),

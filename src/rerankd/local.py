@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from rerankd.arguments import Documents, checked
 from rerankd.calibration.apply import Cut, Named, min_score_of
 from rerankd.calibration.profile import Calibration
+from rerankd.cascade import THEN_TOP, choose, merge
 from rerankd.deprecation import warn_renamed
 from rerankd.errors import Closed, MissingExtra, SettingsError, Stopping
 from rerankd.ranking import Prepared
@@ -42,6 +43,7 @@ class Reranker:
         deterministic: the same bits for a document whatever else is scored with it; slower.
         offline: use local folders and the cache only, never the model hub.
         skip_self_test: use the model even if it fails its known-answer check.
+        then: a second, larger model, which scores the `then_top` best documents of each call again.
         progress: called with the stage of loading and the share that is done, in [0, 1]. Without it, a download shows
             progress bars on a terminal.
 
@@ -60,10 +62,19 @@ class Reranker:
         deterministic: bool = False,
         offline: bool = False,
         skip_self_test: bool = False,
+        then: str | os.PathLike[str] | None = None,
+        then_top: int = THEN_TOP,
         progress: LoadProgress | None = None,
     ) -> None:
-        names = _name("model", model), _name("device", device), _name("dtype", dtype)
-        self._scorer = _start(*names, deterministic, offline, skip_self_test, progress)
+        how = _name("device", device), _name("dtype", dtype), deterministic, offline, skip_self_test, progress
+        self._scorer = _start(_name("model", model), *how)
+        self._then, self._then_top = None, then_top
+        if then is not None:
+            try:
+                self._then = _start(_name("model", then), *how)
+            except BaseException:
+                self._scorer.close()
+                raise
 
     @property
     def info(self) -> ModelInfo:
@@ -111,6 +122,11 @@ class Reranker:
         prepared = self._scorer.prepare(asked.request())
         ranking = prepared.finish(self._submit(prepared, progress).result(), asked.warnings)
         ranking = self._scorer.with_sentences(prepared, ranking)
+        if self._then is not None:
+            chosen = choose(prepared.request, ranking, self._then_top)
+            again = self._then.prepare(chosen.request)
+            then = again.finish(self._submit(again, None, self._then).result())
+            ranking = merge(ranking, chosen, then, (self.info, self._then.info), top_n=prepared.request.top_n)
         return cut.of(ranking, self.info, prepared.request.instruct)
 
     def rerank(self, query: str, documents: Documents, **options: Any) -> Ranking:
@@ -139,20 +155,30 @@ class Reranker:
         ranking = prepared.finish(logits, asked.warnings)
         if prepared.parts:
             ranking = await asyncio.to_thread(self._scorer.with_sentences, prepared, ranking)
+        if self._then is not None:
+            chosen = choose(prepared.request, ranking, self._then_top)
+            again = await asyncio.to_thread(self._then.prepare, chosen.request)
+            then = again.finish(await asyncio.wrap_future(self._submit(again, None, self._then)))
+            ranking = merge(ranking, chosen, then, (self.info, self._then.info), top_n=prepared.request.top_n)
         return cut.of(ranking, self.info, prepared.request.instruct)
 
     def prompt_of(self, score: Score) -> str:
         """The exact text that the model read for a score of `rank`, control tokens included."""
         assert score.prompt is not None
-        return self._scorer.prompts.decode(score.prompt.token_ids)
+        scorer = self._then if self._then is not None and score.stage == 2 else self._scorer
+        return scorer.prompts.decode(score.prompt.token_ids)
 
     def close(self) -> None:
         """Finishes the queued calls and ends the engine's thread."""
         self._scorer.close()
+        if self._then is not None:
+            self._then.close()
 
-    def _submit(self, prepared: Prepared, progress: Progress | None) -> Future[Logits]:
+    def _submit(
+        self, prepared: Prepared, progress: Progress | None, scorer: EngineScorer | None = None
+    ) -> Future[Logits]:
         try:
-            return self._scorer.submit(prepared, progress)
+            return (scorer or self._scorer).submit(prepared, progress)
         except Stopping:
             raise Closed("Reranker") from None
 

@@ -294,7 +294,9 @@ def explanation(score: Score, info: ModelInfo) -> Explanation:
     prompt, logit = score.prompt, score.logit
     assert prompt is not None and logit is not None, "another server's score"
     counts = (len(prompt.token_ids), prompt.query_tokens, prompt.document_tokens, prompt.shared_len)
-    return Explanation(logit, info.prompt_id, info.dtype, *counts, prompt.truncations, score.cached)
+    info = score.model or info
+    stage = (score.stage, info.name) if score.stage else (None, None)
+    return Explanation(logit, info.prompt_id, info.dtype, *counts, prompt.truncations, score.cached, *stage)
 
 
 def _query_truncations(prompts: Sequence[Prompt]) -> tuple[str, ...]:

@@ -256,6 +256,7 @@ class Score:
         num_passages: how many were scored; 0 if the call did not want them.
         explanation: of another rerankd that was asked for it; None otherwise.
         scored: False if the deadline came first; score and logit are then just below the lowest of the scored ones.
+        stage, model: the stage of a cascade, 1 or 2, and its model; 0 without a cascade. bound: of its raw score.
     """
 
     index: int
@@ -268,11 +269,15 @@ class Score:
     num_passages: int = 0
     explanation: Explanation | None = None
     scored: bool = True
+    stage: int = 0
+    model: ModelInfo | None = None
+    bound: float | None = None
 
     @property
     def raw_score(self) -> float:
-        """The score before the sigmoid: the logit, or the score if the logit is not known."""
-        return self.score if self.logit is None else self.logit
+        """The score before the sigmoid: the logit, or the score if the logit is not known; at most the bound."""
+        own = self.score if self.logit is None else self.logit
+        return own if self.bound is None else min(own, self.bound)
 
     def __repr__(self) -> str:
         return short_repr(self)
@@ -297,6 +302,8 @@ class Explanation:
     shared_tokens: int
     truncations: tuple[Truncation, ...]
     cached: bool
+    stage: int | None = None
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,8 +348,7 @@ class Ranking(Results[Score]):
         upstream: the name of the server that scored, where this one passed the call on.
         attempts: the number of those that were asked.
         queue_s: see `Logits`; None from a server.
-        left_out: the number of results under the call's `min_score`; `scores` has them.
-        nothing_relevant: all are, or the best one is no better than the best of queries without a relevant document.
+        left_out: the number of results under the call's `min_score`. nothing_relevant: see calibration/apply.py.
     """
 
     ranked: tuple[Score, ...]

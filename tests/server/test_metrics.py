@@ -72,6 +72,7 @@ def test_every_series_is_there_before_the_first_call() -> None:
         "request_seconds_count",
         "left_out_results_total",
         "nothing_relevant_total",
+        "cascade_documents_total",
     ):
         assert scrape.labels(f"rerankd_{name}", "dialect") == names
     assert scrape.labels("rerankd_limited_total", "limit") == {"requests", "tokens", "concurrency"}

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
-from rerankd.accounts.decision import CallCost, Charge, Concurrency
+from rerankd.accounts.decision import UNLIMITED, CallCost, Charge, Concurrency
 from rerankd.admission.async_store import AsyncStore
 from rerankd.admission.identity import Authenticator, Identity
 from rerankd.admission.rate_limits import RateLimiter, Window
@@ -179,13 +179,14 @@ class Gate:
 
     @asynccontextmanager
     async def reserve(
-        self, admitted: Admitted, names: Sequence[str], cost: CallCost, *, is_counted: bool
+        self, admitted: Admitted, names: Sequence[str], cost: CallCost, *, is_counted: bool, is_part: bool = False
     ) -> AsyncIterator[Settlement]:
         """Counts a call and sets its cost aside. Releases the cost at the end of the block unless it was settled.
 
         Args:
             names: of the model that answers; its price and its limits hold.
             is_counted: `count_large` has counted the call.
+            is_part: of a call that is running, so that it is no call more.
 
         Raises:
             WrongKey: the key is no longer valid.
@@ -200,7 +201,7 @@ class Gate:
         if self._accounts is None or caller is None:
             yield Settlement(await self._count(windows, cost.tokens, is_counted))
             return
-        concurrency = Concurrency(*(window.limits.concurrency for window in windows))
+        concurrency = UNLIMITED if is_part else Concurrency(*(window.limits.concurrency for window in windows))
         ledger = self._accounts.ledger
         reservation = await self._accounts.run(ledger.reserve, caller, price, cost, concurrency)
         settlement: Settlement | None = None

@@ -70,7 +70,7 @@ class Call(RerankRequest):
     Attributes:
         model: The requested name; None for any.
         id: The caller's id of this request.
-        explain, min_score, calibration: See `RequestBody`.
+        explain, min_score, calibration, cascade: See `RequestBody`.
         shown_passages: Of each result.
         deadline_ms: See `RequestBody`.
     """
@@ -84,6 +84,7 @@ class Call(RerankRequest):
     min_score: float | str | None = None
     calibration: str | None = None
     deadline_ms: int | None = None
+    cascade: bool | int | None = None
 
 
 DOCUMENTS_A_SEARCH_UNIT = 100

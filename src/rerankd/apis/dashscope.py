@@ -175,6 +175,11 @@ class NativeBody(RequestBody):
         inner = self.parameters.deadline_ms if self.parameters else None
         return inner if self.deadline_ms is None else self.deadline_ms
 
+    def cascade_asked(self) -> bool | int | None:
+        """See `RequestBody.cascade_asked`."""
+        inner = self.parameters.cascade if self.parameters else None
+        return inner if self.cascade is None else self.cascade
+
 
 class NativeOutput(BaseModel):
     results: list[Result]

@@ -106,6 +106,12 @@ class RequestBody(BaseModel):
         "the document is relevant.",
     )
 
+    cascade: bool | Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="rerankd's own, where the server has a second model: false leaves it out, a number is how many of "
+        "the best documents it scores.",
+    )
+
     def cut_asked(self) -> tuple[float | str | None, str | None]:
         """The threshold, and the name of the calibration."""
         return self.min_score, self.calibration
@@ -113,6 +119,10 @@ class RequestBody(BaseModel):
     def deadline_asked(self) -> int | None:
         """Milliseconds; None: the body has none."""
         return self.deadline_ms
+
+    def cascade_asked(self) -> bool | int | None:
+        """See `cascade`."""
+        return self.cascade
 
     def unknown_fields(self) -> list[Problem]:
         """The first unknown fields, as mistakes: a misspelt field explains a missing one."""

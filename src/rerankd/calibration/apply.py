@@ -52,6 +52,7 @@ class Cut:
         calibration, warnings = self.calibration, list(ranking.warnings)
         if calibration is not None:
             misfit = calibration.misfit(info, instruct) if info and _has_logits(ranking) else "another server scored"
+            misfit = "two models scored" if any(score.stage for score in ranking.scores) else misfit
             if misfit:
                 warnings.append(f"calibration {calibration.name} not applied, nor min_score: {misfit}")
                 return replace(ranking, warnings=tuple(warnings))

@@ -10,6 +10,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "rerankd serve": (
         "rerankd serve                                   # on 127.0.0.1:8000",
         "rerankd serve --model Qwen/Qwen3-Reranker-4B --port 9000",
+        "rerankd serve --model Qwen/Qwen3-Reranker-0.6B --then Qwen/Qwen3-Reranker-4B",
         "rerankd serve --host 0.0.0.0 --api-key SECRET   # for other machines",
         "rerankd serve --accounts --config rerankd.toml",
     ),

@@ -19,7 +19,7 @@ from rerankd.cli.folders import Selection
 from rerankd.cli.options import FLAG, NONE_GIVEN, NUMBER, Given, command, converter, settings_from, takes
 from rerankd.cli.records import FIELDS, Format, SourcedDocument
 from rerankd.cli.scoring import Outcome, RemoteOptions, Task, ask, score
-from rerankd.config import ScoringSettings
+from rerankd.config import RankSettings
 from rerankd.errors import SettingsError
 from rerankd.types import Passages
 
@@ -132,7 +132,7 @@ LOCAL = RemoteOptions()
 
 
 @app.default
-@takes(ScoringSettings)
+@takes(RankSettings)
 def rank(
     query: str,
     /,
@@ -152,7 +152,7 @@ def rank(
         raise SettingsError(
             '--explain and --prompt need a local model; a rerankd server explains with "explain": true.'
         )
-    settings = None if remote.url else settings_from(ScoringSettings, given)
+    settings = None if remote.url else settings_from(RankSettings, given)
     found = read_documents(sources or ["-"], reading.reading())
     for note in found.notes:
         print(f"note: {note}", file=sys.stderr)

@@ -14,7 +14,7 @@ from rerankd.apis.facts import DialectName
 from rerankd.calibration.apply import min_score_of
 from rerankd.calibration.profile import Calibration
 from rerankd.cli.progress import LoadingBar
-from rerankd.config import CLIENT_KEY, ScoringSettings
+from rerankd.config import CLIENT_KEY, RankSettings
 from rerankd.errors import SettingsError
 from rerankd.types import DEFAULT_INSTRUCT, Explanation, Passages, Score
 
@@ -139,7 +139,7 @@ def ask(task: Task, remote: RemoteOptions, model: str | None) -> Outcome:
     return Outcome(ranking.ranked, ranking.warnings, ranking.model or "a model without a name")
 
 
-def score(task: Task, settings: ScoringSettings, explain: bool, prompt: int | None) -> Outcome:
+def score(task: Task, settings: RankSettings, explain: bool, prompt: int | None) -> Outcome:
     """Ranks the documents with a model in this process.
 
     Args:
@@ -160,6 +160,8 @@ def score(task: Task, settings: ScoringSettings, explain: bool, prompt: int | No
             deterministic=settings.deterministic,
             offline=settings.offline,
             skip_self_test=settings.skip_self_test,
+            then=settings.then,
+            then_top=settings.then_top,
             progress=bar,
         )
     with reranker, LoadingBar() as bar:

@@ -10,7 +10,7 @@ from rerankd.cli.progress import LoadingBar
 from rerankd.config import ServerSettings
 from rerankd.errors import CheckpointNotFound, SettingsError
 from rerankd.server.interpreter import spare_collector
-from rerankd.server.models import Models, Served
+from rerankd.server.models import Cascade, Models, Served
 from rerankd.server.served import LocalScorer, ServedModel
 from rerankd.server.served_pool import ServedPool
 from rerankd.types import LoadProgress
@@ -44,9 +44,28 @@ def make_models(settings: ServerSettings) -> Models:
     pools: list[Served] = [
         _pool(name, model, file, settings, engines[0] if engines else None) for name, model in with_upstreams.items()
     ]
+    then = _second(settings, engines, pools)
     served = [*pools, *engines] if has_local else [*engines, *pools]
+    served += [then.served] if then else []
     any_size = served[0] in engines and settings.model[0] == "auto"
-    return Models(*served, aliases=settings.alias, any_size=any_size)
+    return Models(*served, aliases=settings.alias, any_size=any_size, cascade=then)
+
+
+def _second(settings: ServerSettings, engines: list[Served], pools: list[Served]) -> Cascade | None:
+    """The second stage of a cascade.
+
+    Raises:
+        SettingsError: the first model does not run in this process, or is the same one.
+    """
+    if settings.then is None:
+        return None
+    if settings.then in settings.model:
+        raise SettingsError(f"--then {settings.then} is a --model, too: name another one, or drop one of them.")
+    if not engines or pools or settings.on_ray:
+        raise SettingsError(
+            "--then needs a first model in this process: drop --upstream, the upstreams and --replicas."
+        )
+    return Cascade(_served(settings.then, settings), settings.then_top, settings.then_required)
 
 
 def _refuse_several_on_ray(settings: ServerSettings) -> None:

@@ -9,7 +9,8 @@ import re
 import time
 import uuid
 from array import array
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,9 +31,11 @@ from rerankd.server.access_log import describe
 from rerankd.server.api_errors import error_response
 from rerankd.server.beside import beside, beside_if_large
 from rerankd.server.body import read_json
+from rerankd.server.cascade import SecondStage, rank_again, sum_of
 from rerankd.server.context import ServerContext
 from rerankd.server.held import share_of
 from rerankd.server.metrics.calls import Work
+from rerankd.server.models import Served
 from rerankd.server.reply_headers import (
     charge_headers,
     header_text,
@@ -152,7 +155,28 @@ async def _answer(state: _CallState, apis: Sequence[Api[Any]], context: ServerCo
             state.model = scorer.info.name
             names = context.models.names_of(served)
             context.gate.check_model(admitted, names, call.model)
-            return await _score(state, context, admitted, call, scorer, names)
+            with _second_stage(state, context, served, call) as second:
+                return await _score(state, context, admitted, call, scorer, names, second)
+
+
+@contextmanager
+def _second_stage(
+    state: _CallState, context: ServerContext, served: Served, call: Call
+) -> Iterator[SecondStage | None]:
+    """The second stage of a cascade, if the server has one for this model and the call wants it."""
+    cascade, asked = context.models.cascade, call.cascade
+    if cascade is None or served is not context.models.default:
+        state.warnings += ("cascade ignored: there is no second model for this one",) if asked else ()
+        yield None
+    elif asked is False or asked == 0:
+        yield None
+    elif call.passages is not None and call.passages.highlight:
+        state.warnings += ("cascade ignored: one model scores the sentences",)
+        yield None
+    else:
+        top = cascade.top if asked is None or asked is True else asked
+        with cascade.served.lease() as scorer:
+            yield SecondStage(scorer, context.models.names_of(cascade.served), top, cascade.required)
 
 
 async def _read(state: _CallState, apis: Sequence[Api[Any]], context: ServerContext, admitted: Admitted) -> Call:
@@ -168,7 +192,8 @@ async def _read(state: _CallState, apis: Sequence[Api[Any]], context: ServerCont
     check_items(value, api.body, api.max_documents)
     body, ignored = await beside(request.scope, read_as, value, api.body, settings.strict)
     min_score, calibration = body.cut_asked()
-    call = replace(await beside(request.scope, api.read, body), min_score=min_score, calibration=calibration)
+    call = await beside(request.scope, api.read, body)
+    call = replace(call, min_score=min_score, calibration=calibration, cascade=body.cascade_asked())
     share_of(request.scope).num_documents = len(call.documents)
     if "x-request-id" not in request.headers:
         state.request_id = _given_id(call.id) or state.request_id
@@ -183,10 +208,11 @@ async def _score(
     call: Call,
     scorer: LocalScorer,
     names: Sequence[str],
+    second: SecondStage | None,
 ) -> Response:
     request, gate, api = state.request, context.gate, state.api
     started = time.monotonic()
-    cut = Cut(min_score_of(call.min_score), find(context.calibrations, call.calibration))
+    cut = _cut(call, context)
     bounded = _bounded(call, context.settings, admitted, _hops(request.headers.get("x-rerankd-hop")))
     deadline_ms = call.deadline_ms or _deadline_ms(request.headers.get(DEADLINE_HEADER)) or context.settings.deadline_ms
     if deadline_ms is not None:
@@ -198,10 +224,21 @@ async def _score(
     if gate.charges:
         fingerprint = await beside(request.scope, _fingerprint, api.name, call, prepared)
     cost = CallCost(prepared.usage.text_tokens + most_tokens(prepared), state.request_id, fingerprint, api.name)
-    async with gate.reserve(admitted, names, cost, is_counted=state.is_counted) as settlement:
+    async with AsyncExitStack() as until:
+        settlement = await until.enter_async_context(gate.reserve(admitted, names, cost, is_counted=state.is_counted))
         started = time.monotonic()
         ranking = await _unless_gone(scorer.rank(prepared), request)
-        if cut != Cut():
+        tokens, more = ranking.usage.text_tokens or 0, None
+        if second is not None:
+            both = await rank_again(
+                *(second, prepared, ranking, cost),
+                lambda names, cost: gate.reserve(admitted, names, cost, is_counted=True, is_part=True),
+                until,
+                lambda prepare, asked: beside(request.scope, prepare, asked),
+                lambda ranked: _unless_gone(ranked, request),
+            )
+            ranking, more = both.ranking, both.settlement
+        if cut is not None:
             ranking = cut.of(ranking, None if ranking.upstream else scorer.info, call.instruct)
         state.engine_seconds = time.monotonic() - started
         if ranking.queue_s is not None:
@@ -209,17 +246,27 @@ async def _score(
             state.span.part("compute", started + ranking.queue_s, started + state.engine_seconds)
         passages = prepared.num_split, len(prepared.parts), len(prepared.unread)
         unscored = sum(not score.scored for score in ranking.scores)
-        others = *passages, ranking.left_out, ranking.nothing_relevant, unscored
+        again = sum(score.stage == 2 for score in ranking.scores)
+        others = *passages, ranking.left_out, ranking.nothing_relevant, unscored, again
         state.work = Work(len(ranking.scores) - unscored, ranking.usage, prepared.num_truncated, *others)
         state.warnings += ranking.warnings
         state.warnings += _unexplained(call.explain, ranking)
         used = TokenCounts(ranking.usage.total_tokens or 0, ranking.usage.text_tokens or 0)
-        answer = _answer_to(call, state, scorer, ranking, used)
+        answer = _answer_to(call, state, scorer, ranking, used, second)
         response = await beside_if_large(request.scope, _reply, api, answer)
-        await settlement.settle(used.text_tokens)
-        state.charge = settlement.charge
-    response.headers.update(rate_limit_headers(settlement.limits) | charge_headers(settlement.charge))
+        await settlement.settle(tokens)
+        if more is not None:
+            await more.settle(used.text_tokens - tokens)
+        state.charge = sum_of(settlement.charge, more.charge if more else None)
+    response.headers.update(rate_limit_headers(settlement.limits) | charge_headers(state.charge))
     return response
+
+
+def _cut(call: Call, context: ServerContext) -> Cut | None:
+    """What the call asks of the scores; None for nothing."""
+    if call.min_score is None and call.calibration is None:
+        return None
+    return Cut(min_score_of(call.min_score), find(context.calibrations, call.calibration))
 
 
 def _bounded(asked: RerankRequest, settings: ServerSettings, admitted: Admitted, hops: int) -> RerankRequest:
@@ -245,7 +292,7 @@ def _fingerprint(api: str, call: Call, prepared: Prepared) -> bytes:
     """The SHA-256 of the sent texts, the prompts, and the form of the reply. Takes processor time."""
     request = prepared.request
     shape = ((api, prepared.info.name), call.model, request.instruct, request.top_n, call.explain)
-    own = request.passages, call.shown_passages, call.min_score, call.calibration, call.deadline_ms
+    own = request.passages, call.shown_passages, call.min_score, call.calibration, call.deadline_ms, call.cascade
     digest = hashlib.sha256(repr((*shape, *own, len(request.documents))).encode())
     queries = [hashlib.sha256(query.encode()).digest() for query in request.queries]
     for query, document in zip(request.per_document(queries), request.documents, strict=True):
@@ -258,7 +305,9 @@ def _fingerprint(api: str, call: Call, prepared: Prepared) -> bytes:
     return digest.digest()
 
 
-def _answer_to(call: Call, state: _CallState, scorer: LocalScorer, ranking: Ranking, usage: TokenCounts) -> Answer:
+def _answer_to(
+    call: Call, state: _CallState, scorer: LocalScorer, ranking: Ranking, usage: TokenCounts, second: SecondStage | None
+) -> Answer:
     info = scorer.info
     return Answer(
         state.request_id,
@@ -268,7 +317,7 @@ def _answer_to(call: Call, state: _CallState, scorer: LocalScorer, ranking: Rank
         state.warnings,
         info,
         bool(call.explain) and _is_explained(ranking),
-        _prompts(call.explain, ranking, scorer),
+        _prompts(call.explain, ranking, scorer, second),
         time.monotonic() - state.started,
         state.encode_seconds,
         state.engine_seconds,
@@ -315,7 +364,9 @@ def _has_prompts(ranking: Ranking) -> bool:
     return all(score.prompt is not None for score in ranking.scores)
 
 
-def _prompts(explain: Explain | bool | None, ranking: Ranking, scorer: LocalScorer) -> dict[int, str]:
+def _prompts(
+    explain: Explain | bool | None, ranking: Ranking, scorer: LocalScorer, second: SecondStage | None
+) -> dict[int, str]:
     """The requested prompt, as the model reads it."""
     if not isinstance(explain, Explain) or explain.prompt is None or not _has_prompts(ranking):
         return {}
@@ -324,8 +375,10 @@ def _prompts(explain: Explain | bool | None, ranking: Ranking, scorer: LocalScor
             f"explain.prompt is {explain.prompt}, and the last document's index is {len(ranking.scores) - 1}.",
             (("explain.prompt", f"Input should be less than {len(ranking.scores)}"),),
         )
-    prompt = ranking.scores[explain.prompt].prompt
+    score = ranking.scores[explain.prompt]
+    prompt = score.prompt
     assert prompt is not None, "This is a bug: a document without a prompt."
+    scorer = second.scorer if second is not None and score.stage == 2 else scorer
     return {explain.prompt: scorer.prompts.decode(prompt.token_ids)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from rerankd.errors import ModelNotFound
 from rerankd.server.served import ServedModel
@@ -22,16 +23,29 @@ OTHER_MODELS = (*QWEN3_RERANKERS, HOSTED_ONLY)
 Served = ServedModel | ServedPool
 
 
+@dataclass(frozen=True, slots=True)
+class Cascade:
+    """A second model for the best documents of the default model; see `cascade.SecondStage`."""
+
+    served: Served
+    top: int
+    required: bool
+
+
 class Models:
     """Every model answers to its own name; the first one also to the others.
 
     Args:
         served: the default model first.
         aliases: further names of the default model.
+        cascade: the second stage of the default model; its model is one of `served`.
         any_size: the default model also answers to the name of every Qwen3-Reranker.
     """
 
-    def __init__(self, *served: Served, aliases: Sequence[str] = (), any_size: bool = False) -> None:
+    def __init__(
+        self, *served: Served, aliases: Sequence[str] = (), any_size: bool = False, cascade: Cascade | None = None
+    ) -> None:
+        self.cascade = cascade
         self.all = served
         self.default = served[0]
         self.stopping = False  # set once the process was asked to end

@@ -25,7 +25,7 @@ class Work(NamedTuple):
     truncated: the number of texts by their part, a query once. split, unread: documents with several passages, and
     those whose end no passage has. passages: of all documents, where the call wanted them.
     left_out, nothing_relevant: see `types.Ranking`. unscored: documents that the deadline left, which `documents` does
-    not count.
+    not count. again: documents that a second model scored.
     """
 
     documents: int
@@ -37,6 +37,7 @@ class Work(NamedTuple):
     left_out: int = 0
     nothing_relevant: bool = False
     unscored: int = 0
+    again: int = 0
 
 
 class CallCounters:
@@ -78,6 +79,7 @@ class CallCounters:
         self._warnings = counter("warnings", "Warnings in replies: deviations from the request.", "dialect", "model")
         self._left_out = counter("left_out_results", "Results under the min_score of a call.", "dialect", "model")
         self._nothing = counter("nothing_relevant", "Calls without a relevant result.", "dialect", "model")
+        self._again = counter("cascade_documents", "Documents that a second model scored again.", "dialect", "model")
         self._free_tokens = counter("free_tokens", "Usage tokens that a free quota paid for.")
         self._billed_tokens = counter("billed_tokens", "Usage tokens that were charged.")
         self._charged = counter("charged", "Charges of calls, in the price list's currency.")
@@ -89,7 +91,15 @@ class CallCounters:
         """Begins the series of a model at 0, before its first call: Prometheus sees no growth from nothing to 1."""
         for api in apis:
             self._requests.labels(api, model, "200", "")
-            begun = (self._seconds, self._documents, self._usage_tokens, self._warnings, self._left_out, self._nothing)
+            begun = (
+                self._seconds,
+                self._documents,
+                self._usage_tokens,
+                self._warnings,
+                self._left_out,
+                self._nothing,
+                self._again,
+            )
             for metric in begun:
                 metric.labels(api, model)
             for metric in (self._passages, self._split, self._unread, self._unscored):
@@ -117,6 +127,7 @@ class CallCounters:
         self._warnings.labels(api, model).inc(num_warnings)
         self._left_out.labels(api, model).inc(work.left_out)
         self._nothing.labels(api, model).inc(work.nothing_relevant)
+        self._again.labels(api, model).inc(work.again)
 
     def charged(self, charge: Charge) -> None:
         """Counts what a call cost."""
