@@ -49,7 +49,8 @@ export function rankings(sides, costOf) {
 
 /** A slider that greys what a `min_score` would leave out. */
 function threshold(lists) {
-  const slider = make("input", { type: "range", id: "min-score", min: "0", max: "1", step: "0.01", value: "0" });
+  const range = { type: "range", id: "min-score", min: "0", max: "1", step: "0.01", value: "0" };
+  const slider = /** @type {HTMLInputElement} */ (make("input", range));
   const told = make("output", { for: "min-score" });
   const act = () => {
     const counts = lists.map((one) => {
