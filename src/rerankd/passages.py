@@ -23,7 +23,8 @@ LANGUAGE = "en"
 BLOCK_CHARS = 100_000
 """Characters in which sentences are looked for at a time: what is not read costs nothing."""
 
-UNITS_AT_A_TIME = 256
+UNITS_AT_A_TIME, CHARS_AT_A_TIME = 256, 50_000
+"""Counted together, before it is known whether more is read."""
 
 MERGED_SHARE = 1.25
 """The tokens of all units together are fewer than this multiple of the tokens of their text."""
@@ -88,7 +89,7 @@ class Cutter:
         """Counts the units, until there are more tokens than the passages may have."""
         enough = self._max_passages * self._max_tokens * MERGED_SHARE
         units, counted, total = sentences(self._text), 0, 0
-        while total <= enough and (some := list(islice(units, UNITS_AT_A_TIME))):
+        while total <= enough and (some := _next(units)):
             counts, counted = self._counts(some, counted)
             total += sum(counts)
             for unit, tokens in zip(some, counts, strict=True):
@@ -151,6 +152,16 @@ class Cutter:
                 break
             last += 1
         return last
+
+
+def _next(units: Iterator[Span]) -> list[Span]:
+    """Some more units; none at the end."""
+    some: list[Span] = []
+    for unit in islice(units, UNITS_AT_A_TIME):
+        some.append(unit)
+        if unit[1] - some[0][0] >= CHARS_AT_A_TIME:
+            break
+    return some
 
 
 def sentences(text: str) -> Iterator[Span]:
