@@ -56,6 +56,7 @@ ARROWS = {
     "runs": {"surrogates"},
     "jobs": {"rankers", "resumable", "runs"},
     "evaluation": {"runs"},
+    "capacity": {"cluster", "engine", "ranking"},
     "apis": {"ranking"},
     "server": {
         *(
@@ -106,7 +107,7 @@ ARROWS = {
             "server",
             "app",
         ),
-        *("client", "bench", "tracing", "upstreams"),
+        *("capacity", "client", "bench", "tracing", "upstreams"),
     },
 }
 OPEN_TO_ALL = {"types", "errors", "version"}

@@ -27,6 +27,7 @@ COMMANDS = {
     "calibrate": "Make probabilities and thresholds from judged candidates.",
     "doctor": "Check this machine, the model and its scores.",
     "bench": "Measure speed and memory.",
+    "plan": "Simulate how many replicas a load needs.",
     "accounts": "Create and change the accounts of callers.",
     "keys": "Create, list and revoke API keys.",
     "credits": "Add to an account's balance, and show its statement.",
