@@ -5,8 +5,8 @@
 A closed loop finds the capacity of each number of replicas; then calls arrive as a Poisson process at a share of it,
 so that the queues are alike: documents/s then compare at like P95. `--same-rate` sends all numbers the load of the
 first. `--kill` ends one replica in the middle of the load with SIGKILL, and prints the failed calls and the seconds
-until as many replicas run as before. Everything runs on this machine, with one thread for each replica, and ends by
-itself.
+until the process of a new replica is there, which then loads the model.
+Everything runs on this machine, with one thread for each replica, and ends by itself.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ async def open_loop(url: str, seconds: float, rate: float, documents: int, words
 
 
 async def kill_one(server: Server, after_s: float) -> float:
-    """Seconds from SIGKILL of a replica until as many replicas answer as before."""
+    """Seconds from SIGKILL of a replica until there are as many processes of replicas as before."""
     await asyncio.sleep(after_s)
     before = server.replicas()
     killed = min(before)

@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from rerankd.cluster.engine import LostReplica
@@ -44,18 +44,23 @@ ENVIRONMENT = {
 }
 
 
-LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Read at ray's import. Without it, ray on Linux takes 127.0.0.1 for the address of the network."""
-
-
-def import_ray(environment: Mapping[str, str] = ENVIRONMENT) -> Any:
+def import_ray(*, on_loopback: bool = False) -> Any:
     """The module `ray` with `ray.serve`, without usage statistics.
+
+    Args:
+        on_loopback: for a Ray that is started here. Its settings are read at the import.
 
     Raises:
         MissingExtra: it is not installed.
     """
-    for name, value in environment.items():
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    if on_loopback:
+        # Without the first one, ray on Linux takes 127.0.0.1 for the address of the network. A replica has a port on
+        # every address for other processes of its Ray; it answers only those with the token.
+        os.environ.update(
+            RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0", RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32)
+        )
     try:
         import ray
         import ray.serve
@@ -175,7 +180,7 @@ def start_replicas(settings: ReplicaSettings, start: Callable[[], EngineScorer] 
         ModelError: the replicas cannot be started.
         SettingsError: the cluster runs replicas with other settings, or cannot be joined.
     """
-    ray = import_ray(ENVIRONMENT if settings.address else ENVIRONMENT | LOOPBACK_ONLY)
+    ray = import_ray(on_loopback=settings.address is None)
     from ray import serve
 
     end = _join(ray, settings.address) if settings.address else _begin(ray, settings)
@@ -203,8 +208,6 @@ def _join(ray: Any, address: str) -> Callable[[], None]:
 
 def _begin(ray: Any, settings: ReplicaSettings) -> Callable[[], None]:
     """Starts Ray for this process, on the loopback address only."""
-    # A replica has a port on every address, for requests of other processes of this Ray: only with the token.
-    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     folder = tempfile.mkdtemp(prefix="rerankd-ray-")
 
     def end() -> None:
