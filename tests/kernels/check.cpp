@@ -1,13 +1,15 @@
-// Runs the layers of a kind of kernels in float32 beside a plain forward pass in double, without Python, so that it also
-// runs under an emulator and under sanitizers. Linked with one kind_*.cpp whose elements are float32.
+// Runs the layers of a kind of kernels beside a plain forward pass in double, without Python, so that it also runs under
+// an emulator and under sanitizers. Linked with one kind_*.cpp; define BF16 where its elements are bfloat16. Each
+// allocation fails once: the pass has to report it, and the next pass has to be right.
 //
-// Prints what differs; the status is the number of failures.
+// Prints what differs; the status is 1 if anything does.
 
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <vector>
 
 #include "layout.h"
@@ -24,6 +26,57 @@ int run_layers(void* layers, const Batch* batch);
 }
 
 namespace {
+
+int64_t allocations_left = -1;  // until one fails; negative: none does
+
+bool allocation_fails() { return allocations_left >= 0 && allocations_left-- == 0; }
+
+}  // namespace
+
+// The linker calls this in place of aligned_alloc (--wrap).
+extern "C" {
+void* __real_aligned_alloc(size_t alignment, size_t size);
+void* __wrap_aligned_alloc(size_t alignment, size_t size) {
+    return allocation_fails() ? nullptr : __real_aligned_alloc(alignment, size);
+}
+}
+
+void* operator new(size_t size) {
+    void* data = allocation_fails() ? nullptr : std::malloc(size);
+    if (!data) throw std::bad_alloc();
+    return data;
+}
+void operator delete(void* data) noexcept { std::free(data); }
+void operator delete(void* data, size_t) noexcept { std::free(data); }
+
+namespace {
+
+#if defined(BF16)
+using Element = bf16;
+float value(bf16 x) {
+    const uint32_t bits = uint32_t(x.bits) << 16;
+    float y;
+    std::memcpy(&y, &bits, sizeof y);
+    return y;
+}
+bf16 element(float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return {uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
+}
+constexpr double TOLERANCE = 0.2;
+#else
+using Element = float;
+float value(float x) { return x; }
+float element(float x) { return x; }
+constexpr double TOLERANCE = 2e-4;
+#endif
+
+std::vector<Element> elements(const std::vector<float>& values) {
+    std::vector<Element> result;
+    for (float x : values) result.push_back(element(x));
+    return result;
+}
 
 // Inputs that fill no whole line of bytes, and outputs that fill no whole panel.
 constexpr int64_t LAYERS = 2, HIDDEN = 96, INTERMEDIATE = 80, HEADS = 4, KV_HEADS = 2;
@@ -45,7 +98,7 @@ float random_value() {  // in [-1, 1]
 
 std::vector<float> random_values(int64_t size, float scale, float mean = 0.f) {
     std::vector<float> values(size);
-    for (float& value : values) value = mean + scale * random_value();
+    for (float& x : values) x = value(element(mean + scale * random_value()));
     return values;
 }
 
@@ -60,11 +113,12 @@ struct Linear {
     Linear(int64_t outputs, int64_t inputs, bool halves, bool quantized)
         : outputs(outputs), inputs(inputs), weight(random_values(outputs * inputs, 2.f / std::sqrt(float(inputs)))) {
         const int64_t size = packed_size(outputs, inputs, quantized), places = round_up(outputs, PANEL);
-        panels.reset(std::aligned_alloc(LINE_BYTES, round_up(size * (quantized ? 1 : 4), LINE_BYTES)));
+        panels.reset(std::aligned_alloc(LINE_BYTES, round_up(size * (quantized ? 1 : sizeof(Element)), LINE_BYTES)));
         if (quantized) quantize();
         scales.resize(places);
         offsets.resize(places);
-        pack_weight(quantized ? (void*)bytes.data() : (void*)weight.data(), quantized ? scale.data() : nullptr, outputs,
+        const std::vector<Element> given = elements(weight);
+        pack_weight(quantized ? (void*)bytes.data() : (void*)given.data(), quantized ? scale.data() : nullptr, outputs,
                     inputs, halves, quantized, panels.get(), quantized ? scales.data() : nullptr,
                     quantized ? offsets.data() : nullptr, 1);
     }
@@ -98,26 +152,29 @@ struct Linear {
 struct Layer {
     Linear qkv, output, gate_up, down;
     std::vector<float> input_norm, post_norm, qk_norm;
+    std::vector<Element> given_norms[3];
 
     explicit Layer(bool quantized)
         : qkv(QKV, HIDDEN, false, quantized), output(HIDDEN, HEADS * HEAD_DIM, false, quantized),
           gate_up(2 * INTERMEDIATE, HIDDEN, true, quantized), down(HIDDEN, INTERMEDIATE, false, quantized),
           input_norm(random_values(HIDDEN, 0.2f, 1.f)), post_norm(random_values(HIDDEN, 0.2f, 1.f)),
-          qk_norm(random_values((HEADS + KV_HEADS) * HEAD_DIM, 0.2f, 1.f)) {}
+          qk_norm(random_values((HEADS + KV_HEADS) * HEAD_DIM, 0.2f, 1.f)),
+          given_norms{elements(input_norm), elements(post_norm), elements(qk_norm)} {}
     LayerWeights given() const {
-        return {qkv.given(),       output.given(),    gate_up.given(), down.given(),
-                input_norm.data(), post_norm.data(), qk_norm.data()};
+        return {qkv.given(),           output.given(),        gate_up.given(),      down.given(),
+                given_norms[0].data(), given_norms[1].data(), given_norms[2].data()};
     }
 };
 
 // Keys and values of some tokens, as `Entry` describes them.
 struct Kept {
     int64_t length;
-    std::vector<float> data;
+    std::vector<Element> data;
 
-    explicit Kept(int64_t length) : length(length), data(random_values(LAYERS * 2 * length * KV_HEADS * HEAD_DIM, 1.f)) {}
+    explicit Kept(int64_t length)
+        : length(length), data(elements(random_values(LAYERS * 2 * length * KV_HEADS * HEAD_DIM, 1.f))) {}
     Entry entry() { return {data.data(), 2 * length * KV_HEADS * HEAD_DIM, length * KV_HEADS * HEAD_DIM}; }
-    float* at(int64_t layer, bool is_value, int64_t token, int64_t kv_head) {
+    Element* at(int64_t layer, bool is_value, int64_t token, int64_t kv_head) {
         return data.data() + (((layer * 2 + is_value) * length + token) * KV_HEADS + kv_head) * HEAD_DIM;
     }
 };
@@ -175,7 +232,7 @@ Rows specification(const std::vector<Layer>& layers, Piece& piece, bool quantize
             for (int64_t head = HEADS; piece.keep && head < HEADS + 2 * KV_HEADS; ++head)
                 for (int64_t d = 0; d < HEAD_DIM; ++d)
                     piece.keep->at(index, head >= HEADS + KV_HEADS, t, (head - HEADS) % KV_HEADS)[d] =
-                        float(heads[head][t][d]);
+                        element(float(heads[head][t][d]));
         }
         for (int64_t t = 0; t < piece.length; ++t) {
             std::vector<double> attended;
@@ -185,7 +242,7 @@ Rows specification(const std::vector<Layer>& layers, Piece& piece, bool quantize
                 double most = -1e300, total = 0;
                 for (size_t key = 0; key < weight.size(); ++key) {
                     for (int64_t d = 0; d < HEAD_DIM; ++d)
-                        weight[key] += heads[head][t][d] * (int64_t(key) < before ? piece.base->at(index, false, key, kv)[d]
+                        weight[key] += heads[head][t][d] * (int64_t(key) < before ? value(piece.base->at(index, false, key, kv)[d])
                                                                                   : heads[HEADS + kv][key - before][d]);
                     weight[key] /= std::sqrt(double(HEAD_DIM));
                     most = std::fmax(most, weight[key]);
@@ -194,7 +251,7 @@ Rows specification(const std::vector<Layer>& layers, Piece& piece, bool quantize
                 for (size_t key = 0; key < weight.size(); ++key)
                     for (int64_t d = 0; d < HEAD_DIM; ++d)
                         sum[d] += weight[key] / total *
-                                  (int64_t(key) < before ? piece.base->at(index, true, key, kv)[d]
+                                  (int64_t(key) < before ? value(piece.base->at(index, true, key, kv)[d])
                                                          : heads[HEADS + KV_HEADS + kv][key - before][d]);
                 attended.insert(attended.end(), sum.begin(), sum.end());
             }
@@ -211,15 +268,18 @@ Rows specification(const std::vector<Layer>& layers, Piece& piece, bool quantize
     return x;
 }
 
-// The residual stream at the last position of each piece without `keep`, from the kernels.
-std::vector<float> kernels(void* layers, const std::vector<Piece*>& pieces, int64_t num_threads) {
+// The residual stream at the last position of each piece without `keep`, from the kernels. The allocation after
+// allocations_before others fails, unless that is negative; empty if it did.
+std::vector<float> kernels(void* layers, const std::vector<Piece*>& pieces, int64_t num_threads,
+                           int64_t allocations_before = -1) {
     std::vector<Segment> segments;
-    std::vector<float> x, cos, sin;
+    std::vector<Element> x;
+    std::vector<float> cos, sin;
     int64_t num_tokens = 0, num_kept = 0;
     for (Piece* piece : pieces) {
         segments.push_back({piece->length, piece->base_len(), piece->base ? piece->base->entry() : Entry{},
                             piece->keep ? piece->keep->entry() : Entry{}});
-        x.insert(x.end(), piece->x.begin(), piece->x.end());
+        for (float one : piece->x) x.push_back(element(one));
         for (int64_t t = 0; t < piece->length; ++t)
             for (int64_t i = 0; i < HEAD_DIM / 2; ++i) {
                 cos.push_back(float(std::cos(angle(piece->base_len() + t, i))));
@@ -231,12 +291,20 @@ std::vector<float> kernels(void* layers, const std::vector<Piece*>& pieces, int6
     std::vector<float> out((pieces.size() - num_kept) * HIDDEN);
     const Batch batch{num_tokens, int64_t(pieces.size()), num_kept, num_threads, segments.data(), x.data(), cos.data(),
                       sin.data(), out.data()};
-    expect(run_layers(layers, &batch) == 0, "enough memory", 0);
+    if (allocations_before >= 0) {
+        allocations_left = allocations_before;
+        const bool lacking = run_layers(layers, &batch);
+        const bool failed = allocations_left < 0;
+        allocations_left = -1;
+        if (failed != lacking) expect(false, "a pass says that memory is lacking, allocations before", allocations_before);
+        if (failed) return {};
+    }
+    if (run_layers(layers, &batch)) expect(false, "enough memory", 0);
     return out;
 }
 
 void check(bool quantized) {
-    const double tolerance = quantized ? 0.05 : 2e-4;  // a value between two steps may be rounded to the other one
+    const double tolerance = std::fmax(TOLERANCE, quantized ? 0.05 : 0);  // a value between two steps may be rounded to the other one
     std::vector<Layer> layers;
     std::vector<LayerWeights> given;
     for (int64_t i = 0; i < LAYERS; ++i) layers.emplace_back(quantized);
@@ -244,8 +312,7 @@ void check(bool quantized) {
     const Shape shape{LAYERS, HIDDEN, INTERMEDIATE, HEADS, KV_HEADS, quantized, EPS};
     void* loaded = new_layers(&shape, given.data());
 
-    Kept first(45), other(77), whole(32);
-    Kept expected(45);
+    Kept first(45), other(77), whole(32), expected(45);
     Piece kept(45, nullptr, &first);
     std::vector<Piece> ending;
     for (int64_t length : {20, 33, 1}) ending.emplace_back(length, &first);
@@ -256,22 +323,30 @@ void check(bool quantized) {
     for (Piece& piece : ending) all.push_back(&piece);
 
     const std::vector<float> out = kernels(loaded, all, 2);
+    int64_t failed = 0;
+    for (bool lacking = true; lacking; ++failed) {
+        void* fresh = new_layers(&shape, given.data());
+        lacking = kernels(fresh, all, 1, failed).empty();
+        if (failed % 16 == 8 && kernels(fresh, all, 1) != out) expect(false, "right after allocation", double(failed));
+        delete_layers(fresh);
+    }
+    expect(failed > 20, "allocations that failed", double(failed));
     expected.data = first.data;
     specification(layers, kept, quantized);
     double kept_error = 0, error = 0;
     for (size_t i = 0; i < first.data.size(); ++i)
-        kept_error = std::fmax(kept_error, std::fabs(first.data[i] - expected.data[i]));
+        kept_error = std::fmax(kept_error, std::fabs(value(first.data[i]) - value(expected.data[i])));
     expect(kept_error < tolerance, "kept keys and values", kept_error);
     for (size_t i = 0; i < ending.size(); ++i) {
         const auto last = specification(layers, ending[i], quantized).back();
         for (int64_t d = 0; d < HIDDEN; ++d) error = std::fmax(error, std::fabs(last[d] - out[i * HIDDEN + d]));
         if (!std::isfinite(out[i * HIDDEN])) error = INFINITY;
     }
-    expect(error < tolerance, quantized ? "int8, largest error" : "float32, largest error", error);
+    expect(error < tolerance, quantized ? "int8, largest error" : "float, largest error", error);
 
     first.data = expected.data;
     for (size_t i = 0; i < ending.size(); ++i) {
-        const std::vector<float> alone = kernels(loaded, {&ending[i]}, 1);
+        const std::vector<float> alone = kernels(loaded, {&ending[i]}, 2);
         const bool same = !std::memcmp(alone.data(), out.data() + i * HIDDEN, HIDDEN * sizeof(float));
         expect(same, "the same bits alone, tokens", double(ending[i].length));
     }

@@ -37,6 +37,7 @@ class AmxAttention {
     struct Scratch {
         Buffer<uint8_t> own;
         Buffer<AttentionStep> step;
+        Guard guard;
     };
 
     // Every thread calls this, with its tiles configured; they share the work. out: (queries, num_heads × HEAD_DIM).
@@ -49,8 +50,10 @@ class AmxAttention {
         for (int64_t task = 0; task < in.num_sequences * heads.num_kv_heads; ++task) {
             const int64_t kv_head = task % heads.num_kv_heads;
             const Sequence& sequence = in.sequences[task / heads.num_kv_heads];
-            const KeyPanels panels = collect(heads, in, sequence, kv_head, shared, scratch);
-            attend_sequence(heads, sequence, in.prefixes[sequence.prefix].length, kv_head, panels, out, scratch);
+            scratch.guard.run([&] {
+                const KeyPanels panels = collect(heads, in, sequence, kv_head, shared, scratch);
+                attend_sequence(heads, sequence, in.prefixes[sequence.prefix].length, kv_head, panels, out, scratch);
+            });
         }
     }
 

@@ -201,6 +201,7 @@ struct AmxProduct {
 
     struct Scratch {
         Buffer<Sum> sums;
+        Guard guard;
     };
 
     // Eight panels let K be outside; fewer where every thread would not get two tasks.

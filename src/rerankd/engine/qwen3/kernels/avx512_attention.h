@@ -39,6 +39,7 @@ class Avx512Attention {
         Buffer<float> scores, sums;
         Buffer<bf16> weights;
         Buffer<Softmax> softmax;
+        Guard guard;
     };
 
     // Every thread calls this; they share the work. out: (queries, num_heads × HEAD_DIM).
@@ -54,7 +55,8 @@ class Avx512Attention {
             const Sequence& sequence = in.sequences[task / parts / heads.num_kv_heads];
             const int64_t kv_head = task / parts % heads.num_kv_heads;
             const Queries queries(heads, sequence, in.prefixes[sequence.prefix].length, kv_head, task % parts, parts);
-            if (queries.num_rows) attend(queries, {heads, in, sequence, kv_head, shared}, out, scratch);
+            if (queries.num_rows)
+                scratch.guard.run([&] { attend(queries, {heads, in, sequence, kv_head, shared}, out, scratch); });
         }
     }
 

@@ -24,7 +24,7 @@ void pack(const void* weight, const float* scale, int64_t outputs, int64_t input
 // is_available: whether processor and system can run this kind; asks the system where it has to permit it.
 // packed_size: values of a packed weight, in its own type.
 // pack_weight: (outputs, inputs) → panels; scales, offsets: as many as outputs, rounded up to a panel; null without int8.
-// run_layers: 0, or 1 if memory is lacking.
+// new_layers: null if memory is lacking. run_layers: 0, or 1 if memory is lacking.
 #define EXPORT_KERNELS(Kind)                                                                                           \
     extern "C" {                                                                                                       \
     int is_available() { return Kind::is_available(); }                                                                \
@@ -37,9 +37,11 @@ void pack(const void* weight, const float* scale, int64_t outputs, int64_t input
         (quantized ? pack<typename Kind::Int8Product> : pack<typename Kind::FloatProduct>)(                            \
             weight, scale, outputs, inputs, halves != 0, panels, scales, offsets, num_threads);                        \
     }                                                                                                                  \
-    void* new_layers(const Shape* shape, const LayerWeights* weights) {                                                \
+    void* new_layers(const Shape* shape, const LayerWeights* weights) try {                                            \
         if (shape->quantized) return static_cast<AnyLayers*>(new Layers<Kind, Kind::Int8Product>(*shape, weights));    \
         return static_cast<AnyLayers*>(new Layers<Kind, Kind::FloatProduct>(*shape, weights));                         \
+    } catch (const std::bad_alloc&) {                                                                                  \
+        return nullptr;                                                                                                \
     }                                                                                                                  \
     void delete_layers(void* layers) { delete static_cast<AnyLayers*>(layers); }                                       \
     int run_layers(void* layers, const Batch* batch) try {                                                             \

@@ -73,6 +73,10 @@ class Layers final : public AnyLayers {
             widen(batch, pass);
             for (int64_t layer = 0; layer < shape_.num_layers; ++layer) compute(batch, layer, pass, mine);
         }
+        bool lacking = false;
+        for (const auto& thread : threads_)
+            lacking |= thread->product.guard.was_lacking() | thread->attention.guard.was_lacking();
+        if (lacking) throw std::bad_alloc();
     }
 
   private:

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <utility>
 
 #include "layout.h"
 
@@ -45,4 +46,23 @@ class Buffer {
 
     T* data() const { return data_; }
     int64_t size() const { return size_; }
+};
+
+// Runs parts of a parallel region, which no exception may leave, and remembers whether memory was lacking.
+class Guard {
+    bool lacking_ = false;
+
+  public:
+    template <class Part>
+    void run(const Part& part) {
+        if (lacking_) return;
+        try {
+            part();
+        } catch (const std::bad_alloc&) {
+            lacking_ = true;
+        }
+    }
+
+    // Whether memory was lacking since the last call.
+    bool was_lacking() { return std::exchange(lacking_, false); }
 };

@@ -86,6 +86,8 @@ class NativeLayers:
         )  # fmt: skip
         self._library.new_layers.restype = c_void_p
         handle = self._library.new_layers(ctypes.byref(shape), (_LayerWeights * len(layers))(*layers))
+        if handle is None:
+            raise MemoryError("There is too little memory for the layers.")
         self._handle = c_void_p(handle)
         weakref.finalize(self, self._library.delete_layers, self._handle)
 

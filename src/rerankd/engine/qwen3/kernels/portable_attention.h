@@ -55,6 +55,7 @@ class PortableAttention {
         Buffer<float> own, scores, spare;
         std::vector<const float*> panels;
         std::vector<Softmax> softmax;
+        Guard guard;
     };
 
     // Every thread calls this; they share the work. out: (queries, num_heads × HEAD_DIM).
@@ -63,14 +64,16 @@ class PortableAttention {
 #pragma omp for schedule(dynamic, 1)
         for (int64_t task = 0; task < in.num_prefixes * heads.num_kv_heads; ++task)
             pack_prefix(in, task / heads.num_kv_heads, task % heads.num_kv_heads, heads.num_kv_heads, shared);
-        scratch.scores.reserve(ROWS * BLOCK);
-        scratch.spare.reserve(TILE_ROWS * HEAD_DIM);
 #pragma omp for schedule(dynamic, 1)
         for (int64_t task = 0; task < in.num_sequences * heads.num_kv_heads; ++task) {
             const int64_t kv_head = task % heads.num_kv_heads;
             const Sequence& sequence = in.sequences[task / heads.num_kv_heads];
-            const int64_t num_keys = collect(heads, in, sequence, kv_head, shared, scratch);
-            attend(heads, sequence, kv_head, num_keys, out, scratch);
+            scratch.guard.run([&] {
+                scratch.scores.reserve(ROWS * BLOCK);
+                scratch.spare.reserve(TILE_ROWS * HEAD_DIM);
+                const int64_t num_keys = collect(heads, in, sequence, kv_head, shared, scratch);
+                attend(heads, sequence, kv_head, num_keys, out, scratch);
+            });
         }
     }
 

@@ -7,7 +7,7 @@
 
 #include <algorithm>
 
-#include "layout.h"
+#include "memory.h"
 
 // All threads share the tasks of a product, and wait for each other at its end.
 //
@@ -25,7 +25,7 @@ void multiply(const Tiles<Value>& rows, int64_t num_rows, const Panels<Weight>& 
         const int64_t first_panel = index / chunks * panels, first_row = index % chunks * Product::ROWS_A_TASK;
         const Task task{first_row, std::min(Product::ROWS_A_TASK, num_rows - first_row), first_panel,
                         std::min(panels, weights.num_panels - first_panel)};
-        Product::task(rows, weights, task, scratch, epilogue);
+        scratch.guard.run([&] { Product::task(rows, weights, task, scratch, epilogue); });
     }
 }
 
@@ -45,6 +45,7 @@ struct BlockProduct {
 
     struct Scratch {
         alignas(64) Sum sums[ROWS * PANEL * PANELS_A_HEAD];
+        Guard guard;
     };
 
     static int64_t panels_a_task(int64_t at_least, int64_t num_panels) {
