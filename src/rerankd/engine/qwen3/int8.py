@@ -9,72 +9,72 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from safetensors import SafetensorError
+from torch import Tensor
 
 from rerankd.engine.loading.checkpoint_files import local_weight_files
 from rerankd.engine.loading.checksums import checksum
 from rerankd.engine.loading.kept import NotKept, find_kept, keep
-from rerankd.engine.qwen3.linear import Int8Weight, LayerWeights, layer_weights
+from rerankd.engine.loading.tensor_file import map_tensors, write_tensors
+from rerankd.engine.qwen3.kernels.packing import Packer
+from rerankd.engine.qwen3.linear import Int8Weight, LayerWeights, PackedWeight, layer_weights
 from rerankd.engine.qwen3.model import Qwen3Config, Qwen3Reranker
-from rerankd.engine.qwen3.weights import Checkpoint, Progress, load_reranker
+from rerankd.engine.qwen3.weights import Checkpoint, LayerwiseReader, Progress
 
 logger = logging.getLogger(__name__)
 
 LINEARS = ("qkv", "output", "gate_up", "down")
 
-FORMAT = "2"  # of the file; part of its name, so files in other formats are ignored
+NORMS = ("input_norm", "post_norm", "qk_norm", "qkv_bias")
+
+FORMAT = "3"  # of the file; part of its name, so files in other formats are ignored
 
 
 def load_int8(
-    checkpoint: Checkpoint, dtype: torch.dtype, progress: Progress
+    checkpoint: Checkpoint, dtype: torch.dtype, progress: Progress, packer: Packer | None
 ) -> tuple[Qwen3Reranker, Iterator[LayerWeights]]:
-    """The network without its layers, and the weights of each layer, freed when they are dropped.
+    """The network without its layers, and the weights of each layer.
+
+    They are mapped from a file in the disk cache, which the first start writes layer by layer; where it cannot, they
+    are in memory.
 
     Args:
         dtype: of everything but the linear layers.
+        packer: packs them for the kernels that run; None for PyTorch's operations.
 
     Raises:
-        CheckpointInvalid: see `load_reranker`.
+        CheckpointInvalid: see `LayerwiseReader`.
     """
     adapter = checkpoint.adapter and (checkpoint.adapter.scale, checksum(checkpoint.adapter.file))
     answers = (checkpoint.yes_id, checkpoint.no_id, checkpoint.scale)
-    name, made_from = _names(checkpoint.folder, *answers, adapter, dtype)
+    name, made_from = _names(checkpoint.folder, *answers, adapter, dtype, packer and packer.name)
     tensors = _read(f"{name}-{made_from}", progress)
     if tensors is None:
-        tensors = _quantize(load_reranker(checkpoint, dtype, torch.device("cpu"), progress))
-        _write(name, made_from, tensors)
-    return _network(checkpoint.config, tensors), _take_layers(tensors)
+        tensors = _write(name, made_from, lambda: _quantized(LayerwiseReader(checkpoint, dtype, progress), packer))
+    return _network(checkpoint.config, tensors), _layers(tensors)
 
 
-def _quantize(network: Qwen3Reranker) -> dict[str, Tensor]:
-    """All tensors by name. Drops each layer of the network when its int8 weights exist, to bound the peak memory."""
-    layers = list(network.layers)
-    network.layers = nn.ModuleList()
-    tensors: dict[str, Tensor] = {}
-    for index in range(len(layers)):
-        quantized = _quantize_layer(layer_weights(layers.pop(0)))
-        tensors |= {f"layers.{index}.{name}": tensor for name, tensor in quantized.items()}
-    return tensors | {name: tensor.detach() for name, tensor in network.state_dict().items()}
-
-
-def _quantize_layer(weights: LayerWeights) -> dict[str, Tensor]:
-    """The tensors that `_layer_weights` reads."""
-    norms = {"input_norm": weights.input_norm, "post_norm": weights.post_norm, "qk_norm": weights.qk_norm}
-    linears = {name: getattr(weights, name) for name in LINEARS}
-    tensors = {name: weight.detach().clone() for name, weight in norms.items()}
-    if weights.qkv_bias is not None:
-        tensors["qkv_bias"] = weights.qkv_bias.detach().clone()
-    for name, weight in linears.items():
-        quantized = Int8Weight.of(weight)
-        tensors |= {f"{name}.values": quantized.values, f"{name}.scale": quantized.scale}
-    return tensors
+def _quantized(reader: LayerwiseReader, packer: Packer | None) -> Iterator[tuple[str, Tensor]]:
+    """All tensors with their names. Those of linear layers come first: they start at multiples of a line of memory."""
+    rest: dict[str, Tensor] = {}
+    for index, layer in enumerate(reader.layers()):
+        weights = layer_weights(layer)
+        linears = {name: Int8Weight.of(getattr(weights, name)) for name in LINEARS}
+        quantized = replace(weights, **linears)  # type: ignore[arg-type]
+        packed = packer.layer(quantized) if packer else quantized
+        prefix = f"layers.{index}."
+        rest |= {prefix + name: norm for name in NORMS if (norm := getattr(packed, name)) is not None}
+        for name in LINEARS:
+            linear = getattr(packed, name)
+            for part in fields(linear):
+                yield f"{prefix}{name}.{part.name}", getattr(linear, part.name)
+    yield from rest.items()
+    yield from reader.rest().state_dict().items()
 
 
 def _network(config: Qwen3Config, tensors: dict[str, Tensor]) -> Qwen3Reranker:
@@ -85,19 +85,19 @@ def _network(config: Qwen3Config, tensors: dict[str, Tensor]) -> Qwen3Reranker:
     return network.eval().requires_grad_(False)
 
 
-def _take_layers(tensors: dict[str, Tensor]) -> Iterator[LayerWeights]:
-    """Takes the layers' tensors out of `tensors`, so that each is freed when it is packed."""
+def _layers(tensors: dict[str, Tensor]) -> Iterator[LayerWeights]:
     index = 0
-    while (prefix := f"layers.{index}.") + "qkv.values" in tensors:
-        names = [name for name in tensors if name.startswith(prefix)]
-        yield _layer_weights({name.removeprefix(prefix): tensors.pop(name) for name in names})
+    while (prefix := f"layers.{index}.") + "input_norm" in tensors:
+        norms = {name: tensors.get(prefix + name) for name in NORMS}
+        linears = {name: _linear(tensors, prefix + name) for name in LINEARS}
+        yield LayerWeights(**linears, **norms)  # type: ignore[arg-type]
         index += 1
 
 
-def _layer_weights(tensors: dict[str, Tensor]) -> LayerWeights:
-    linears = {name: Int8Weight(tensors[f"{name}.values"], tensors[f"{name}.scale"]) for name in LINEARS}
-    norms = {name: tensors[name] for name in ("input_norm", "post_norm", "qk_norm")}
-    return LayerWeights(**linears, **norms, qkv_bias=tensors.get("qkv_bias"))  # type: ignore[arg-type]
+def _linear(tensors: dict[str, Tensor], name: str) -> Int8Weight | PackedWeight:
+    if f"{name}.values" in tensors:
+        return Int8Weight(tensors[f"{name}.values"], tensors[f"{name}.scale"])
+    return PackedWeight(tensors[f"{name}.panels"], tensors[f"{name}.scale"], tensors[f"{name}.offset"])
 
 
 # The file
@@ -145,31 +145,28 @@ def _read(name: str, progress: Progress) -> dict[str, Tensor] | None:
     file = find_kept(name, ".safetensors")
     if file is None:
         return None
-    tensors: dict[str, Tensor] = {}
     try:
+        tensors = map_tensors(file)
         size = file.stat().st_size
-        with safe_open(file, "pt") as stored:
-            names = list(stored.keys())
-        for tensor in names:
-            # Opened again for each tensor: mapped pages count as this process's memory until it is closed.
-            with safe_open(file, "pt") as stored:
-                tensors[tensor] = stored.get_tensor(tensor).clone()
-            progress(min(size, sum(tensor.nbytes for tensor in tensors.values())), size)
     except (SafetensorError, OSError) as error:
         logger.warning("The int8 weights in %s cannot be read (%s) and are made again.", file, error)
         return None
+    progress(size, size)
     return tensors
 
 
-def _write(checkpoint: str, made_from: str, tensors: dict[str, Tensor]) -> None:
+def _write(checkpoint: str, made_from: str, make: Callable[[], Iterator[tuple[str, Tensor]]]) -> dict[str, Tensor]:
+    """Makes the tensors: in a file, which is mapped, or in memory where the file cannot be written."""
     try:
-        keep(
+        file = keep(
             f"{checkpoint}-{made_from}",
             ".safetensors",
-            lambda path: save_file(tensors, path),
+            lambda path: write_tensors(path, make()),
             replaces=checkpoint,
         )
+        return map_tensors(file)
     except NotKept:
         pass  # `kept` has logged the reason
     except (SafetensorError, OSError) as error:  # no space, or no permission
         logger.warning("The int8 weights cannot be kept (%s): the next start makes them again.", error)
+    return dict(make())

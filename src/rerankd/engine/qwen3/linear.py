@@ -81,12 +81,26 @@ class Layer:
     qkv_bias: Tensor | None = None  # (outputs,)
 
 
-Weight = Tensor | Int8Weight
+@dataclass(frozen=True, slots=True)
+class PackedWeight:
+    """A weight as a library of kernels multiplies it (`layout.h`).
+
+    scale, offset: of each output of an int8 weight, in the order of the panels.
+    """
+
+    panels: Tensor
+    scale: Tensor | None = None
+    offset: Tensor | None = None
+
+
+Weight = Tensor | Int8Weight | PackedWeight
 
 
 @dataclass(frozen=True, slots=True)
 class LayerWeights:
-    """The weights of a `Layer`: (outputs, inputs) of its linear layers, all float or all int8, and its norms.
+    """The weights of a `Layer`: (outputs, inputs) of its linear layers, and its norms.
+
+    The linear layers are all float, all int8 or all packed.
 
     qk_norm: ones for layers without such norms.
     """
@@ -134,6 +148,7 @@ def layer_of(weights: LayerWeights, dtype: torch.dtype) -> Layer:
     """A layer of PyTorch's products. dtype: of everything but int8 weights."""
 
     def linear(weight: Weight) -> Linear:
+        assert not isinstance(weight, PackedWeight), "This is a bug: PyTorch cannot multiply packed weights."
         return Int8Linear(weight, dtype) if isinstance(weight, Int8Weight) else FloatLinear(weight)
 
     return Layer(

@@ -16,6 +16,7 @@ from rerankd.engine.qwen3.answers import answer_ids
 from rerankd.engine.qwen3.int8 import load_int8
 from rerankd.engine.qwen3.kernels.choice import choose_kernels
 from rerankd.engine.qwen3.kernels.native import NativeLayers, kernels_fit
+from rerankd.engine.qwen3.kernels.packing import Packer
 from rerankd.engine.qwen3.layers import Layers, TorchLayers
 from rerankd.engine.qwen3.linear import LayerWeights, float_layers, layer_of, take_weights
 from rerankd.engine.qwen3.model import Qwen3Reranker, num_parameters
@@ -77,7 +78,7 @@ def load_network(checkpoint: Checkpoint, execution: Execution, progress: Progres
 
     With int8 linear layers, the other operations use the device's best dtype.
 
-    Where no library of kernels is there yet, it compiles while the weights load.
+    Where no library of kernels is there yet, it compiles while float weights load; int8 weights wait for it.
 
     Raises:
         CheckpointInvalid: see `load_reranker`.
@@ -89,11 +90,12 @@ def load_network(checkpoint: Checkpoint, execution: Execution, progress: Progres
         fits = device.type == "cpu" and kernels_fit(checkpoint.config)
         choosing = other.submit(choose_kernels, dtype) if fits else None
         weights: Iterator[LayerWeights] | None = None
-        if quantize:
-            network, weights = load_int8(checkpoint, dtype, progress)
+        if quantize:  # the weights are packed for the kernels before they are written
+            kernels = choosing.result() if choosing else None
+            network, weights = load_int8(checkpoint, dtype, progress, Packer(kernels) if kernels else None)
         else:
             network = load_reranker(checkpoint, dtype, device, progress)
-        kernels = choosing.result() if choosing else None
+            kernels = choosing.result() if choosing else None
     layers: Layers
     if kernels is not None:
         layers = NativeLayers(kernels, network.config, weights or take_weights(network))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rerankd.engine.loading.adapters import Adapter
-from rerankd.engine.qwen3.model import Qwen3Config, Qwen3Reranker
+from rerankd.engine.qwen3.model import DecoderLayer, Qwen3Config, Qwen3Reranker
 from rerankd.engine.qwen3.stored import StoredTensors
 from rerankd.errors import CheckpointInvalid
 
@@ -68,6 +68,56 @@ def load_reranker(
     except RuntimeError as error:  # a shape that differs from config.json
         raise CheckpointInvalid(f"The weights in {checkpoint.folder} do not fit config.json: {error}") from error
     return model.eval().requires_grad_(False)
+
+
+class LayerwiseReader:
+    """Reads the same checkpoints as `load_reranker`, on the CPU, in the memory of one layer.
+
+    Raises:
+        CheckpointInvalid: a tensor is missing or left over, or a file is damaged.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype, progress: Progress) -> None:
+        self._checkpoint, self._dtype, self._progress = checkpoint, dtype, progress
+        self._stored = StoredTensors(checkpoint.folder, checkpoint.adapter)
+        self._head = _read_head(self._stored, checkpoint)
+        self._bytes_read = 0
+        with torch.device("meta"):
+            wanted = Qwen3Reranker(checkpoint.config, head_rows=len(self._head)).state_dict()
+        body = [name for name in self._stored.names if name not in ("score.weight", "lm_head.weight")]
+        self._names = {name.removeprefix("model."): name for name in body}
+        _check_names({"head", *self._names}, set(wanted))
+
+    def layers(self) -> Iterator[DecoderLayer]:
+        """Each layer, in order. Raises CheckpointInvalid: a tensor has the wrong shape."""
+        for index in range(self._checkpoint.config.num_hidden_layers):
+            with torch.device("meta"):
+                layer = DecoderLayer(self._checkpoint.config)
+            self._fill(layer, f"layers.{index}.", {})
+            yield layer
+            del layer
+
+    def rest(self) -> Qwen3Reranker:
+        """The network without its layers. Raises CheckpointInvalid: a tensor has the wrong shape."""
+        config = self._checkpoint.config
+        with torch.device("meta"):
+            network = Qwen3Reranker(replace(config, num_hidden_layers=0), head_rows=len(self._head))
+        self._fill(network, "", {"head": self._head})
+        self._progress(self._stored.num_bytes, self._stored.num_bytes)
+        return network
+
+    def _fill(self, module: nn.Module, prefix: str, state: dict[str, Tensor]) -> None:
+        for name in module.state_dict().keys() - state.keys():
+            tensor = self._stored.read(self._names[prefix + name])
+            self._bytes_read += tensor.nbytes
+            state[name] = tensor.to(self._dtype)  # in the dtype of the file, it stays mapped
+        self._progress(min(self._bytes_read, self._stored.num_bytes), self._stored.num_bytes)
+        try:
+            module.load_state_dict(state, assign=True)
+        except RuntimeError as error:  # a shape that differs from config.json
+            folder = self._checkpoint.folder
+            raise CheckpointInvalid(f"The weights in {folder} do not fit config.json: {error}") from error
+        module.requires_grad_(False)
 
 
 def _read_head(stored: StoredTensors, checkpoint: Checkpoint) -> Tensor:

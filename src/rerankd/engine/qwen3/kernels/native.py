@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from rerankd.engine.qwen3.kernels.choice import Kernels
-from rerankd.engine.qwen3.linear import Int8Weight, LayerWeights
+from rerankd.engine.qwen3.kernels.packing import Packer
+from rerankd.engine.qwen3.linear import LayerWeights, PackedWeight, Weight
 from rerankd.engine.qwen3.model import Qwen3Config
 from rerankd.engine.qwen3.packed import Packed
 
 HEAD_DIM = 128
 HALF = 16  # outputs and inputs come in multiples of it
-PANEL = 32
+LINE_BYTES = 64
 
 
 def kernels_fit(config: Qwen3Config) -> bool:
@@ -78,8 +79,8 @@ class NativeLayers:
         self._library = kernels.library
         self._dtype = kernels.kind.dtype
         self._owned: list[Tensor] = []  # what the library points to
+        self._packer, self._quantized = Packer(kernels), False
         layers = [self._layer(one) for one in weights]
-        self._quantized = bool(layers and layers[0].qkv.scale)
         shape = _Shape(
             len(layers), config.hidden_size, config.intermediate_size, config.num_attention_heads,
             config.num_key_value_heads, self._quantized, config.rms_norm_eps,
@@ -115,33 +116,26 @@ class NativeLayers:
         return out
 
     def _layer(self, weights: LayerWeights) -> _LayerWeights:
+        packed = self._packer.layer(weights)
+        self._quantized = isinstance(packed.qkv, PackedWeight) and packed.qkv.scale is not None
         return _LayerWeights(
-            self._pack(weights.qkv),
-            self._pack(weights.output),
-            self._pack(weights.gate_up, halves=True),
-            self._pack(weights.down),
-            *(self._own(norm.contiguous()) for norm in (weights.input_norm, weights.post_norm, weights.qk_norm)),
+            *(self._linear(weight) for weight in (packed.qkv, packed.output, packed.gate_up, packed.down)),
+            *(self._own(norm.contiguous()) for norm in (packed.input_norm, packed.post_norm, packed.qk_norm)),
         )
 
-    def _pack(self, weight: Tensor | Int8Weight, halves: bool = False) -> _LinearWeight:
-        quantized = isinstance(weight, Int8Weight)
-        values = (weight.values if isinstance(weight, Int8Weight) else weight.to(self._dtype)).contiguous()
-        outputs, inputs = values.shape
-        sizes = (c_int64(outputs), c_int64(inputs))
-        self._library.packed_size.restype = c_int64
-        panels = torch.empty(self._library.packed_size(*sizes, int(quantized)), dtype=values.dtype)
-        places = -(-outputs // PANEL) * PANEL if isinstance(weight, Int8Weight) else 0
-        scale, offset = torch.empty(places), torch.empty(places, dtype=torch.int32)
-        given = weight.scale.contiguous() if isinstance(weight, Int8Weight) else scale
-        self._library.pack_weight(
-            _at(values), _at(given), *sizes, int(halves), int(quantized),
-            _at(panels), _at(scale), _at(offset), c_int64(torch.get_num_threads()),
-        )  # fmt: skip
-        return _LinearWeight(self._own(panels), *((self._own(scale), self._own(offset)) if quantized else (None, None)))
+    def _linear(self, weight: Weight) -> _LinearWeight:
+        assert isinstance(weight, PackedWeight)
+        scales = (None if tensor is None else self._own(tensor) for tensor in (weight.scale, weight.offset))
+        return _LinearWeight(self._own(_aligned(weight.panels)), *scales)
 
     def _own(self, tensor: Tensor) -> int:
         self._owned.append(tensor)
         return tensor.data_ptr()
+
+
+def _aligned(tensor: Tensor) -> Tensor:
+    """At an address that is a multiple of a line, as aligned vectors need it."""
+    return tensor if tensor.data_ptr() % LINE_BYTES == 0 else tensor.clone()
 
 
 def _entry(tensor: Tensor | None) -> _Entry:
@@ -149,7 +143,3 @@ def _entry(tensor: Tensor | None) -> _Entry:
     if tensor is None or not tensor.numel():
         return _Entry(None, 0, 0)
     return _Entry(tensor.data_ptr(), tensor.stride(0), tensor.stride(1))
-
-
-def _at(tensor: Tensor) -> c_void_p:
-    return c_void_p(tensor.data_ptr())
