@@ -1,4 +1,7 @@
-"""Measures matrix multiplication in the shapes of a model: an upper bound for the speed of a forward pass."""
+"""Measures matrix multiplication in the shapes of a model: an upper bound for the speed of a forward pass.
+
+The bound is the best rate that PyTorch's products or those of the kernels reach.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
+from rerankd.bench.kernel_rate import kernel_seconds
 from rerankd.engine.qwen3.linear import FloatLinear, Int8Linear, Int8Weight, Linear
 from rerankd.engine.qwen3.model import Qwen3Config
 from rerankd.engine.qwen3.ops import Rows, quantized
@@ -17,7 +21,14 @@ SECONDS_EACH = 1.0
 
 
 def matrix_seconds(config: Qwen3Config, dtype: torch.dtype, device: torch.device) -> float:
-    """Seconds per token for all linear layers, with each shape timed on its own with `ROWS` rows."""
+    """Seconds per token for all linear layers, by PyTorch or by the kernels, whichever is faster here."""
+    kernels = kernel_seconds(config, dtype) if device.type == "cpu" else None
+    plain = _torch_seconds(config, dtype, device)
+    return plain if kernels is None else min(plain, kernels)
+
+
+def _torch_seconds(config: Qwen3Config, dtype: torch.dtype, device: torch.device) -> float:
+    """Each shape is timed on its own with `ROWS` rows."""
     heads = (config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim
     attended = config.num_attention_heads * config.head_dim
     linears = (

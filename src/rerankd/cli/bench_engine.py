@@ -85,7 +85,9 @@ def _print(options: EngineOptions, model: str, results: Sequence[Result]) -> Non
         numbers = (f"{r.documents_per_s:.2f}", limit, f"{r.tokens_per_s:.0f}", f"{r.p50_s:.2f}", f"{r.p95_s:.2f}")
         table.add_row(r.workload, r.system, r.dtype, *numbers, f"{r.load_s:.1f}", f"{r.peak_memory_gb:.2f}")
     console.print(table)
-    console.print("[dim]of limit: the time of the matrix products alone, measured right after, over the time taken")
+    console.print(
+        "[dim]of limit: the time of the fastest matrix products here, measured right after, over the time taken"
+    )
     console.print(f"[dim]{model}; {_machine(options)}")
     if len(results) > len(options.workload):
         drift = ", ".join(f"{workload} {value:.4f}" for workload, value in _drift(results).items())
