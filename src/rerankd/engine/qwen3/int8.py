@@ -32,7 +32,7 @@ LINEARS = ("qkv", "output", "gate_up", "down")
 
 NORMS = ("input_norm", "post_norm", "qk_norm", "qkv_bias")
 
-FORMAT = "3"  # of the file; part of its name, so files in other formats are ignored
+FORMAT = "3"  # of the file and of its panels (layout.h); part of its name, so files in other formats are ignored
 
 
 def load_int8(
