@@ -51,7 +51,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "rerankd calibrate": (
         "rerankd calibrate --data judged.jsonl --output support.toml",
-        "rerankd calibrate --data judged.jsonl --output support.toml --min-recall 0.99",
+        "rerankd calibrate --data judged.jsonl --output tight.toml --min-recall 0.99",
     ),
     "rerankd bench": (
         "rerankd bench --model Qwen/Qwen3-Reranker-0.6B --dtype bfloat16 int8",
