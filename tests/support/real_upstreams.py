@@ -117,7 +117,7 @@ def write_models(folder: Path) -> str:
     tokenizer = tokenizer_folder(folder)
     for name, seq_cls in (("classifier", True), ("two-answers", False)):
         (folder / name).mkdir()
-        write_checkpoint(folder / name, tokenizer, seq_cls=seq_cls)
+        write_checkpoint(folder / name, tokenizer, seq_cls=seq_cls, head_dim=64)  # vLLM has none for 16 on a CPU
     path = folder / "classifier" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "pad_token_id": 151643}))
     return str(folder / "classifier")
