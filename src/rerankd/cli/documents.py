@@ -68,7 +68,7 @@ class _Reader:
         elif (path := Path(source)).is_dir():
             yield from self._folder(path)
         else:
-            yield from self._split(source, text_of(source, _bytes_of(path)))
+            yield from self._split(source, text_of(source, bytes_of(path)))
 
     def notes(self) -> list[str]:
         """Notes about skipped sources and automatically chosen fields."""
@@ -116,7 +116,7 @@ def _stdin() -> bytes:
     return sys.stdin.buffer.read()
 
 
-def _bytes_of(path: Path) -> bytes:
+def bytes_of(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:

@@ -22,6 +22,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "rerankd rank 'solar power' articles.jsonl --url http://127.0.0.1:8000",
         "rerankd rank 'solar power' notes.txt | cut -f4",
     ),
+    "rerankd search": (
+        "rerankd search ./docs 'how are keys rotated?'",
+        "rerankd search . 'where are limits checked?' --include '*.py' --top-n 5",
+        "rerankd search ./notes 'solar power' --no-rerank --json",
+    ),
     "rerankd batch": (
         "rerankd batch pairs.jsonl scores --model Qwen/Qwen3-Reranker-0.6B",
         "rerankd batch 'runs/*.parquet' scores --query title --id qid",
@@ -52,6 +57,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "rerankd calibrate": (
         "rerankd calibrate --data judged.jsonl --output support.toml",
         "rerankd calibrate --data judged.jsonl --output tight.toml --min-recall 0.99",
+        "rerankd calibrate --data judged.jsonl --output c.toml --min-recall 0.99",
     ),
     "rerankd bench": (
         "rerankd bench --model Qwen/Qwen3-Reranker-0.6B --dtype bfloat16 int8",

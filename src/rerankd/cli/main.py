@@ -17,6 +17,7 @@ from rerankd.version import __version__
 COMMANDS = {
     "serve": "Serve the rerank APIs over HTTP.",
     "rank": "Rank lines, records, files or folders for a query.",
+    "search": "Search the files of a folder, and rank what is found.",
     "batch": "Score the pairs of JSONL or Parquet files of any size.",
     "rerank": "Rerank the candidates of a run, and write a run.",
     "eval": "Measure runs against relevance judgements, and compare them.",
@@ -42,6 +43,7 @@ EXTRAS = {
     "pyarrow": "parquet",
     "redis": "redis",
     "sentence_transformers": "embedded",
+    "tantivy": "search",
 }
 """Modules that other extras than `server` bring."""
 

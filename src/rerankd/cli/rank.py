@@ -171,7 +171,7 @@ def rank(
     if options.prompt is not None:
         print(outcome.prompt)
     else:
-        ranked.write(_ranking(outcome, documents, warnings), options.output or _output(options.as_json))
+        ranked.write(_ranking(outcome, documents, warnings), options.output or output_of(options.as_json))
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return 0
@@ -189,7 +189,8 @@ def _refuse_unknown_options(sources: Sequence[str]) -> None:
             )
 
 
-def _output(as_json: bool) -> ranked.Output:
+def output_of(as_json: bool) -> ranked.Output:
+    """The form of the output where none is asked for."""
     if as_json:
         return "json"
     return "table" if sys.stdout is not None and sys.stdout.isatty() else "tsv"
