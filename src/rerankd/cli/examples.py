@@ -65,7 +65,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "rerankd bench --url http://127.0.0.1:8000 --mix short=9 long=1 --duration 30",
     ),
     "rerankd plan": (
-        "rerankd plan --documents-per-second 500 --tokens 300 --p95 200ms --rate 2300 --batch-tokens 16384",
+        "rerankd plan --documents-per-second 500 --tokens 300 --rate 2300",
         "rerankd plan --documents-per-second 20 --model Qwen/Qwen3-Reranker-0.6B --log calls.jsonl --p95 5s",
     ),
     "rerankd accounts": ("rerankd accounts create --admin ada@example.org", "rerankd accounts list"),

@@ -23,7 +23,7 @@ from rerankd.cli.rank import PATTERNS, SIZE, output_of
 from rerankd.cli.records import SourcedDocument
 from rerankd.cli.scoring import Outcome, RemoteOptions, Task, ask, score
 from rerankd.cli.text import text_of
-from rerankd.config import ScoringSettings
+from rerankd.config import RankSettings
 from rerankd.errors import InvalidRequest
 from rerankd.search.index import Hit, Index
 from rerankd.types import Score
@@ -59,7 +59,7 @@ LOCAL = RemoteOptions()
 
 
 @app.default
-@takes(ScoringSettings)
+@takes(RankSettings)
 def search(
     path: Annotated[Path, Parameter(name="PATH")],
     query: Annotated[str, Parameter(name="QUERY")],
@@ -89,7 +89,7 @@ def search(
         output: as of rerankd rank: a table, tsv, csv, json or jsonl
         as_json: the same as --output json
     """
-    settings = None if remote.url else settings_from(ScoringSettings, given)
+    settings = None if remote.url else settings_from(RankSettings, given)
     hits = _found(path, query, depth, files)
     if not hits:
         print(f"Nothing in {path} has a word of the query.", file=sys.stderr)
