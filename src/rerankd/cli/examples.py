@@ -66,7 +66,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "rerankd plan": (
         "rerankd plan --documents-per-second 500 --tokens 300 --rate 2300",
-        "rerankd plan --documents-per-second 20 --model Qwen/Qwen3-Reranker-0.6B --log calls.jsonl --p95 5s",
+        "rerankd plan --documents-per-second 20 --log calls.jsonl --p95 5s",
     ),
     "rerankd accounts": ("rerankd accounts create --admin ada@example.org", "rerankd accounts list"),
     "rerankd accounts create": (
