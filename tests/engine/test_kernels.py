@@ -6,6 +6,7 @@ import functools
 import itertools
 import logging
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ from rerankd.engine.qwen3.model import Qwen3Config, rope_angles
 from rerankd.engine.qwen3.ops import TorchOperations
 from rerankd.engine.qwen3.packed import Packed
 from rerankd.errors import SettingsError
-from support.amx import EMULATED
+from support.amx import EMULATED, SANITIZED, SANITIZERS
 
 SMALL = Qwen3Config(
     vocab_size=8,
@@ -100,6 +101,8 @@ def kernels(case: Case) -> Kernels:
     kind = case.kind
     if not runs_here(kind):
         pytest.skip(f"this processor cannot run the kernels {kind.name}")
+    if os.environ.get(SANITIZED):
+        kind = replace(kind, flags=(*kind.flags, *SANITIZERS))
     try:
         return Kernels(kind, open_library(kind))
     except NoLibrary as error:
