@@ -37,11 +37,7 @@ TESTS = Path(__file__).parent.parent
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """A head that computes nothing, and two nodes with a processor each."""
-    os.environ.update(
-        RAY_AUTH_MODE="disabled",
-        RAY_USAGE_STATS_ENABLED="0",
-        PYTHONPATH=os.pathsep.join((str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")]))),
-    )
+    os.environ["PYTHONPATH"] = os.pathsep.join((str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])))
     from ray.cluster_utils import Cluster
 
     options = {"include_dashboard": False, "object_store_memory": STORE_BYTES}
