@@ -299,7 +299,7 @@ class ClusterEngine:
 
     async def _watch(self) -> None:
         """Follows the number of replicas; fails all calls if none comes back."""
-        while True:
+        while not self._ended.is_set():  # in Python 3.11, asyncio.wait_for may lose a cancellation
             running = await self._replicas.num_running()
             self._running = max(1, running)
             if running:
