@@ -71,7 +71,12 @@ def test_parquet_with_numbers_as_ids(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("suffix", "pack"), [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)], ids=str
+    ("suffix", "pack"),
+    [
+        pytest.param(".gz", gzip.compress, id="gzip"),
+        pytest.param(".bz2", bz2.compress, id="bzip2"),
+        pytest.param(".xz", lzma.compress, id="xz"),
+    ],
 )
 def test_compressed_files_are_read_as_they_stand(suffix: str, pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
     path = tmp_path / f"bm25.trec{suffix}"
