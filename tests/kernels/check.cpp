@@ -304,7 +304,8 @@ std::vector<float> kernels(void* layers, const std::vector<Piece*>& pieces, int6
 }
 
 void check(bool quantized) {
-    const double tolerance = std::fmax(TOLERANCE, quantized ? 0.05 : 0);  // a value between two steps may be rounded to the other one
+    // A value between two steps may be rounded to the other one: seldom, so it moves the largest error, not the mean.
+    const double tolerance = std::fmax(TOLERANCE, quantized ? 0.15 : 0), mean_tolerance = std::fmax(TOLERANCE, quantized ? 0.01 : 0);
     std::vector<Layer> layers;
     std::vector<LayerWeights> given;
     for (int64_t i = 0; i < LAYERS; ++i) layers.emplace_back(quantized);
@@ -333,15 +334,21 @@ void check(bool quantized) {
     expect(failed > 20, "allocations that failed", double(failed));
     expected.data = first.data;
     specification(layers, kept, quantized);
-    double kept_error = 0, error = 0;
+    double kept_error = 0, error = 0, squares = 0;
     for (size_t i = 0; i < first.data.size(); ++i)
         kept_error = std::fmax(kept_error, std::fabs(value(first.data[i]) - value(expected.data[i])));
     expect(kept_error < tolerance, "kept keys and values", kept_error);
     for (size_t i = 0; i < ending.size(); ++i) {
         const auto last = specification(layers, ending[i], quantized).back();
-        for (int64_t d = 0; d < HIDDEN; ++d) error = std::fmax(error, std::fabs(last[d] - out[i * HIDDEN + d]));
+        for (int64_t d = 0; d < HIDDEN; ++d) {
+            const double difference = last[d] - out[i * HIDDEN + d];
+            error = std::fmax(error, std::fabs(difference));
+            squares += difference * difference;
+        }
         if (!std::isfinite(out[i * HIDDEN])) error = INFINITY;
     }
+    const double mean = std::sqrt(squares / double(ending.size() * HIDDEN));
+    expect(mean < mean_tolerance, quantized ? "int8, root mean square error" : "float, root mean square error", mean);
     expect(error < tolerance, quantized ? "int8, largest error" : "float, largest error", error);
 
     first.data = expected.data;
