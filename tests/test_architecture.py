@@ -17,12 +17,13 @@ SOURCE = Path(rerankd.__file__).parent
 TESTS = Path(__file__).parent
 PAGES = [TESTS.parent / "ARCHITECTURE.md", *sorted((TESTS.parent / "docs" / "adr").glob("0*.md"))]
 
-# Who may import whom inside the package, beside `types` and `errors`, which everybody may.
+# Who may import whom inside the package, beside OPEN_TO_ALL, which everybody may.
 ARROWS = {
     "__init__": {"calibration", "client", "deprecation", "local", "rankers"},
     "__main__": {"cli"},
     "types": {"results"},
     "errors": set(),
+    "money": set(),
     "arguments": {"surrogates"},
     "results": set(),
     "rankers": {"arguments"},
@@ -113,7 +114,7 @@ ARROWS = {
         *("capacity", "client", "bench", "tracing", "upstreams"),
     },
 }
-OPEN_TO_ALL = {"types", "errors", "version"}
+OPEN_TO_ALL = {"types", "errors", "money", "version"}
 
 # What only these parts may import from outside.
 CONFINED = {

@@ -40,7 +40,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
-from rerankd.types import decimal
+from rerankd.money import decimal
 
 
 class RerankdError(Exception):

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from itertools import repeat
 from typing import Any, Literal, TypeVar
 
+from rerankd.errors import InvalidRequest
 from rerankd.results import Results, short_repr
 
 DEFAULT_INSTRUCT = "Given a web search query, retrieve relevant passages that answer the query"
@@ -87,8 +88,6 @@ class Passages:
     highlight: bool = False
 
     def __post_init__(self) -> None:
-        from rerankd.errors import InvalidRequest  # that module imports this one
-
         least = {"max_tokens": MIN_PASSAGE_TOKENS, "overlap_tokens": 0, "max_per_doc": 1}
         for name, bound in least.items():
             value = getattr(self, name)
@@ -224,12 +223,6 @@ class Logits:
     cached: Collection[int] = ()
     queue_s: float = 0.0
     unscored: Collection[int] = ()
-
-
-def decimal(micro: int) -> str:
-    """An amount of money, in millionths, as a decimal number with two to six places."""
-    whole, rest = divmod(abs(micro), 1_000_000)
-    return f"{'-' if micro < 0 else ''}{whole}.{f'{rest:06}'.rstrip('0').ljust(2, '0')}"
 
 
 def sigmoid(logit: float) -> float:

@@ -14,7 +14,7 @@ from sqlalchemy import BigInteger, ColumnElement, RowMapping, func, literal_colu
 from rerankd.accounts.database import REPORT_S, Database
 from rerankd.accounts.schema import EPOCH, accounts, entries, keys
 from rerankd.errors import InvalidRequest
-from rerankd.types import decimal
+from rerankd.money import decimal
 
 By = Literal["day", "key", "model", "account"]
 

@@ -20,8 +20,9 @@ from rerankd.accounts.usage import csv_cell
 from rerankd.cli.options import FLAG, OPTIONS, Given, command, converter, settings_from, takes
 from rerankd.config import DatabaseSettings
 from rerankd.errors import InvalidRequest
+from rerankd.money import decimal
 from rerankd.prices import PriceFile
-from rerankd.types import CallLimits, decimal
+from rerankd.types import CallLimits
 
 Action = TypeVar("Action", bound=Callable[..., int])
 

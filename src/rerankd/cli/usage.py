@@ -14,7 +14,7 @@ from rerankd.cli.options import DAY, FLAG, NONE_GIVEN, Given, command, takes
 from rerankd.cli.store import account_of, currency, opened
 from rerankd.cli.table import show_table
 from rerankd.config import DatabaseSettings
-from rerankd.types import decimal
+from rerankd.money import decimal
 
 app = command("usage")
 

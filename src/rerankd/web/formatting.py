@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from rerankd.types import CallLimits, decimal
+from rerankd.money import decimal
+from rerankd.types import CallLimits
 
 
 def number(value: int) -> str:
