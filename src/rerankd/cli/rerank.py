@@ -5,18 +5,16 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from rerankd.cli.log import log_to_stderr
 from rerankd.cli.options import FLAG, NONE_GIVEN, NUMBER, Given, command, settings_from, takes
-from rerankd.cli.progress import LoadingBar, duration
-from rerankd.cli.scoring import RemoteOptions
-from rerankd.config import ScoringSettings
+from rerankd.cli.progress import duration
+from rerankd.cli.scoring import RemoteOptions, ranker_of
+from rerankd.config import RankSettings
 from rerankd.jobs.job import Job, Plan, Progress
 from rerankd.rankers import Ranker
 from rerankd.resumable import model_identity
@@ -35,7 +33,7 @@ FILE = Parameter(metavar="FILE")
 
 
 @app.default
-@takes(ScoringSettings)
+@takes(RankSettings)
 def rerank(
     run: Annotated[Path, Parameter(name="RUN")],
     *,
@@ -65,12 +63,13 @@ def rerank(
         skip_missing: leave out documents that the corpus lacks
         restart: forget what an unfinished job has scored
     """
-    settings = settings_from(ScoringSettings, given)
+    settings = settings_from(RankSettings, given)
     log_to_stderr("info")
     inputs = inputs_of(run, of_folder, queries, corpus)
     files = tuple((str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in inputs.files)
-    with _ranker(remote, settings, "model" in given) as (ranker, identity):
-        plan = Plan(files, identity, instruct, depth, skip_missing)
+    model = given.get("model")
+    with ranker_of(remote, settings, model) as ranker:
+        plan = Plan(files, _identity(ranker, remote, settings, model), instruct, depth, skip_missing)
         at_once = REMOTE_AT_ONCE if remote.url else LOCAL_AT_ONCE
         job = Job(output, plan, inputs.run, inputs.queries, at_once)
         try:
@@ -83,34 +82,15 @@ def rerank(
     return 0
 
 
-@contextmanager
-def _ranker(
-    remote: RemoteOptions, settings: ScoringSettings, has_model: bool
-) -> Iterator[tuple[Ranker, dict[str, str]]]:
-    """What scores, and what tells it from others."""
+def _identity(ranker: Ranker, remote: RemoteOptions, settings: RankSettings, model: str | None) -> dict[str, str]:
+    """What tells the scorer from others."""
     if remote.url:
-        from rerankd.client.client import Client
+        return {"name": model or remote.url, "url": remote.url, "dialect": remote.dialect}
+    from rerankd.local import Reranker
 
-        model = settings.model if has_model else None
-        headers: dict[str, Any] = {"headers": dict(remote.header)} if remote.header else {}
-        with Client(remote.url, remote.api_key, dialect=remote.dialect, model=model, **headers) as client:
-            yield client, {"name": model or remote.url, "url": remote.url, "dialect": remote.dialect}
-        return
-    with LoadingBar() as bar:
-        bar("loading PyTorch", 0.0)
-        from rerankd.local import Reranker
-
-        reranker = Reranker(
-            settings.model,
-            device=settings.device,
-            dtype=settings.dtype,
-            deterministic=settings.deterministic,
-            offline=settings.offline,
-            skip_self_test=settings.skip_self_test,
-            progress=bar,
-        )
-    with reranker:
-        yield reranker, model_identity(reranker.info, __version__)
+    assert isinstance(ranker, Reranker)
+    identity = model_identity(ranker.info, __version__)
+    return {**identity, "then": f"{settings.then}, first {settings.then_top}"} if settings.then else identity
 
 
 class _Report:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter, Token
 
@@ -16,7 +17,11 @@ from rerankd.calibration.profile import Calibration
 from rerankd.cli.progress import LoadingBar
 from rerankd.config import CLIENT_KEY, RankSettings
 from rerankd.errors import SettingsError
+from rerankd.rankers import Ranker
 from rerankd.types import DEFAULT_INSTRUCT, Explanation, Passages, Score
+
+if TYPE_CHECKING:
+    from rerankd.local import Reranker
 
 PART_DOCUMENTS = 200
 """Documents in one request to a server: progress moves after each."""
@@ -147,24 +152,9 @@ def score(task: Task, settings: RankSettings, explain: bool, prompt: int | None)
         prompt: add the prompt of this document.
     """
     calibration = None if task.calibration is None else Calibration.load(task.calibration)
-    with LoadingBar(AT_ONCE_S) as bar:
-        bar("loading PyTorch", 0.0)
-        import_module("rerankd.startup")  # outside of Reranker, which reports a missing package to programs
-        from rerankd.local import Reranker
+    with _opened(settings) as reranker, LoadingBar() as bar:
         from rerankd.ranking import explanation
 
-        reranker = Reranker(
-            settings.model,
-            device=settings.device,
-            dtype=settings.dtype,
-            deterministic=settings.deterministic,
-            offline=settings.offline,
-            skip_self_test=settings.skip_self_test,
-            then=settings.then,
-            then_top=settings.then_top,
-            progress=bar,
-        )
-    with reranker, LoadingBar() as bar:
         ranking = reranker.rank(
             task.query,
             task.texts,
@@ -183,4 +173,41 @@ def score(task: Task, settings: RankSettings, explain: bool, prompt: int | None)
             reranker.info.name,
             {one.index: explanation(one, reranker.info) for one in explained},
             None if prompt is None else reranker.prompt_of(ranking.scores[prompt]),
+        )
+
+
+@contextmanager
+def ranker_of(remote: RemoteOptions, settings: RankSettings, model: str | None) -> Iterator[Ranker]:
+    """The server that `remote` names, or the model of the settings in this process, for many calls.
+
+    Args:
+        model: the name that the command line gives; a server is asked for it.
+    """
+    if remote.url:
+        from rerankd.client.client import Client
+
+        headers: dict[str, Any] = {"headers": dict(remote.header)} if remote.header else {}
+        with Client(remote.url, remote.api_key, dialect=remote.dialect, model=model, **headers) as client:
+            yield client
+        return
+    with _opened(settings) as reranker:
+        yield reranker
+
+
+def _opened(settings: RankSettings) -> Reranker:
+    with LoadingBar(AT_ONCE_S) as bar:
+        bar("loading PyTorch", 0.0)
+        import_module("rerankd.startup")  # outside of Reranker, which reports a missing package to programs
+        from rerankd.local import Reranker
+
+        return Reranker(
+            settings.model,
+            device=settings.device,
+            dtype=settings.dtype,
+            deterministic=settings.deterministic,
+            offline=settings.offline,
+            skip_self_test=settings.skip_self_test,
+            then=settings.then,
+            then_top=settings.then_top,
+            progress=bar,
         )

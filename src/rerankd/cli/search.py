@@ -90,7 +90,7 @@ def search(
         as_json: the same as --output json
     """
     settings = None if remote.url else settings_from(RankSettings, given)
-    hits = _found(path, query, depth, files)
+    hits = found_in(path, query, depth, files)
     if not hits:
         print(f"Nothing in {path} has a word of the query.", file=sys.stderr)
         return 1
@@ -100,7 +100,7 @@ def search(
             task = Task(query, [hit.text for hit in hits], None, instruct)
             outcome = score(task, settings, False, None) if settings else ask(task, remote, given.get("model"))
     shown = outcome.ranked[: top_n or None]
-    documents = [SourcedDocument(_source(path, hit), hit.text) for hit in hits]
+    documents = [SourcedDocument(source_of(path, hit), hit.text) for hit in hits]
     results = [ranked.Ranked(place, s.index, s.score, s.logit, documents[s.index]) for place, s in enumerate(shown, 1)]
     ranked.write(ranked.Ranking(results, outcome.model, outcome.warnings), output or output_of(as_json))
     for warning in outcome.warnings:
@@ -112,13 +112,14 @@ def _unranked(hits: Sequence[Hit]) -> Outcome:
     return Outcome([Score(index, hit.score) for index, hit in enumerate(hits)], (), "BM25")
 
 
-def _source(path: Path, hit: Hit) -> str:
+def source_of(path: Path, hit: Hit) -> str:
     """`file:12-30`, as seen from the folder that was searched."""
     name = Path(hit.path).relative_to(path.resolve()) if path.is_dir() else Path(hit.path).name
     return f"{name}:{hit.first}" if hit.first == hit.last else f"{name}:{hit.first}-{hit.last}"
 
 
-def _found(path: Path, query: str, depth: int, options: FileOptions) -> list[Hit]:
+def found_in(path: Path, query: str, depth: int, options: FileOptions) -> list[Hit]:
+    """Updates the index of a folder or file, and searches it."""
     if not path.exists():
         raise InvalidRequest(f"There is no {path}.")
     selection = Selection(options.include, options.exclude, options.max_filesize, not options.no_ignore)

@@ -1,0 +1,163 @@
+"""`rerankd mcp PATH …`: offers search and ranking to assistants, by the Model Context Protocol over stdin and stdout.
+
+Protocol: https://modelcontextprotocol.io, through its official SDK. An assistant reaches only the folders that the
+command line names.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from rerankd.cli.options import NONE_GIVEN, NUMBER, Given, command, settings_from, takes
+from rerankd.cli.scoring import RemoteOptions, ranker_of
+from rerankd.cli.search import FILES, FileOptions, found_in, source_of
+from rerankd.config import RankSettings
+from rerankd.errors import InvalidRequest, MissingExtra, RerankdError
+from rerankd.rankers import Ranker
+from rerankd.types import DEFAULT_INSTRUCT
+from rerankd.version import __version__
+
+app = command("mcp")
+
+LOCAL = RemoteOptions()
+MOST_RESULTS = 50
+
+INSTRUCTIONS = (
+    "Use `search` to find passages of the user's files by a question or by words, in any language; each result names "
+    "its file and lines. Use `rerank` to sort texts that you already have by how well they answer a query."
+)
+
+
+@app.default
+@takes(RankSettings)
+def mcp(
+    *paths: Annotated[Path, Parameter(name="PATH")],
+    depth: Annotated[int, NUMBER] = 50,
+    files: FileOptions = FILES,
+    remote: RemoteOptions = LOCAL,
+    given: Given = NONE_GIVEN,
+) -> int:
+    """Offer search and ranking to an assistant, by the Model Context Protocol on stdin and stdout.
+
+    Its tools are `search`, where folders are named, and `rerank`. The model loads at the first call.
+
+    Args:
+        paths: folders or files that the assistant may search; it reaches no other
+        depth: parts that BM25 finds and the model ranks
+    """
+    settings = settings_from(RankSettings, given)
+    for path in paths:
+        if not path.exists():
+            raise InvalidRequest(f"There is no {path}.")
+    with ExitStack() as stack:
+        tools = Tools(stack, settings, remote, given.get("model"), paths, depth, files)
+        _server(tools, has_folders=bool(paths)).run("stdio")
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One result, as an assistant reads it.
+
+    Attributes:
+        score: how well the text answers the query, in [0, 1] for a reranker.
+        source: `file:first-last line`, or the number of the document.
+    """
+
+    source: str
+    score: float
+    text: str
+
+
+class Tools:
+    """What the tools do. One thread at a time loads the model or updates an index."""
+
+    def __init__(
+        self,
+        stack: ExitStack,
+        settings: RankSettings,
+        remote: RemoteOptions,
+        model: str | None,
+        paths: Sequence[Path],
+        depth: int,
+        files: FileOptions,
+    ) -> None:
+        self._stack, self._settings, self._remote, self._model = stack, settings, remote, model
+        self._paths, self._depth, self._files = paths, depth, files
+        self._lock = threading.Lock()
+        self._opened: Ranker | None = None
+
+    def _ranker(self) -> Ranker:
+        with self._lock:
+            if self._opened is None:
+                with redirect_stdout(sys.stderr):  # stdout belongs to the protocol
+                    self._opened = self._stack.enter_context(ranker_of(self._remote, self._settings, self._model))
+            return self._opened
+
+    def rerank(
+        self, query: str, documents: list[str], top_n: int = 10, instruct: str = DEFAULT_INSTRUCT
+    ) -> list[Result]:
+        """Sort texts by how well they answer a query, best first.
+
+        Args:
+            query: a question or words, in any language
+            documents: the texts
+            top_n: results, at most 50
+            instruct: the task that the texts are sorted for
+        """
+        ranking = self._ranker().rank(query, documents, top_n=_bounded(top_n), instruct=instruct)
+        return [Result(str(one.index), round(one.score, 6), documents[one.index]) for one in ranking.ranked]
+
+    def search(self, query: str, top_n: int = 10) -> list[Result]:
+        """Find passages of the user's files that answer a query, best first.
+
+        Args:
+            query: a question or words, in any language
+            top_n: results, at most 50
+        """
+        with self._lock:
+            found = [(path, hit) for path in self._paths for hit in found_in(path, query, self._depth, self._files)]
+        if not found:
+            return []
+        ranking = self._ranker().rank(query, [hit.text for _, hit in found], top_n=_bounded(top_n))
+        ranked = [(one.score, *found[one.index]) for one in ranking.ranked]
+        return [Result(str(path / source_of(path, hit)), round(score, 6), hit.text) for score, path, hit in ranked]
+
+
+def _bounded(top_n: int) -> int:
+    return max(1, min(top_n, MOST_RESULTS))
+
+
+def _server(tools: Tools, *, has_folders: bool) -> Any:
+    try:
+        from mcp.server import MCPServer
+        from mcp.server.mcpserver.exceptions import ToolError
+    except ImportError as error:
+        raise MissingExtra("The server for assistants", error, "serve HTTP with rerankd serve", "mcp") from None
+    server = MCPServer("rerankd", instructions=INSTRUCTIONS, version=__version__, log_level="WARNING")
+
+    def said(tool: Any) -> Any:
+        """Mistakes become the tool's answer, which an assistant reads and mends."""
+        from functools import wraps
+
+        @wraps(tool)
+        def call(*args: Any, **options: Any) -> Any:
+            try:
+                return tool(*args, **options)
+            except RerankdError as error:
+                raise ToolError(str(error)) from error
+
+        return call
+
+    server.tool("rerank")(said(tools.rerank))
+    if has_folders:
+        server.tool("search")(said(tools.search))
+    return server

@@ -1,0 +1,55 @@
+"""`rerankd mcp`, asked by the protocol's own client over a pipe."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp import Client, StdioServerParameters
+
+from rerankd.cli.main import main
+
+
+async def calls(folder: Path, *asked: tuple[str, dict[str, Any]]) -> tuple[dict[str, str], list[Any]]:
+    """The tools with their descriptions, and the reply to each call."""
+    arguments = ["mcp", str(folder), "--model", "embedded", "--index", str(folder.parent / "index")]
+    server = StdioServerParameters(
+        command=sys.executable, args=["-m", "rerankd", *arguments], env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    async with Client(server) as client:
+        tools = {tool.name: tool.description or "" for tool in (await client.list_tools()).tools}
+        return tools, [await client.call_tool(name, given) for name, given in asked]
+
+
+@pytest.mark.server
+@pytest.mark.model
+def test_an_assistant_searches_and_ranks(tmp_path: Path) -> None:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "keys.md").write_text("# Keys\n\nRotate a key on the page Keys. The old one works for an hour.\n")
+    (folder / "bills.md").write_text("Bills come by mail on the first of a month.\n")
+    tools, (found, ranked, wrong) = asyncio.run(
+        calls(
+            folder,
+            ("search", {"query": "how do I rotate a key?", "top_n": 1}),
+            (
+                "rerank",
+                {"query": "capital of China", "documents": ["Paris is in France.", "Beijing is China's capital."]},
+            ),
+            ("rerank", {"query": "without documents"}),
+        )
+    )
+    assert set(tools) == {"search", "rerank"} and "best first" in tools["search"]
+    [hit] = found.structured_content["result"]
+    assert hit["source"] == f"{folder}/keys.md:1-3" and "Rotate a key" in hit["text"]
+    assert [one["source"] for one in ranked.structured_content["result"]] == ["1", "0"]
+    assert wrong.is_error and "documents" in wrong.content[0].text
+
+
+def test_a_folder_that_is_missing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["mcp", str(tmp_path / "none")]) == 1
+    assert "There is no" in capsys.readouterr().err
