@@ -178,7 +178,7 @@ def test_the_metrics_count_the_second_stage(both: tuple[httpx2.Client, FakeModel
 def test_the_command_serves_two_models(make_checkpoint: Callable[..., Path], start_server: StartServer) -> None:
     one, two = make_checkpoint(), make_checkpoint(seed=1)
     server = start_server("--model", str(one), "--then", str(two), "--then-top", "1", "--skip-self-test")
-    reply = server.post("/v1/rerank", {"query": "q", "documents": ["a", "b", "c"], "explain": True}).json()
+    reply = server.post("/v1/rerank", {"query": "q", "documents": ["a", "b", "c"], "explain": True}, "none").json()
     assert [each["explain"]["model"] for each in reply["results"]] == [two.name, one.name, one.name]
     with pytest.raises(SettingsError, match="is a --model, too"):
         make_models(ServerSettings(model=("embedded",), then="embedded"))

@@ -61,10 +61,7 @@ def highlighted(prepared: Prepared, ranking: Ranking, sentences: Prepared, logit
 
 
 def most_tokens(prepared: Prepared) -> int:
-    """Upper bound on the tokens that the sentences of a call are billed; 0 if it wants none."""
-    passages = prepared.request.passages
-    if passages is None or not passages.highlight:
-        return 0
+    """Upper bound on the tokens that the sentences of a call are billed which wants them."""
     most = [0] * len(prepared.request.documents)
     for part, prompt in zip(prepared.parts, prepared.prompts, strict=False):
         tokens = 2 * prompt.document_tokens + MAX_SENTENCES * (1 + prompt.query_tokens)

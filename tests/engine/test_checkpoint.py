@@ -259,7 +259,7 @@ def test_answers_a_byte_at_a_time(machine: Machine, listener: socket.socket) -> 
 
 
 def test_the_name_server_does_not_answer(machine: Machine) -> None:
-    before = "import socket; socket.getaddrinfo = lambda *args, **kwargs: time.sleep(60)"
+    before = "import socket, time; socket.getaddrinfo = lambda *args, **kwargs: time.sleep(60)"
     found = machine.find("http://hub.invalid", before=before)
     assert_unreachable(found, "http://hub.invalid")
     assert "no answer within 4 s" in found.message

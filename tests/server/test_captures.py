@@ -146,7 +146,7 @@ DIFFERENCES = (
         "`qwen3-rerank` and the other names of `/v1/models` are the served model",
         "Some clients always send their own model name.",
         {VLLM: ("qwen3-rerank", "GET /v1/models")},
-        ("status 404, here 200", "data: 1 items, here 5"),
+        ("status 404, here 200", "data: 1 items, here 6"),
     ),
     Difference(
         "`instruct` and `instruction` are both read",
@@ -200,7 +200,7 @@ DIFFERENCES = (
         "`/v1/models`, `/tokenize` and `/detokenize` are vLLM's",
         "One path can have one shape only.",
         {LLAMA_CPP: ("GET /v1/models", "tokenize", "detokenize")},
-        ("added *", "missing *", "data: 1 items, here 4", "tokens: 0 items, here 7"),
+        ("added *", "missing *", "data: 1 items, here 5", "tokens: 0 items, here 7"),
     ),
     Difference(
         "a path that is not served is reported under `detail`",

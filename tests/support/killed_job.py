@@ -45,20 +45,25 @@ def score(folder: Path, out: str) -> None:
 
         def counting(query: str, document: str) -> float:
             counted.write(f"{query}|{document}\n")
-            time.sleep(0.0001)
+            time.sleep(0.001)
             return zlib.crc32(f"{query} {document}".encode()) / 2**32
 
         job(folder, out).score(FakeRanker(counting), partial(documents_of, folder / "corpus.jsonl"))
 
 
 def run_killed(folder: Path, out: str, kills: int, seed: int = 0) -> int:
-    """Starts the job again and again, and kills it after a random time; then lets it end. The number of real kills."""
+    """Starts the job again and again, and kills it after a random number of pairs; then lets it end.
+
+    Returns:
+        how often it was killed.
+    """
     chance, killed = random.Random(seed), 0
     for _ in range(kills):
+        target = _num_scored(folder, out) + chance.randrange(QUERIES * DOCUMENTS // 6)
         with subprocess.Popen([sys.executable, __file__, "--score", str(folder), out]) as process:
-            try:
-                process.wait(chance.uniform(0.0, 1.2) ** 2)
-            except subprocess.TimeoutExpired:
+            while process.poll() is None and _num_scored(folder, out) < target:
+                time.sleep(chance.random() / 100)
+            if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
                 killed += 1
         if (folder / out).exists():
@@ -66,6 +71,11 @@ def run_killed(folder: Path, out: str, kills: int, seed: int = 0) -> int:
     if not (folder / out).exists():
         subprocess.run([sys.executable, __file__, "--score", str(folder), out], check=True)
     return killed
+
+
+def _num_scored(folder: Path, out: str) -> int:
+    path = folder / f"{out}.scored"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def main() -> None:

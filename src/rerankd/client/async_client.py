@@ -22,6 +22,9 @@ from rerankd.client.settings import ClientSettings, sendable_headers
 from rerankd.deprecation import warn_renamed
 from rerankd.types import Passages, Ranking
 
+CLOSING_ROUNDS = 5
+"""Of the loop after the connections were closed: uvloop closes sockets that late, and warns if the loop ends first."""
+
 
 class AsyncClient(BaseClient):
     """A `Client` for asyncio: same arguments, same results, same errors. A cancelled call cancels its requests.
@@ -163,6 +166,8 @@ class AsyncClient(BaseClient):
         self._is_closed = True
         if http := self._connections.pop(asyncio.get_running_loop(), None):
             await http.aclose()
+            for _ in range(CLOSING_ROUNDS):
+                await asyncio.sleep(0)
 
     async def __aenter__(self) -> Self:
         return self

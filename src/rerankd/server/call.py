@@ -223,7 +223,8 @@ async def _score(
     fingerprint = b""
     if gate.charges:
         fingerprint = await beside(request.scope, _fingerprint, api.name, call, prepared)
-    cost = CallCost(prepared.usage.text_tokens + most_tokens(prepared), state.request_id, fingerprint, api.name)
+    highlighted = most_tokens(prepared) if call.passages and call.passages.highlight else 0
+    cost = CallCost(prepared.usage.text_tokens + highlighted, state.request_id, fingerprint, api.name)
     async with AsyncExitStack() as until:
         settlement = await until.enter_async_context(gate.reserve(admitted, names, cost, is_counted=state.is_counted))
         started = time.monotonic()
