@@ -70,8 +70,7 @@ def most_tokens(prepared: Prepared) -> int:
 
 
 def _shown(prepared: Prepared, ranking: Ranking) -> Sequence[Score]:
-    passages = prepared.request.passages
-    if passages is None or not passages.highlight:
+    if not prepared.request.wants_sentences:
         return ()
     return [score for score in ranking.ranked if score.passages and score.scored]
 

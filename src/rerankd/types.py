@@ -165,6 +165,11 @@ class RerankRequest:
         if len(self.queries) not in (1, len(self.documents)):
             raise ValueError(f"This is a bug: {len(self.queries)} queries for {len(self.documents)} documents.")
 
+    @property
+    def wants_sentences(self) -> bool:
+        """Whether the sentences of each result's best passage are scored, too."""
+        return self.passages is not None and self.passages.highlight
+
     def per_document(self, values: Sequence[T]) -> Iterable[T]:
         """One value for each document, from one value for each query."""
         return repeat(values[0], len(self.documents)) if len(self.queries) == 1 else values

@@ -63,7 +63,7 @@ class EngineScorer:
 
     def with_sentences(self, prepared: Prepared, ranking: Ranking) -> Ranking:
         """The ranking with the scores of its sentences, if the call wants them. Waits for them."""
-        if (request := sentence_request(prepared, ranking)) is None:
+        if not prepared.request.wants_sentences or (request := sentence_request(prepared, ranking)) is None:
             return ranking
         sentences = self.prepare(request)
         return highlighted(prepared, ranking, sentences, self.submit(sentences).result())
@@ -71,7 +71,7 @@ class EngineScorer:
     async def rank(self, prepared: Prepared) -> Ranking:
         """See `ranking.Scorer.rank`."""
         ranking = await self._rank(prepared)
-        if (request := sentence_request(prepared, ranking)) is None:
+        if not prepared.request.wants_sentences or (request := sentence_request(prepared, ranking)) is None:
             return ranking
         sentences = await asyncio.to_thread(self.prepare, request)
         logits = await asyncio.wrap_future(self.submit(sentences))

@@ -223,7 +223,7 @@ async def _score(
     fingerprint = b""
     if gate.charges:
         fingerprint = await beside(request.scope, _fingerprint, api.name, call, prepared)
-    highlighted = most_tokens(prepared) if call.passages and call.passages.highlight else 0
+    highlighted = most_tokens(prepared) if call.wants_sentences else 0
     cost = CallCost(prepared.usage.text_tokens + highlighted, state.request_id, fingerprint, api.name)
     async with AsyncExitStack() as until:
         settlement = await until.enter_async_context(gate.reserve(admitted, names, cost, is_counted=state.is_counted))
