@@ -107,11 +107,12 @@ def test_bounds_of_json() -> None:
 def test_values_and_depth_are_counted_right(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_bounds, "PIECE", piece)
     chance = random.Random(0)
-    for _ in range(300):
-        value = _any_value(chance, chance.randrange(8))
+    for _ in range(400):
+        value = _any_value(chance, chance.randrange(12))
         text = json.dumps(value, ensure_ascii=chance.random() < 0.5)
-        *_, (num_values, depth) = measure(text.encode())
-        assert depth == _depth(value)
+        monkeypatch.setattr(json_bounds, "MAX_DEPTH", chance.randrange(12))
+        *_, (num_values, too_deep) = measure(text.encode())
+        assert too_deep == (_depth(value) > json_bounds.MAX_DEPTH)
         # An empty container counts as if it held one value.
         assert _count(value) <= num_values <= _count(value) + _containers(value)
 
