@@ -114,8 +114,7 @@ class AccountPages:
     def usage_csv(self, request: Request, session: Session, _: Refusal = NO_REFUSAL, /) -> Response:
         since, until, days = requested_period(request)
         rows = usage(self._store.database, CSV_COLUMNS, session.account.id, since, until)
-        headers = {"content-disposition": f'attachment; filename="rerankd-usage-{days}-days.csv"'}
-        return self._pages.guard(Response(as_csv(rows, CSV_COLUMNS), 200, headers, "text/csv; charset=utf-8"))
+        return self._pages.csv(as_csv(rows, CSV_COLUMNS), f"rerankd-usage-{days}-days.csv")
 
     def _keys(self, request: Request, session: Session, refusal: Refusal, created: NewKey | None) -> Response:
         now = datetime.now(UTC)

@@ -12,6 +12,7 @@ from rerankd.web.context import WebContext
 from rerankd.web.guards import Guards
 from rerankd.web.pages import Pages
 from rerankd.web.sign_in_pages import SignInPages
+from rerankd.web.statement_pages import StatementPages
 
 
 class _RowNumber(Convertor[int]):
@@ -27,11 +28,12 @@ class _RowNumber(Convertor[int]):
 
 
 def account_routes(context: WebContext, store: Store, pages: Pages) -> tuple[APIRouter, Guards]:
-    """`/sign-in`, `/sign-up`, `/sign-out`, `/account`, `/keys`, `/usage`, `/usage.csv`, `/admin`, …"""
+    """`/sign-in`, `/sign-up`, `/sign-out`, `/account`, `/keys`, `/usage`, `/statement`, `/admin`, …"""
     register_url_convertor("row", _RowNumber())
     router = APIRouter()
     guards = Guards(store.sessions, pages)
     SignInPages(context, store, guards, pages).add_to(router)
     AccountPages(context, store, guards, pages).add_to(router)
+    StatementPages(context, store, guards, pages).add_to(router)
     AdminPages(context, store, guards, pages).add_to(router)
     return router, guards

@@ -74,6 +74,11 @@ class Pages:
         )
         return HTMLResponse(html, status, self._headers)
 
+    def csv(self, text: str, name: str) -> Response:
+        """A CSV file for a download. name: of the file."""
+        headers = {"content-disposition": f'attachment; filename="{name}"'}
+        return self.guard(Response(text, 200, headers, "text/csv; charset=utf-8"))
+
     def guard(self, response: Response) -> Response:
         """Adds the pages' headers to another response."""
         response.headers.update(self._headers)
