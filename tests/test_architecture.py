@@ -24,6 +24,7 @@ ARROWS = {
     "types": {"results"},
     "errors": set(),
     "money": set(),
+    "stats": set(),
     "arguments": {"surrogates"},
     "results": set(),
     "rankers": {"arguments"},
@@ -114,7 +115,7 @@ ARROWS = {
         *("capacity", "client", "bench", "tracing", "upstreams"),
     },
 }
-OPEN_TO_ALL = {"types", "errors", "money", "version"}
+OPEN_TO_ALL = {"types", "errors", "money", "stats", "version"}
 
 # What only these parts may import from outside.
 CONFINED = {
@@ -227,7 +228,7 @@ def server_modules(path: Path) -> set[str]:
 
 
 def test_domain_types_need_the_standard_library_only() -> None:
-    for name in ("types", "errors", "arguments", "rankers", "results", "surrogates", "testing"):
+    for name in ("types", "errors", "arguments", "rankers", "results", "stats", "surrogates", "testing"):
         modules = {module.partition(".")[0] for module in imports_of(SOURCE / f"{name}.py")}
         assert modules <= set(sys.stdlib_module_names) | {"__future__", "rerankd"}
 

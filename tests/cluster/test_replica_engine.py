@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,8 @@ from support.fakes import NumberedModel
 from support.replicas import LocalReplicas
 from support.serving import serving, wait_until
 from support.surfaces import ALL, Surface
+
+METRICS = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 WORDS = "the old bridge over a river in a small town is repaired by engineers who came from far away".split()
 
@@ -251,6 +254,44 @@ def test_r5_without_a_replica_every_api_says_when_to_come_back(
         model.gate.set()
         replicas.running = 2
         wait_until(lambda: client.post(surface.path, json=body).status_code == 200)
+
+
+def test_the_metrics_say_how_many_replicas_run_and_what_was_lost(
+    numbered: NumberedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_engine, "PAUSE_S", 0)
+    monkeypatch.setattr(cluster_engine, "WATCH_S", 0.01)
+    replicas = started(numbered, lose=lambda number: number == 0)
+    documented = re.findall(r"^\| `(rerankd_\w+)`", METRICS.read_text(), re.MULTILINE)
+    with serving(lambda progress: over(numbered, replicas)) as client:
+
+        def value(name: str) -> float:
+            assert name in documented
+            [found] = re.findall(rf'^{name}{{model="fake"}} (\S+)$', client.get("/metrics").text, re.MULTILINE)
+            return float(found)
+
+        assert (value("rerankd_replicas"), value("rerankd_lost_parts_total")) == (2, 0)
+        body = {"query": "q", "documents": ["1", "2"]}
+        assert client.post("/v1/rerank", json=body).status_code == 200
+        assert value("rerankd_lost_parts_total") == 1
+        assert value("rerankd_compute_seconds_total") > 0, "the replicas compute, and say so"
+        replicas.running = 0
+        wait_until(lambda: value("rerankd_replicas") == 0)
+
+
+def test_the_front_bounds_the_memory_of_its_queue(numbered: NumberedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rerankd.engine.entrance.MAX_QUEUE_BYTES", 10_000)
+    numbered.gate.clear()
+    scorer = over(numbered, started(numbered))
+    try:
+        first = scorer.submit(scorer.prepare(request(*range(20))))
+        with pytest.raises(Busy, match="this one has 3 documents"):
+            scorer.submit(scorer.prepare(request(20, 21, 22)))
+        numbered.gate.set()
+        assert len(first.result(30).values) == 20
+    finally:
+        numbered.gate.set()
+        scorer.close()
 
 
 def test_r6_a_cancelled_call_frees_its_work_on_the_replicas(numbered: NumberedModel) -> None:

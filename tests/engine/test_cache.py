@@ -11,8 +11,9 @@ import pytest
 from rerankd.engine.cache import BYTES_PER_ENTRY, ScoreCache
 from rerankd.engine.engine import Engine
 from rerankd.engine.job import keys_of
+from rerankd.stats import CacheStats
 from rerankd.testing import FakeModel
-from rerankd.types import CacheStats, Prompt
+from rerankd.types import Prompt
 
 
 class CountingModel(FakeModel):

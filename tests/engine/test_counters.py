@@ -14,8 +14,9 @@ import pytest
 from rerankd.engine.counters import BATCH_FILL
 from rerankd.engine.engine import MAX_BATCH_TOKENS, Engine
 from rerankd.errors import InferenceError
+from rerankd.stats import CacheStats
 from rerankd.testing import FakeModel
-from rerankd.types import CacheStats, Limits, Prompt
+from rerankd.types import Limits, Prompt
 from support.pairs_request import pairs_request
 
 

@@ -435,7 +435,7 @@ def test_a_full_queue_is_busy_until_there_is_room(start: Callable[..., Engine]) 
 
 
 def test_a_queue_is_full_by_its_bytes_too(start: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "MAX_QUEUE_BYTES", 10_000)
+    monkeypatch.setattr("rerankd.engine.entrance.MAX_QUEUE_BYTES", 10_000)
     model = LengthModel()
     engine = start(model)
     running = hold(engine, model)

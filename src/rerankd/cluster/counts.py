@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import replace
 from threading import Lock
 
 from rerankd.cluster.packed import Scored
-from rerankd.engine.counters import BATCH_FILL, QUEUE_S, Spread
-from rerankd.types import CacheStats, EngineStats, Histogram
+from rerankd.engine.counters import Counters
+from rerankd.stats import CacheStats, EngineStats, ReplicaStats
 
 
 class Counts:
@@ -20,13 +20,12 @@ class Counts:
     def __init__(self) -> None:
         self.lost = 0
         self._lock = Lock()
-        self._queue_s = Spread(QUEUE_S)
+        self._front = Counters()  # it computes nothing
         self._latest: dict[str, EngineStats] = {}  # by replica; those that ended stay counted
 
     def began(self, waited_s: float) -> None:
         """A call's first part is sent."""
-        with self._lock:
-            self._queue_s.add(waited_s)
+        self._front.began(waited_s)
 
     def computed(self, answer: Scored) -> None:
         """A part is answered. Answers of one replica may arrive out of order."""
@@ -43,32 +42,9 @@ class Counts:
         seconds = sum(one.seconds_computing for one in stats)
         return sum(one.tokens_computed for one in stats) / seconds if seconds else 1.0
 
-    def stats(self, running: int, waiting: int, scores: CacheStats) -> EngineStats:
+    def stats(self, running: int, waiting: int, scores: CacheStats, num_replicas: int) -> EngineStats:
         """The sum over all replicas, with the queue and the score cache of the front."""
         with self._lock:
-            stats = list(self._latest.values())
-            return EngineStats(
-                running,
-                waiting,
-                sum(one.tokens_computed for one in stats),
-                sum(one.seconds_computing for one in stats),
-                _histogram([one.batch_fill for one in stats]),
-                self._queue_s.histogram,
-                _caches([one.prefix_cache for one in stats]),
-                scores,
-            )
-
-
-def _histogram(values: list[Histogram]) -> Histogram:
-    bounds = (*BATCH_FILL, math.inf)
-    counts = [sum(column) for column in zip(*(one.counts for one in values), strict=True)]
-    return Histogram(bounds, tuple(counts) or (0,) * len(bounds), sum(one.total for one in values))
-
-
-def _caches(values: list[CacheStats]) -> CacheStats:
-    return CacheStats(
-        sum(one.hits for one in values),
-        sum(one.misses for one in values),
-        sum(one.tokens for one in values),
-        sum(one.bytes for one in values),
-    )
+            latest = list(self._latest.values())
+        front = replace(self._front.stats(running, waiting, scores), replicas=ReplicaStats(num_replicas, self.lost))
+        return front.with_work_of(latest)

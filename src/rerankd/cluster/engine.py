@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -20,9 +19,11 @@ from rerankd.cluster.counts import Counts
 from rerankd.cluster.packed import Described, Failed, PackedPrompts, Scored, pack
 from rerankd.cluster.parts import BATCHES
 from rerankd.engine.cache import ScoreCache
+from rerankd.engine.entrance import Entrance
 from rerankd.engine.job import keys_of
-from rerankd.errors import Busy, InferenceError, MadeBeforeFork, RerankdError, Stopping
-from rerankd.types import EngineStats, Logits, ModelInfo, Prompt
+from rerankd.errors import Busy, InferenceError, RerankdError
+from rerankd.stats import EngineStats
+from rerankd.types import Logits, ModelInfo, Prompt
 
 logger = logging.getLogger(__name__)
 
@@ -88,15 +89,13 @@ class ClusterEngine:
     seconds_in_batch = 0.0  # Ray Serve asks the replicas
 
     def __init__(self, connect: Callable[[], Replicas], max_queue: int = 256, score_cache_bytes: int = 0) -> None:
-        self._connect, self._max_queue = connect, max_queue
+        self._connect, self._entrance = connect, Entrance(max_queue)
         self._cache, self._counts = ScoreCache(score_cache_bytes), Counts()
         self._lock = threading.Lock()
         self._calls: list[ClusterCall] = []  # in the order of arrival
         self._outstanding = 0  # tokens of the parts that replicas have
         self._running = 1
         self._none_since: float | None = None  # by time.monotonic: since then no replica runs
-        self._stopping = False
-        self._process = os.getpid()
         self._asking: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._ended = asyncio.Event()
@@ -130,15 +129,14 @@ class ClusterEngine:
         """Counters: of the replicas as far as they answered, and of this queue now."""
         with self._lock:
             running = sum(call.begun for call in self._calls)
-            return self._counts.stats(running, len(self._calls) - running, self._cache.stats)
+            return self._counts.stats(running, len(self._calls) - running, self._cache.stats, self._running)
 
     def watch(self, on_failure: Callable[[BaseException], None]) -> None:
         """It never fails as a whole: Ray Serve replaces replicas."""
 
     def refuse_after_fork(self) -> None:
         """Raises MadeBeforeFork in a child process."""
-        if os.getpid() != self._process:
-            raise MadeBeforeFork
+        self._entrance.refuse_after_fork()
 
     def submit(
         self,
@@ -157,9 +155,9 @@ class ClusterEngine:
         call = ClusterCall(prompts, keys, known, progress, priority, owner)
         if call.finish_if_complete():
             return call.future
-        call.divide(self.max_batch_tokens, self._running)
+        call.divide(self.max_batch_tokens, max(1, self._running))
         with self._lock:
-            self._refuse()
+            self._refuse(call)
             call.served = min((other.served for other in self._calls), default=0)
             self._calls.append(call)
         call.future.add_done_callback(lambda _: self._soon(self._forget, call))
@@ -168,28 +166,26 @@ class ClusterEngine:
             self._soon(self._loop.call_later, max(0.0, deadline - time.monotonic()), call.expire)
         return call.future
 
-    def _refuse(self) -> None:
-        if self._stopping:
-            raise Stopping("The server is shutting down; send the request again.", 5)
+    def _refuse(self, call: ClusterCall) -> None:
+        self._entrance.refuse_when_closed()
         if self._is_down:
             raise Busy("No replica of the model runs now. Try again later.", 10)
-        if (waiting := len(self._calls)) >= self._max_queue:
-            message = f"The queue is full ({waiting} requests are waiting). Try again later."
-            raise Busy(message, self._seconds_to_room())
+        waiting = [other.num_bytes for other in self._calls]
+        self._entrance.refuse_when_full(len(call.keys), call.num_bytes, waiting, self._seconds_to_room)
 
     @property
     def _is_down(self) -> bool:
         return self._none_since is not None and time.monotonic() - self._none_since > PATIENCE_S
 
-    def _seconds_to_room(self) -> int:
-        return round(self._calls[0].tokens_left / self._counts.tokens_per_s)
+    def _seconds_to_room(self) -> float:
+        return self._calls[0].tokens_left / (max(1, self._running) * self._counts.tokens_per_s)
 
     def close(self) -> None:
         """Refuses new calls, finishes those in the queue and ends the thread."""
-        if os.getpid() != self._process:
+        if self._entrance.is_forked:
             return
         with self._lock:
-            self._stopping = True
+            self._entrance.closed = True
         self._soon(self._end_if_empty)
         self._thread.join()
 
@@ -224,12 +220,12 @@ class ClusterEngine:
             pass
 
     def _end_if_empty(self) -> None:
-        if self._stopping and not self._calls:
+        if self._entrance.closed and not self._calls:
             self._ended.set()
 
     def _fill(self) -> None:
         """Sends parts as long as the replicas have room."""
-        room = self._running * AHEAD * BATCHES * self.max_batch_tokens
+        room = max(1, self._running) * AHEAD * BATCHES * self.max_batch_tokens
         while (call := next_call(self._calls)) is not None:
             if self._outstanding and self._outstanding + call.parts[0].cost > room:
                 return
@@ -266,11 +262,11 @@ class ClusterEngine:
         try:
             answer = await self._answer(call, part)
         except RerankdError as error:
-            call.fail(error)
+            call.settle(error)
             return
         except Exception as error:
             logger.exception("The replicas could not be asked")
-            call.fail(_failure(error))
+            call.settle(_failure(error))
             return
         self._counts.computed(answer)
         found = call.add(part, answer.logits.tolist())
@@ -300,16 +296,15 @@ class ClusterEngine:
     async def _watch(self) -> None:
         """Follows the number of replicas; fails all calls if none comes back."""
         while not self._ended.is_set():  # in Python 3.11, asyncio.wait_for may lose a cancellation
-            running = await self._replicas.num_running()
-            self._running = max(1, running)
-            if running:
+            self._running = await self._replicas.num_running()
+            if self._running:
                 self._none_since = None
             elif self._none_since is None:
                 self._none_since = time.monotonic()
                 logger.error("No replica runs; calls wait for one for %.0f s", PATIENCE_S)
             if self._is_down:
                 for call in [*self._calls]:
-                    call.fail(Busy("No replica of the model runs now. Try again later.", 10))
+                    call.settle(Busy("No replica of the model runs now. Try again later.", 10))
             self._fill()
             await asyncio.sleep(WATCH_S)
 

@@ -14,7 +14,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from rerankd.types import EngineStats, ModelInfo, Prompt
+from rerankd.stats import EngineStats
+from rerankd.types import ModelInfo, Prompt
 
 Ints = npt.NDArray[np.int32]
 

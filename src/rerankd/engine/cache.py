@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from cachetools import LRUCache
 
-from rerankd.types import CacheStats
+from rerankd.stats import CacheStats
 
 BYTES_PER_ENTRY = 240  # digest, float and their slots in LRUCache, as tracemalloc measures them
 

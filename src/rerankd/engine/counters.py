@@ -6,7 +6,7 @@ import math
 from bisect import bisect_left
 from threading import Lock
 
-from rerankd.types import CacheStats, EngineStats, Histogram
+from rerankd.stats import CacheStats, EngineStats, Histogram
 
 BATCH_FILL = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 2.0)
 QUEUE_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,10 +17,12 @@ from rerankd.engine.batching import choose
 from rerankd.engine.cache import ScoreCache
 from rerankd.engine.chunks import Step
 from rerankd.engine.counters import Counters
+from rerankd.engine.entrance import Entrance
 from rerankd.engine.job import Job, keys_of
 from rerankd.engine.protocols import Model, ReadsInChunks, SharesPrefixes
-from rerankd.errors import Busy, InferenceError, MadeBeforeFork, Stopping
-from rerankd.types import CacheStats, EngineStats, Logits, ModelInfo, Prompt
+from rerankd.errors import InferenceError, Stopping
+from rerankd.stats import CacheStats, EngineStats
+from rerankd.types import Logits, ModelInfo, Prompt
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +31,6 @@ MAX_BATCH_TOKENS = 512
 the middle of a batch waits a quarter of a second (0.6B, 2 cores)."""
 
 MAX_BATCH_TOKENS_GPU = 16384
-
-
-MAX_QUEUE_BYTES = 500_000_000
-"""Upper bound on the memory of waiting prompts. A request that waits alone may need more."""
 
 FAILURES_IN_A_ROW = 3
 """After this many batches in a row that failed outside the model, the engine gives up."""
@@ -63,17 +60,15 @@ class Engine:
         self._counters = Counters()
         self._prefixes = model if isinstance(model, SharesPrefixes) else None
         self._chunked = model if isinstance(model, ReadsInChunks) else None
-        self._max_queue = max_queue
+        self._entrance = Entrance(max_queue)
         self._max_batch_tokens = MAX_BATCH_TOKENS if model.info.device == "cpu" else MAX_BATCH_TOKENS_GPU
         self._turn = 0
         self._jobs: list[Job] = []  # in the order of arrival; the first ones may be half done
         self._changed = threading.Condition()
-        self._stopping = False
         self._seconds_per_token = 0.0
         self._batch_began: float | None = None  # by time.monotonic; None between batches
         self._failure: BaseException | None = None
         self._on_failure: Callable[[BaseException], None] | None = None
-        self._process = os.getpid()
         self._thread = threading.Thread(target=self._run, name="rerankd-engine", daemon=True)
         self._thread.start()
 
@@ -123,7 +118,8 @@ class Engine:
         with self._changed:
             self._refuse_when_stopping()
             self._drop_finished()
-            self._refuse_when_full(job)
+            waiting = [other.num_bytes for other in self._jobs]
+            self._entrance.refuse_when_full(len(job.keys), job.num_bytes, waiting, self._seconds_to_room)
             job.arrived = self._clock()
             job.served = min((other.served for other in self._jobs), default=0)
             self._jobs.append(job)
@@ -132,17 +128,7 @@ class Engine:
     def _refuse_when_stopping(self) -> None:
         if self._failure is not None:
             raise Stopping("The engine failed and the server ends; send the request again.", 5)
-        if self._stopping:
-            raise Stopping("The server is shutting down; send the request again.", 5)
-
-    def _refuse_when_full(self, job: Job) -> None:
-        waiting = len(self._jobs)
-        if waiting >= self._max_queue:
-            message = f"The queue is full ({waiting} requests are waiting). Try again later."
-            raise Busy(message, self._seconds_to_room())
-        if waiting and sum(other.num_bytes for other in self._jobs) + job.num_bytes > MAX_QUEUE_BYTES:
-            message = f"The queue is full: {waiting} requests are waiting, and this one has {len(job.keys)} documents."
-            raise Busy(f"{message} Try again later, or send fewer documents at a time.", self._seconds_to_room())
+        self._entrance.refuse_when_closed()
 
     @property
     def _max_chunk(self) -> int | None:
@@ -186,25 +172,20 @@ class Engine:
 
     def close(self) -> None:
         """Refuses new requests, finishes those in the queue and ends the thread."""
-        if self._is_forked:
+        if self._entrance.is_forked:
             return  # its thread does not run here, and its lock may be held for ever
         with self._changed:
-            self._stopping = True
+            self._entrance.closed = True
             self._changed.notify()
         self._thread.join()
 
-    @property
-    def _is_forked(self) -> bool:
-        return os.getpid() != self._process
-
     def refuse_after_fork(self) -> None:
         """Raises MadeBeforeFork in a child process: no thread of the engine runs there."""
-        if self._is_forked:
-            raise MadeBeforeFork
+        self._entrance.refuse_after_fork()
 
-    def _seconds_to_room(self) -> int:
+    def _seconds_to_room(self) -> float:
         """Until the oldest request is done, by the speed so far."""
-        return math.ceil(self._jobs[0].remaining * self._seconds_per_token)
+        return self._jobs[0].remaining * self._seconds_per_token
 
     def _run(self) -> None:
         failures = 0
@@ -256,7 +237,7 @@ class Engine:
                 if self._jobs:
                     if batch := self._choose():
                         return batch
-                elif self._stopping:
+                elif self._entrance.closed:
                     return []
                 else:
                     self._changed.wait()

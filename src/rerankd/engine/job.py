@@ -20,17 +20,16 @@ from rerankd.types import Logits, Prompt
 
 logger = logging.getLogger(__name__)
 
+BYTES_PER_PROMPT = 1000
+BYTES_PER_TOKEN = 4
+"""Memory of a waiting prompt."""
+
 
 class _Held(NamedTuple):
     """The keys and values read so far of a long prefix, and of the next prompt where it is long."""
 
     prefix: Reading | None = None
     document: Reading | None = None
-
-
-BYTES_PER_PROMPT = 1000
-BYTES_PER_TOKEN = 4
-"""Memory of a waiting prompt."""
 
 
 def keys_of(prompts: Sequence[Prompt], owner: str = "") -> list[bytes]:
@@ -57,12 +56,80 @@ def keys_of(prompts: Sequence[Prompt], owner: str = "") -> list[bytes]:
     return keys
 
 
-class Job:
-    """A prompt that occurs twice, or whose logit is known, is not computed again.
+class QueuedRequest:
+    """A request of an engine, here or in front of replicas. It ends in exactly one of logits, an error, cancelled.
+
+    A prompt that occurs twice, or whose logit is known, waits for nothing.
 
     Args:
-        keys: of every pair, in order.
+        keys: of every prompt, in order; see `keys_of`.
         known: logits by key.
+        progress: called with the number of prompts whose logits are known.
+
+    Attributes:
+        pending: the prompts to compute, by key.
+        num_bytes: their memory.
+        queue_s: from the arrival to the first computation.
+    """
+
+    def __init__(
+        self,
+        prompts: Sequence[Prompt],
+        keys: Sequence[bytes],
+        known: Mapping[bytes, float],
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        self.keys = keys
+        self.pending = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}
+        self.num_bytes = sum(BYTES_PER_PROMPT + BYTES_PER_TOKEN * len(one.token_ids) for one in self.pending.values())
+        self.queue_s = 0.0
+        self.future: Future[Logits] = Future()
+        self._logits = dict(known)
+        self._cached = {index for index, key in enumerate(keys) if key in known}
+        self._times = Counter(keys)
+        self._num_known = len(self._cached)
+        self._progress = progress
+
+    def learn(self, found: Sequence[tuple[bytes, float]]) -> None:
+        """Takes new logits, by key."""
+        self._logits.update(found)
+        self._num_known += sum(self._times[key] for key, _ in found)
+        if not found or self._progress is None:
+            return
+        try:  # before the future is done: its waiter may be gone right after
+            self._progress(self._num_known)
+        except Exception:
+            logger.exception("A progress callback failed; it is not called again")
+            self._progress = None
+
+    def finish_if_complete(self) -> bool:
+        """Ends the request if every logit is known; whether it did."""
+        if self._num_known < len(self.keys):
+            return False
+        self.settle(Logits([self._logits[key] for key in self.keys], self._cached, self.queue_s))
+        return True
+
+    def expire(self) -> None:
+        """Ends the request with the logits that are known."""
+        values = [self._logits.get(key, math.nan) for key in self.keys]
+        unscored = frozenset(index for index, key in enumerate(self.keys) if key not in self._logits)
+        self.settle(Logits(values, self._cached, self.queue_s, unscored))
+
+    def settle(self, outcome: Logits | Exception) -> None:
+        """Ends the request, if it did not end before."""
+        try:
+            if isinstance(outcome, Exception):
+                self.future.set_exception(outcome)
+            else:
+                self.future.set_result(outcome)
+        except InvalidStateError:
+            pass  # cancelled in the meantime
+
+
+class Job(QueuedRequest):
+    """A request with the steps that compute it.
+
+    Args:
         max_chunk: see `plan`.
         owner: see `engine.protocols.LastChunk`.
         deadline: by the engine's clock.
@@ -79,25 +146,19 @@ class Job:
         owner: str = "",
         deadline: float | None = None,
     ) -> None:
-        self.keys, self.deadline = keys, deadline
-        self._logits = dict(known)
-        self._cached = {index for index, key in enumerate(keys) if key in known}
-        self._times = Counter(keys)
-        self._num_known = len(self._cached)
-        pending = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}
-        self._pending_keys, self._pending = list(pending), list(pending.values())
+        super().__init__(prompts, keys, known, progress)
+        self.deadline = deadline
+        self._pending_keys, self._pending = list(self.pending), list(self.pending.values())
         self._steps = plan(_lengths(self._pending), max_chunk)
         self._costs = [step.cost for step in self._steps]
         self._num_done = 0
         self._held = self._held_next = _Held()
         self.tokens_held = tokens_held(self._steps)
-        self.num_bytes = sum(BYTES_PER_PROMPT + BYTES_PER_TOKEN * len(prompt.token_ids) for prompt in self._pending)
         self.remaining = sum(self._costs)
         self.served = 0  # see batching.py
         self.running = False
-        self.arrived = self.queue_s = 0.0
-        self.future: Future[Logits] = Future()
-        self._priority, self._owner, self._progress = priority, owner, progress
+        self.arrived = 0.0
+        self._priority, self._owner = priority, owner
 
     def waiting(self, max_tokens: int) -> Waiting:
         """The view of this request that the choice of a batch of `max_tokens` needs."""
@@ -157,44 +218,16 @@ class Job:
     def add(self, steps: Sequence[Step], logits: Sequence[float]) -> list[tuple[bytes, float]]:
         """The steps are done; returns the new logits by key."""
         found = [(self._pending_keys[step.prompt], logit) for step, logit in _last(steps, logits)]
-        self._logits.update(found)
         self._held = self._held_next
         self._num_done += len(steps)
         self.remaining -= sum(step.cost for step in steps)
-        self._num_known += sum(self._times[key] for key, _ in found)
-        if found:
-            self._report_progress()
+        self.learn(found)
         return found
-
-    def _report_progress(self) -> None:
-        try:  # before the future is done: its waiter may be gone right after
-            if self._progress:
-                self._progress(self._num_known)
-        except Exception:
-            logger.exception("A progress callback failed; it is not called again")
-            self._progress = None
-
-    def finish_if_complete(self) -> None:
-        """Ends the request if nothing is left to compute."""
-        if self._num_done == len(self._steps):
-            self.settle(Logits([self._logits[key] for key in self.keys], self._cached, self.queue_s))
-
-    def expire(self) -> None:
-        """Ends the request with the logits that are known."""
-        values = [self._logits.get(key, math.nan) for key in self.keys]
-        unscored = frozenset(index for index, key in enumerate(self.keys) if key not in self._logits)
-        self.settle(Logits(values, self._cached, self.queue_s, unscored))
 
     def settle(self, outcome: Logits | Exception) -> None:
         """Ends the request, if it did not end before, and frees what it holds."""
         self.release()
-        try:
-            if isinstance(outcome, Exception):
-                self.future.set_exception(outcome)
-            else:
-                self.future.set_result(outcome)
-        except InvalidStateError:
-            pass  # cancelled in the meantime
+        super().settle(outcome)
 
     def release(self) -> None:
         """Frees the memory of unfinished prompts."""

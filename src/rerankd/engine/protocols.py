@@ -7,7 +7,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from rerankd.types import CacheStats, EngineStats, Logits, ModelInfo, Prompt, RerankRequest
+from rerankd.stats import CacheStats, EngineStats
+from rerankd.types import Logits, ModelInfo, Prompt, RerankRequest
 
 
 class Prompts(Protocol):

@@ -13,7 +13,8 @@ from typing import Protocol
 
 from rerankd.errors import Loading, ModelError
 from rerankd.ranking import Scorer
-from rerankd.types import EngineStats, LoadProgress, ModelInfo
+from rerankd.stats import EngineStats
+from rerankd.types import LoadProgress, ModelInfo
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,8 @@ from rerankd.client.errors import RemoteError
 from rerankd.errors import InvalidRequest, Loading
 from rerankd.ranking import Encodes
 from rerankd.server.served import Engine, ServedModel
-from rerankd.types import CacheStats, EngineStats, Histogram, ModelInfo
+from rerankd.stats import CacheStats, EngineStats, Histogram
+from rerankd.types import ModelInfo
 from rerankd.upstreams.breaker import Breaker
 from rerankd.upstreams.local import AFTER_ALL, BEFORE_ALL, LocalEngine
 from rerankd.upstreams.pool import Pool

@@ -11,7 +11,8 @@ from types import TracebackType
 
 from rerankd.engine.counters import Spread
 from rerankd.ranking import Prepared
-from rerankd.types import Histogram, Score, TokenCounts, Usage
+from rerankd.stats import Histogram
+from rerankd.types import Score, TokenCounts, Usage
 from rerankd.upstreams.breaker import Breaker
 from rerankd.upstreams.choice import Candidate
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
 
-from rerankd.types import CacheStats
+from rerankd.stats import CacheStats
 
 if TYPE_CHECKING:
     from torch import Tensor

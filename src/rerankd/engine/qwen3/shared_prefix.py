@@ -21,7 +21,8 @@ from rerankd.engine.qwen3.kv_cache import PrefixCache, PrefixKey
 from rerankd.engine.qwen3.layers import Layers
 from rerankd.engine.qwen3.model import Qwen3Reranker, rope_angles
 from rerankd.engine.qwen3.packed import Packed
-from rerankd.types import CacheStats, Prompt
+from rerankd.stats import CacheStats
+from rerankd.types import Prompt
 
 MAX_PREFIX_BYTES = 256_000_000
 """About 2,300 tokens of prefixes for the 0.6B. A longer prefix is kept only while its request runs."""

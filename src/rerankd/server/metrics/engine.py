@@ -11,7 +11,7 @@ from prometheus_client.utils import floatToGoString
 
 from rerankd.server.models import Models
 from rerankd.server.served import Engine
-from rerankd.types import CacheStats, EngineStats, Histogram
+from rerankd.stats import CacheStats, EngineStats, Histogram, ReplicaStats
 from rerankd.version import __version__
 
 
@@ -50,6 +50,8 @@ def _of_engine(engine: Engine, *, computes: bool) -> Iterator[Metric]:
         return
     waited = "From a request's arrival at the engine to its first batch."
     yield _histogram("rerankd_queue_seconds", waited, model, stats.queue_s)
+    if stats.replicas is not None:
+        yield from _replicas(model, stats.replicas)
     yield from _tokens(model, stats)
     yield from _caches(model, {"prefix": stats.prefix_cache, "score": stats.score_cache})
 
@@ -75,6 +77,14 @@ def _waiting_and_running(model: str, waiting: int, running: int) -> Iterator[Met
     yield _gauge("rerankd_requests_running", "Requests that are being computed.", running, model=model)
     about = "Requests of which nothing was computed yet."
     yield _gauge("rerankd_requests_waiting", about, waiting, model=model)
+
+
+def _replicas(model: str, stats: ReplicaStats) -> Iterator[Metric]:
+    yield _gauge("rerankd_replicas", "Replicas that can be asked now.", stats.running, model=model)
+    lost = "Parts of calls whose replica ended before it answered; another replica was asked."
+    family = CounterMetricFamily("rerankd_lost_parts", lost, labels=("model",))
+    family.add_metric((model,), stats.lost_parts)
+    yield family
 
 
 def _tokens(model: str, stats: EngineStats) -> Iterator[Metric]:

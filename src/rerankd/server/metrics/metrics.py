@@ -24,7 +24,7 @@ from rerankd.server.metrics.recent import MINUTE_S, LastMinute
 from rerankd.server.metrics.upstreams import UpstreamCollector
 from rerankd.server.metrics.vllm_names import VLLMNames
 from rerankd.server.models import Models
-from rerankd.types import CacheStats
+from rerankd.stats import CacheStats
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each counter, with its time of creation
 
