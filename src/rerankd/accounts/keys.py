@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import Connection, RowMapping, bindparam, func, insert, or_, select, update
 
@@ -12,10 +13,13 @@ from rerankd.accounts.database import Database
 from rerankd.accounts.schema import LIMITS, NO_LIMITS, accounts, keys, limits_of
 from rerankd.accounts.tokens import new_token, token_hash
 from rerankd.accounts.validation import check_limits, read_name
-from rerankd.errors import InvalidRequest
+from rerankd.errors import InvalidRequest, WrongKey
 from rerankd.types import CallLimits
 
 PREFIX = "rk-"
+
+PLAYGROUND, PLAYGROUND_HINT = "Playground", "signed in"
+"""The name and the hint of the key to which the calls of an account's playground are charged."""
 
 MAX_KEYS = 100
 """Usable keys per account; revoked and expired keys are not counted."""
@@ -136,20 +140,40 @@ class Keys:
         """The owner of a secret; None if the key is unknown, revoked or expired, or its account disabled."""
         with self._database.read() as connection:
             row = connection.execute(_FIND, {"hash": token_hash(secret), "now": datetime.now(UTC)}).first()
+        return None if row is None else _caller(row)
+
+    def of_playground(self, account_id: int) -> Caller:
+        """The key to which the calls of an account's playground are charged. It has no secret: no caller can send it.
+
+        Raises:
+            WrongKey: it was revoked, or the account is disabled.
+        """
+        parameters = {"hash": _playground_hash(account_id), "now": datetime.now(UTC)}
+        with self._database.read() as connection:
+            row = connection.execute(_FIND, parameters).first()
         if row is None:
-            return None
-        account_id, key_id, name, models, *limits, available, created, last_used = row
-        return Caller(
-            account_id,
-            key_id,
-            name,
-            tuple(models),
-            CallLimits(*limits[:3]),
-            CallLimits(*limits[3:]),
-            available,
-            created,
-            last_used,
-        )
+            self._add_playground(account_id)
+            with self._database.read() as connection:
+                row = connection.execute(_FIND, parameters).first()
+        if row is None:
+            raise WrongKey
+        return _caller(row)
+
+    def _add_playground(self, account_id: int) -> None:
+        """Adds that key, unless there is one already, which may be revoked."""
+        values = {
+            "account_id": account_id,
+            "name": PLAYGROUND,
+            "hash": _playground_hash(account_id),
+            "hint": PLAYGROUND_HINT,
+            "created": datetime.now(UTC),
+            "models": [],
+        }
+        whose = select(accounts.c.id).where(accounts.c.id == account_id).with_for_update()
+        with self._database.transaction() as connection:
+            connection.execute(whose)
+            if connection.execute(select(keys.c.id).where(keys.c.hash == values["hash"])).first() is None:
+                connection.execute(insert(keys), values)
 
     def revoke(self, key_id: int, account_id: int | None = None) -> None:
         """Invalidates a key. Revoking it again changes nothing.
@@ -168,8 +192,11 @@ class Keys:
             connection.execute(update(keys).where(whose, still).values(revoked=datetime.now(UTC)))
 
     def of_account(self, account_id: int) -> list[Key]:
-        """The newest first, including revoked ones. Of more than MAX_LISTED, revoked keys are left out first."""
-        query = select(keys).where(keys.c.account_id == account_id)
+        """The newest first, including revoked ones, without the playground's.
+
+        Of more than MAX_LISTED, revoked keys are left out first.
+        """
+        query = select(keys).where(keys.c.account_id == account_id, keys.c.hint != PLAYGROUND_HINT)
         query = query.order_by(keys.c.revoked.is_not(None), keys.c.id.desc()).limit(MAX_LISTED)
         with self._database.read() as connection:
             found = [_key(row._mapping) for row in connection.execute(query)]
@@ -189,11 +216,31 @@ def _check_number(connection: Connection, account_id: int, now: datetime) -> Non
     """
     if connection.execute(select(accounts.c.id).where(accounts.c.id == account_id).with_for_update()).first() is None:
         raise InvalidRequest(f"There is no account {account_id}.")
-    usable = (keys.c.account_id == account_id) & keys.c.revoked.is_(None)
+    usable = (keys.c.account_id == account_id) & keys.c.revoked.is_(None) & (keys.c.hint != PLAYGROUND_HINT)
     usable &= or_(keys.c.expires.is_(None), keys.c.expires > now)
     number = connection.scalar(select(func.count()).select_from(keys).where(usable)) or 0
     if number >= MAX_KEYS:
         raise InvalidRequest(f"An account may have at most {MAX_KEYS} usable keys: revoke one first.")
+
+
+def _playground_hash(account_id: int) -> bytes:
+    """One for each account, in place of the hash of a secret; nobody can find a text with this hash."""
+    return b"playground".ljust(24, b"\0") + account_id.to_bytes(8, "big")
+
+
+def _caller(row: Sequence[Any]) -> Caller:
+    account_id, key_id, name, models, *limits, available, created, last_used = row
+    return Caller(
+        account_id,
+        key_id,
+        name,
+        tuple(models),
+        CallLimits(*limits[:3]),
+        CallLimits(*limits[3:]),
+        available,
+        created,
+        last_used,
+    )
 
 
 def _key(row: RowMapping) -> Key:

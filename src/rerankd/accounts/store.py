@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hmac import compare_digest
 
 from rerankd.accounts.accounts import Accounts
 from rerankd.accounts.database import Database
 from rerankd.accounts.invites import Invites
-from rerankd.accounts.keys import Keys
+from rerankd.accounts.keys import Caller, Keys
 from rerankd.accounts.ledger import Ledger
 from rerankd.accounts.passwords import Passwords
 from rerankd.accounts.sessions import Sessions
@@ -35,6 +36,17 @@ class Store:
             Keys(database),
             Ledger(database),
         )
+
+    def session_caller(self, secret: str, csrf: str) -> Caller | None:
+        """The caller of a signed-in visitor's playground; None if the session has ended, or `csrf` is not its token.
+
+        Raises:
+            WrongKey: an administrator revoked the key of the account's playground.
+        """
+        session = self.sessions.find(secret)
+        if session is None or not compare_digest(csrf.encode(), session.csrf.encode()):
+            return None
+        return self.keys.of_playground(session.account.id)
 
 
 def open_store(url: str, *, make_folder: bool = False) -> Store:

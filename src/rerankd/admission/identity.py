@@ -1,4 +1,4 @@
-"""Identifies callers: by the server's static key, by an account's key, or, without keys, by address."""
+"""Identifies callers: by the server's static key, by an account's key or session, or, without keys, by address."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from cachetools import TTLCache
 from starlette.requests import Request
 
 from rerankd.admission.async_store import AsyncStore
+from rerankd.admission.session_calls import session_of_call
 from rerankd.errors import MissingKey, WrongKey
 from rerankd.setting import Secret
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:  # SQLAlchemy is loaded only where accounts are on
 
 
 HOW_TO_SEND_A_KEY = "send the header 'Authorization: Bearer <key>', or 'X-Api-Key: <key>'"
+
+SIGN_IN_AGAIN = "your session on this server's pages has ended; sign in again, or send a key"
 
 CACHED_S = 1.0
 MAX_CACHED = 10_000
@@ -77,6 +80,9 @@ class Authenticator:
         if not self.needs_key:
             return Identity(f"address:{network_of(request.client.host) if request.client else ''}")
         key = _key_of(request)
+        session = session_of_call(request) if not key and self._accounts is not None else None
+        if session is not None and self._accounts is not None:
+            return await self._find_session(*session, self._accounts)
         if not key:
             raise MissingKey(HOW_TO_SEND_A_KEY)
         return self._check_static_key(key) if self._accounts is None else await self._find(key, self._accounts)
@@ -96,6 +102,12 @@ class Authenticator:
             raise WrongKey
         if caller.available > 0:  # a caller without credit may get some at any moment
             self._cache[_hash(key)] = caller
+        return Identity(f"key:{caller.key_id}", caller)
+
+    async def _find_session(self, secret: str, token: str, accounts: AsyncStore) -> Identity:
+        caller = await accounts.run(accounts.session_caller, secret, token)
+        if caller is None:
+            raise MissingKey(SIGN_IN_AGAIN)
         return Identity(f"key:{caller.key_id}", caller)
 
     def _check_static_key(self, key: str) -> Identity:

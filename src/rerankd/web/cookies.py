@@ -8,9 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from rerankd.accounts.sessions import SESSION_LIFETIME
+from rerankd.admission.session_calls import SESSION_COOKIE
 from rerankd.web.pages import root_of
 
-SESSION_COOKIE = "rerankd-session"
 FORM_COOKIE = "rerankd-form"
 
 

@@ -14,8 +14,9 @@ from starlette.responses import RedirectResponse, Response
 
 from rerankd.accounts.accounts import Role
 from rerankd.accounts.sessions import Session, Sessions
+from rerankd.admission.session_calls import SESSION_COOKIE
 from rerankd.errors import InvalidRequest, Unavailable
-from rerankd.web.cookies import FORM_COOKIE, SESSION_COOKIE
+from rerankd.web.cookies import FORM_COOKIE
 from rerankd.web.forms import NO_REFUSAL, Form, Refusal, read_form
 from rerankd.web.pages import Pages, ProblemPage, root_of
 

@@ -81,7 +81,8 @@ def web_routes(context: WebContext) -> APIRouter:
 
     @router.get("/")
     def playground(request: Request) -> Response:
-        return pages.render(_playground(context), request, session_or_none(request))
+        session = session_or_none(request)
+        return pages.render(_playground(context, session), request, session)
 
     @router.get("/rates")
     def prices(request: Request) -> Response:
@@ -112,11 +113,12 @@ def _no_session(_: Request) -> None:
     """Without accounts nobody is signed in."""
 
 
-def _playground(context: WebContext) -> PlaygroundPage:
+def _playground(context: WebContext, session: Session | None) -> PlaygroundPage:
     names = context.names()
     prices = context.prices.current()
     state = {
         "needsKey": context.needs_key,
+        "csrf": session.csrf if session else None,
         "accounts": context.accounts is not None,
         "maxDocuments": context.settings.max_documents,
         "currency": prices.currency,

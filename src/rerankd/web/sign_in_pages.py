@@ -12,9 +12,10 @@ from starlette.responses import RedirectResponse, Response
 from rerankd.accounts.sessions import Session
 from rerankd.accounts.store import Store
 from rerankd.admission.identity import network_of
+from rerankd.admission.session_calls import SESSION_COOKIE
 from rerankd.errors import InvalidRequest
 from rerankd.web.context import WebContext
-from rerankd.web.cookies import SESSION_COOKIE, delete_session, form_token, set_form_token, set_session
+from rerankd.web.cookies import delete_session, form_token, set_form_token, set_session
 from rerankd.web.formatting import duration
 from rerankd.web.forms import NO_REFUSAL, Form, Refusal
 from rerankd.web.guards import Guards

@@ -33,19 +33,20 @@ export class Refused extends Error {
 
 /**
  * @param {object} call the body of a compatible rerank.
- * @param {string | undefined} key
+ * @param {{key?: string, csrf?: string}} who a key; else the token of the visitor's session, which pays.
  * @param {AbortSignal} signal
  * @returns {Promise<Answer>}
  * @throws {Refused | DOMException} AbortError if `signal` aborted it.
  */
-export async function rerank(call, key, signal) {
+export async function rerank(call, { key, csrf }, signal) {
   const headers = { "content-type": "application/json" };
   if (key) headers.authorization = `Bearer ${key}`;
+  else if (csrf) headers["x-rerankd-csrf"] = csrf;
   const started = performance.now();
   let response, reply;
   try {
     response = await fetch(`${BASE}/compatible-api/v1/reranks`, {
-      method: "POST", body: JSON.stringify(call), headers, signal, credentials: "omit", cache: "no-store",
+      method: "POST", body: JSON.stringify(call), headers, signal, credentials: key || !csrf ? "omit" : "same-origin", cache: "no-store",
     });
     reply = await response.json();
   } catch (error) {

@@ -170,7 +170,8 @@ async function rank() {
   try {
     const calls = (fields.compare.checked ? ["A", "B"] : ["A"]).map(callOf);
     const key = $("key")?.value.trim();
-    const answers = await Promise.all(calls.map((call) => rerank(call, key, mine.signal)));
+    const who = { key, csrf: server.csrf };
+    const answers = await Promise.all(calls.map((call) => rerank(call, who, mine.signal)));
     const sides = answers.map((answer, at) => ({ answer, documents: calls[at].documents, title: titleOf(calls[at], answer) }));
     $("output").replaceChildren(rankings(sides, costOf));
     say(answers[0]);
