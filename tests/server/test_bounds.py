@@ -242,3 +242,27 @@ def test_replies_of_many_documents_are_written_beside_the_loop(monkeypatch: pyte
             body = {"query": "a", "documents": ["1"] * count, "explain": True}
             assert len(client.post("/v1/rerank", json=body).json()["results"]) == count
     assert threads[2000].startswith("rerankd-large") and not threads[3].startswith("rerankd-large")
+
+
+def test_small_calls_are_read_in_the_loop_and_others_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: dict[int, list[str]] = {}
+    read, write = VLLMRerank.read, VLLMRerank.reply
+
+    def watched_read(self: VLLMRerank, body: Body) -> Any:
+        threads[len(body.documents)] = [threading.current_thread().name]
+        return read(self, body)
+
+    def watched_reply(self: VLLMRerank, answer: Any) -> Any:  # in the loop
+        threads[len(answer.ranking.scores)].append(threading.current_thread().name)
+        return write(self, answer)
+
+    monkeypatch.setattr(VLLMRerank, "read", watched_read)
+    monkeypatch.setattr(VLLMRerank, "reply", watched_reply)
+    app = create_app(ServerSettings(), Models(ServedModel(lambda _: scorer_of(NumberedModel()))))
+    with TestClient(app) as client:
+        while client.get("/health").status_code != 200:
+            time.sleep(0.01)
+        for count in (20, 900):
+            body = {"query": "a" * 4000 if count == 900 else "a", "documents": ["1"] * count}
+            assert len(client.post("/v1/rerank", json=body).json()["results"]) == count
+    assert threads[20][0] == threads[20][1] and threads[900][0] != threads[900][1]

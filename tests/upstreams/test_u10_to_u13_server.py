@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from rerankd.cli.served import make_models
+from rerankd.config import ServerSettings
+from rerankd.errors import SettingsError
 from support.routing import Router, routing, upstream
 from support.server import StartServer
 from support.upstream_server import (
@@ -89,6 +92,12 @@ def test_u10_a_key_on_the_command_line_is_refused() -> None:
 
     said = refusal("--upstream", "http://127.0.0.1:9", "--upstream-key", "sk-bare-key-123456")
     assert "env:NAME or file:PATH" in said and "sk-bare-key" not in said
+
+
+def test_a_model_beside_upstreams_of_the_short_form_is_refused() -> None:
+    both = ServerSettings(upstream=("http://127.0.0.1:9",), model=("embedded",))
+    with pytest.raises(SettingsError, match="--model embedded runs in this process, and with --upstream no model does"):
+        make_models(both)
 
 
 def test_u11_a_call_is_one_request_on_a_connection_that_stays() -> None:

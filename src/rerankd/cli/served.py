@@ -28,7 +28,7 @@ def make_models(settings: ServerSettings) -> Models:
     With upstreams, an engine runs only if `model` names it, or if it is itself one of the upstreams.
 
     Raises:
-        SettingsError: the settings of an upstream are invalid.
+        SettingsError: the settings of an upstream are invalid, or contradict others.
         CheckpointNotFound: there is no folder of a model's name.
     """
     file = ModelsFile(settings.config)
@@ -38,6 +38,8 @@ def make_models(settings: ServerSettings) -> Models:
     _refuse_uncounted(settings, with_upstreams)
     has_local = any(model.local for model in with_upstreams.values())
     engines: list[Served] = []
+    if short and not has_local:
+        _refuse_model(settings)
     _refuse_several_on_ray(settings)
     if not with_upstreams or has_local or settings.model != DEFAULT_MODEL:
         engines = [_served(name, settings) for name in settings.model]
@@ -66,6 +68,20 @@ def _second(settings: ServerSettings, engines: list[Served], pools: list[Served]
             "--then needs a first model in this process: drop --upstream, the upstreams and --replicas."
         )
     return Cascade(_served(settings.then, settings), settings.then_top, settings.then_required)
+
+
+def _refuse_model(settings: ServerSettings) -> None:
+    """With upstreams alone no model runs here, so --model has no meaning.
+
+    Raises:
+        SettingsError: it is given.
+    """
+    if settings.model != DEFAULT_MODEL:
+        raise SettingsError(
+            f"--model {settings.model[0]} runs in this process, and with --upstream no model does: drop one of them, "
+            'or write a section [models."…"] for the upstreams. There, model is the name that they are asked for, and '
+            'local = "last" makes the engine of --model one of them.'
+        )
 
 
 def _refuse_several_on_ray(settings: ServerSettings) -> None:

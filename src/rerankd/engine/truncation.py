@@ -62,8 +62,8 @@ class TextCounter:
 
     def count(self, text: str) -> int:
         """Tokens of a bare text."""
-        [encoding] = encodings(self._tokenizer, [text])
-        return len(encoding.ids)
+        [ids] = self.token_ids([text])
+        return len(ids)
 
     def lens(self, texts: Iterable[str]) -> list[int]:
         """Tokens of each bare text."""

@@ -19,6 +19,10 @@ from rerankd.server.held import HeldBody, share_of
 LARGE_BODY = 256 * 1024
 """Bytes of a body; usual calls have a few hundred KB at most."""
 
+SMALL_BODY = 4096
+"""Bytes. The work for a body of this size takes less time than another thread takes to wake up, and no text of it waits
+for the tokenizer's turn (`tokenising.SMALL_CHARS`)."""
+
 MANY_DOCUMENTS = 1000
 """Documents of a call: as much work as a large body, however short they are."""
 
@@ -31,12 +35,15 @@ _large_calls = ThreadPoolExecutor(1, thread_name_prefix="rerankd-large")
 async def beside(
     scope: Scope, work: Callable[Parameters, Result], *args: Parameters.args, **options: Parameters.kwargs
 ) -> Result:
-    """Does the work of a request on another thread.
+    """Does the work of a request on another thread, unless the request is small.
 
     Args:
         scope: the request's; the size of its body and its number of documents choose the thread.
     """
-    if not _is_large(share_of(scope)):
+    share = share_of(scope)
+    if share.size <= SMALL_BODY:
+        return work(*args, **options)
+    if not _is_large(share):
         return await asyncio.to_thread(work, *args, **options)
     return await asyncio.get_running_loop().run_in_executor(_large_calls, partial(work, *args, **options))
 

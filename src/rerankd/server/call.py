@@ -45,7 +45,7 @@ from rerankd.server.reply_headers import (
     warning_header,
 )
 from rerankd.server.served import LocalScorer
-from rerankd.server.validation import check_items, read_as
+from rerankd.server.validation import check_items, read_call
 from rerankd.server.written import WrittenJSON
 from rerankd.tracing import NO_SPAN, CallSpan
 from rerankd.types import Ranking, RerankRequest, TokenCounts
@@ -190,10 +190,7 @@ async def _read(state: _CallState, apis: Sequence[Api[Any]], context: ServerCont
     state.api = api = next((one for one in apis if one.claims(given)), state.api)
     state.is_counted = context.models.default.ready and await gate.count_large(admitted, request)
     check_items(value, api.body, api.max_documents)
-    body, ignored = await beside(request.scope, read_as, value, api.body, settings.strict)
-    min_score, calibration = body.cut_asked()
-    call = await beside(request.scope, api.read, body)
-    call = replace(call, min_score=min_score, calibration=calibration, cascade=body.cascade_asked())
+    call, ignored = await beside(request.scope, read_call, value, api, settings.strict)
     share_of(request.scope).num_documents = len(call.documents)
     if "x-request-id" not in request.headers:
         state.request_id = _given_id(call.id) or state.request_id
