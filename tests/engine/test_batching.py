@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rerankd.engine.batching import FAIR_TURN, Waiting, next_batch
+from rerankd.engine.batching import FAIR_TURN, RECENT_BATCHES, Batches, Waiting, next_batch
 
 SIZES = st.lists(st.integers(1, 50), max_size=12)
 
@@ -76,10 +77,10 @@ def test_a_stream_of_short_requests_does_not_starve_a_long_one() -> None:
 def test_a_short_request_passes_a_long_one_and_is_not_held_up_by_what_would_fill_its_batch() -> None:
     long, short = [10] * 1000, [10, 10]
     assert choose([(0, 0, long), (0, 5000, short)], 1, 40) == [0, 2]
-    assert choose([(0, 0, long), (0, 5000, short)], 1, 60) == [1, 2], "until half of it is full"
+    assert choose([(0, 0, long), (0, 5000, short)], 1, 90) == [1, 2], "until a third of it is full"
 
 
-def test_a_batch_of_several_is_half_full_or_completes_a_request() -> None:
+def test_a_batch_of_several_is_a_third_full_or_completes_a_request() -> None:
     other = (0, 0, [50, 50])
     assert choose([(0, 7, [10, 20, 30, 5]), other], 1, 60) == [2, 0]
     assert choose([(0, 7, [10, 20, 30]), other], 1, 60) == [3, 0]
@@ -91,6 +92,15 @@ def test_alone_a_request_fills_its_batches() -> None:
     assert choose([(0, 0, [100, 1])], 1, 60) == [1]
 
 
+@pytest.mark.parametrize(("held", "small"), [(0, 6), (500, 3)], ids=["short", "long"])
+def test_a_request_that_is_alone_has_full_batches_unless_others_waited_lately(held: int, small: int) -> None:
+    alone = Waiting(0, 0, 10_000, [10] * 1000, held)
+    batches = Batches()
+    assert batches.choose([alone], 180) == [18]
+    batches.choose([alone, Waiting(0, 0, 10, [10])], 180)
+    assert [batches.choose([alone], 180) for _ in range(RECENT_BATCHES)] == [[small]] * (RECENT_BATCHES - 1) + [[18]]
+
+
 def test_nothing_waiting_makes_no_batch() -> None:
     assert choose([], 1, 10) == []
     assert choose([(0, 3, [])], 1, 10) == [0]
@@ -99,7 +109,7 @@ def test_nothing_waiting_makes_no_batch() -> None:
 def test_a_lower_priority_goes_first_however_much_it_was_served() -> None:
     urgent, ordinary = (-1, 9000, [20, 20]), (0, 0, [10, 10])
     assert choose([ordinary, urgent], 1, 40) == [0, 2]
-    assert choose([ordinary, urgent], 1, 100) == [2, 2]
+    assert choose([ordinary, urgent], 1, 150) == [2, 2]
 
 
 @given(

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from rerankd.engine import engine as engine_module
+from rerankd.engine.batching import Batches
 from rerankd.engine.counters import Counters
 from rerankd.engine.engine import MAX_BATCH_TOKENS, Engine
 from rerankd.engine.protocols import Chunk, LastChunk
@@ -249,7 +249,7 @@ def test_an_engine_that_cannot_go_on_ends_all_and_says_so(monkeypatch: pytest.Mo
     engine = Engine(model)
     engine.watch(told.append)
     hold(engine, model)
-    monkeypatch.setattr(engine_module, "choose", broken)
+    monkeypatch.setattr(Batches, "choose", broken)
     model.gate.set()
     refused = 0
     while not refused:

@@ -25,7 +25,7 @@ from starlette.testclient import TestClient
 
 from rerankd.app import create_app
 from rerankd.config import ServerSettings
-from rerankd.engine import engine as engine_module
+from rerankd.engine.batching import Batches
 from rerankd.engine.scorer import EngineScorer
 from rerankd.errors import ModelError
 from rerankd.server.models import Models
@@ -75,7 +75,7 @@ def test_an_engine_that_cannot_go_on_fails_health_and_ends_the_server(monkeypatc
     def broken(*_: object) -> list[int]:
         raise SystemExit("injected")
 
-    monkeypatch.setattr(engine_module, "choose", broken)
+    monkeypatch.setattr(Batches, "choose", broken)
     ended = threading.Event()
     served = Models(ServedModel(lambda progress: scorer_of(NumberedModel())))
     app = create_app(ServerSettings(), served, on_failure=ended.set)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rerankd.capacity.assumptions import CACHED_TOKENS, Replica
-from rerankd.engine.batching import choose
+from rerankd.engine.batching import Batches
 from rerankd.engine.chunks import Step
 from rerankd.engine.job import Job
 from rerankd.types import Prompt
@@ -25,7 +25,7 @@ class SimulatedReplica:
         self._jobs: list[Job] = []
         self._owners: dict[int, int] = {}  # which part a job is, by the job's id
         self._batch: list[tuple[Job, list[Step]]] = []
-        self._turn = 0
+        self._batches = Batches()
         self._numbers = 0
         self.outstanding = 0
         self.busy_s = 0.0
@@ -53,9 +53,8 @@ class SimulatedReplica:
         """Begins the next batch: the seconds that it takes; None without work."""
         if not self._jobs:
             return None
-        self._turn += 1
         most = self._assumed.max_batch_tokens
-        counts = choose([job.waiting(most) for job in self._jobs], self._turn, most)
+        counts = self._batches.choose([job.waiting(most) for job in self._jobs], most)
         self._batch = [(job, job.take(count)) for job, count in zip(self._jobs, counts, strict=True) if count]
         tokens = sum(step.cost for _, steps in self._batch for step in steps)
         tokens -= CACHED_TOKENS * sum(not job.running for job, _ in self._batch)

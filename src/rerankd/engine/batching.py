@@ -11,6 +11,10 @@ FAIR_TURN = 8
 """Every eighth batch is for the request that was served least, whatever the others' priority and length."""
 
 
+RECENT_BATCHES = 16
+"""After this many batches, it counts no more that several requests waited."""
+
+
 class Waiting(NamedTuple):
     """What the choice knows of a request.
 
@@ -25,35 +29,52 @@ class Waiting(NamedTuple):
     tokens_held: int = 0
 
 
-def choose(requests: Sequence[Waiting], turn: int, max_tokens: int) -> list[int]:
-    """How many steps of each request are in the next batch of an engine. Arguments: see `next_batch`."""
-    allowed = may_hold([request.tokens_held for request in requests])
-    may_run = [one if may else one._replace(costs=()) for one, may in zip(requests, allowed, strict=True)]
-    # A long prompt takes many batches of any size: small ones shorten the wait of a new request.
-    only_long = all(request.tokens_held for request in requests)
-    return next_batch(may_run, turn, max_tokens // 2 if only_long else max_tokens)
+class Batches:
+    """Chooses one batch after the other.
+
+    For a request that is alone, full batches are the fastest. Where several requests waited lately, batches are
+    smaller: the next one that comes waits for less.
+    """
+
+    def __init__(self) -> None:
+        self._turn = 0
+        self._last_shared = -RECENT_BATCHES  # the turn in which several requests waited
+
+    def choose(self, requests: Sequence[Waiting], max_tokens: int) -> list[int]:
+        """How many steps of each request are in the next batch of an engine. Arguments: see `next_batch`."""
+        self._turn += 1
+        if len(requests) > 1:
+            self._last_shared = self._turn
+        allowed = may_hold([request.tokens_held for request in requests])
+        may_run = [one if may else one._replace(costs=()) for one, may in zip(requests, allowed, strict=True)]
+        is_shared = self._turn - self._last_shared < RECENT_BATCHES
+        # A long prompt takes many batches of any size: small ones shorten the wait of a new request.
+        only_long = all(request.tokens_held for request in requests)
+        return next_batch(may_run, self._turn, max_tokens // 2 if is_shared and only_long else max_tokens, is_shared)
 
 
-def next_batch(requests: Sequence[Waiting], turn: int, max_tokens: int) -> list[int]:
+def next_batch(requests: Sequence[Waiting], turn: int, max_tokens: int, is_shared: bool = False) -> list[int]:
     """A lower priority first, then shortest remaining work first; every `FAIR_TURN`th batch, least served first.
 
     So a short request is answered in about its own time, however much the others still have to do, and each of n
     waiting requests gets on at least once in FAIR_TURN × n batches, whatever their priorities (start-time fair
     queueing: a new request starts at the least served of those that wait, https://doi.org/10.1109/90.649569).
 
-    While several requests wait, a batch is done with half of its tokens; beyond, it takes only what completes a
-    request: nobody's answer waits for what would merely fill a batch.
+    While several requests wait, or where they did lately, a batch is done with a third of its tokens; beyond, it takes
+    only what completes a request: nobody's answer waits for what would merely fill a batch.
 
     Args:
         requests: in the order of arrival.
         turn: counts the batches.
         max_tokens: bounds the sum of costs, unless the first step alone costs more.
+        is_shared: several requests waited lately.
 
     Returns:
         How many steps of each request are in the batch; at least one in all, if any waits.
     """
     fair = turn % FAIR_TURN == 0
-    enough = max_tokens / 2 if sum(bool(request.costs) for request in requests) > 1 else max_tokens
+    several = is_shared or sum(bool(request.costs) for request in requests) > 1
+    enough = max_tokens / 3 if several else max_tokens
 
     def rank(index: int) -> tuple[int, int]:
         request = requests[index]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from itertools import islice
 
-from rerankd.engine.batching import choose
+from rerankd.engine.batching import Batches
 from rerankd.engine.cache import ScoreCache
 from rerankd.engine.chunks import Step
 from rerankd.engine.counters import Counters
@@ -62,7 +62,7 @@ class Engine:
         self._chunked = model if isinstance(model, ReadsInChunks) else None
         self._entrance = Entrance(max_queue)
         self._max_batch_tokens = MAX_BATCH_TOKENS if model.info.device == "cpu" else MAX_BATCH_TOKENS_GPU
-        self._turn = 0
+        self._batches = Batches()
         self._jobs: list[Job] = []  # in the order of arrival; the first ones may be half done
         self._changed = threading.Condition()
         self._seconds_per_token = 0.0
@@ -244,8 +244,8 @@ class Engine:
 
     def _choose(self) -> list[_Part]:
         """The next batch; empty where a deadline has come since it was looked at."""
-        self._turn += 1
-        counts = choose([job.waiting(self._max_batch_tokens) for job in self._jobs], self._turn, self._max_batch_tokens)
+        most = self._max_batch_tokens
+        counts = self._batches.choose([job.waiting(most) for job in self._jobs], most)
         in_time = (self._in_time(job, count) for job, count in zip(self._jobs, counts, strict=True))
         batch = [(job, job.take(count)) for job, count in zip(self._jobs, in_time, strict=True) if count]
         for job, _ in batch:
