@@ -186,8 +186,8 @@ class ClusterSettings(SelfTestSettings):
         MODEL,
         metavar="ADDRESS",
         clean=str.strip,
-        pattern=r"auto|[^\s/:]+:\d+|ray://\S+",
-        expected="auto or HOST:PORT",
+        pattern=r"auto|[^\s/:]+:\d+",
+        expected="auto or HOST:PORT; this machine must be a node of the cluster",
     )
 
     @property

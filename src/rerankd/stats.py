@@ -42,11 +42,13 @@ class Histogram:
 @dataclass(frozen=True, slots=True)
 class ReplicaStats:
     """The replicas of an engine. running: those that can be asked now. lost_parts: parts of calls that were sent, and
-    not answered because their replica ended; each was sent again, two times at most.
+    not answered because their replica ended; each was sent again, two times at most. refuses: none has run for so long
+    that calls are refused.
     """
 
     running: int
     lost_parts: int
+    refuses: bool
 
 
 @dataclass(frozen=True, slots=True)

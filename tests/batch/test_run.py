@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ from rerankd.batch.rows import Columns
 from rerankd.batch.run import Progress, run_batch
 from rerankd.engine.engine import Engine
 from rerankd.engine.scorer import EngineScorer
-from rerankd.errors import InvalidRequest
+from rerankd.errors import Busy, InvalidRequest
+from rerankd.ranking import Prepared
 from rerankd.testing import FakeModel
-from rerankd.types import DEFAULT_INSTRUCT, RerankRequest
+from rerankd.types import DEFAULT_INSTRUCT, Logits, RerankRequest
 
 MODEL = {"name": "fake", "dtype": "float32"}
 
@@ -107,6 +109,34 @@ def test_every_pair_is_scored_once_in_the_inputs_order(pairs: Path, tmp_path: Pa
             if score.index == row["index"]
         ]
         assert row["logit"] == pytest.approx(logit, abs=1e-6)
+
+
+class Narrow(EngineScorer):
+    """Holds the model until the queue has refused a unit."""
+
+    refused = 0
+    gate: threading.Event
+
+    def submit(self, prepared: Prepared, progress: Callable[[int], None] | None = None) -> Future[Logits]:
+        try:
+            return super().submit(prepared, progress)
+        except Busy:
+            self.refused += 1
+            self.gate.set()
+            raise
+
+
+def test_a_unit_waits_while_the_queue_is_full(pairs: Path, tmp_path: Path, scorer: EngineScorer) -> None:
+    run_batch(planned(pairs), tmp_path / "one", scorer)
+    model = FakeModel()
+    model.gate.clear()
+    narrow = Narrow(Engine(model, max_queue=1), model)
+    narrow.gate = model.gate
+    try:
+        run_batch(planned(pairs), tmp_path / "many", narrow, at_once=9)
+    finally:
+        narrow.close()
+    assert narrow.refused and files_in(tmp_path / "many") == files_in(tmp_path / "one")
 
 
 def _request(query: str, documents: list[str]) -> RerankRequest:

@@ -20,8 +20,12 @@ from rerankd.cluster import engine as cluster_engine
 from rerankd.cluster.engine import ClusterEngine
 from rerankd.cluster.packed import pack, unpack
 from rerankd.cluster.parts import cut, num_parts
+from rerankd.cluster.settings import replicas_of
+from rerankd.config import BatchSettings
 from rerankd.engine.engine import Engine
+from rerankd.engine.loading import processors
 from rerankd.engine.loading.devices import Execution
+from rerankd.engine.loading.open import Choice
 from rerankd.engine.qwen3.loaded import Qwen3Model
 from rerankd.engine.scorer import EngineScorer
 from rerankd.errors import Busy, InferenceError, Stopping
@@ -251,9 +255,11 @@ def test_r5_without_a_replica_every_api_says_when_to_come_back(
         surface.error(response, 503)
         assert answers == [response.status_code]
         assert int(response.headers["retry-after"]) >= 1
+        assert client.get("/readyz").status_code == 503 and client.get("/livez").status_code == 200
         model.gate.set()
         replicas.running = 2
         wait_until(lambda: client.post(surface.path, json=body).status_code == 200)
+        assert client.get("/readyz").status_code == 200
 
 
 def test_the_metrics_say_how_many_replicas_run_and_what_was_lost(
@@ -292,6 +298,17 @@ def test_the_front_bounds_the_memory_of_its_queue(numbered: NumberedModel, monke
     finally:
         numbered.gate.set()
         scorer.close()
+
+
+@pytest.mark.parametrize(("quota", "expected"), [("150000 100000", 2), ("5000 100000", 1), ("max 100000", 8)])
+def test_replicas_share_the_processors_of_a_container(
+    quota: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "cpu.max"
+    file.write_text(quota)
+    monkeypatch.setattr(processors, "QUOTA", file)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert replicas_of(BatchSettings(model="x", replicas=1), Choice("x")).cpus == expected
 
 
 def test_r6_a_cancelled_call_frees_its_work_on_the_replicas(numbered: NumberedModel) -> None:

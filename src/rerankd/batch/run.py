@@ -14,7 +14,7 @@ from rerankd.batch.folder import OutputFolder
 from rerankd.batch.manifest import Manifest
 from rerankd.batch.rows import ScoredPair
 from rerankd.batch.unit import Unit, read_unit, rows_of, submit_unit
-from rerankd.errors import InvalidRequest
+from rerankd.errors import Busy, InvalidRequest
 from rerankd.ranking import Submits
 from rerankd.types import Logits
 
@@ -99,11 +99,13 @@ def _read(reader: ThreadPoolExecutor, numbers: Sequence[int], read: Callable[[in
 
 
 def _scored(units: Iterable[Unit], scorer: Submits, at_once: int) -> Iterator[tuple[Unit, list[ScoredPair]]]:
-    """Each unit with its rows, in order."""
+    """Each unit with its rows, in order. A unit for which the scorer's queue has no room waits for the one before."""
     running: deque[tuple[Unit, Future[Logits] | None]] = deque()
     try:
         for unit in units:
-            running.append((unit, submit_unit(unit, scorer)))
+            while not _queued(unit, scorer, running):
+                first, scoring = running.popleft()
+                yield first, rows_of(first, scoring)
             if len(running) == at_once:
                 first, scoring = running.popleft()
                 yield first, rows_of(first, scoring)
@@ -114,6 +116,17 @@ def _scored(units: Iterable[Unit], scorer: Submits, at_once: int) -> Iterator[tu
         for _, scoring in running:
             if scoring is not None:
                 scoring.cancel()
+
+
+def _queued(unit: Unit, scorer: Submits, running: deque[tuple[Unit, Future[Logits] | None]]) -> bool:
+    """Whether the unit is queued behind the running ones; False where it waits for one of them."""
+    try:
+        running.append((unit, submit_unit(unit, scorer)))
+    except Busy:
+        if not running:
+            raise
+        return False
+    return True
 
 
 def _refuse_errors(progress: Progress, rows: list[ScoredPair], max_errors: int | None) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from threading import Lock
 
 from rerankd.cluster.packed import Scored
 from rerankd.engine.counters import Counters
-from rerankd.stats import CacheStats, EngineStats, ReplicaStats
+from rerankd.stats import CacheStats, EngineStats
 
 
 class Counts:
@@ -42,9 +41,8 @@ class Counts:
         seconds = sum(one.seconds_computing for one in stats)
         return sum(one.tokens_computed for one in stats) / seconds if seconds else 1.0
 
-    def stats(self, running: int, waiting: int, scores: CacheStats, num_replicas: int) -> EngineStats:
+    def stats(self, running: int, waiting: int, scores: CacheStats) -> EngineStats:
         """The sum over all replicas, with the queue and the score cache of the front."""
         with self._lock:
             latest = list(self._latest.values())
-        front = replace(self._front.stats(running, waiting, scores), replicas=ReplicaStats(num_replicas, self.lost))
-        return front.with_work_of(latest)
+        return self._front.stats(running, waiting, scores).with_work_of(latest)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, Protocol
 
 from rerankd.cluster.calls import ClusterCall, Part, next_call
@@ -22,7 +23,7 @@ from rerankd.engine.cache import ScoreCache
 from rerankd.engine.entrance import Entrance
 from rerankd.engine.job import keys_of
 from rerankd.errors import Busy, InferenceError, RerankdError
-from rerankd.stats import EngineStats
+from rerankd.stats import EngineStats, ReplicaStats
 from rerankd.types import Logits, ModelInfo, Prompt
 
 logger = logging.getLogger(__name__)
@@ -129,7 +130,8 @@ class ClusterEngine:
         """Counters: of the replicas as far as they answered, and of this queue now."""
         with self._lock:
             running = sum(call.begun for call in self._calls)
-            return self._counts.stats(running, len(self._calls) - running, self._cache.stats, self._running)
+            stats = self._counts.stats(running, len(self._calls) - running, self._cache.stats)
+        return replace(stats, replicas=ReplicaStats(self._running, self._counts.lost, self._is_down))
 
     def watch(self, on_failure: Callable[[BaseException], None]) -> None:
         """It never fails as a whole: Ray Serve replaces replicas."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 
 from rerankd.config import ClusterSettings
 from rerankd.engine.loading.open import Choice
+from rerankd.engine.loading.processors import num_processors
 from rerankd.engine.scorer import EngineScorer
 from rerankd.startup import start_scorer
 
@@ -50,5 +50,5 @@ class ReplicaSettings:
 def replicas_of(settings: ClusterSettings, choice: Choice) -> ReplicaSettings:
     """The replicas that a command's settings ask for."""
     number = settings.replicas or 1
-    cpus = settings.replica_cpus or max(1, (os.cpu_count() or 1) // number)
+    cpus = settings.replica_cpus or max(1, num_processors() // number)
     return ReplicaSettings(choice, number, cpus, settings.ray, settings.skip_self_test)

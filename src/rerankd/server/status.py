@@ -83,12 +83,18 @@ def _health(models: Models, troubles: Mapping[str, str]) -> Response:
         stage, share = loading.progress
         body = {"status": "loading", "stage": stage, "progress": round(share, 3)}
         return JSONResponse(body, 503, {"retry-after": "1"})
+    troubles = {**troubles, **_missing_replicas(models)}
     if troubles:
         return JSONResponse({"status": "unavailable", **troubles}, 503, {"retry-after": "5"})
     body = {"status": "ok", **_state(models.default), "unix": time.time()}  # unix: what Infinity's clients read
     if len(models.all) > 1:
         body["models"] = [_state(served) for served in models]
     return JSONResponse(body)
+
+
+def _missing_replicas(models: Models) -> dict[str, str]:
+    found = [served.engine.stats.replicas for served in models]
+    return {"replicas": "none runs"} if any(one is not None and one.refuses for one in found) else {}
 
 
 def _state(served: Served) -> dict[str, Any]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import getpass
-import math
 import os
 import platform
 import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
+from rerankd.engine.loading.processors import num_processors
 from rerankd.errors import SettingsError
 
 X86_SETS = ("avx2", "avx_vnni", "avx512_f", "avx512_vnni", "avx512_bf16", "avx512_fp16",
@@ -61,14 +60,9 @@ def prepare_cpu() -> None:
     _spare_torch_the_user()
     os.environ.setdefault("LRU_CACHE_CAPACITY", CACHED_SHAPES)
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", CACHED_SHAPES)
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        available = min(available, math.ceil(int(quota) / int(period)))
-    except (OSError, ValueError):  # no such file, or the quota is "max"
-        pass
+    available = num_processors()
     if available < torch.get_num_threads():
-        torch.set_num_threads(max(1, available))
+        torch.set_num_threads(available)
 
 
 def _spare_torch_the_user() -> None:
