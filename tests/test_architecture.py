@@ -167,7 +167,7 @@ ONE_FILE = {
 SERVER_LAYERS = (
     {"connections", "encodings", "held", "interpreter", "json_bounds", "listening"},  # bytes and sockets
     {"access_log", "foreign_pages", "forwarded", "openapi", "paths", "reply_headers", "validation", "written"},
-    {"api_errors", "beside", "keyed_paths", "openai_errors", "protocol", "served"},
+    {"api_errors", "beside", "hang_up", "keyed_paths", "openai_errors", "protocol", "served"},
     {"served_pool"},
     {"body", "cascade", "models"},
     {"metrics"},

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from rerankd.errors import Busy
 from rerankd.types import ModelInfo, Ranking, RerankRequest, Score, Usage
 
 THEN_TOP = 30
@@ -71,9 +72,14 @@ def merge(
     )
 
 
+ONE_MODEL = "cascade ignored: one model scores the sentences"
+"""The warning of a call with highlighting."""
+
+
 def failed(first: Ranking, infos: tuple[ModelInfo, ModelInfo], error: Exception) -> Ranking:
     """The ranking of the first model, where the second one failed."""
-    warning = f"{infos[1].name} failed ({type(error).__name__}): {infos[0].name} alone scored"
+    what = "scored nothing in time" if isinstance(error, Busy) else f"failed ({type(error).__name__})"
+    warning = f"{infos[1].name} {what}: {infos[0].name} alone scored"
     return replace(first, warnings=(*first.warnings, warning))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -57,7 +57,22 @@ def highlighted(prepared: Prepared, ranking: Ranking, sentences: Prepared, logit
     ranked, scores = (
         tuple(changed.get(score.index, score) for score in some) for some in (ranking.ranked, ranking.scores)
     )
-    return replace(ranking, ranked=ranked, scores=scores, usage=usage)
+    warnings = (*ranking.warnings, *_losses(prepared, ranking, logits))
+    return replace(ranking, ranked=ranked, scores=scores, usage=usage, warnings=warnings)
+
+
+def without_sentences(ranking: Ranking) -> Ranking:
+    """The ranking, where the queue is too full for its sentences."""
+    return replace(ranking, warnings=(*ranking.warnings, "highlight ignored: the queue is full"))
+
+
+def _losses(prepared: Prepared, ranking: Ranking, logits: Logits) -> Iterator[str]:
+    """Warnings about sentences without a score."""
+    if logits.unscored:
+        yield f"{len(logits.unscored)} of {len(logits.values)} sentences were not scored before the deadline"
+    long = sum(len(_spans(score, MAX_SENTENCES + 1)) > MAX_SENTENCES for score in _shown(prepared, ranking))
+    if long:
+        yield f"{long} best passages have more than {MAX_SENTENCES} sentences: the others have no score"
 
 
 def most_tokens(prepared: Prepared) -> int:
@@ -75,12 +90,12 @@ def _shown(prepared: Prepared, ranking: Ranking) -> Sequence[Score]:
     return [score for score in ranking.ranked if score.passages and score.scored]
 
 
-def _spans(score: Score) -> list[tuple[int, int]]:
+def _spans(score: Score, most: int = MAX_SENTENCES) -> list[tuple[int, int]]:
     """In the best passage, counted from its start."""
     from rerankd.passages import sentences  # its library is not there where nothing is served
 
     text = _text(score, score.passages[0])
-    return [span for span in islice(sentences(text), MAX_SENTENCES) if not text[slice(*span)].isspace()]
+    return list(islice((span for span in sentences(text) if not text[slice(*span)].isspace()), most))
 
 
 def _texts(score: Score) -> list[str]:

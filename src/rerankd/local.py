@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+from bisect import bisect_right
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import accumulate, groupby
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rerankd.arguments import Documents, checked
 from rerankd.calibration.apply import Cut, Named, min_score_of
 from rerankd.calibration.profile import Calibration
-from rerankd.cascade import THEN_TOP, choose, merge
+from rerankd.cascade import ONE_MODEL, THEN_TOP, Chosen, choose, failed, merge
 from rerankd.deprecation import warn_renamed
-from rerankd.errors import Closed, MissingExtra, SettingsError, Stopping
+from rerankd.errors import Busy, Closed, MissingExtra, SettingsError, Stopping
 from rerankd.ranking import Prepared
 from rerankd.types import LoadProgress, ModelInfo, Passages, Ranking, Score
 
@@ -120,14 +123,14 @@ class Reranker:
         cut = Cut(min_score_of(min_score), calibration)
         asked = checked(query, documents, top_n, instruct, passages, deadline_s)
         prepared = self._scorer.prepare(asked.request())
-        ranking = prepared.finish(self._submit(prepared, progress).result(), asked.warnings)
-        ranking = self._scorer.with_sentences(prepared, ranking)
-        if self._then is not None:
+        warnings = (*asked.warnings, *self._about_stages(prepared))
+        ranking = prepared.finish(self._submit(prepared, progress).result(), warnings)
+        if self._then is not None and not prepared.request.wants_sentences:
             chosen = choose(prepared.request, ranking, self._then_top)
-            again = self._then.prepare(chosen.request)
-            then = again.finish(self._submit(again, None, self._then).result())
-            ranking = merge(ranking, chosen, then, (self.info, self._then.info), top_n=prepared.request.top_n)
-        return cut.of(ranking, self.info, prepared.request.instruct)
+            again = replace(self._then.prepare(chosen.request), indices=chosen.indices)
+            logits = self._submit(again, None, self._then).result()
+            ranking = _merged(prepared, ranking, chosen, again, logits)
+        return self._scorer.with_sentences(prepared, cut.of(ranking, self.info, prepared.request.instruct))
 
     def rerank(self, query: str, documents: Documents, **options: Any) -> Ranking:
         """Deprecated: use `rank`."""
@@ -151,16 +154,15 @@ class Reranker:
         cut = Cut(min_score_of(min_score), calibration)
         asked = checked(query, documents, top_n, instruct, passages, deadline_s)
         prepared = await asyncio.to_thread(self._scorer.prepare, asked.request())
-        logits = await asyncio.wrap_future(self._submit(prepared, progress))
-        ranking = prepared.finish(logits, asked.warnings)
-        if prepared.parts:
-            ranking = await asyncio.to_thread(self._scorer.with_sentences, prepared, ranking)
-        if self._then is not None:
+        warnings = (*asked.warnings, *self._about_stages(prepared))
+        ranking = prepared.finish(await asyncio.wrap_future(self._submit(prepared, progress)), warnings)
+        if self._then is not None and not prepared.request.wants_sentences:
             chosen = choose(prepared.request, ranking, self._then_top)
             again = await asyncio.to_thread(self._then.prepare, chosen.request)
-            then = again.finish(await asyncio.wrap_future(self._submit(again, None, self._then)))
-            ranking = merge(ranking, chosen, then, (self.info, self._then.info), top_n=prepared.request.top_n)
-        return cut.of(ranking, self.info, prepared.request.instruct)
+            logits = await asyncio.wrap_future(self._submit(again, None, self._then))
+            ranking = _merged(prepared, ranking, chosen, replace(again, indices=chosen.indices), logits)
+        ranking = cut.of(ranking, self.info, prepared.request.instruct)
+        return await self._scorer.highlight(prepared, ranking) if prepared.request.wants_sentences else ranking
 
     def prompt_of(self, score: Score) -> str:
         """The exact text that the model read for a score of `rank`, control tokens included."""
@@ -174,11 +176,14 @@ class Reranker:
         if self._then is not None:
             self._then.close()
 
+    def _about_stages(self, prepared: Prepared) -> tuple[str, ...]:
+        return (ONE_MODEL,) if self._then is not None and prepared.request.wants_sentences else ()
+
     def _submit(
         self, prepared: Prepared, progress: Progress | None, scorer: EngineScorer | None = None
     ) -> Future[Logits]:
         try:
-            return (scorer or self._scorer).submit(prepared, progress)
+            return (scorer or self._scorer).submit(prepared, _of_documents(progress, prepared))
         except Stopping:
             raise Closed("Reranker") from None
 
@@ -198,6 +203,24 @@ class Reranker:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("A Reranker holds a loaded model and cannot be pickled: make one in the process that uses it.")
+
+
+def _of_documents(progress: Progress | None, prepared: Prepared) -> Progress | None:
+    """Counts documents where the engine counts their passages."""
+    if progress is None or not prepared.parts:
+        return progress
+    ends = list(accumulate(len(list(parts)) for _, parts in groupby(prepared.parts, lambda part: part.document)))
+    return lambda done: progress(bisect_right(ends, done))
+
+
+def _merged(prepared: Prepared, first: Ranking, chosen: Chosen, again: Prepared, logits: Logits) -> Ranking:
+    """The ranking of both stages; of the first one where the deadline left the second one nothing."""
+    infos = prepared.info, again.info
+    try:
+        then = again.finish(logits)
+    except Busy as error:
+        return failed(first, infos, error)
+    return merge(first, chosen, then, infos, top_n=prepared.request.top_n)
 
 
 def _name(argument: str, value: object) -> str:

@@ -57,6 +57,15 @@ class Scorer(Protocol):
         """
         ...
 
+    async def highlight(self, prepared: Prepared, ranking: Ranking) -> Ranking:
+        """The ranking of a call that wants sentences, with their scores; see `highlighting.py`.
+
+        Raises:
+            Stopping: the scorer is closed.
+            InferenceError: the model failed.
+        """
+        ...
+
 
 class Submits(Protocol):
     """A scorer in this process, for callers without an event loop."""
@@ -85,6 +94,7 @@ class Prepared:
         usage: the tokens that scoring it uses.
         info: the model that scores.
         parts: of each prompt, in order, where documents are split; else empty.
+        indices: of the documents in the caller's call, for messages; empty where they are those of the request.
     """
 
     request: RerankRequest
@@ -92,6 +102,7 @@ class Prepared:
     usage: TokenCounts
     info: ModelInfo
     parts: Sequence[Part] = ()
+    indices: Sequence[int] = ()
 
     def finish(self, logits: Logits, warnings: Sequence[str] = ()) -> Ranking:
         """Sorts by logit, ties by index, and applies `top_n`.
@@ -107,14 +118,14 @@ class Prepared:
         broken = (index for index, logit in enumerate(logits.values) if not math.isfinite(logit))
         for index in broken:
             if index not in unscored:
-                document = self._index_of(index)
+                document = self._named(self._index_of(index))
                 raise InferenceError(f"The model gave document {document} a score that is not a number.")
         of_prompts = [
             Score(index, sigmoid(logit), logit, None, prompt, index in logits.cached, scored=index not in unscored)
             for index, (logit, prompt) in enumerate(zip(logits.values, self.prompts, strict=True))
         ]
         scores = self.of_documents(of_prompts)
-        counts = _tokens_of([score.prompt for score in of_prompts if score.scored and score.prompt])
+        counts = tokens_of([score.prompt for score in of_prompts if score.scored and score.prompt])
         usage = Usage(total_tokens=counts.prompt_tokens, text_tokens=counts.text_tokens)
         every_warning = tuple(dict.fromkeys((*warnings, *self.warnings, *self.about_unscored(scores))))
         top = tuple(in_order(scores)[: self.request.top_n])
@@ -149,6 +160,10 @@ class Prepared:
         """The document of a prompt, by its place."""
         return self.parts[prompt].document if self.parts else prompt
 
+    def _named(self, document: int) -> int:
+        """The index by which the caller knows a document."""
+        return self.indices[document] if self.indices else document
+
     @property
     def num_split(self) -> int:
         """Documents with several passages."""
@@ -177,7 +192,7 @@ class Prepared:
         if not all(query.strip() for query in request.queries):
             warnings.append("the query is empty: the scores mean little")
         lost = [
-            (one, self._index_of(place))
+            (one, self._named(self._index_of(place)))
             for place, prompt in enumerate(self.prompts)
             for one in prompt.truncations
             if one.part == "document"
@@ -188,14 +203,14 @@ class Prepared:
 
     def _about_passages(self) -> Iterator[str]:
         num_documents = len(self.request.documents)
+        if self.request.passages and not self.parts and self.prompts:
+            yield "passages ignored: the query leaves no room for them"
         if num_split := self.num_split:
             yield f"{num_split} of {num_documents} documents were split: {len(self.parts)} passages in all"
         if unread := self.unread:
             index, end = max(unread, key=lambda one: len(self.request.documents[one[0]]) - one[1])
-            yield (
-                f"{len(unread)} of {num_documents} documents were read only to their last passage (document {index}: "
-                f"{end} of {len(self.request.documents[index])} characters)"
-            )
+            read = f"document {self._named(index)}: {end} of {len(self.request.documents[index])} characters"
+            yield f"{len(unread)} of {num_documents} documents were read only to their last passage ({read})"
 
 
 def prepare(request: RerankRequest, model: Encodes, info: ModelInfo) -> Prepared:
@@ -211,7 +226,7 @@ def prepare(request: RerankRequest, model: Encodes, info: ModelInfo) -> Prepared
         raise InvalidRequest(f"top_n must be at least 1, or left out for all; it is {request.top_n}.")
     bounded = _limited_by(info, request)
     parts, prompts = split(bounded, model) if request.passages else ((), model.encode(bounded))
-    usage = _tokens_of(prompts)
+    usage = tokens_of(prompts)
     if limits.max_total_tokens is not None and usage.text_tokens > limits.max_total_tokens:
         raise TooManyTokens(usage.text_tokens, limits.max_total_tokens)
     _refuse_overlong(prompts, limits)
@@ -251,7 +266,8 @@ def _complete(scores: tuple[Score, ...]) -> tuple[Score, ...]:
     )
 
 
-def _tokens_of(prompts: Sequence[Prompt]) -> TokenCounts:
+def tokens_of(prompts: Sequence[Prompt]) -> TokenCounts:
+    """The tokens of some prompts."""
     return TokenCounts(
         prompt_tokens=sum(len(prompt.token_ids) for prompt in prompts),
         text_tokens=sum(prompt.query_tokens + prompt.document_tokens for prompt in prompts),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import repeat
 from typing import Any, Literal, TypeVar
 
@@ -130,6 +130,13 @@ class Passage:
     logit: float | None = None
     tokens: int | None = None
     sentences: tuple[Sentence, ...] = ()
+
+    def moved(self, by: int) -> Passage:
+        """The same part of a text that has so many characters more at its start."""
+        if not by:
+            return self
+        sentences = tuple(replace(one, start=one.start + by, end=one.end + by) for one in self.sentences)
+        return replace(self, start=self.start + by, end=self.end + by, sentences=sentences)
 
     def to_dict(self) -> dict[str, Any]:
         """Its fields, ready for `json.dumps`; without sentences where there are none."""

@@ -139,11 +139,13 @@ class Ledger:
             self._set_aside(connection, reservation, now, has_quota=state.free_used is not None)
         return reservation
 
-    def settle(self, reservation: Reservation, tokens: int | None = None) -> Charge:
+    def settle(self, reservation: Reservation, tokens: int | None = None, is_whole: bool = True) -> Charge:
         """Charges a call that succeeded. Settling twice charges once.
 
         Args:
             tokens: that were computed, where they are fewer than those that were reserved.
+            is_whole: a deadline left nothing. A call that was scored in part makes no other one free: that one may
+                score all of it.
 
         Charges nothing if the same call was charged meanwhile, up to three times. If the reservation was freed
         meanwhile, the account pays the cost from its present balance.
@@ -154,6 +156,8 @@ class Ledger:
         now, caller = self._now(), reservation.caller
         if tokens is not None and tokens < reservation.call.tokens:
             reservation = _of_fewer(reservation, tokens)
+        if not is_whole:
+            reservation = _of_part(reservation)
         with self._database.transaction() as connection:
             account = connection.execute(sql.LOCK_ACCOUNT, self._lock_parameters(caller.account_id, now)).one()
             freed = connection.execute(sql.DELETE_RESERVATION, {"reservation": reservation.id}).all()
@@ -347,6 +351,12 @@ def _of_fewer(reservation: Reservation, tokens: int) -> Reservation:
     """The reservation at the charge of fewer tokens: the free ones are spent first."""
     charge = part_of(reservation.charge, reservation.price, tokens)
     return replace(reservation, charge=charge, call=replace(reservation.call, tokens=tokens))
+
+
+def _of_part(reservation: Reservation) -> Reservation:
+    """The reservation under a key that no other call has."""
+    key = hashlib.sha256(reservation.idempotency_key + reservation.id.encode()).digest()
+    return replace(reservation, idempotency_key=key)
 
 
 def _charge(connection: Connection, reservation: Reservation, account: Row[Any], now: datetime) -> Charge:

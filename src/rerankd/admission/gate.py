@@ -58,11 +58,11 @@ class Settlement:
         self.limits = limits
         self.charge: Charge | None = None
 
-    async def settle(self, tokens: int | None = None) -> None:
+    async def settle(self, tokens: int | None = None, is_whole: bool = True) -> None:
         """Charges the call. Await it when the reply is ready, and send the reply only afterwards.
 
         Args:
-            tokens: that were computed, where they are fewer than those that were reserved.
+            tokens, is_whole: see `Ledger.settle`.
 
         Raises:
             Unavailable: the call cannot be charged now. The reply must not be sent.
@@ -74,8 +74,8 @@ class _AccountSettlement(Settlement):
         super().__init__(limits)
         self._accounts, self._reservation = accounts, reservation
 
-    async def settle(self, tokens: int | None = None) -> None:
-        self.charge = await self._accounts.run(self._accounts.ledger.settle, self._reservation, tokens)
+    async def settle(self, tokens: int | None = None, is_whole: bool = True) -> None:
+        self.charge = await self._accounts.run(self._accounts.ledger.settle, self._reservation, tokens, is_whole)
 
 
 class Gate:

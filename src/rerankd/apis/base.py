@@ -53,6 +53,7 @@ class Show:
         sent: The documents as the caller sent them, where the reply has them so.
         logits: In place of scores.
         at_most: Number of results; None for all of the ranking.
+        starts: Where each document begins in the text that was sent; empty: all at its start.
         form: Of the reply, where the API has several.
     """
 
@@ -61,6 +62,7 @@ class Show:
     logits: bool = False
     at_most: int | None = None
     form: str = ""
+    starts: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +138,10 @@ class Answer:
 
     @property
     def search_units(self) -> int:
-        """Cohere's bill for a query with so many documents; each passage of a split document is one."""
-        documents = sum(max(1, score.num_passages) for score in self.ranking.scores)
+        """Cohere's bill for a query with so many documents; a passage and a sentence that was scored is one, too."""
+        scored = [score for score in self.ranking.scores if score.scored]
+        sentences = sum(len(passage.sentences) for score in scored for passage in score.passages)
+        documents = sum(max(1, score.num_passages) for score in scored) + sentences
         return -(-documents // DOCUMENTS_A_SEARCH_UNIT)
 
     def value(self, of: Score) -> float:
@@ -153,7 +157,8 @@ class Answer:
         if not of.scored:
             return {**fields, "scored": False}
         if self.shown_passages and of.num_passages:
-            shown = [passage.to_dict() for passage in of.passages[: self.shown_passages]]
+            start = self.show.starts[of.index] if self.show.starts else 0
+            shown = [passage.moved(start).to_dict() for passage in of.passages[: self.shown_passages]]
             fields |= {"passages": shown, "num_passages": of.num_passages}
         if not self.explain:
             return fields
@@ -327,6 +332,8 @@ class Api(ABC, Generic[BodyT]):
         if asked is None:
             return call
         options = PassageOptions() if isinstance(asked, bool) else asked
+        if options.highlight and call.show.at_most is not None:  # nobody pays for sentences that are not shown
+            call = replace(call, top_n=max(1, call.show.at_most))
         return replace(call, passages=self.passages(options) if asked else None, shown_passages=options.top_n)
 
     def passages(self, options: PassageOptions) -> Passages:

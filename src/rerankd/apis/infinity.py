@@ -6,9 +6,9 @@ Sources: infinity-emb 0.0.78 `infinity_server.py` and `fastapi_schemas/pymodels.
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, ValidatorFunctionWrapHandler, WrapValidator
 
 from rerankd.apis.base import Answer, Api, Call, ErrorTable, Show
 from rerankd.apis.errors import BodyTooLarge, MethodNotAllowed, NotJSON
@@ -26,6 +26,18 @@ MAX_CHARACTERS = 122_880
 Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=MAX_CHARACTERS)]
 
 
+class Stripped(str):
+    """A document without the white space around it; `start`: how much of it stood before."""
+
+    start = 0
+
+
+def _stripped(sent: Any, strip: ValidatorFunctionWrapHandler) -> Stripped:
+    text = Stripped(strip(sent))
+    text.start = len(sent) - len(sent.lstrip()) if text else 0
+    return text
+
+
 ERRORS = ErrorTable(
     {InvalidRequest: 422, BodyTooLarge: 413, Busy: 429},
     {
@@ -41,7 +53,7 @@ ERRORS = ErrorTable(
 
 class Body(InstructBody):
     query: Text = Field(examples=["Where is Munich?"])
-    documents: ListOf[Annotated[Text, BeforeValidator(bare_text)]] = Field(
+    documents: ListOf[Annotated[Text, WrapValidator(_stripped), BeforeValidator(bare_text)]] = Field(
         min_length=1, examples=[["Munich is in Germany.", "The sky is blue."]]
     )
     return_documents: bool | None = Field(None, description="Echo each document's text; false by default.")
@@ -101,8 +113,9 @@ class Infinity(Api[Body]):
 
     def parse(self, body: Body) -> Call:
         model = None if body.model == DEFAULT_MODEL else body.model
-        show = Show(bool(body.return_documents), logits=bool(body.raw_scores))
-        return self.call(body, body.query, body.documents, body.top_n, model=model, show=show)
+        starts = [text.start if isinstance(text, Stripped) else 0 for text in body.documents]
+        show = Show(bool(body.return_documents), logits=bool(body.raw_scores), starts=starts)
+        return self.call(body, body.query, [*map(str, body.documents)], body.top_n, model=model, show=show)
 
     def reply(self, answer: Answer) -> JSON:
         return {

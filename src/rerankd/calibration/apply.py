@@ -58,17 +58,23 @@ class Cut:
                 return replace(ranking, warnings=tuple(warnings))
             warnings += _doubts(calibration, info, ranking.scores)
             ranking = _calibrated(ranking, calibration)
-        kept = self._kept(ranking)
-        if left_out := len(ranking.ranked) - len(kept):
-            warnings.append(f"{left_out} of {len(ranking.ranked)} results left out: under min_score {self.min_score}")
-        nothing = bool(ranking.ranked) and (not kept or _nothing(ranking, calibration))
+        kept, total = self._kept(ranking), len(ranking.ranked)
+        unscored = sum(not one.scored for one in ranking.ranked) if self.min_score is not None else 0
+        left_out = total - len(kept) - unscored
+        if left_out:
+            warnings.append(f"{left_out} of {total} results left out: under min_score {self.min_score}")
+        if unscored:
+            warnings.append(f"{unscored} of {total} results left out: they have no score to compare with min_score")
+        nothing = bool(total) and not unscored and (not kept or _nothing(ranking, calibration))
         return replace(ranking, ranked=kept, warnings=tuple(warnings), left_out=left_out, nothing_relevant=nothing)
 
     def _kept(self, ranking: Ranking) -> tuple[Score, ...]:
+        """The results that pass; one that a deadline left has no score of its own, and passes no threshold."""
         if self.min_score is None:
             return ranking.ranked
+        scored = [one for one in ranking.ranked if one.scored]
         if not isinstance(self.min_score, str):
-            return tuple(one for one in ranking.ranked if one.score >= self.min_score)
+            return tuple(one for one in scored if one.score >= self.min_score)
         assert self.calibration is not None
         threshold = self.calibration.threshold(self.min_score)
         if threshold is None:
@@ -79,9 +85,7 @@ class Cut:
             )
         at_least = self.min_score == "keep"
         return tuple(
-            one
-            for one in ranking.ranked
-            if one.raw_score > threshold.logit or (at_least and one.raw_score == threshold.logit)
+            one for one in scored if one.raw_score > threshold.logit or (at_least and one.raw_score == threshold.logit)
         )
 
 
@@ -119,8 +123,16 @@ def _has_logits(ranking: Ranking) -> bool:
 
 
 def _calibrated(ranking: Ranking, calibration: Calibration) -> Ranking:
+    probability = calibration.curve.probability
+
+    def with_probability(one: Score) -> Score:
+        passages = tuple(
+            each if each.logit is None else replace(each, score=probability(each.logit)) for each in one.passages
+        )
+        return replace(one, score=probability(one.raw_score), passages=passages)
+
     def calibrated(scores: Sequence[Score]) -> tuple[Score, ...]:
-        return tuple(replace(one, score=calibration.curve.probability(one.raw_score)) for one in scores)
+        return tuple(map(with_probability, scores))
 
     return replace(ranking, ranked=calibrated(ranking.ranked), scores=calibrated(ranking.scores))
 
@@ -129,6 +141,8 @@ def _nothing(ranking: Ranking, calibration: Calibration | None) -> bool:
     """Whether the best of all is no better than the best of a query without a relevant candidate."""
     if calibration is None or calibration.nothing is None or not ranking.scores:
         return False
+    if not all(score.scored for score in ranking.scores):
+        return False  # the best of all may be one that a deadline left
     return max(score.raw_score for score in ranking.scores) <= calibration.nothing.logit
 
 

@@ -228,6 +228,7 @@ class Endpoint:
             for scored in reply.scores
         ]
         scores.sort(key=lambda result: (not result.scored, -result.score, -(result.logit or 0), result.index))
+        scores = _without_rises(scores)
         scores += _blank_scores(call, min([0.0, *(result.score for result in scores)]))
         ranking = Ranking(
             ranked=tuple(scores[: call.top_n]),
@@ -315,6 +316,19 @@ def _server_warnings(call: Call, chunks: Sequence[Chunk], replies: Sequence[Repl
             for warning in reply.warnings
             if warning not in common
         )
+
+
+def _without_rises(scores: Sequence[Score]) -> list[Score]:
+    """A deadline of one request may leave documents whose stand-in is over the lowest score of another request."""
+    lowest = min((result for result in scores if result.scored), key=lambda result: result.score, default=None)
+    if lowest is None:
+        return list(scores)
+    return [
+        result
+        if result.scored or result.score < lowest.score
+        else replace(result, score=lowest.score, logit=lowest.logit)
+        for result in scores
+    ]
 
 
 def _blank_scores(call: Call, score: float) -> list[Score]:

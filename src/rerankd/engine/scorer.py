@@ -9,8 +9,8 @@ from functools import partial
 
 from rerankd.engine.loading.devices import return_freed_memory
 from rerankd.engine.protocols import Prompts, QueuesPrompts
-from rerankd.errors import InvalidRequest
-from rerankd.highlighting import highlighted, sentence_request
+from rerankd.errors import Busy, InvalidRequest
+from rerankd.highlighting import highlighted, sentence_request, without_sentences
 from rerankd.ranking import Prepared, prepare
 from rerankd.types import Logits, ModelInfo, Ranking, RerankRequest
 
@@ -66,18 +66,24 @@ class EngineScorer:
         if not prepared.request.wants_sentences or (request := sentence_request(prepared, ranking)) is None:
             return ranking
         sentences = self.prepare(request)
-        return highlighted(prepared, ranking, sentences, self.submit(sentences).result())
+        try:
+            return highlighted(prepared, ranking, sentences, self.submit(sentences).result())
+        except Busy:
+            return without_sentences(ranking)
+
+    async def highlight(self, prepared: Prepared, ranking: Ranking) -> Ranking:
+        """See `ranking.Scorer.highlight`."""
+        if (request := sentence_request(prepared, ranking)) is None:
+            return ranking
+        sentences = await asyncio.to_thread(self.prepare, request)
+        try:
+            logits = await asyncio.wrap_future(self.submit(sentences))
+        except Busy:
+            return without_sentences(ranking)
+        return highlighted(prepared, ranking, sentences, logits)
 
     async def rank(self, prepared: Prepared) -> Ranking:
         """See `ranking.Scorer.rank`."""
-        ranking = await self._rank(prepared)
-        if not prepared.request.wants_sentences or (request := sentence_request(prepared, ranking)) is None:
-            return ranking
-        sentences = await asyncio.to_thread(self.prepare, request)
-        logits = await asyncio.wrap_future(self.submit(sentences))
-        return highlighted(prepared, ranking, sentences, logits)
-
-    async def _rank(self, prepared: Prepared) -> Ranking:
         if len(prepared.prompts) <= FEW_PROMPTS:
             return prepared.finish(await asyncio.wrap_future(self.submit(prepared)))
         loop = asyncio.get_running_loop()

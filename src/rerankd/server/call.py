@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 import re
 import time
 import uuid
 from array import array
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,6 +22,7 @@ from rerankd.apis.base import Answer, Api, Call
 from rerankd.apis.errors import NotJSON
 from rerankd.apis.fields import Explain
 from rerankd.calibration.apply import Cut, find, min_score_of
+from rerankd.cascade import ONE_MODEL
 from rerankd.config import ServerSettings
 from rerankd.errors import InvalidRequest, RerankdError
 from rerankd.highlighting import most_tokens
@@ -31,8 +31,9 @@ from rerankd.server.access_log import describe
 from rerankd.server.api_errors import error_response
 from rerankd.server.beside import beside, beside_if_large
 from rerankd.server.body import read_json
-from rerankd.server.cascade import SecondStage, rank_again, sum_of
+from rerankd.server.cascade import SecondStage, TwoStages, rank_again, sum_of
 from rerankd.server.context import ServerContext
+from rerankd.server.hang_up import unless_gone
 from rerankd.server.held import share_of
 from rerankd.server.metrics.calls import Work
 from rerankd.server.models import Served
@@ -170,8 +171,8 @@ def _second_stage(
         yield None
     elif asked is False or asked == 0:
         yield None
-    elif call.passages is not None and call.passages.highlight:
-        state.warnings += ("cascade ignored: one model scores the sentences",)
+    elif call.wants_sentences:
+        state.warnings += (ONE_MODEL,)
         yield None
     else:
         top = cascade.top if asked is None or asked is True else asked
@@ -191,6 +192,8 @@ async def _read(state: _CallState, apis: Sequence[Api[Any]], context: ServerCont
     state.is_counted = context.models.default.ready and await gate.count_large(admitted, request)
     check_items(value, api.body, api.max_documents)
     call, ignored = await beside(request.scope, read_call, value, api, settings.strict)
+    deadline_ms = call.deadline_ms or _deadline_ms(request.headers.get(DEADLINE_HEADER)) or settings.deadline_ms
+    call = replace(call, deadline_ms=deadline_ms)
     share_of(request.scope).num_documents = len(call.documents)
     if "x-request-id" not in request.headers:
         state.request_id = _given_id(call.id) or state.request_id
@@ -211,9 +214,8 @@ async def _score(
     started = time.monotonic()
     cut = _cut(call, context)
     bounded = _bounded(call, context.settings, admitted, _hops(request.headers.get("x-rerankd-hop")))
-    deadline_ms = call.deadline_ms or _deadline_ms(request.headers.get(DEADLINE_HEADER)) or context.settings.deadline_ms
-    if deadline_ms is not None:
-        bounded = replace(bounded, deadline=state.started + deadline_ms / 1000)
+    if call.deadline_ms is not None:
+        bounded = replace(bounded, deadline=state.started + call.deadline_ms / 1000)
     prepared = await beside(request.scope, scorer.prepare, bounded)
     state.encode_seconds = time.monotonic() - started
     state.span.part("prepare", started, started + state.encode_seconds)
@@ -225,24 +227,27 @@ async def _score(
     async with AsyncExitStack() as until:
         settlement = await until.enter_async_context(gate.reserve(admitted, names, cost, is_counted=state.is_counted))
         started = time.monotonic()
-        ranking = await _unless_gone(scorer.rank(prepared), request)
-        tokens, more = ranking.usage.text_tokens or 0, None
+        ranking = await unless_gone(scorer.rank(prepared), request)
+        is_whole = (ranking.usage.text_tokens or 0) >= prepared.usage.text_tokens
+        both: TwoStages | None = None
         if second is not None:
             both = await rank_again(
                 *(second, prepared, ranking, cost),
                 lambda names, cost: gate.reserve(admitted, names, cost, is_counted=True, is_part=True),
                 until,
                 lambda prepare, asked: beside(request.scope, prepare, asked),
-                lambda ranked: _unless_gone(ranked, request),
+                lambda ranked: unless_gone(ranked, request),
             )
-            ranking, more = both.ranking, both.settlement
+            ranking = both.ranking
         if cut is not None:
             ranking = cut.of(ranking, None if ranking.upstream else scorer.info, call.instruct)
+        if call.wants_sentences:
+            ranking = await unless_gone(scorer.highlight(prepared, ranking), request)
         state.engine_seconds = time.monotonic() - started
         if ranking.queue_s is not None:
             state.span.part("queue", started, started + ranking.queue_s)
             state.span.part("compute", started + ranking.queue_s, started + state.engine_seconds)
-        passages = prepared.num_split, len(prepared.parts), len(prepared.unread)
+        passages = prepared.num_split, sum(score.num_passages for score in ranking.scores), len(prepared.unread)
         unscored = sum(not score.scored for score in ranking.scores)
         again = sum(score.stage == 2 for score in ranking.scores)
         others = *passages, ranking.left_out, ranking.nothing_relevant, unscored, again
@@ -252,10 +257,11 @@ async def _score(
         used = TokenCounts(ranking.usage.total_tokens or 0, ranking.usage.text_tokens or 0)
         answer = _answer_to(call, state, scorer, ranking, used, second)
         response = await beside_if_large(request.scope, _reply, api, answer)
-        await settlement.settle(tokens)
-        if more is not None:
-            await more.settle(used.text_tokens - tokens)
-        state.charge = sum_of(settlement.charge, more.charge if more else None)
+        await settlement.settle(used.text_tokens - (both.tokens if both else 0), is_whole)
+        state.charge = settlement.charge
+        if both is not None and both.settlement is not None:
+            await both.settlement.settle(both.tokens, both.is_whole)
+            state.charge = sum_of(settlement.charge, both.settlement.charge)
     response.headers.update(rate_limit_headers(settlement.limits) | charge_headers(state.charge))
     return response
 
@@ -378,26 +384,3 @@ def _prompts(
     assert prompt is not None, "This is a bug: a document without a prompt."
     scorer = second.scorer if second is not None and score.stage == 2 else scorer
     return {explain.prompt: scorer.prompts.decode(prompt.token_ids)}
-
-
-async def _unless_gone(ranking: Coroutine[Any, Any, Ranking], request: Request) -> Ranking:
-    """Waits for a ranking; frees its work if the caller hangs up first.
-
-    Raises:
-        ClientDisconnect: it did.
-    """
-    gone = asyncio.ensure_future(_disconnected(request))
-    result = asyncio.ensure_future(ranking)
-    try:
-        await asyncio.wait((result, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not result.done():
-            raise ClientDisconnect
-        return result.result()
-    finally:
-        gone.cancel()
-        result.cancel()
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

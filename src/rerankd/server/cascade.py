@@ -37,10 +37,17 @@ class SecondStage:
 
 @dataclass(frozen=True, slots=True)
 class TwoStages:
-    """The ranking of both. settlement: of the second one; None if it failed or there was nothing to score."""
+    """The ranking of both.
+
+    Attributes:
+        settlement: of the second one; None if it failed or there was nothing to score.
+        tokens: that the second one is billed. is_whole: whether it scored all that it was asked for.
+    """
 
     ranking: Ranking
     settlement: Settlement | None = None
+    tokens: int = 0
+    is_whole: bool = True
 
 
 async def rank_again(
@@ -69,7 +76,7 @@ async def rank_again(
     chosen = choose(prepared.request, first, stage.top)
     if not chosen.indices:
         return TwoStages(first)
-    again = await prepare(stage.scorer.prepare, chosen.request)
+    again = replace(await prepare(stage.scorer.prepare, chosen.request), indices=chosen.indices)
     own = hashlib.sha256(cost.fingerprint + b"then").digest() if cost.fingerprint else b""
     more = replace(cost, tokens=again.usage.text_tokens, fingerprint=own)
     settlement = await until.enter_async_context(reserve(stage.names, more))
@@ -79,7 +86,8 @@ async def rank_again(
         if stage.required:
             raise
         return TwoStages(failed(first, infos, error))
-    return TwoStages(merge(first, chosen, then, infos, prepared.request.top_n), settlement)
+    ranking, tokens = merge(first, chosen, then, infos, prepared.request.top_n), then.usage.text_tokens or 0
+    return TwoStages(ranking, settlement, tokens, tokens >= again.usage.text_tokens)
 
 
 def sum_of(first: Charge | None, then: Charge | None) -> Charge | None:

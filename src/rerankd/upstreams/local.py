@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import Protocol
 
-from rerankd.ranking import Scorer
-from rerankd.types import TokenCounts
+from rerankd.ranking import Prepared, Scorer
+from rerankd.types import Ranking, TokenCounts
 from rerankd.upstreams.breaker import Breaker
 from rerankd.upstreams.member import Member, Scored, Slots, Task
 
@@ -69,17 +68,21 @@ class LocalEngine(Member):
 
     async def score(self, task: Task) -> Scored:
         """See `Member.score`."""
-        request = replace(task.prepared.request, top_n=None)
         with self._engine.lease() as scorer:
             async with self.slots:
-                prepared = await asyncio.to_thread(scorer.prepare, request)
+                prepared = await asyncio.to_thread(scorer.prepare, task.prepared.request)
                 ranking = await scorer.rank(prepared)
         usage = ranking.usage
         billed = None
-        wants_more = request.passages is not None and request.passages.highlight
-        if wants_more or not all(score.scored for score in ranking.scores):
+        if usage.text_tokens != prepared.usage.text_tokens:  # a deadline left some
             billed = TokenCounts(usage.total_tokens or 0, usage.text_tokens or 0)
         return Scored(ranking.scores, ranking.model, usage, ranking.warnings, billed)
+
+    async def highlight(self, prepared: Prepared, ranking: Ranking) -> Ranking:
+        """See `Member.highlight`."""
+        with self._engine.lease() as scorer:
+            async with self.slots:
+                return await scorer.highlight(prepared, ranking)
 
     async def close(self) -> None:
         """Does nothing: the served model ends its engine."""

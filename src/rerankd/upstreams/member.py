@@ -6,13 +6,13 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 from rerankd.engine.counters import Spread
 from rerankd.ranking import Prepared
 from rerankd.stats import Histogram
-from rerankd.types import Score, TokenCounts, Usage
+from rerankd.types import Ranking, Score, TokenCounts, Usage
 from rerankd.upstreams.breaker import Breaker
 from rerankd.upstreams.choice import Candidate
 
@@ -166,6 +166,10 @@ class Member(ABC):
             RemoteError: it did not.
             RerankdError: an engine in this process did not.
         """
+
+    async def highlight(self, prepared: Prepared, ranking: Ranking) -> Ranking:
+        """See `ranking.Scorer.highlight`; another server is not asked for it."""
+        return replace(ranking, warnings=(*ranking.warnings, "highlight ignored: another server scored"))
 
     @abstractmethod
     async def close(self) -> None:

@@ -129,6 +129,13 @@ class Pool:
         finally:
             self.running -= 1
 
+    async def highlight(self, prepared: Prepared, ranking: Ranking) -> Ranking:
+        """See `ranking.Scorer.highlight`: the upstream that scored does it, if it can."""
+        for member in self.members:
+            if member.name == ranking.upstream:
+                ranking = await member.highlight(prepared, ranking)
+        return ranking
+
     async def _next(self, call: _Call) -> Member:
         """The upstream to ask next, as soon as one can be asked.
 
@@ -323,8 +330,5 @@ class Pool:
         if first and scored.model and scored.model != first:
             member.stats.others += 1
             yield f"another model scored: {scored.model} in place of {first}"
-        passages = call.task.prepared.request.passages
-        if passages and passages.highlight and not any(one.sentences for s in scored.scores for one in s.passages):
-            yield "highlight ignored: another server scored"
         if call.has_own_instruct and not member.reads_instruct:
             yield f"instruct ignored: {member.name} reads none"

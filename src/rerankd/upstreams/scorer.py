@@ -45,3 +45,7 @@ class PoolScorer:
     async def rank(self, prepared: Prepared) -> Ranking:
         """See `Pool.rank`."""
         return await self.pool.rank(prepared)
+
+    async def highlight(self, prepared: Prepared, ranking: Ranking) -> Ranking:
+        """See `Pool.highlight`."""
+        return await self.pool.highlight(prepared, ranking)

@@ -10,8 +10,9 @@ from rerankd.apis.facts import ApiFacts
 from rerankd.client.async_client import AsyncClient
 from rerankd.client.dialects import DIALECTS, endpoint
 from rerankd.client.errors import RemoteReplyInvalid
+from rerankd.ranking import tokens_of
 from rerankd.tracing import attempt
-from rerankd.types import Prompt, Ranking, Score, Usage
+from rerankd.types import Prompt, Ranking, Score, TokenCounts, Usage
 from rerankd.upstreams.breaker import Breaker
 from rerankd.upstreams.member import Member, Scored, Slots, Task
 from rerankd.upstreams.secrets import KeySource
@@ -106,9 +107,12 @@ class Upstream(Member):
                 for query, places in by_query.items()
             ]
         rankings = [one.result() for one in asked]
-        scores = task.prepared.of_documents(_in_order(prompts, list(by_query.values()), rankings))
+        of_prompts = _in_order(prompts, list(by_query.values()), rankings)
+        scores = task.prepared.of_documents(of_prompts)
         models = {ranking.model for ranking in rankings}
-        return Scored(scores, self.model or (models.pop() if len(models) == 1 else None), _usage(rankings))
+        model = self.model or (models.pop() if len(models) == 1 else None)
+        warnings = tuple(task.prepared.about_unscored(scores))
+        return Scored(scores, model, _usage(rankings), warnings, _billed(prompts, of_prompts))
 
     async def ask(self, query: str, documents: Sequence[str], instruct: str) -> Ranking:
         """Documents for one query, beside all calls: for a probe.
@@ -155,10 +159,18 @@ def _in_order(
         for one in ranking.scores:
             index = indices[one.index]
             logit = log_odds(one.score) if one.logit is None else one.logit
-            scores[index] = Score(index, one.score, logit, prompts[index].document, explanation=one.explanation)
+            text = prompts[index].document
+            scores[index] = Score(index, one.score, logit, text, explanation=one.explanation, scored=one.scored)
     if len(scores) != len(prompts):
         raise RemoteReplyInvalid(f"{len(prompts) - len(scores)} documents have no score")
     return tuple(scores[index] for index in range(len(prompts)))
+
+
+def _billed(prompts: Sequence[Prompt], scores: Sequence[Score]) -> TokenCounts | None:
+    """The tokens of the scored prompts, where a rerankd left some at a deadline of its own; None: all of them."""
+    if all(score.scored for score in scores):
+        return None
+    return tokens_of([prompt for prompt, score in zip(prompts, scores, strict=True) if score.scored])
 
 
 def log_odds(score: float) -> float:
