@@ -19,7 +19,7 @@ PAGES = [TESTS.parent / "ARCHITECTURE.md", *sorted((TESTS.parent / "docs" / "adr
 
 # Who may import whom inside the package, beside OPEN_TO_ALL, which everybody may.
 ARROWS = {
-    "__init__": {"calibration", "client", "deprecation", "local", "rankers"},
+    "__init__": {"calibration", "client", "deprecation", "local", "rankers", "search"},
     "__main__": {"cli"},
     "types": {"results"},
     "errors": set(),
@@ -55,7 +55,8 @@ ARROWS = {
     "batch": {"ranking", "resumable"},
     "cluster": {"accounts", "app", "config", "engine", "server", "startup"},
     "resumable": set(),
-    "search": set(),
+    "files": set(),
+    "search": {"files", "user_folders"},
     "runs": {"surrogates"},
     "jobs": {"rankers", "resumable", "runs"},
     "evaluation": {"runs"},
@@ -92,6 +93,7 @@ ARROWS = {
             "calibration",
             "cluster",
             "evaluation",
+            "files",
             "jobs",
             "rankers",
             "resumable",
@@ -127,6 +129,7 @@ CONFINED = {
     "pyarrow": {"batch", "runs"},
     "ir_measures": {"evaluation"},
     "mcp": {"cli"},
+    "kreuzberg": {"files"},
     "tantivy": {"search"},
     "scipy": {"evaluation"},
     "sentence_transformers": {"engine", "bench"},
@@ -149,7 +152,7 @@ CONFINED = {
     "llama_index": {"integrations"},
     "haystack": {"integrations"},
     "rich": {"cli"},
-    "pathspec": {"cli"},
+    "pathspec": {"files"},
     "cyclopts": {"cli"},
     "platformdirs": {"user_folders"},
     "jinja2": {"evaluation", "web"},
@@ -157,7 +160,8 @@ CONFINED = {
 
 # Of its part, only this file may import it.
 ONE_FILE = {
-    "pathspec": "cli/folders.py",
+    "pathspec": "files/folders.py",
+    "kreuzberg": "files/documents.py",
     "argon2": "accounts/passwords.py",
     "limits": "admission/rate_limits.py",
     "redis": "admission/rate_limits.py",

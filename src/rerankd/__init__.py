@@ -6,6 +6,9 @@
     from rerankd import Client
     Client("http://127.0.0.1:8000").rank("capital of China?", ["Beijing is …", "Gravity is …"])
 
+    from rerankd import Index
+    Index("docs").search("how are keys rotated?")
+
 Code that takes either is written against `Ranker`, for asyncio against `AsyncRanker`.
 
 Importing the package imports nothing heavy: torch comes with the first `Reranker`, httpx2 with the first `Client`.
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
     from rerankd.client.async_client import AsyncClient
     from rerankd.client.client import Client
     from rerankd.local import Reranker
+    from rerankd.search.index import Index
+    from rerankd.search.stored import Hit
 
 __all__ = [
     "AsyncClient",
@@ -46,6 +51,8 @@ __all__ = [
     "Calibration",
     "Client",
     "Closed",
+    "Hit",
+    "Index",
     "InvalidRequest",
     "MadeBeforeFork",
     "Passage",
@@ -74,6 +81,8 @@ _ON_FIRST_USE = {
     "AsyncClient": "rerankd.client.async_client",
     "Calibration": "rerankd.calibration.profile",
     "Client": "rerankd.client.client",
+    "Hit": "rerankd.search.stored",
+    "Index": "rerankd.search.index",
     "Reranker": "rerankd.local",
 }
 

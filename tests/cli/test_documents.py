@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from rerankd.cli.documents import Found, Reading, read_documents
-from rerankd.cli.folders import Selection
 from rerankd.errors import InvalidRequest
+from rerankd.files.folders import Selection
 
 
 @pytest.fixture(autouse=True)

@@ -9,19 +9,27 @@ from pathlib import Path
 
 import pytest
 
+from rerankd import Hit, Index
 from rerankd.cli.main import main
 from rerankd.errors import InvalidRequest
-from rerankd.search.index import Index
+from rerankd.files.lines import Line, lines_of
+from rerankd.search.stored import StoredIndex
 
 WORDS = "solar power plant key rotate limit query document rank score water ice sun 北京 首都 タワー".split()
 
 
-def read(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
+def opened(folder: Path) -> Index:
+    """The index of the folder `files` in a folder."""
+    return Index(folder / "files", folder=folder / "index")
 
 
-def files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.txt"))
+def written(folder: Path, **texts: str) -> Path:
+    """The folder `files`, with a text in each NAME.txt."""
+    files = folder / "files"
+    files.mkdir(exist_ok=True)
+    for name, text in texts.items():
+        (files / f"{name}.txt").write_text(text)
+    return files
 
 
 def found(index: Index, query: str) -> list[tuple[str, int, str]]:
@@ -29,22 +37,42 @@ def found(index: Index, query: str) -> list[tuple[str, int, str]]:
 
 
 def test_a_query_finds_its_part_with_lines(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("nothing here\n" * 60 + "\nthe key is rotated\n")
-    (tmp_path / "b.txt").write_text("北京是中国的首都。")
-    index = Index(tmp_path / "index")
-    update = index.update(files(tmp_path), read)
-    assert (update.added, update.kept) == (2, 0)
+    written(tmp_path, a="nothing here\n" * 60 + "\nthe key is rotated\n", b="北京是中国的首都。")
+    index = opened(tmp_path)
+    assert (index.last_update.added, index.last_update.kept) == (2, 0)
     best = index.search("KEY rotated?")[0]
-    assert best.path.endswith("a.txt") and best.first <= 62 <= best.last and best.score > 0
-    assert [hit.path for hit in index.search("首都")] == [str(tmp_path / "b.txt")]
+    assert isinstance(best, Hit) and best.path == "a.txt" and best.first <= 62 <= best.last and best.score > 0
+    assert best.source == "a.txt:62"
+    assert [hit.path for hit in index.search("首都")] == ["b.txt"]
     assert index.search("absent") == index.search("…") == index.search("key", 0) == []
 
 
+def test_headings_and_the_name_of_the_file_are_words_of_a_part(tmp_path: Path) -> None:
+    folder = written(tmp_path)
+    (folder / "accounts.md").write_text("# Keys\n\n## Rotation\n\n" + "The old one works for an hour.\n" * 50)
+    index = opened(tmp_path)
+    first, second = sorted(index.search("rotation of keys, accounts"), key=lambda hit: hit.first)
+    assert first.heading == "" and "## Rotation" in first.text
+    assert second.heading == "Keys > Rotation" and second.document == f"{second.heading}\n{second.text}"
+
+
+def test_an_index_is_opened_without_its_files_and_sees_updates(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="holds no index"):
+        Index.open(tmp_path / "index")
+    folder = written(tmp_path, a="solar power")
+    writer, reader = opened(tmp_path), Index.open(tmp_path / "index")
+    assert [hit.path for hit in reader.search("solar")] == ["a.txt"]
+    (folder / "b.txt").write_text("solar power plants")
+    writer.update()
+    assert len(reader.search("solar")) == 2
+    with pytest.raises(InvalidRequest, match="cannot be updated"):
+        reader.update()
+
+
 @pytest.mark.slow
-def test_an_index_that_was_changed_again_and_again_equals_one_that_is_built_anew(tmp_path: Path) -> None:
-    chance, folder = random.Random(3), tmp_path / "files"
-    folder.mkdir()
-    index = Index(tmp_path / "index")
+def test_an_index_that_was_changed_again_and_again_equals_a_new_one(tmp_path: Path) -> None:
+    chance, folder = random.Random(3), written(tmp_path)
+    index = opened(tmp_path)
     for step in range(60):
         for _ in range(4):
             path = folder / f"{chance.randrange(12)}.txt"
@@ -52,71 +80,75 @@ def test_an_index_that_was_changed_again_and_again_equals_one_that_is_built_anew
                 path.unlink(missing_ok=True)
             else:
                 path.write_text(" ".join(chance.choices(WORDS, k=chance.randrange(1, 40))) + f" step{step}")
-        index.update(files(folder), read)
-    rebuilt = Index(tmp_path / "rebuilt")
-    rebuilt.update(files(folder), read)
+        index.update()
+    rebuilt = Index(folder, folder=tmp_path / "rebuilt")
     assert len(index) == len(rebuilt)
     for word in WORDS:
         assert sorted(found(index, word)) == sorted(found(rebuilt, word))
 
 
 def test_an_unchanged_file_is_not_opened(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("solar power")
-    Index(tmp_path / "index").update(files(tmp_path), read)
+    path = written(tmp_path, a="solar power") / "a.txt"
+    StoredIndex(tmp_path / "index").update([("a.txt", path)], lines_of)
 
-    def fail(path: Path) -> str:
+    def fail(path: Path) -> list[Line]:
         raise AssertionError(path)
 
-    again = Index(tmp_path / "index")
-    assert again.update(files(tmp_path), fail).kept == 1 and len(again.search("solar")) == 1
+    again = StoredIndex(tmp_path / "index")
+    assert again.update([("a.txt", path)], fail).kept == 1 and len(again.search("solar")) == 1
 
 
 def test_a_removed_file_is_found_no_more(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("solar power")
-    index = Index(tmp_path / "index")
-    index.update(files(tmp_path), read)
-    (tmp_path / "a.txt").unlink()
-    assert index.update([], read).removed == 1 and not index.search("solar")
+    folder = written(tmp_path, a="solar power")
+    index = opened(tmp_path)
+    (folder / "a.txt").unlink()
+    assert index.update().removed == 1 and not index.search("solar")
+
+
+def test_a_folder_may_move_with_its_index(tmp_path: Path) -> None:
+    written(tmp_path, a="solar power")
+    opened(tmp_path)
+    (tmp_path / "files").rename(tmp_path / "moved")
+    assert Index(tmp_path / "moved", folder=tmp_path / "index").last_update.kept == 1
 
 
 KILLED = """
 import os, sys
 from pathlib import Path
-from rerankd.search.index import Index
-def read(path):
+import rerankd.search.index as index
+def lines_of(path, read=index.lines_of):
     if path.name == "7.txt":
         os.kill(os.getpid(), 9)
-    return path.read_text()
-Index(Path(sys.argv[1])).update(sorted(Path(sys.argv[2]).glob("*.txt")), read)
+    return read(path)
+index.lines_of = lines_of
+index.Index(sys.argv[2], folder=sys.argv[1])
 """
 
 
 def test_an_update_that_is_killed_leaves_the_index_as_it_was(tmp_path: Path) -> None:
-    folder = tmp_path / "files"
-    folder.mkdir()
+    folder = written(tmp_path)
     for number in range(5):
         (folder / f"{number}.txt").write_text("solar power")
-    Index(tmp_path / "index").update(files(folder), read)
+    opened(tmp_path)
     for number in range(3, 9):
         (folder / f"{number}.txt").write_text("water and ice")
     killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "index"), str(folder)])
     assert killed.returncode == -9
-    index = Index(tmp_path / "index")
+    index = Index.open(tmp_path / "index")
     assert len(index.search("solar")) == 5 and not index.search("water")
-    index.update(files(folder), read)
+    index = opened(tmp_path)
     assert len(index.search("solar")) == 3 and len(index.search("water")) == 6
 
 
 def test_two_updates_at_once_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("solar")
-    index = Index(tmp_path / "index")
+    path = written(tmp_path, a="solar") / "a.txt"
 
-    def again(path: Path) -> str:
+    def again(path: Path) -> list[Line]:
         with pytest.raises(InvalidRequest, match="Another process updates the index"):
-            Index(tmp_path / "index").update([], read)
-        return "solar"
+            opened(tmp_path)
+        return lines_of(path)
 
-    index.update(files(tmp_path), again)
+    StoredIndex(tmp_path / "index").update([("a.txt", path)], again)
 
 
 # The command
@@ -131,12 +163,19 @@ def test_the_command_prints_file_and_lines(tmp_path: Path, capsys: pytest.Captur
     options = ["--index", str(tmp_path / "index"), "--no-rerank"]
     assert main(["search", str(folder), "rotated keys", *options]) == 0
     printed = capsys.readouterr()
-    assert printed.out.split("\t")[2] == "a.md:1-3" and "1 new files are not text" in printed.err
+    assert printed.out.split("\t")[2] == "a.md:1-3" and "c.png: is a PNG image, not text" in printed.err
     assert main(["search", str(folder), "absent", *options]) == 1
     assert "has a word of the query" in capsys.readouterr().err
     assert main(["search", str(folder), "rotated", "--rebuild", "--json", *options]) == 0
     assert '"source": "a.md:1-3"' in capsys.readouterr().out
     assert main(["search", str(tmp_path / "none"), "x", *options]) == 1
+
+
+def test_an_index_is_built_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = written(tmp_path, a="solar power", b="water")
+    assert main(["index", str(folder), "--index", str(tmp_path / "index")]) == 0
+    assert capsys.readouterr().out == "2 files added, 0 changed, 0 removed, 0 unchanged\n"
+    assert [hit.path for hit in Index.open(tmp_path / "index").search("solar")] == ["a.txt"]
 
 
 @pytest.mark.model

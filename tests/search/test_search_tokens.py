@@ -8,8 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerankd.search.parts import PART_CHARS, parts_of
+from rerankd.files.lines import Line
+from rerankd.search.parts import PART_CHARS, Part, parts_of
 from rerankd.search.tokens import tokens_of
+
+
+def parts(text: str, *headings: str) -> list[Part]:
+    """The parts of a text, of which these lines are headings: `# one`, `## below it`."""
+    lines = (Line(number, line, line in headings and line.find(" ")) for number, line in enumerate(text.split("\n"), 1))
+    return list(parts_of(lines))
 
 
 @pytest.mark.parametrize(
@@ -44,10 +51,10 @@ def test_tokens_hold_no_white_space_and_do_not_depend_on_case_or_form(text: str)
 
 @given(st.text(alphabet="ab \n", max_size=6000))
 def test_parts_hold_every_word_with_its_lines(text: str) -> None:
-    parts, lines = list(parts_of(text)), text.split("\n")
-    assert "".join("".join(part.text.split()) for part in parts) == "".join(text.split())
-    assert all(part.text.strip() and len(part.text) <= PART_CHARS + 1 for part in parts)
-    for part in parts:
+    made, lines = parts(text), text.split("\n")
+    assert "".join("".join(part.text.split()) for part in made) == "".join(text.split())
+    assert all(part.text.strip() and len(part.text) <= PART_CHARS + 1 for part in made)
+    for part in made:
         assert 1 <= part.first <= part.last <= len(lines)
         if max(map(len, lines)) <= PART_CHARS:
             assert part.text.split() == "\n".join(lines[part.first - 1 : part.last]).split()
@@ -55,5 +62,17 @@ def test_parts_hold_every_word_with_its_lines(text: str) -> None:
 
 def test_a_part_ends_at_an_empty_line_where_one_is_near() -> None:
     paragraph = "\n".join(["word " * 15] * 10)
-    parts = list(parts_of(f"{paragraph}\n\n{paragraph}\n"))
-    assert [(part.first, part.last) for part in parts] == [(1, 10), (12, 21)]
+    made = parts(f"{paragraph}\n\n{paragraph}\n")
+    assert [(part.first, part.last) for part in made] == [(1, 10), (12, 21)]
+
+
+def test_a_heading_begins_a_part_and_stands_above_those_that_follow() -> None:
+    paragraph = "\n".join(["word " * 15] * 10)
+    text = f"# Keys\n{paragraph}\n\n## Rotation\n{paragraph}\n\n{paragraph}\n# Bills\n{paragraph}"
+    made = parts(text, "# Keys", "## Rotation", "# Bills")
+    assert [part.heading for part in made] == ["", "Keys", "Keys > Rotation", ""]
+    assert [part.text.split("\n")[0] for part in made][1::2] == ["## Rotation", "# Bills"]
+
+
+def test_a_short_section_stays_with_the_next_one() -> None:
+    assert len(parts("# Keys\nshort\n# Bills\nshort", "# Keys", "# Bills")) == 1

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rerankd.cli.folders import LeftOut, Selection, files_in
 from rerankd.cli.records import FieldChoice, Format, SourcedDocument, documents_in, format_of, sniffed
-from rerankd.cli.text import NotText, text_of
 from rerankd.errors import InvalidRequest
+from rerankd.files.folders import LeftOut, Selection, files_in
+from rerankd.files.text import NotText, bytes_of, text_of
 
 STDIN = "stdin"
 LIKE_JSON = re.compile(r'\s*(\{\s*"|\[\s*[\["{])')
@@ -114,12 +114,3 @@ def _stdin() -> bytes:
     if sys.stdin.isatty():
         print("Reading documents from the terminal, one per line; end with Ctrl-D.", file=sys.stderr)
     return sys.stdin.buffer.read()
-
-
-def bytes_of(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidRequest(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:  # a NUL in the name
-        raise InvalidRequest(f"{str(path)!r} is no file name: {error}.") from error

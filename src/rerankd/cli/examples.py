@@ -27,6 +27,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "rerankd search . 'where are limits checked?' --include '*.py' --top-n 5",
         "rerankd search ./notes 'solar power' --no-rerank --json",
     ),
+    "rerankd index": ("rerankd index ./docs --index ./docs-index", "rerankd index . --include '*.md' --rebuild"),
     "rerankd mcp": ("rerankd mcp ./docs ./notes", "rerankd mcp --url http://127.0.0.1:8000"),
     "rerankd batch": (
         "rerankd batch pairs.jsonl scores --model Qwen/Qwen3-Reranker-0.6B",

@@ -18,6 +18,7 @@ COMMANDS = {
     "serve": "Serve the rerank APIs over HTTP.",
     "rank": "Rank lines, records, files or folders for a query.",
     "search": "Search the files of a folder, and rank what is found.",
+    "index": "Build or update the index of a folder's files.",
     "mcp": "Offer search and ranking to an assistant (Model Context Protocol).",
     "batch": "Score the pairs of JSONL or Parquet files of any size.",
     "rerank": "Rerank the candidates of a run, and write a run.",

@@ -16,12 +16,13 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from rerankd.cli.indexing import FILES, FileOptions, opened
 from rerankd.cli.options import NONE_GIVEN, NUMBER, Given, command, settings_from, takes
 from rerankd.cli.scoring import RemoteOptions, ranker_of
-from rerankd.cli.search import FILES, FileOptions, found_in, source_of
 from rerankd.config import RankSettings
 from rerankd.errors import InvalidRequest, MissingExtra, RerankdError
 from rerankd.rankers import Ranker
+from rerankd.search.stored import Hit
 from rerankd.types import DEFAULT_INSTRUCT
 from rerankd.version import __version__
 
@@ -57,6 +58,8 @@ def mcp(
     for path in paths:
         if not path.exists():
             raise InvalidRequest(f"There is no {path}.")
+    if files.index and len(paths) > 1:
+        raise InvalidRequest("--index keeps one folder's index: leave it out, or name one folder.")
     with ExitStack() as stack:
         tools = Tools(stack, settings, remote, given.get("model"), paths, depth, files)
         _server(tools, has_folders=bool(paths)).run("stdio")
@@ -124,12 +127,19 @@ class Tools:
             top_n: results, at most 50
         """
         with self._lock:
-            found = [(path, hit) for path in self._paths for hit in found_in(path, query, self._depth, self._files)]
+            found = [
+                (path, hit) for path in self._paths for hit in opened(path, self._files).search(query, self._depth)
+            ]
         if not found:
             return []
-        ranking = self._ranker().rank(query, [hit.text for _, hit in found], top_n=_bounded(top_n))
+        ranking = self._ranker().rank(query, [hit.document for _, hit in found], top_n=_bounded(top_n))
         ranked = [(one.score, *found[one.index]) for one in ranking.ranked]
-        return [Result(str(path / source_of(path, hit)), round(score, 6), hit.text) for score, path, hit in ranked]
+        return [Result(_place(path, hit), round(score, 6), hit.text) for score, path, hit in ranked]
+
+
+def _place(path: Path, hit: Hit) -> str:
+    """The part's file and lines, so that an assistant can open it."""
+    return str((path if path.is_dir() else path.parent) / hit.source)
 
 
 def _bounded(top_n: int) -> int:

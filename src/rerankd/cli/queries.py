@@ -7,9 +7,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from rerankd.cli.text import text_of
 from rerankd.compare import Query
 from rerankd.errors import InvalidRequest
+from rerankd.files.text import text_of
 from rerankd.types import DEFAULT_INSTRUCT
 
 HIGHEST_GRADE = 100

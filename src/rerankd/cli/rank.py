@@ -15,12 +15,12 @@ from cyclopts import Group, Parameter, Token, UnknownOptionError
 from rerankd.cli import ranked
 from rerankd.cli.cuts import in_words
 from rerankd.cli.documents import Reading, read_documents
-from rerankd.cli.folders import Selection
 from rerankd.cli.options import FLAG, NONE_GIVEN, NUMBER, Given, command, converter, settings_from, takes
 from rerankd.cli.records import FIELDS, Format, SourcedDocument
 from rerankd.cli.scoring import Outcome, RemoteOptions, Task, ask, score
 from rerankd.config import RankSettings
 from rerankd.errors import SettingsError
+from rerankd.files.folders import Selection
 from rerankd.types import Passages
 
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9}

@@ -1,55 +1,95 @@
-"""Cuts a file's text into parts that are found and ranked by themselves. Knows lines, no language."""
+"""Cuts a file's lines into parts that are found and ranked by themselves. Knows lines, no language."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+
+from rerankd.files.lines import Line
 
 PART_CHARS = 1200
 """About 300 tokens of English: a reranker reads it whole, and a reader sees it at a glance."""
 
+MIN_SECTION_CHARS = PART_CHARS // 6
+"""A heading begins a part, unless the part before it would be shorter."""
+
+SEPARATOR = " > "
+"""Between a heading and the heading below it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some lines of a file. first, last: their numbers, from 1."""
+    """Some lines of a file.
+
+    Attributes:
+        first, last: their numbers, as in the file.
+        heading: the headings above them, outermost first.
+    """
 
     first: int
     last: int
     text: str
+    heading: str = ""
 
 
-def parts_of(text: str) -> Iterator[Part]:
-    """Consecutive parts of at most PART_CHARS, that end at an empty line where one is near, else at a line's end.
+def parts_of(lines: Iterable[Line]) -> Iterator[Part]:
+    """Consecutive parts of at most PART_CHARS. A longer line is cut; its parts have the same number.
 
-    A longer line is cut; its parts have the same number.
+    They end before a heading, at a form feed or at an empty line where one is near, else at a line's end.
     """
-    held: list[str] = []
-    first, size = 1, 0
-    for number, line in enumerate(text.split("\n"), 1):
+    held: list[Line] = []
+    above, size = _Headings(), 0
+    for line in lines:
         for piece in _pieces(line):
-            is_full = size + len(piece) > PART_CHARS
-            is_paragraph_end = size > PART_CHARS // 2 and not piece.strip()
-            if held and (is_full or is_paragraph_end):
-                yield from _part(first, number - 1, held)
-                held, first, size = [], number, 0
+            if held and _ends(size, piece):
+                yield from _part(held, above)
+                held, size = [], 0
             held.append(piece)
-            size += len(piece) + 1
-    yield from _part(first, text.count("\n") + 1, held)
+            size += len(piece.text) + 1
+    yield from _part(held, above)
 
 
-def _pieces(line: str) -> Iterator[str]:
-    while len(line) > PART_CHARS:
-        cut = line.rfind(" ", PART_CHARS // 2, PART_CHARS) + 1 or PART_CHARS
-        yield line[:cut]
-        line = line[cut:]
-    yield line
+def _ends(size: int, piece: Line) -> bool:
+    """Whether a part of this size ends before this line."""
+    is_full = size + len(piece.text) > PART_CHARS
+    is_section_end = size > MIN_SECTION_CHARS and piece.level > 0
+    return (
+        is_full or is_section_end or piece.text.startswith("\f") or (size > PART_CHARS // 2 and not piece.text.strip())
+    )
 
 
-def _part(first: int, last: int, lines: list[str]) -> Iterator[Part]:
+def _pieces(line: Line) -> Iterator[Line]:
+    text = line.text
+    while len(text) > PART_CHARS:
+        cut = text.rfind(" ", PART_CHARS // 2, PART_CHARS) + 1 or PART_CHARS
+        yield line._replace(text=text[:cut])
+        text = text[cut:]
+    yield line._replace(text=text)
+
+
+class _Headings:
+    """The headings in force, outermost first."""
+
+    def __init__(self) -> None:
+        self._stack: list[Line] = []
+
+    def take(self, line: Line) -> None:
+        if line.level:
+            self._stack = [one for one in self._stack if one.level < line.level]
+            self._stack.append(line)
+
+    def above(self, line: Line) -> str:
+        """Those that hold for a line; a heading is not above itself."""
+        level = line.level or 7
+        return SEPARATOR.join(one.text.strip(" #") for one in self._stack if one.level < level)
+
+
+def _part(lines: Sequence[Line], above: _Headings) -> Iterator[Part]:
     """The part without the empty lines at both ends, unless nothing is left."""
-    while lines and not lines[0].strip():
-        lines, first = lines[1:], first + 1
-    while lines and not lines[-1].strip():
-        lines, last = lines[:-1], last - 1
-    if lines:
-        yield Part(first, max(first, last), "\n".join(lines))
+    full = [place for place, line in enumerate(lines) if line.text.strip()]
+    if full:
+        kept = lines[full[0] : full[-1] + 1]
+        heading = above.above(kept[0])
+        yield Part(kept[0].number, kept[-1].number, "\n".join(line.text for line in kept), heading)
+    for line in lines:
+        above.take(line)

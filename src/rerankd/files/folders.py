@@ -11,6 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from pathspec import GitIgnoreSpec
 
+from rerankd.files import documents
+
 GENERATED = (
     *("node_modules/", "bower_components/", "__pycache__/", "dist/", "site-packages/", "venv/"),
     *(
@@ -36,12 +38,19 @@ class Selection:
         exclude: patterns of a .gitignore.
         max_bytes: the largest file.
         ignoring: skip what a .gitignore names, and GENERATED.
+        converting: files that are converted to text may have `documents.MAX_BYTES`.
     """
 
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
     max_bytes: int = 1_000_000
     ignoring: bool = True
+    converting: bool = False
+
+    def most_bytes(self, path: Path) -> int:
+        """Of this file."""
+        is_converted = self.converting and path.suffix.lower() in documents.SUFFIXES
+        return max(self.max_bytes, documents.MAX_BYTES) if is_converted else self.max_bytes
 
 
 @dataclass
@@ -132,8 +141,9 @@ class _Walk:
             return False
         if not stat.S_ISREG(status.st_mode):
             return False
-        if status.st_size > self._selection.max_bytes:
-            self._left_out.add(f"larger than {_size(self._selection.max_bytes)}, see --max-filesize", path)
+        most = self._selection.most_bytes(path)
+        if status.st_size > most:
+            self._left_out.add(f"larger than {_size(most)}, see --max-filesize", path)
             return False
         return True
 

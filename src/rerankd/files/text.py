@@ -1,4 +1,4 @@
-"""Decodes bytes to text, or reports what kind of file they are. Knows no records."""
+"""Reads bytes and decodes them to text, or reports what kind of file they are. Knows no records."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import codecs
 import gzip
 import io
 import zlib
+from pathlib import Path
 from typing import IO
 
 from rerankd.errors import InvalidRequest
@@ -77,6 +78,16 @@ def text_of(source: str, raw: bytes) -> str:
     if b"\0" in raw[:PROBED]:
         raise NotText(f"{source} is not text in UTF-8: it holds NUL bytes.")
     return _decoded(source, raw, "utf-8")
+
+
+def bytes_of(path: Path) -> bytes:
+    """Raises InvalidRequest: the file cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:  # a NUL in the name
+        raise InvalidRequest(f"{str(path)!r} is no file name: {error}.") from error
 
 
 def _kind(raw: bytes) -> str | None:

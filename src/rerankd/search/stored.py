@@ -1,0 +1,226 @@
+"""The index of an `Index` on disk: BM25 over parts of files (tantivy; k1 1.2, b 0.75). Knows no folder of files.
+
+Each file is one entry with its size and time, and one entry a part. A changed file is deleted and added in one commit,
+so the list of files and the parts cannot disagree, whatever is killed when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from rerankd.errors import InvalidRequest, MissingExtra
+from rerankd.files.lines import Line
+from rerankd.search.parts import PART_CHARS, Part, parts_of
+from rerankd.search.tokens import VERSION, tokens_of
+
+HEAP_BYTES = 64_000_000
+LAYOUT = 2
+FORMAT = f"{VERSION}.{LAYOUT}.{PART_CHARS}"
+"""What an index of other tokens, fields or parts differs in."""
+
+Read = Callable[[Path], Sequence[Line]]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A part of a file that was found.
+
+    Attributes:
+        path: of the file, below the folder that was searched, with `/`.
+        first, last: its lines, from 1; pages of a PDF file or a presentation.
+        text: as it is in the file; in HTML, PDF and Office files what a reader sees.
+        score: of the stage that found it; greater is better.
+        heading: the headings above the part, outermost first, joined by ` > `.
+    """
+
+    path: str
+    first: int
+    last: int
+    text: str
+    score: float
+    heading: str = ""
+
+    @property
+    def source(self) -> str:
+        """`file:12-30`."""
+        return f"{self.path}:{self.first}" if self.first == self.last else f"{self.path}:{self.first}-{self.last}"
+
+    @property
+    def document(self) -> str:
+        """The text below its headings: what a reranker reads."""
+        return f"{self.heading}\n{self.text}" if self.heading else self.text
+
+
+@dataclass
+class Update:
+    """What an update did.
+
+    Attributes:
+        added, changed, removed, kept: numbers of files.
+        skipped: the new or changed files without a text, and why.
+        notes: what was left out, in sentences.
+    """
+
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+    kept: int = 0
+    skipped: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class StoredIndex:
+    """An index in a folder.
+
+    Args:
+        make: an empty one where there is none.
+
+    Raises:
+        InvalidRequest: the folder cannot be written, holds something else or no index.
+        MissingExtra: tantivy is not installed.
+    """
+
+    def __init__(self, folder: Path, *, make: bool = True) -> None:
+        self._tantivy = _library()
+        self._folder = folder / FORMAT
+        if not make and not (self._folder / "meta.json").exists():
+            raise InvalidRequest(f"{folder} holds no index of this version: rerankd index PATH --index {folder}")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._index = self._tantivy.Index(self._schema(), path=str(self._folder))
+        except (OSError, ValueError) as error:
+            raise InvalidRequest(f"The index in {folder} cannot be opened: {error}") from None
+
+    def _schema(self) -> Any:
+        fields = self._tantivy.SchemaBuilder()
+        fields.add_text_field("tokens", tokenizer_name="whitespace", index_option="freq")
+        for name in ("path", "kind"):
+            fields.add_text_field(name, stored=True, tokenizer_name="raw", index_option="basic")
+        for name in ("text", "heading", "state"):
+            fields.add_bytes_field(name, stored=True)
+        for name in ("first", "last"):
+            fields.add_unsigned_field(name, stored=True)
+        return fields.build()
+
+    def update(
+        self, files: Iterable[tuple[str, Path]], read: Read, report: Callable[[Update], None] = lambda update: None
+    ) -> Update:
+        """Makes the index hold exactly these files, by name. A file of the same size and time is not opened.
+
+        Args:
+            read: a file's lines; raises InvalidRequest for one that has none, MissingExtra for one to try again.
+
+        Raises:
+            InvalidRequest: another process updates this index, or the disk is full.
+        """
+        update, known = Update(), self._known()
+        try:
+            writer = self._index.writer(HEAP_BYTES, 1)
+        except ValueError as error:
+            raise InvalidRequest(f"Another process updates the index in {self._folder}: {error}") from None
+        try:
+            for name, path in files:
+                self._take(writer, name, path, known, read, update)
+                report(update)
+            for name in known:
+                writer.delete_documents_by_term("path", name)
+                update.removed += 1
+            if update.added or update.changed or update.removed:
+                writer.commit()
+            writer.wait_merging_threads()
+        except (OSError, ValueError) as error:
+            raise InvalidRequest(f"The index in {self._folder} cannot be written: {error}") from None
+        self._index.reload()
+        return update
+
+    def _take(self, writer: Any, name: str, path: Path, known: dict[str, str], read: Read, update: Update) -> None:
+        try:
+            status = path.stat()
+        except OSError:  # it was removed a moment ago
+            return
+        stamp, before = f"{status.st_size} {status.st_mtime_ns}", known.pop(name, None)
+        if before == stamp:
+            update.kept += 1
+            return
+        lines: Sequence[Line] = ()  # a file without a text is known, so that it is not opened again
+        try:
+            lines = read(path)
+        except InvalidRequest as error:
+            update.skipped[name] = str(error)
+        except MissingExtra as error:
+            update.skipped[name], stamp = str(error), ""
+        writer.delete_documents_by_term("path", name)
+        self._add(writer, path=name, kind="file", state=stamp.encode())
+        for part in parts_of(lines):
+            self._add_part(writer, name, part)
+        update.changed += before is not None
+        update.added += before is None
+
+    def _add_part(self, writer: Any, name: str, part: Part) -> None:
+        """The words of its headings and of its file's name count as its own."""
+        words = f"{PurePosixPath(name).with_suffix('')}\n{part.heading}\n{part.text}"
+        self._add(
+            writer,
+            path=name,
+            kind="part",
+            text=part.text.encode(errors="replace"),
+            heading=part.heading.encode(errors="replace"),
+            tokens=" ".join(tokens_of(words)),
+            first=part.first,
+            last=part.last,
+        )
+
+    def _add(self, writer: Any, **values: str | bytes | int) -> None:
+        document = self._tantivy.Document()
+        add = {int: document.add_unsigned, bytes: document.add_bytes, str: document.add_text}
+        for name, value in values.items():
+            add[type(value)](name, value)
+        writer.add_document(document)
+
+    def _known(self) -> dict[str, str]:
+        """Path → state of every file in the index."""
+        searcher = self._index.searcher()
+        if not searcher.num_docs:
+            return {}
+        query = self._tantivy.Query.term_query(self._index.schema, "kind", "file", "basic")
+        hits = searcher.search(query, limit=searcher.num_docs).hits
+        documents = (searcher.doc(address) for _, address in hits)
+        return {document.get_first("path"): document.get_first("state").decode() for document in documents}
+
+    def search(self, query: str, depth: int = 100) -> list[Hit]:
+        """The parts that share tokens with the query, best first, at most `depth`; equal scores by path and line."""
+        tokens = dict.fromkeys(tokens_of(query))
+        if not tokens or depth < 1:
+            return []
+        library, schema = self._tantivy, self._index.schema
+        terms = [(library.Occur.Should, library.Query.term_query(schema, "tokens", one, "freq")) for one in tokens]
+        searcher = self._index.searcher()
+        found = searcher.search(library.Query.boolean_query(terms), limit=depth).hits
+        return sorted(_hits(searcher, found), key=lambda hit: (-hit.score, hit.path, hit.first))
+
+    def reload(self) -> None:
+        """Sees what another process committed."""
+        self._index.reload()
+
+    def __len__(self) -> int:
+        """Parts and files."""
+        return int(self._index.searcher().num_docs)
+
+
+def _hits(searcher: Any, found: Iterable[tuple[float, Any]]) -> Iterator[Hit]:
+    for score, address in found:
+        document = searcher.doc(address)
+        lines = document.get_first("first"), document.get_first("last")
+        text, heading = (document.get_first(name).decode() for name in ("text", "heading"))
+        yield Hit(document.get_first("path"), *lines, text, float(score), heading)
+
+
+def _library() -> Any:
+    try:
+        import tantivy
+    except ImportError as error:
+        raise MissingExtra("Search", error, "rank the files with rerankd rank", "search") from None
+    return tantivy
