@@ -175,6 +175,7 @@ SERVER_LAYERS = (
     {"served_pool"},
     {"body", "cascade", "models"},
     {"metrics"},
+    {"call_log"},
     {"context"},
     {"api_status", "call", "model_cards", "no_route", "status", "tokens"},  # routes
     {"app"},

@@ -287,6 +287,13 @@ class ServerSettings(DatabaseSettings, ClusterSettings, EngineSettings, SeveralM
     sign_up: Literal["off", "invite", "open"] = setting(
         "off", "who may create an account on the web page: nobody, invited people, or everybody", ACCESS
     )
+    call_log_days: int = setting(
+        30,
+        "days that calls stay in the list of calls of their account, with --accounts; 0 keeps no list",
+        ACCESS,
+        at_least=0,
+        at_most=3650,
+    )
     cors_origin: tuple[str, ...] = setting(
         (),
         "origin of a web page whose scripts may call, such as https://app.example; '*' for any; repeatable",

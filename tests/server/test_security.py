@@ -87,10 +87,16 @@ KEYED = {
 RERANK = set(api_routes(ApiSettings()))
 SIGNED_IN = {
     *(("GET", path) for path in ("/account", "/keys", "/usage", "/usage.csv")),
+    *(("GET", path) for path in ("/statement", "/statement.csv", "/calls", "/calls.csv")),
     *(("POST", path) for path in ("/account/password", "/keys", "/keys/{key_id:row}/revoke", "/sign-out")),
 }
 ADMIN = {
     *(("GET", path) for path in ("/admin", "/admin/status", "/admin/accounts/{account_id:row}")),
+    *(("GET", path) for path in ("/admin/calls", "/admin/calls.csv")),
+    *(
+        ("GET", f"/admin/accounts/{{account_id:row}}/{what}")
+        for what in ("statement", "statement.csv", "calls", "calls.csv")
+    ),
     *(("POST", path) for path in ("/admin/accounts", "/admin/invites", "/admin/upstreams/probe")),
     *(
         ("POST", f"/admin/accounts/{{account_id:row}}/{what}")

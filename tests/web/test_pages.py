@@ -26,7 +26,18 @@ from rerankd.web.routes import web_routes
 from rerankd.web.throttle import PER_ADDRESS, PER_EMAIL, WINDOW_S, Throttle
 from support.site import PASSWORD, Site, loaded_models, loading_models
 
-PRIVATE = ("/keys", "/usage", "/usage.csv", "/statement", "/account", "/admin", "/admin/status", "/admin/accounts/1")
+PRIVATE = (
+    "/keys",
+    "/usage",
+    "/usage.csv",
+    "/statement",
+    "/calls",
+    "/admin/calls",
+    "/account",
+    "/admin",
+    "/admin/status",
+    "/admin/accounts/1",
+)
 PUBLIC = ("/", "/rates", "/sign-in", "/sign-up")
 ADMINS = tuple(path for path in PRIVATE if path.startswith("/admin"))
 

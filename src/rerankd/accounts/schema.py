@@ -183,6 +183,26 @@ repeats = Table(
     Column("time", Time, nullable=False, index=True),
 )
 
+calls = Table(
+    "calls",  # also refused ones; deleted after some days
+    metadata,
+    Column("id", Id, primary_key=True),
+    _account(),
+    Column("key_id", ForeignKey("keys.id"), nullable=False),
+    Column("time", Time, nullable=False, index=True),  # when it ended
+    Column("request_id", String(200), nullable=False),
+    Column("dialect", String(50), nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("milliseconds", BigInteger, nullable=False),
+    Column("model", String(300)),
+    Column("documents", Integer),
+    Column("tokens", BigInteger),
+    Column("cost", BigInteger, nullable=False),
+    Column("error", String(50)),  # null: answered
+    Column("reason", String(500)),
+    Index(None, "account_id", "id"),
+)
+
 
 def limits_of(row: RowMapping) -> CallLimits:
     """Converts a row with the columns of `_limits`."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hmac import compare_digest
 
 from rerankd.accounts.accounts import Accounts
+from rerankd.accounts.calls import Calls
 from rerankd.accounts.database import Database
 from rerankd.accounts.invites import Invites
 from rerankd.accounts.keys import Caller, Keys
@@ -24,6 +25,7 @@ class Store:
     invites: Invites
     keys: Keys
     ledger: Ledger
+    calls: Calls
 
     @classmethod
     def over(cls, database: Database) -> Store:
@@ -35,6 +37,7 @@ class Store:
             Invites(database, passwords),
             Keys(database),
             Ledger(database),
+            Calls(database),
         )
 
     def session_caller(self, secret: str, csrf: str) -> Caller | None:

@@ -24,15 +24,14 @@ class AsyncStore:
     """Runs queries on threads of its own, so that they never wait for the work of calls."""
 
     def __init__(self, store: Store) -> None:
-        self.keys, self.ledger, self.session_caller = store.keys, store.ledger, store.session_caller
+        self.keys, self.ledger, self.calls = store.keys, store.ledger, store.calls
+        self.session_caller = store.session_caller
         self._database = store.database
         self._last_answer = 0.0
         self._threads = ThreadPoolExecutor(store.database.workers, thread_name_prefix="rerankd-accounts")
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Returns or raises what a method of `keys` or `ledger`, or `session_caller`, does.
-
-        Once begun, it runs to its end even if cancelled.
+        """Returns or raises what a method of the store's parts does. Once begun, it runs to its end even if cancelled.
 
         Raises:
             Unavailable: the database answers no query, and this one was not begun.

@@ -1,8 +1,9 @@
 """Decides whether a call may run, and charges it: rate limits, credit, reservation. Knows no API and no engine.
 
-A call passes these steps. `authenticate` and `slot`, before its body is read: who calls, and may the caller call now?
-`count_large`: a large body counts as a call even if it is refused later, since reading it costs work. `check_model`:
-may the key use the model? `reserve`, once the tokens are known: counts the call and sets its cost aside, or refuses it.
+A call passes these steps. `identify`, `admit` and `slot`, before its body is read: who calls, and may the caller call
+now? `count_large`: a large body counts as a call even if it is refused later, since reading it costs work.
+`check_model`: may the key use the model? `reserve`, once the tokens are known: counts the call and sets its cost aside,
+or refuses it.
 """
 
 from __future__ import annotations
@@ -107,16 +108,23 @@ class Gate:
         """Whether calls are charged: each then needs a fingerprint."""
         return self._accounts is not None
 
-    async def authenticate(self, request: Request) -> Admitted:
-        """Admits a caller who may call now. Costs nothing, and counts nothing.
+    async def identify(self, request: Request) -> Identity:
+        """Who calls. Costs nothing.
 
         Raises:
             Unauthorized: no key was sent, or it is not valid.
+            Unavailable: the accounts do not answer.
+        """
+        return await self._auth.identify_cached(request)
+
+    async def admit(self, identity: Identity) -> Admitted:
+        """Admits a caller who may call now. Costs nothing, and counts nothing.
+
+        Raises:
             RateLimited: the key or the account has reached its limit.
             OutOfCredit: the account has nothing left.
             Unavailable: Redis or the accounts do not answer.
         """
-        identity = await self._auth.identify_cached(request)
         price = self._price()
         admitted = Admitted(identity, self._windows(identity, price))
         await self._rate_limiter.check(admitted.windows)

@@ -26,6 +26,7 @@ from rerankd.server import model_cards, status, tokens
 from rerankd.server.access_log import AccessLog
 from rerankd.server.api_status import api_status_routes
 from rerankd.server.call import answer_call
+from rerankd.server.call_log import CallLog
 from rerankd.server.context import ServerContext
 from rerankd.server.foreign_pages import ForeignPages
 from rerankd.server.held import HeldBytes, Holding
@@ -89,6 +90,7 @@ def create_server(
         prices,
         metrics,
         traces,
+        CallLog(accounts, settings.call_log_days) if accounts and settings.call_log_days else None,
         calibrations=load_calibrations(settings.calibration),
     )
     app = _application(_lifespan(context, accounts, on_failure))
@@ -109,10 +111,14 @@ def _lifespan(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         models.load(on_failure, context.prices.serve) if accounts else models.load(on_failure)
         maintenance = asyncio.create_task(gate.maintain())
+        if context.calls:
+            context.calls.start()
         yield
         maintenance.cancel()
         models.close()
         await models.closed()
+        if context.calls:
+            await context.calls.close()
         await gate.close()
         if accounts:
             accounts.close()

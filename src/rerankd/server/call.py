@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from rerankd.accounts.decision import CallCost, Charge
 from rerankd.admission.gate import Admitted
+from rerankd.admission.identity import Identity
 from rerankd.apis.base import Answer, Api, Call
 from rerankd.apis.errors import NotJSON
 from rerankd.apis.fields import Explain
@@ -67,7 +68,7 @@ class _CallState:
     request_id: str
     started: float = field(default_factory=time.monotonic)
     warnings: tuple[str, ...] = ()
-    key: str | None = None
+    identity: Identity | None = None
     model: str | None = None
     encode_seconds: float = 0.0
     engine_seconds: float = 0.0
@@ -105,6 +106,7 @@ async def _answer_and_report(state: _CallState, apis: Sequence[Api[Any]], contex
         logger.exception("%s %s: this is a bug", state.api.name, state.request_id)
         response = error_response(state.api, failure, state.request_id)
     _describe(state, response.status_code, failure)
+    _keep(state, context, response.status_code, failure)
     context.metrics.observe(
         api=state.api.name,
         status=response.status_code,
@@ -129,7 +131,7 @@ def _describe(state: _CallState, status: int, failure: Exception | None) -> None
     describe(
         state.request.scope,
         dialect=state.api.name,
-        key=state.key,
+        key=state.identity.key_name if state.identity else None,
         model=state.model,
         documents=documents,
         tokens=tokens,
@@ -145,8 +147,8 @@ def _describe(state: _CallState, status: int, failure: Exception | None) -> None
 
 
 async def _answer(state: _CallState, apis: Sequence[Api[Any]], context: ServerContext) -> Response:
-    admitted = await context.gate.authenticate(state.request)
-    state.key = admitted.identity.key_name
+    state.identity = await context.gate.identify(state.request)
+    admitted = await context.gate.admit(state.identity)
     with context.gate.slot(admitted):
         call = await _read(state, apis, context, admitted)
         any_model = state.api.any_model or context.settings.any_model
@@ -158,6 +160,14 @@ async def _answer(state: _CallState, apis: Sequence[Api[Any]], context: ServerCo
             context.gate.check_model(admitted, names, call.model)
             with _second_stage(state, context, served, call) as second:
                 return await _score(state, context, admitted, call, scorer, names, second)
+
+
+def _keep(state: _CallState, context: ServerContext, status: int, failure: Exception | None) -> None:
+    """For the caller's list of calls."""
+    caller = state.identity.caller if state.identity else None
+    if context.calls is not None and caller is not None:
+        about = (state.request_id, state.api.name, status, time.monotonic() - state.started, state.model)
+        context.calls.add(caller, *about, failure or state.work, state.charge)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from rerankd.apis.registry import Routes
 from rerankd.calibration.profile import Calibration
 from rerankd.config import ServerSettings
 from rerankd.prices import PriceFile
+from rerankd.server.call_log import CallLog
 from rerankd.server.metrics.metrics import Metrics
 from rerankd.server.models import Models
 from rerankd.tracing import Traces
@@ -27,6 +28,7 @@ class ServerContext:
     Attributes:
         routes: of the rerank APIs.
         traces: make the spans of calls.
+        calls: keeps what becomes of each call; None without accounts.
         created: seconds since 1970.
     """
 
@@ -38,6 +40,7 @@ class ServerContext:
     prices: PriceFile
     metrics: Metrics
     traces: Traces
+    calls: CallLog | None
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     created: int = field(default_factory=lambda: int(time.time()))
 

@@ -8,6 +8,7 @@ from starlette.convertors import Convertor, register_url_convertor
 from rerankd.accounts.store import Store
 from rerankd.web.account_pages import AccountPages
 from rerankd.web.admin_pages import AdminPages
+from rerankd.web.call_pages import CallPages
 from rerankd.web.context import WebContext
 from rerankd.web.guards import Guards
 from rerankd.web.pages import Pages
@@ -28,12 +29,13 @@ class _RowNumber(Convertor[int]):
 
 
 def account_routes(context: WebContext, store: Store, pages: Pages) -> tuple[APIRouter, Guards]:
-    """`/sign-in`, `/sign-up`, `/sign-out`, `/account`, `/keys`, `/usage`, `/statement`, `/admin`, …"""
+    """`/sign-in`, `/sign-up`, `/sign-out`, `/account`, `/keys`, `/usage`, `/statement`, `/calls`, `/admin`, …"""
     register_url_convertor("row", _RowNumber())
     router = APIRouter()
     guards = Guards(store.sessions, pages)
     SignInPages(context, store, guards, pages).add_to(router)
     AccountPages(context, store, guards, pages).add_to(router)
     StatementPages(context, store, guards, pages).add_to(router)
+    CallPages(context, store, guards, pages).add_to(router)
     AdminPages(context, store, guards, pages).add_to(router)
     return router, guards

@@ -66,6 +66,11 @@ def minute(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
+def second(moment: datetime) -> str:
+    """2026-11-20 14:05:09, in UTC."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
 def limits(values: CallLimits) -> str:
     """The limits that are set, in one line; a dash for none."""
     units = (
@@ -76,4 +81,6 @@ def limits(values: CallLimits) -> str:
     return ", ".join(f"{number(value)} {unit}" for value, unit in units if value is not None) or "–"
 
 
-FILTERS = {one.__name__: one for one in (number, short, money, price, share, duration, seconds, day, minute, limits)}
+FILTERS = {
+    one.__name__: one for one in (number, short, money, price, share, duration, seconds, day, minute, second, limits)
+}

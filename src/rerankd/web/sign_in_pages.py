@@ -22,7 +22,7 @@ from rerankd.web.guards import Guards
 from rerankd.web.pages import Page, Pages
 from rerankd.web.throttle import Throttle
 
-AFTER_SIGN_IN = ("/", "/keys", "/usage", "/statement", "/account", "/admin")
+AFTER_SIGN_IN = ("/", "/keys", "/usage", "/statement", "/calls", "/account", "/admin")
 """Where a sign-in may redirect to: never to another site."""
 
 MAX_EMAIL = 254
