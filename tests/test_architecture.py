@@ -170,7 +170,17 @@ ONE_FILE = {
 # The modules of server/, from bottom to top: each imports only modules of the layers below its own.
 SERVER_LAYERS = (
     {"connections", "encodings", "held", "interpreter", "json_bounds", "listening"},  # bytes and sockets
-    {"access_log", "foreign_pages", "forwarded", "openapi", "paths", "reply_headers", "validation", "written"},
+    {
+        "access_log",
+        "call_headers",
+        "foreign_pages",
+        "forwarded",
+        "openapi",
+        "paths",
+        "reply_headers",
+        "validation",
+        "written",
+    },
     {"api_errors", "beside", "hang_up", "keyed_paths", "openai_errors", "protocol", "served"},
     {"served_pool"},
     {"body", "cascade", "models"},

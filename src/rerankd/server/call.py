@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 import time
 import uuid
 from array import array
@@ -17,14 +16,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from rerankd.accounts.decision import CallCost, Charge
-from rerankd.admission.gate import Admitted
+from rerankd.admission.gate import Admitted, Gate
 from rerankd.admission.identity import Identity
 from rerankd.apis.base import Answer, Api, Call
 from rerankd.apis.errors import NotJSON
 from rerankd.apis.fields import Explain
 from rerankd.calibration.apply import Cut, find, min_score_of
 from rerankd.cascade import ONE_MODEL
-from rerankd.config import ServerSettings
 from rerankd.errors import InvalidRequest, RerankdError
 from rerankd.highlighting import most_tokens
 from rerankd.ranking import Prepared
@@ -32,6 +30,7 @@ from rerankd.server.access_log import describe
 from rerankd.server.api_errors import error_response
 from rerankd.server.beside import beside, beside_if_large
 from rerankd.server.body import read_json
+from rerankd.server.call_headers import deadline_ms_of, given_id, hops
 from rerankd.server.cascade import SecondStage, TwoStages, rank_again, sum_of
 from rerankd.server.context import ServerContext
 from rerankd.server.hang_up import unless_gone
@@ -50,13 +49,9 @@ from rerankd.server.served import LocalScorer
 from rerankd.server.validation import check_items, read_call
 from rerankd.server.written import WrittenJSON
 from rerankd.tracing import NO_SPAN, CallSpan
-from rerankd.types import Ranking, RerankRequest, TokenCounts
+from rerankd.types import Ranking, TokenCounts
 
 logger = logging.getLogger(__name__)
-
-DEADLINE_HEADER = "x-rerankd-deadline-ms"
-
-GIVEN_ID = re.compile(r"[\x21-\x7e]{1,200}")
 
 
 @dataclass(slots=True)
@@ -84,7 +79,7 @@ async def answer_call(request: Request, apis: Sequence[Api[Any]], context: Serve
     Args:
         apis: the APIs of this path; the last one takes a body that no other claims.
     """
-    request_id = _given_id(request.headers.get("x-request-id")) or str(uuid.uuid4())
+    request_id = given_id(request.headers.get("x-request-id")) or str(uuid.uuid4())
     state = _CallState(request, apis[-1], request_id)
     with context.traces.call(request.headers) as state.span:
         return await _answer_and_report(state, apis, context)
@@ -202,11 +197,11 @@ async def _read(state: _CallState, apis: Sequence[Api[Any]], context: ServerCont
     state.is_counted = context.models.default.ready and await gate.count_large(admitted, request)
     check_items(value, api.body, api.max_documents)
     call, ignored = await beside(request.scope, read_call, value, api, settings.strict)
-    deadline_ms = call.deadline_ms or _deadline_ms(request.headers.get(DEADLINE_HEADER)) or settings.deadline_ms
+    deadline_ms = call.deadline_ms or deadline_ms_of(request.headers) or settings.deadline_ms
     call = replace(call, deadline_ms=deadline_ms)
     share_of(request.scope).num_documents = len(call.documents)
     if "x-request-id" not in request.headers:
-        state.request_id = _given_id(call.id) or state.request_id
+        state.request_id = given_id(call.id) or state.request_id
     state.warnings = unused + ignored + call.warnings
     return call
 
@@ -220,20 +215,10 @@ async def _score(
     names: Sequence[str],
     second: SecondStage | None,
 ) -> Response:
-    request, gate, api = state.request, context.gate, state.api
-    started = time.monotonic()
+    gate, request = context.gate, state.request
     cut = _cut(call, context)
-    bounded = _bounded(call, context.settings, admitted, _hops(request.headers.get("x-rerankd-hop")))
-    if call.deadline_ms is not None:
-        bounded = replace(bounded, deadline=state.started + call.deadline_ms / 1000)
-    prepared = await beside(request.scope, scorer.prepare, bounded)
-    state.encode_seconds = time.monotonic() - started
-    state.span.part("prepare", started, started + state.encode_seconds)
-    fingerprint = b""
-    if gate.charges:
-        fingerprint = await beside(request.scope, _fingerprint, api.name, call, prepared)
-    highlighted = most_tokens(prepared) if call.wants_sentences else 0
-    cost = CallCost(prepared.usage.text_tokens + highlighted, state.request_id, fingerprint, api.name)
+    prepared = await _prepare(state, context, admitted, call, scorer)
+    cost = await _cost(state, gate, call, prepared)
     async with AsyncExitStack() as until:
         settlement = await until.enter_async_context(gate.reserve(admitted, names, cost, is_counted=state.is_counted))
         started = time.monotonic()
@@ -253,20 +238,10 @@ async def _score(
             ranking = cut.of(ranking, None if ranking.upstream else scorer.info, call.instruct)
         if call.wants_sentences:
             ranking = await unless_gone(scorer.highlight(prepared, ranking), request)
-        state.engine_seconds = time.monotonic() - started
-        if ranking.queue_s is not None:
-            state.span.part("queue", started, started + ranking.queue_s)
-            state.span.part("compute", started + ranking.queue_s, started + state.engine_seconds)
-        passages = prepared.num_split, sum(score.num_passages for score in ranking.scores), len(prepared.unread)
-        unscored = sum(not score.scored for score in ranking.scores)
-        again = sum(score.stage == 2 for score in ranking.scores)
-        others = *passages, ranking.left_out, ranking.nothing_relevant, unscored, again
-        state.work = Work(len(ranking.scores) - unscored, ranking.usage, prepared.num_truncated, *others)
-        state.warnings += ranking.warnings
-        state.warnings += _unexplained(call.explain, ranking)
+        _note(state, call, prepared, ranking, started)
         used = TokenCounts(ranking.usage.total_tokens or 0, ranking.usage.text_tokens or 0)
         answer = _answer_to(call, state, scorer, ranking, used, second)
-        response = await beside_if_large(request.scope, _reply, api, answer)
+        response = await beside_if_large(request.scope, _reply, state.api, answer)
         await settlement.settle(used.text_tokens - (both.tokens if both else 0), is_whole)
         state.charge = settlement.charge
         if both is not None and both.settlement is not None:
@@ -276,18 +251,51 @@ async def _score(
     return response
 
 
+async def _prepare(
+    state: _CallState, context: ServerContext, admitted: Admitted, call: Call, scorer: LocalScorer
+) -> Prepared:
+    """The prompts of the call, within its limits and the server's, with the caller's account as their owner."""
+    started = time.monotonic()
+    caller = admitted.identity.caller
+    limits = replace(call.limits, max_instruct_tokens=context.settings.max_instruct_tokens)
+    deadline = call.deadline if call.deadline_ms is None else state.started + call.deadline_ms / 1000
+    owner, came_through = str(caller.account_id) if caller else "", hops(state.request.headers)
+    bounded = replace(call, limits=limits, owner=owner, hops=came_through, deadline=deadline)
+    prepared = await beside(state.request.scope, scorer.prepare, bounded)
+    state.encode_seconds = time.monotonic() - started
+    state.span.part("prepare", started, started + state.encode_seconds)
+    return prepared
+
+
+async def _cost(state: _CallState, gate: Gate, call: Call, prepared: Prepared) -> CallCost:
+    """What is set aside for the call, and by what it is known if it is sent again."""
+    fingerprint = b""
+    if gate.charges:
+        fingerprint = await beside(state.request.scope, _fingerprint, state.api.name, call, prepared)
+    highlighted = most_tokens(prepared) if call.wants_sentences else 0
+    return CallCost(prepared.usage.text_tokens + highlighted, state.request_id, fingerprint, state.api.name)
+
+
+def _note(state: _CallState, call: Call, prepared: Prepared, ranking: Ranking, started: float) -> None:
+    """For the log, the metrics and the trace, and the warnings of the reply."""
+    state.engine_seconds = time.monotonic() - started
+    if ranking.queue_s is not None:
+        state.span.part("queue", started, started + ranking.queue_s)
+        state.span.part("compute", started + ranking.queue_s, started + state.engine_seconds)
+    passages = prepared.num_split, sum(score.num_passages for score in ranking.scores), len(prepared.unread)
+    unscored = sum(not score.scored for score in ranking.scores)
+    again = sum(score.stage == 2 for score in ranking.scores)
+    others = *passages, ranking.left_out, ranking.nothing_relevant, unscored, again
+    state.work = Work(len(ranking.scores) - unscored, ranking.usage, prepared.num_truncated, *others)
+    state.warnings += ranking.warnings
+    state.warnings += _unexplained(call.explain, ranking)
+
+
 def _cut(call: Call, context: ServerContext) -> Cut | None:
     """What the call asks of the scores; None for nothing."""
     if call.min_score is None and call.calibration is None:
         return None
     return Cut(min_score_of(call.min_score), find(context.calibrations, call.calibration))
-
-
-def _bounded(asked: RerankRequest, settings: ServerSettings, admitted: Admitted, hops: int) -> RerankRequest:
-    """The request with the bounds of every API, and with the caller's account as its owner."""
-    limits = replace(asked.limits, max_instruct_tokens=settings.max_instruct_tokens)
-    caller = admitted.identity.caller
-    return replace(asked, limits=limits, owner=str(caller.account_id) if caller else "", hops=hops)
 
 
 def _reply(api: Api[Any], answer: Answer) -> Response:
@@ -338,25 +346,6 @@ def _answer_to(
         call.show,
         call.shown_passages,
     )
-
-
-def _hops(text: str | None) -> int:
-    """The number of servers that passed the call on."""
-    return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 4 else 0
-
-
-def _deadline_ms(header: str | None) -> int | None:
-    """Raises InvalidRequest: it is no number of milliseconds."""
-    if header is None:
-        return None
-    if not re.fullmatch(r"[1-9]\d{0,6}", header.strip(), re.ASCII):
-        raise InvalidRequest(f"The header {DEADLINE_HEADER} must be a whole number of milliseconds.")
-    return int(header)
-
-
-def _given_id(text: str | None) -> str | None:
-    """The caller's own id for a request, if a header can carry it."""
-    return text if text and GIVEN_ID.fullmatch(text) else None
 
 
 def _is_explained(ranking: Ranking) -> bool:
