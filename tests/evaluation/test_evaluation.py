@@ -62,7 +62,7 @@ def test_measures_are_those_of_the_ir_measures_command(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ir_measures", str(qrels), str(tmp_path / "chance.trec"), *NAMES]
     said = subprocess.run([*command, "--places", "9"], check=True, capture_output=True, text=True).stdout
     theirs = {name: float(value) for name, value in (line.split("\t") for line in said.splitlines())}
-    ours = Measures(NAMES).evaluate(read_run(tmp_path / "chance.trec").ranked, read_judgements(qrels)).means
+    ours = Measures(NAMES).evaluate(read_run(tmp_path / "chance.trec").ranked, read_judgements([qrels])).means
     assert ours == pytest.approx(theirs, abs=1e-9) and len(ours) == len(NAMES)
 
 

@@ -17,9 +17,10 @@ import pytest
 from rerankd.errors import InferenceError, InvalidRequest
 from rerankd.jobs.job import Job, Plan, Progress
 from rerankd.jobs.journal import Journal, Scored
+from rerankd.runs.about import path_of, read_about
 from rerankd.runs.layouts import inputs_of
-from rerankd.runs.run import read_run
-from rerankd.runs.texts import documents_of
+from rerankd.runs.run import Candidate, Run, read_run
+from rerankd.runs.texts import Query, documents_of
 from rerankd.testing import FakeRanker, shared_words
 from support.killed_job import DOCUMENTS, QUERIES, job, run_killed, score, write_inputs
 
@@ -43,7 +44,7 @@ def beir(tmp_path: Path) -> Path:
 
 def of_beir(folder: Path, out: str, plan: Plan = PLAN) -> tuple[Job, partial[Iterator[tuple[str, str]]]]:
     inputs = inputs_of(folder, folder.parent / "bm25.trec", None, None)
-    return Job(folder.parent / out, plan, inputs.run, inputs.queries), partial(documents_of, folder / "corpus.jsonl")
+    return Job(folder.parent / out, plan, inputs.run, inputs.queries), partial(documents_of, [folder / "corpus.jsonl"])
 
 
 @pytest.mark.parametrize("out", ["out.trec", "out.jsonl", "out.parquet"])
@@ -167,7 +168,7 @@ def files_up_to(size: int) -> Iterator[None]:
 
 def test_a_full_disk_ends_the_job_and_the_next_run_continues_it(tmp_path: Path) -> None:
     write_inputs(tmp_path)
-    corpus = partial(documents_of, tmp_path / "corpus.jsonl")
+    corpus = partial(documents_of, [tmp_path / "corpus.jsonl"])
     with files_up_to(40_000), pytest.raises(InvalidRequest, match=r"cannot be (written|kept)"):
         job(tmp_path, "out.jsonl").score(FakeRanker(), corpus)
     with files_up_to(400_000), pytest.raises(InvalidRequest, match=r"out\.jsonl cannot be written: File too large"):
@@ -228,7 +229,7 @@ def test_requests_need_no_other_file(line: object, ids: list[str], tmp_path: Pat
 def test_wrong_inputs_are_named(beir: Path, tmp_path: Path) -> None:
     run = tmp_path / "bm25.trec"
     for arguments, words in (
-        ((beir, None, None, None), "is a folder: pass the run"),
+        ((beir, None, None, None), "is a folder: pass a run"),
         ((tmp_path, run, None, None), "has no file queries"),
         ((run, run, None, None), "--run belongs to a folder"),
         ((run, None, None, None), "is a run: pass its texts"),
@@ -237,3 +238,55 @@ def test_wrong_inputs_are_named(beir: Path, tmp_path: Path) -> None:
             inputs_of(*arguments)
     with pytest.raises(InvalidRequest, match="the suffix says the format"):
         of_beir(beir, "out.csv")
+
+
+def test_a_query_has_its_own_instruct_or_that_of_the_job(beir: Path) -> None:
+    queries = [{"_id": "2", "text": "cold ice", "instruct": "Find ice"}, {"_id": "1", "text": "hot sun"}]
+    (beir / "queries.jsonl").write_text("\n".join(map(json.dumps, queries)))
+    one, corpus = of_beir(beir, "out.jsonl", replace(PLAN, instruct="Find it"))
+    ranker = FakeRanker()
+    one.score(ranker, corpus)
+    assert {call.query: call.instruct for call in ranker.calls} == {"cold ice": "Find ice", "hot sun": "Find it"}
+
+
+def test_a_file_beside_the_result_says_how_it_was_made(beir: Path) -> None:
+    one, corpus = of_beir(beir, "out.jsonl", replace(PLAN, instruct="Find it"))
+    with pytest.raises(InferenceError):
+        one.score(FakeRanker(_failing_on("cold ice", InferenceError("no"))), corpus)
+    one.score(FakeRanker(), corpus)
+    out = beir.parent / "out.jsonl"
+    about = read_about(out)
+    assert about is not None and (about.model["name"], about.instruct) == ("fake", "Find it")
+    assert (about.queries, about.documents) == (2, 6) and about.seconds > 0
+    out.write_text("another run")
+    assert read_about(out) is None
+    path_of(out).write_text("{}")
+    with pytest.raises(InvalidRequest, match="is damaged"):
+        read_about(out)
+
+
+def test_a_corpus_that_contradicts_itself_is_refused(beir: Path) -> None:
+    corpus = beir / "corpus.jsonl"
+    lines = corpus.read_text()
+    corpus.write_text(f"{lines}\n" + json.dumps({"_id": "a", "title": "Sun", "text": "is hot"}))
+    one, documents = of_beir(beir, "out.jsonl")
+    one.score(FakeRanker(), documents)  # the same text twice is no contradiction
+    corpus.write_text(f"{lines}\n" + json.dumps({"_id": "a", "text": "another"}))
+    one, documents = of_beir(beir, "other.jsonl")
+    with pytest.raises(InvalidRequest, match="document 'a' twice, with different texts"):
+        one.score(FakeRanker(), documents)
+
+
+@pytest.mark.parametrize("doc_id", ["a b", "", "a\u2003"])
+def test_an_id_that_a_trec_run_cannot_hold_is_named_before_anything_is_scored(doc_id: str, tmp_path: Path) -> None:
+    run = Run("r", {"q": (Candidate(doc_id, 1.0),)})
+    with pytest.raises(InvalidRequest, match="cannot hold the id"):
+        Job(tmp_path / "out.trec", PLAN, run, {"q": Query("text")})
+    Job(tmp_path / "out.jsonl", PLAN, run, {"q": Query("text")}).score(FakeRanker(), lambda ids: [(doc_id, "text")])
+    assert [one.doc_id for one in read_run(tmp_path / "out.jsonl").ranked["q"]] == [doc_id]
+
+
+def test_a_query_that_cannot_be_asked_is_named(beir: Path) -> None:
+    one, corpus = of_beir(beir, "out.jsonl")
+    with pytest.raises(InvalidRequest, match="query '2': too long"):
+        one.score(FakeRanker(_failing_on("cold ice", InvalidRequest("too long"))), corpus)

@@ -36,7 +36,7 @@ def write_inputs(folder: Path) -> None:
 def job(folder: Path, out: str) -> Job:
     """The job that writes this file."""
     plan = Plan((), {"name": "fake"}, None, DOCUMENTS, skip_missing=False)
-    return Job(folder / out, plan, read_run(folder / "run.trec"), read_queries(folder / "queries.tsv"), at_once=4)
+    return Job(folder / out, plan, read_run(folder / "run.trec"), read_queries([folder / "queries.tsv"]), at_once=4)
 
 
 def score(folder: Path, out: str) -> None:
@@ -48,7 +48,7 @@ def score(folder: Path, out: str) -> None:
             time.sleep(0.001)
             return zlib.crc32(f"{query} {document}".encode()) / 2**32
 
-        job(folder, out).score(FakeRanker(counting), partial(documents_of, folder / "corpus.jsonl"))
+        job(folder, out).score(FakeRanker(counting), partial(documents_of, [folder / "corpus.jsonl"]))
 
 
 def run_killed(folder: Path, out: str, kills: int, seed: int = 0) -> int:

@@ -67,9 +67,10 @@ def eval(
     if not paths:
         raise InvalidRequest("Name at least one run.")
     runs = [without_own(run) if ignore_own else run for run in map(read_run, paths)]
-    judged = read_judgements(qrels)
+    judged = read_judgements([qrels])
     chosen = Measures(measures)
-    found = study(runs, judged, chosen, read_queries(queries) if queries else {}, depths)
+    texts = {qid: query.text for qid, query in read_queries([queries]).items()} if queries else {}
+    found = study(runs, judged, chosen, texts, depths)
     if by_query:
         _write(by_query, _by_query(runs, chosen, judged))
     if html:

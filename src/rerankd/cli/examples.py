@@ -35,7 +35,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "rerankd rerank": (
         "rerankd rerank bm25.trec --queries q.tsv --corpus docs.jsonl -o out.trec",
-        "rerankd rerank ./scifact --run bm25.trec -o out.jsonl --depth 50",
+        "rerankd rerank ./scifact --first bm25 -o scifact.jsonl --depth 50",
         "rerankd rerank requests.jsonl -o out.jsonl --url http://127.0.0.1:8000",
     ),
     "rerankd eval": (

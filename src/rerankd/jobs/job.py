@@ -7,6 +7,7 @@ OUT.job/journal.jsonl      the scores so far
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections import deque
@@ -25,10 +26,12 @@ from rerankd.jobs.journal import Journal, Scored
 from rerankd.jobs.store import Documents, build
 from rerankd.rankers import Ranker
 from rerankd.resumable import differences, to_json
+from rerankd.runs.about import About, write_about
 from rerankd.runs.float32 import rounded
 from rerankd.runs.replaced import replacement
 from rerankd.runs.run import Candidate, Run, decreasing
-from rerankd.runs.written import RankedPair, format_of, write_ranked
+from rerankd.runs.texts import Query
+from rerankd.runs.written import RankedPair, check_ids, format_of, write_ranked
 from rerankd.types import Score
 
 fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None  # Windows has none: there is no lock there
@@ -43,9 +46,11 @@ class Plan:
     """Everything that a job's scores depend on.
 
     Attributes:
-        inputs: (path, size, mtime in ns) of the run, the queries and the corpus.
+        inputs: (path, size, mtime in ns) of the run, the queries, the corpus and the judgements that choose queries.
         model: what scores, as `model_identity` describes it; or a server's address and model.
+        instruct: of queries that have none of their own; None for the default of the model or server.
         depth: candidates of a query that are scored.
+        first: what found the candidates, where that is no file of the inputs.
     """
 
     inputs: tuple[tuple[str, int, int], ...]
@@ -53,6 +58,7 @@ class Plan:
     instruct: str | None
     depth: int
     skip_missing: bool
+    first: str = ""
 
 
 @dataclass
@@ -91,12 +97,15 @@ class Job:
 
     Args:
         out: the result; its suffix says the format. The job's folder stands beside it.
-        queries: query id → text.
+        queries: by id.
         at_once: queries that are scored at the same time.
+
+    Raises:
+        InvalidRequest: a query has no text, or the result's format cannot hold an id.
     """
 
-    def __init__(self, out: Path, plan: Plan, run: Run, queries: Mapping[str, str], at_once: int = 16) -> None:
-        format_of(out)
+    def __init__(self, out: Path, plan: Plan, run: Run, queries: Mapping[str, Query], at_once: int = 16) -> None:
+        check_ids(format_of(out), run)
         if absent := [qid for qid in run.ranked if qid not in queries]:
             raise InvalidRequest(
                 f"{len(absent):,} of {len(run.ranked):,} queries of the run have no text, the first one: {absent[0]}."
@@ -140,8 +149,13 @@ class Job:
                 finally:
                     journal.sync()
                 write_ranked(self._out, self._pairs(journal), self._plan.model.get("name", "rerankd"))
+                write_about(self._out, self._about(journal))
         shutil.rmtree(self._folder)
         return progress
+
+    def _about(self, journal: Journal) -> About:
+        done = journal.total()
+        return About(json.loads(to_json(self._plan)), done.seconds, done.queries, done.documents, done.tokens)
 
     @contextmanager
     def _locked(self, *, restart: bool) -> Iterator[None]:
@@ -194,9 +208,12 @@ class Job:
         left = [qid for qid in self._first if qid not in journal]
         progress.queries = progress.of - len(left)
         progress.share = progress.begun_at = 1 - sum(map(sizes.__getitem__, left)) / total
+        before = time.monotonic()
         with ThreadPoolExecutor(self._at_once, thread_name_prefix="rerankd-job") as pool:
             for qid, scored, warnings in self._in_turn(pool, ranker, documents, left):
-                journal.add(scored)
+                now = time.monotonic()
+                journal.add(scored, now - before)
+                before = now
                 progress.queries += 1
                 progress.pairs += len(scored.doc_ids)
                 progress.share = min(1.0, progress.share + sizes[qid] / total)
@@ -231,7 +248,13 @@ class Job:
         there = [(doc_id, text) for doc_id, text in zip(ids, texts, strict=True) if text is not None]
         if not there:
             return Scored(qid, [], [], [], []), ()
-        ranking = ranker.rank(self._queries[qid], [text for _, text in there], instruct=self._plan.instruct)
+        query = self._queries[qid]
+        try:
+            ranking = ranker.rank(
+                query.text, [text for _, text in there], instruct=query.instruct or self._plan.instruct
+            )
+        except InvalidRequest as error:
+            raise InvalidRequest(f"query {qid!r}: {error}") from error
         scores: list[Score] = sorted(ranking.ranked, key=lambda score: score.index)
         logits = [rounded(score.raw_score) for score in scores]
         tokens = [len(score.prompt.token_ids) if score.prompt else 0 for score in scores]

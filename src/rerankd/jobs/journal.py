@@ -27,6 +27,16 @@ class Scored:
     tokens: Sequence[int]
 
 
+@dataclass(frozen=True, slots=True)
+class Total:
+    """What a journal holds in all. seconds: between its lines, without the time between two runs of the job."""
+
+    queries: int
+    documents: int
+    tokens: int
+    seconds: float
+
+
 class Journal:
     """Appends to a file. Opening it looks at what it holds; a line that was cut off at its end is removed.
 
@@ -74,14 +84,28 @@ class Journal:
             file.seek(self._places[qid])
             return self._parse(file.readline(), self._places[qid])
 
-    def add(self, scored: Scored) -> None:
+    def total(self) -> Total:
+        """The sum over all queries."""
+        documents, tokens, seconds = 0, 0, 0.0
+        with self._path.open("rb") as file:
+            for line in file:
+                value = json.loads(line)
+                documents += len(value["d"])
+                tokens += sum(value["t"])
+                seconds += value["e"]
+        return Total(len(self._places), documents, tokens, seconds)
+
+    def add(self, scored: Scored, seconds: float = 0.0) -> None:
         """Appends the scores of a query.
+
+        Args:
+            seconds: since the line before, or since this run of the job began to score.
 
         Raises:
             InvalidRequest: there is no space; the line is not kept.
         """
         value = {"q": scored.qid, "d": scored.doc_ids, "l": scored.logits, "s": scored.scores, "t": scored.tokens}
-        line = f"{json.dumps(value)}\n".encode()
+        line = f"{json.dumps({**value, 'e': round(seconds, 6)})}\n".encode()
         size = self._path.stat().st_size
         try:
             if self._file.write(line) != len(line):

@@ -41,13 +41,13 @@ def build(path: Path, documents: Iterable[tuple[str, str]], wanted: set[str], sk
     """Writes the wanted documents; the file has its name only when it is whole.
 
     Args:
-        documents: (id, text); of two with one id the first counts.
+        documents: (id, text).
 
     Returns:
         how many wanted documents are missing.
 
     Raises:
-        InvalidRequest: documents are missing and `skip_missing` is not set, or there is no space.
+        InvalidRequest: documents are missing and `skip_missing` is not set, one has two texts, or there is no space.
     """
     unfinished = path.with_suffix(".unfinished")
     unfinished.unlink(missing_ok=True)
@@ -56,7 +56,7 @@ def build(path: Path, documents: Iterable[tuple[str, str]], wanted: set[str], sk
         try:
             database.execute("PRAGMA journal_mode = OFF")
             database.execute("CREATE TABLE documents (id TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID")
-            database.executemany("INSERT OR IGNORE INTO documents VALUES (?, ?)", documents)
+            _insert(database, documents)
             database.commit()
             found = {row[0] for row in database.execute("SELECT id FROM documents")}
         finally:
@@ -74,3 +74,12 @@ def build(path: Path, documents: Iterable[tuple[str, str]], wanted: set[str], sk
         )
     unfinished.replace(path)
     return len(missing)
+
+
+def _insert(database: sqlite3.Connection, documents: Iterable[tuple[str, str]]) -> None:
+    for doc_id, text in documents:
+        added = database.execute("INSERT OR IGNORE INTO documents VALUES (?, ?)", (doc_id, text)).rowcount
+        if not added:
+            [before] = database.execute("SELECT text FROM documents WHERE id = ?", (doc_id,)).fetchone()
+            if before != text:
+                raise InvalidRequest(f"The corpus has document {doc_id!r} twice, with different texts.")

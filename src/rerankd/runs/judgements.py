@@ -11,7 +11,7 @@ A grade over 0 is relevant; negative grades are those of spam.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +24,21 @@ Judgements = Mapping[str, Mapping[str, int]]
 BEIR_HEADER = ("query-id", "corpus-id", "score")
 
 
-def read_judgements(path: Path) -> Judgements:
-    """Reads a file of judgements; its suffix and its first line say the format.
+def read_judgements(paths: Sequence[Path]) -> Judgements:
+    """Reads files of judgements; the suffix and the first line of each say the format.
 
     Raises:
-        InvalidRequest: the file cannot be read, a line does not fit, or a document is judged twice.
+        InvalidRequest: a file cannot be read, a line does not fit, or a document is judged twice.
         MissingExtra: see `records_of`.
     """
     judged: dict[str, dict[str, int]] = {}
-    for place, qid, doc_id, grade in _of_records(path) if has_records(path) else _of_lines(path):
-        grades = judged.setdefault(qid, {})
-        if grades.setdefault(doc_id, grade) != grade:
-            raise InvalidRequest(f"{place}: document {doc_id!r} of query {qid!r} has a second, different grade.")
+    for path in paths:
+        for place, qid, doc_id, grade in _of_records(path) if has_records(path) else _of_lines(path):
+            grades = judged.setdefault(qid, {})
+            if grades.setdefault(doc_id, grade) != grade:
+                raise InvalidRequest(f"{place}: document {doc_id!r} of query {qid!r} has a second, different grade.")
     if not judged:
-        raise InvalidRequest(f"There are no judgements in {path}.")
+        raise InvalidRequest(f"There are no judgements in {', '.join(map(str, paths))}.")
     return judged
 
 

@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 from rerankd.errors import InvalidRequest, MissingExtra
 from rerankd.runs.float32 import written
 from rerankd.runs.replaced import replacement
+from rerankd.runs.run import Run, decreasing
 
 SUFFIXES = {
     **dict.fromkeys((".trec", ".run", ".txt"), "trec"),
@@ -52,6 +53,44 @@ def format_of(path: Path) -> str:
     if (found := SUFFIXES.get(path.suffix.lower())) is None:
         raise InvalidRequest(f"{path}: the suffix says the format of the result: {', '.join(SUFFIXES)}.")
     return found
+
+
+def check_ids(format: str, run: Run) -> None:
+    """Refuses ids that would move the columns of a TREC run.
+
+    Raises:
+        InvalidRequest: an id is empty or has white space.
+    """
+    if format != "trec":
+        return
+    for qid, found in run.ranked.items():
+        for one in (qid, *(candidate.doc_id for candidate in found)):
+            if one.split() != [one]:
+                raise InvalidRequest(
+                    f"A TREC run cannot hold the id {one!r} of query {qid!r}: write .jsonl or .parquet."
+                )
+
+
+def write_run(path: Path, run: Run) -> None:
+    """Writes the candidates of a first stage as TREC or JSONL, by the suffix, whole or not at all.
+
+    Raises:
+        InvalidRequest: it cannot be written.
+    """
+    is_trec = format_of(path) == "trec"
+    try:
+        with replacement(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="\n") as file:
+            for qid, found in run.ranked.items():
+                scores = decreasing(candidate.score for candidate in found)
+                for rank, (one, score) in enumerate(zip(found, scores, strict=True), 1):
+                    row = {"qid": qid, "docid": one.doc_id, "rank": rank, "score": float(written(score))}
+                    file.write(
+                        f"{qid} Q0 {one.doc_id} {rank} {written(score)} {run.name}\n"
+                        if is_trec
+                        else f"{json.dumps(row, ensure_ascii=False)}\n"
+                    )
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
 def write_ranked(path: Path, pairs: Iterable[RankedPair], tag: str) -> None:

@@ -1,0 +1,119 @@
+"""`rerankd rerank` on the command line, from a folder to a run that `rerankd eval` reads."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from subprocess import run as run_command
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from rerankd.cli.main import main
+from rerankd.runs.run import read_run
+
+PLACES = ("Paris", "Rome", "Oslo", "Lima", "Cairo", "Delhi", "Tokyo", "Quito")
+
+
+def records(kind: str) -> list[dict[str, Any]]:
+    """Two documents about each place, one of which answers its query."""
+    if kind == "queries":
+        asked = [{"_id": f"q{n}", "text": f"When does the museum in {place} open?"} for n, place in enumerate(PLACES)]
+        return [*asked, {"_id": "unjudged", "text": "When does the museum open?"}]
+    if kind == "qrels":
+        return [{"query-id": f"q{n}", "corpus-id": f"yes{n}", "score": 1} for n in range(len(PLACES))]
+    answers = [f"The museum in {place} opens at {n + 1} o'clock." for n, place in enumerate(PLACES)]
+    others = [f"When does bread bake in {place}? Open the oven when it does." for place in PLACES]
+    return [
+        {"_id": f"{name}{n}", "title": "", "text": text}
+        for name, texts in (("yes", answers), ("no", others))
+        for n, text in enumerate(texts)
+    ]
+
+
+def jsonl(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    text = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+
+
+@pytest.fixture
+def beir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A BEIR folder; its queries have judgements, but for one."""
+    monkeypatch.setattr("rerankd.cli.reranking.cache_folder", lambda: tmp_path / "cache")
+    folder = tmp_path / "museums"
+    (folder / "qrels").mkdir(parents=True)
+    jsonl(folder / "corpus.jsonl.gz", records("corpus"))
+    jsonl(folder / "queries.jsonl", records("queries"))
+    rows = [f"{row['query-id']}\t{row['corpus-id']}\t{row['score']}\n" for row in records("qrels")]
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(rows))
+    (folder / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\nunjudged\tyes0\t1\n")
+    return folder
+
+
+def command(folder: Path, out: Path, *more: str) -> list[str]:
+    return ["rerank", str(folder), "--first", "bm25", "-o", str(out), "--model", "embedded", *more]
+
+
+def test_a_folder_is_searched_and_reranked(beir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "ours.trec"
+    assert main(command(beir, out, "--depth", "5")) == 0
+    said = capsys.readouterr().err
+    assert "First stage, 8 queries" in said and "40 documents of 8 queries" in said
+    first, ours = read_run(tmp_path / "ours.bm25.trec"), read_run(out)
+    assert list(first.ranked) == list(ours.ranked) == [f"q{n}" for n in range(8)]
+    for qid, found in ours.ranked.items():
+        assert {one.doc_id for one in found} == {one.doc_id for one in first.ranked[qid]}
+        assert found[0].doc_id == f"yes{qid[1:]}" and first.ranked[qid][0].doc_id == f"no{qid[1:]}"
+    qrels, measures = beir / "qrels" / "test.tsv", ["nDCG@10", "RR@10", "R@100", "Judged@10"]
+    runs = [tmp_path / "ours.bm25.trec", out]
+    assert main(["eval", *map(str, runs), "--qrels", str(qrels), "--measures", *measures, "--json"]) == 0
+    means = [run["means"] for run in json.loads(capsys.readouterr().out)["runs"]]
+    assert means == [pytest.approx(of_ir_measures(qrels, run, measures), abs=1e-9) for run in runs]
+    assert means[1]["nDCG@10"] == 1.0 and means[0]["nDCG@10"] < 0.7
+
+
+def of_ir_measures(qrels: Path, run: Path, measures: Sequence[str]) -> dict[str, float]:
+    """The figures of the command `ir_measures`, which wants TREC's judgements."""
+    lines = [line.split("\t") for line in qrels.read_text().splitlines()[1:]]
+    trec = qrels.with_suffix(".trec")
+    trec.write_text("".join(f"{qid} 0 {doc_id} {grade}\n" for qid, doc_id, grade in lines))
+    asked = [sys.executable, "-m", "ir_measures", str(trec), str(run), *measures, "--places", "9"]
+    said = run_command(asked, check=True, capture_output=True, text=True).stdout
+    return {name: float(value) for name, value in (line.split("\t") for line in said.splitlines())}
+
+
+def test_a_snapshot_of_several_files_gives_the_same_run(beir: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "snapshot"
+    for kind in ("corpus", "queries", "qrels"):
+        (folder / kind).mkdir(parents=True)
+        rows = records(kind)
+        for part, some in enumerate((rows[:3], rows[3:])):
+            pyarrow.parquet.write_table(pa.Table.from_pylist(some), folder / kind / f"test-{part:05}-of-00002.parquet")
+    (folder / "README.md").write_text("---\nconfigs: []\n---\n")
+    assert main(command(beir, tmp_path / "a.jsonl")) == main(command(folder, tmp_path / "b.jsonl")) == 0
+    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
+
+
+def test_another_split_has_other_queries(beir: Path, tmp_path: Path) -> None:
+    assert main(command(beir, tmp_path / "ours.jsonl", "--split", "train")) == 0
+    assert list(read_run(tmp_path / "ours.jsonl").ranked) == ["unjudged"]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--split", "dev"], "no split 'dev': pass --split with one of test, train"),
+        (["--run", "bm25.trec"], "pass a folder, and no run"),
+        (["--corpus", "none.jsonl"], "none.jsonl"),
+    ],
+)
+def test_a_first_stage_that_cannot_be_had_is_explained(
+    more: list[str], words: str, beir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(beir, tmp_path / "ours.jsonl", *more)) == 1
+    assert words in capsys.readouterr().err and not (tmp_path / "ours.jsonl").exists()
