@@ -61,15 +61,17 @@ class CorpusIndex:
 
     def _fill(self, documents: Iterable[tuple[str, str]], report: Callable[[int], None]) -> None:
         writer = self._index.writer(HEAP_BYTES, 1)
-        for done, (doc_id, text) in enumerate(documents, 1):
-            document = self._tantivy.Document()
-            document.add_bytes("id", doc_id.encode(errors="replace"))
-            document.add_text("tokens", " ".join(tokens_of(text)))
-            writer.add_document(document)
-            if done % REPORT_EVERY == 0:
-                report(done)
-        writer.commit()
-        writer.wait_merging_threads()
+        try:
+            for done, (doc_id, text) in enumerate(documents, 1):
+                document = self._tantivy.Document()
+                document.add_bytes("id", doc_id.encode(errors="replace"))
+                document.add_text("tokens", " ".join(tokens_of(text)))
+                writer.add_document(document)
+                if done % REPORT_EVERY == 0:
+                    report(done)
+            writer.commit()
+        finally:
+            writer.wait_merging_threads()  # they write to the folder, which goes after an error
 
     def search(self, query: str, depth: int) -> list[tuple[str, float]]:
         """(id, score above 0) of the documents that share a token with the query, at most `depth`.
