@@ -74,6 +74,7 @@ ARROWS = {
             "highlighting",
             "prices",
             "ranking",
+            "search",
             "setting",
             "surrogates",
             "tracing",

@@ -392,6 +392,12 @@ class ServerSettings(DatabaseSettings, ClusterSettings, EngineSettings, SeveralM
         pattern=PATH_PATTERN,
         expected="a path such as /infinity",
     )
+    index: Path | None = setting(
+        None,
+        "answer /v1/search from the index that 'rerankd index PATH --index DIR' keeps, and show the page Search",
+        REQUESTS,
+        metavar="DIR",
+    )
     ssl_certfile: Path | None = setting(
         None, "serve HTTPS with this certificate (PEM, with its chain)", TLS, metavar="FILE"
     )

@@ -263,6 +263,7 @@ class Api(ABC, Generic[BodyT]):
         errors: Status and words of each error.
         json_only: It refuses a body that is not declared as JSON.
         any_model: The served model answers to every name, with a warning if the name is not its own.
+        own_bytes: About how many bytes of documents the API adds to a body.
     """
 
     facts: ClassVar[ApiFacts]
@@ -272,6 +273,7 @@ class Api(ABC, Generic[BodyT]):
     errors: ClassVar[ErrorTable[Any]]
     json_only: ClassVar[bool] = False
     any_model: ClassVar[bool] = False
+    own_bytes: ClassVar[int] = 0
 
     def __init__(self, settings: ApiSettings) -> None:
         self.settings = settings

@@ -337,3 +337,8 @@ RERANKD = replace(
     constants={**NOT_ECHOED, "explain": True},
 )
 """As the client asks another rerankd: vLLM's API, with each result's exact logit."""
+
+SEARCH = ApiFacts(
+    "search", "Search (rerankd)", "search:Search", ("/v1/search",), path="/v1/search", documents="", score="score"
+)
+"""Our own API. It takes no documents, so it is none of `ALL`; a server with an index has it."""

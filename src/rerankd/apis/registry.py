@@ -7,6 +7,7 @@ from typing import Any
 
 from rerankd.apis import facts
 from rerankd.apis.base import Api, ApiSettings
+from rerankd.apis.search import Find, Search
 
 Routes = dict[tuple[str, str], tuple[Api[Any], ...]]
 
@@ -22,3 +23,9 @@ def api_routes(settings: ApiSettings) -> Routes:
                 others = routes.get((method, path), ()) if api.may_decline else ()
                 routes[method, path] = (api.at(path), *others)
     return routes
+
+
+def search_routes(settings: ApiSettings, find: Find) -> Routes:
+    """The route of search, for a server with an index."""
+    api = Search(settings, find)
+    return {("POST", path): (api,) for path in api.paths()}

@@ -18,7 +18,7 @@ from rerankd.admission.gate import Gate
 from rerankd.admission.identity import Authenticator
 from rerankd.admission.rate_limits import RateLimiter
 from rerankd.apis.base import Api, ApiSettings
-from rerankd.apis.registry import api_routes
+from rerankd.apis.registry import Routes, api_routes, search_routes
 from rerankd.calibration.profile import load_calibrations
 from rerankd.config import ServerSettings
 from rerankd.prices import PriceFile
@@ -75,7 +75,7 @@ def create_server(
     traces: Traces,
 ) -> Server:
     """See `rerankd.app.create_app`."""
-    routes = api_routes(api_settings(settings))
+    routes = api_routes(api_settings(settings)) | _search_routes(settings)
     metrics = Metrics(models, {api.name for apis in routes.values() for api in apis})
     accounts = AsyncStore(store) if store else None
     auth = Authenticator(settings.api_key, accounts)
@@ -99,6 +99,15 @@ def create_server(
     _add_middleware(app, settings, auth, held)
     _add_routes(app, context)
     return Server(app, metrics)
+
+
+def _search_routes(settings: ServerSettings) -> Routes:
+    """Of the API that searches the server's index, if it has one."""
+    if settings.index is None:
+        return {}
+    from rerankd.search.index import Index  # its library is an extra
+
+    return search_routes(api_settings(settings), Index.open(settings.index).search)
 
 
 def _lifespan(

@@ -49,7 +49,7 @@ from rerankd.server.served import LocalScorer
 from rerankd.server.validation import check_items, read_call
 from rerankd.server.written import WrittenJSON
 from rerankd.tracing import NO_SPAN, CallSpan
-from rerankd.types import Ranking, TokenCounts
+from rerankd.types import Logits, Ranking, TokenCounts
 
 logger = logging.getLogger(__name__)
 
@@ -196,6 +196,7 @@ async def _read(state: _CallState, apis: Sequence[Api[Any]], context: ServerCont
     state.api = api = next((one for one in apis if one.claims(given)), state.api)
     state.is_counted = context.models.default.ready and await gate.count_large(admitted, request)
     check_items(value, api.body, api.max_documents)
+    share_of(request.scope).add(api.own_bytes)
     call, ignored = await beside(request.scope, read_call, value, api, settings.strict)
     deadline_ms = call.deadline_ms or deadline_ms_of(request.headers) or settings.deadline_ms
     call = replace(call, deadline_ms=deadline_ms)
@@ -222,7 +223,7 @@ async def _score(
     async with AsyncExitStack() as until:
         settlement = await until.enter_async_context(gate.reserve(admitted, names, cost, is_counted=state.is_counted))
         started = time.monotonic()
-        ranking = await unless_gone(scorer.rank(prepared), request)
+        ranking = await unless_gone(scorer.rank(prepared) if call.documents else _nothing(prepared), request)
         is_whole = (ranking.usage.text_tokens or 0) >= prepared.usage.text_tokens
         both: TwoStages | None = None
         if second is not None:
@@ -289,6 +290,11 @@ def _note(state: _CallState, call: Call, prepared: Prepared, ranking: Ranking, s
     state.work = Work(len(ranking.scores) - unscored, ranking.usage, prepared.num_truncated, *others)
     state.warnings += ranking.warnings
     state.warnings += _unexplained(call.explain, ranking)
+
+
+async def _nothing(prepared: Prepared) -> Ranking:
+    """The ranking of no documents: a search may find none, and other servers refuse such a call."""
+    return prepared.finish(Logits(()))
 
 
 def _cut(call: Call, context: ServerContext) -> Cut | None:

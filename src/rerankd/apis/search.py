@@ -1,0 +1,130 @@
+"""Our own API: finds parts of files in the server's index, and ranks them. Knows no index: `find` looks in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from pydantic import BaseModel, Field
+
+from rerankd.apis.base import Answer, Api, ApiSettings, Call, Show
+from rerankd.apis.facts import SEARCH
+from rerankd.apis.fields import JSON, InstructBody, OwnFields, Usage
+from rerankd.apis.vllm import ERRORS, ErrorObject, error_object
+from rerankd.errors import RerankdError
+from rerankd.types import Score
+
+DEPTH, MAX_DEPTH = 50, 1000
+
+
+class Found(Protocol):
+    """A part of a file, as the index has it."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def first(self) -> int: ...
+
+    @property
+    def last(self) -> int: ...
+
+    @property
+    def heading(self) -> str: ...
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def document(self) -> str:
+        """What is ranked: the text below its heading."""
+        ...
+
+
+Find = Callable[[str, int], Sequence[Found]]
+"""Query and the most parts → parts, best first."""
+
+
+# The bodies, as the API's description shows them.
+
+
+class Body(InstructBody):
+    query: str = Field(examples=["How are keys rotated?"])
+    model: str | None = Field(None, description="A served name; any, when left out.")
+    top_n: int = Field(10, ge=1, le=MAX_DEPTH, description="How many results to return.")
+    depth: int = Field(DEPTH, ge=1, le=MAX_DEPTH, description="How many parts BM25 finds and the model ranks.")
+
+
+class Result(OwnFields):
+    path: str = Field(description="Of the file, below the folder that was indexed.")
+    first: int = Field(description="Its first line; in a PDF file or a presentation the page.")
+    last: int
+    heading: str = Field(description="The headings above the part, outermost first; empty for none.")
+    text: str = Field(description="The part; the offsets of `passages` count in it.")
+    score: float = Field(ge=0, le=1, description="The model reads the text below its headings.")
+
+
+class Reply(BaseModel):
+    id: str
+    model: str
+    found: int = Field(description="The number of parts that share words with the query, at most `depth`.")
+    results: list[Result]
+    usage: Usage
+    warnings: list[str]
+
+
+class Error(BaseModel):
+    error: ErrorObject
+
+
+class Search(Api[Body]):
+    """`POST /v1/search`."""
+
+    facts = SEARCH
+    body = Body
+    reply_body = Reply
+    error_body = Error
+    errors = ERRORS
+    own_bytes = 100_000
+
+    def __init__(self, settings: ApiSettings, find: Find) -> None:
+        super().__init__(settings)
+        self._find = find
+
+    def parse(self, body: Body) -> Call:
+        found = self._find(body.query, body.depth)
+        sent = [{name: getattr(one, name) for name in ("path", "first", "last", "heading", "text")} for one in found]
+        documents = [one.document for one in found]
+        return self.call(body, body.query, documents, body.top_n, model=body.model, show=Show(True, sent))
+
+    def reply(self, answer: Answer) -> JSON:
+        return {
+            "id": f"search-{answer.id}",
+            "model": answer.model,
+            "found": len(answer.show.sent),
+            "results": [_result(answer, score) for score in answer.ranking.ranked],
+            "usage": answer.openai_usage,
+            "warnings": list(answer.warnings),
+        }
+
+    def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
+        return ERRORS.status(error), {"error": error_object(error)}
+
+
+def _result(answer: Answer, score: Score) -> JSON:
+    part = answer.show.sent[score.index]
+    assert isinstance(part, dict)
+    result = answer.result(score, **part, score=score.score)
+    if "passages" in result:
+        lead = len(score.document or "") - len(part["text"])
+        result["passages"] = _moved(result["passages"], lead)
+        for passage in result["passages"]:
+            if "sentences" in passage:
+                passage["sentences"] = _moved(passage["sentences"], lead)
+    return result
+
+
+def _moved(spans: Sequence[JSON], lead: int) -> list[JSON]:
+    """Offsets in the text, from offsets in the document, which has the headings before it."""
+    moved = ({**one, "start": max(0, one["start"] - lead), "end": one["end"] - lead} for one in spans)
+    return [one for one in moved if one["end"] > 0]
