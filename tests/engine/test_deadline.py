@@ -9,6 +9,7 @@ import pytest
 
 from rerankd.engine.engine import Engine
 from rerankd.engine.scorer import EngineScorer
+from rerankd.engine.speed import Speed
 from rerankd.errors import Busy
 from rerankd.types import Passages, Prompt, Ranking, RerankRequest
 from support.fakes import NumberedModel
@@ -83,6 +84,36 @@ def test_nothing_in_time_is_busy_and_computes_nothing(scorer: EngineScorer, cloc
         with pytest.raises(Busy, match="No document was scored before the deadline"):
             rank(scorer, now + seconds)
     assert clock.now == now
+
+
+def test_one_slow_batch_does_not_end_the_service(clock: Clock) -> None:
+    """Of calls that all have a deadline: none of them would be begun, so none would show that the model is quick."""
+    stall_s = 1e6
+
+    def stall_once(document: str) -> None:
+        nonlocal stall_s
+        clock.now, stall_s = clock.now + stall_s, 1.0
+
+    model = NumberedModel(stall_once)
+    scorer = EngineScorer(Engine(model, clock=clock), model)
+    outcomes = []
+    for _ in range(4):
+        try:
+            outcomes.append([score.scored for score in rank(scorer, clock.now + 10)])
+        except Busy:
+            outcomes.append([])
+    assert outcomes[-1] == [True] * 7 and outcomes.count([]) <= 1
+    scorer.close()
+
+
+def test_a_small_batch_does_not_slow_down_what_is_expected_of_a_large_one() -> None:
+    speed = Speed()
+    speed.add(512, 0.25)
+    speed.add(10, 0.05)
+    assert 512 * speed.seconds_per_token < 0.3
+    speed.doubt()
+    speed.doubt()
+    assert speed.seconds_per_token == 0
 
 
 def test_known_logits_need_no_time(clock: Clock) -> None:

@@ -20,6 +20,7 @@ from rerankd.engine.counters import Counters
 from rerankd.engine.entrance import Entrance
 from rerankd.engine.job import Job, keys_of
 from rerankd.engine.protocols import Model, ReadsInChunks, SharesPrefixes
+from rerankd.engine.speed import Speed
 from rerankd.errors import InferenceError, Stopping
 from rerankd.stats import CacheStats, EngineStats
 from rerankd.types import Logits, ModelInfo, Prompt
@@ -65,7 +66,7 @@ class Engine:
         self._batches = Batches()
         self._jobs: list[Job] = []  # in the order of arrival; the first ones may be half done
         self._changed = threading.Condition()
-        self._seconds_per_token = 0.0
+        self._speed = Speed()
         self._batch_began: float | None = None  # by time.monotonic; None between batches
         self._failure: BaseException | None = None
         self._on_failure: Callable[[BaseException], None] | None = None
@@ -185,7 +186,7 @@ class Engine:
 
     def _seconds_to_room(self) -> float:
         """Until the oldest request is done, by the speed so far."""
-        return self._jobs[0].remaining * self._seconds_per_token
+        return self._jobs[0].remaining * self._speed.seconds_per_token
 
     def _run(self) -> None:
         failures = 0
@@ -256,17 +257,19 @@ class Engine:
         return batch
 
     def _in_time(self, job: Job, count: int) -> int:
-        """How many of its next steps are done before its deadline, by the speed of the last batch."""
+        """How many of its next steps are done before its deadline, by the speed of the last batches."""
         if job.deadline is None or not count:
             return count
         left_s = job.deadline - self._clock()
-        cost = left_s / self._seconds_per_token if self._seconds_per_token else math.inf
-        return job.in_time(count, cost) if left_s > 0 else 0
+        seconds = self._speed.seconds_per_token
+        return job.in_time(count, left_s / seconds if seconds else math.inf) if left_s > 0 else 0
 
     def _expire(self) -> None:
         """Ends the requests that get no further logit in time."""
         for job in self._jobs:
             if job.deadline is not None and not job.future.done() and not self._in_time(job, 1):
+                if not job.running and job.deadline > self._clock():
+                    self._speed.doubt()
                 job.expire()
 
     def _drop_finished(self) -> None:
@@ -308,7 +311,7 @@ class Engine:
     def _count(self, tokens: int, cost: int, seconds: float) -> None:
         prefixes = self._prefixes.prefix_stats if self._prefixes else CacheStats()
         self._counters.computed(tokens, seconds, self._max_batch_tokens, prefixes)
-        self._seconds_per_token = seconds / max(1, cost)
+        self._speed.add(max(1, cost), seconds)
 
     def _blame(self, batch: list[_Part], error: BaseException) -> None:
         """Runs each request of a failed batch alone, and fails the one that fails again."""
