@@ -1,7 +1,7 @@
 """Where in a long document an answer may stand: the embedded model with and without passages, on XQuAD.
 
     python benchmarks/passages.py FOLDER                     # with xquad.{en,de,zh,ar}.json of google-deepmind/xquad
-    python benchmarks/passages.py FOLDER --questions 200     # of each language and depth
+    python benchmarks/passages.py FOLDER --questions 50 --others 80 --minutes 30
 
 A document is the paragraph that answers a question among 40 others, at a depth from 0 to 100 %. `passage`: the best
 passage overlaps the paragraph. `first`: the document comes before the same document without the paragraph, with and
@@ -13,6 +13,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
+import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,29 +57,28 @@ def placed(question: str, answer: int, paragraphs: Sequence[str], depth: int, nu
     return Placed(question, document, start, start + len(paragraphs[answer]), "\n\n".join(others))
 
 
-def is_first(reranker: Reranker, one: Placed, passages: Passages | None) -> tuple[bool, bool]:
-    """Whether the document with the paragraph comes first, and whether its best passage overlaps the paragraph."""
-    ranking = reranker.rank(one.question, [one.other, one.document], passages=passages or False)
-    other, score = ranking.scores
-    best = score.passages[0] if score.passages else None
-    overlaps = best is not None and best.start < one.end and one.start < best.end
-    return score.raw_score > other.raw_score, overlaps
-
-
 def measure(reranker: Reranker, folder: Path, language: str, args: argparse.Namespace) -> None:
     """Prints a row of the table for each depth."""
     paragraphs, questions = read(folder / f"xquad.{language}.json")
-    for depth in DEPTHS:
-        found = {"passage": 0, "first": 0, "without": 0}
-        for number in range(args.questions):
-            question, answer = questions[number * len(questions) // args.questions]
-            one = placed(question, answer, paragraphs, depth, args.others)
-            first, overlaps = is_first(reranker, one, Passages(args.tokens))
-            found["passage"] += overlaps
-            found["first"] += first
-            found["without"] += is_first(reranker, one, None)[0]
-        row = [language, f"{depth} %", *(f"{count / args.questions:.1%}" for count in found.values())]
-        print("  ".join(f"{cell:>11}" for cell in row), flush=True)
+    found = {depth: Counter[str]() for depth in DEPTHS}
+    done = 0
+    for number in random.Random(0).sample(range(args.questions), args.questions):  # so that any part is spread
+        if time.monotonic() > args.until:
+            break
+        question, answer = questions[number * len(questions) // args.questions]
+        some = [placed(question, answer, paragraphs, depth, args.others) for depth in DEPTHS]
+        for passages in (Passages(args.tokens), False):
+            # The document without the paragraph is the same at every depth.
+            ranking = reranker.rank(question, [some[0].other, *(one.document for one in some)], passages=passages)
+            other, *scores = ranking.scores
+            for depth, one, score in zip(DEPTHS, some, scores, strict=True):
+                best = score.passages[0] if score.passages else None
+                found[depth]["passage"] += best is not None and best.start < one.end and one.start < best.end
+                found[depth]["first" if passages else "without"] += score.raw_score > other.raw_score
+        done += 1
+    for depth, counts in found.items():
+        shares = (f"{counts[name] / max(1, done):.1%}" for name in ("passage", "first", "without"))
+        print("  ".join(f"{cell:>11}" for cell in (language, f"{depth} %", *shares, str(done))), flush=True)
 
 
 def main() -> None:
@@ -85,12 +87,14 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=20, help="of each language and depth, evenly spaced")
     parser.add_argument("--others", type=int, default=40, help="paragraphs beside the one that answers")
     parser.add_argument("--tokens", type=int, default=256, help="of a passage")
+    parser.add_argument("--minutes", type=float, default=60, help="bound of the whole run, shared by the languages")
     parser.add_argument("--languages", nargs="+", default=LANGUAGES)
     args = parser.parse_args()
     print(f"load {os.getloadavg()[0]:.1f}; {args.questions} questions, {args.others} others, {args.tokens} tokens")
-    print("  ".join(f"{name:>11}" for name in ("language", "depth", "passage", "first", "no passages")))
+    print("  ".join(f"{name:>11}" for name in ("language", "depth", "passage", "first", "no passages", "questions")))
     with Reranker("embedded") as reranker:
         for language in args.languages:
+            args.until = time.monotonic() + args.minutes * 60 / len(args.languages)
             measure(reranker, args.folder, language, args)
 
 
