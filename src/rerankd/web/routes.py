@@ -40,6 +40,16 @@ class PlaygroundPage(Page):
 
 
 @dataclass(frozen=True, slots=True)
+class SearchPage(Page):
+    """`/search`. state: read by the page's script."""
+
+    template: ClassVar[str] = "search.html"
+    names: tuple[str, ...]
+    state: Mapping[str, Any]
+    needs_key: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PricesPage(Page):
     """`/rates`. info, price: None while the model loads."""
 
@@ -62,10 +72,11 @@ class DocsPage(Page):
 def web_routes(context: WebContext) -> APIRouter:
     """`/` (GET only), `/rates`, `/docs`, `/static/…`, and the files that browsers and robots request.
 
-    With accounts also the routes of `account_routes`.
+    With an index also `/search`, with accounts the routes of `account_routes`.
     """
     shared = {
         "accounts_on": context.accounts is not None,
+        "has_index": context.settings.index is not None,
         "sign_up": context.settings.sign_up if context.accounts is not None else "off",
     }
     pages = Pages(shared, private=context.accounts is not None)
@@ -83,6 +94,13 @@ def web_routes(context: WebContext) -> APIRouter:
     def playground(request: Request) -> Response:
         session = session_or_none(request)
         return pages.render(_playground(context, session), request, session)
+
+    if context.settings.index is not None:
+
+        @router.get("/search")
+        def search(request: Request) -> Response:
+            session = session_or_none(request)
+            return pages.render(_search(context, session), request, session)
 
     @router.get("/rates")
     def prices(request: Request) -> Response:
@@ -127,6 +145,16 @@ def _playground(context: WebContext, session: Session | None) -> PlaygroundPage:
         "ready": context.models.default.ready,
     }
     return PlaygroundPage(names, SORTING_MODES, state, context.needs_key)
+
+
+def _search(context: WebContext, session: Session | None) -> SearchPage:
+    state = {
+        "needsKey": context.needs_key,
+        "csrf": session.csrf if session else None,
+        "accounts": context.accounts is not None,
+        "ready": context.models.default.ready,
+    }
+    return SearchPage(context.names(), state, context.needs_key)
 
 
 def _prices(context: WebContext) -> PricesPage:

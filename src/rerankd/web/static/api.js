@@ -1,4 +1,4 @@
-// One rerank call through the public API, as any other client makes it.
+// Calls of the public API, as any other client makes them.
 
 import { BASE } from "./base.js";
 
@@ -31,21 +31,27 @@ export class Refused extends Error {
  * @property {object} reply
  */
 
+/** A compatible rerank. See `ask`. */
+export function rerank(call, who, signal) {
+  return ask("/compatible-api/v1/reranks", call, who, signal);
+}
+
 /**
- * @param {object} call the body of a compatible rerank.
+ * @param {string} path of an API whose reply has `results` and `usage`.
+ * @param {object} call its body.
  * @param {{key?: string, csrf?: string}} who a key; else the token of the visitor's session, which pays.
  * @param {AbortSignal} signal
  * @returns {Promise<Answer>}
  * @throws {Refused | DOMException} AbortError if `signal` aborted it.
  */
-export async function rerank(call, { key, csrf }, signal) {
+export async function ask(path, call, { key, csrf }, signal) {
   const headers = { "content-type": "application/json" };
   if (key) headers.authorization = `Bearer ${key}`;
   else if (csrf) headers["x-rerankd-csrf"] = csrf;
   const started = performance.now();
   let response, reply;
   try {
-    response = await fetch(`${BASE}/compatible-api/v1/reranks`, {
+    response = await fetch(`${BASE}${path}`, {
       method: "POST", body: JSON.stringify(call), headers, signal, credentials: key || !csrf ? "omit" : "same-origin", cache: "no-store",
     });
     reply = await response.json();
@@ -63,7 +69,7 @@ export async function rerank(call, { key, csrf }, signal) {
   return {
     results: reply.results,
     tokens: reply.usage.total_tokens,
-    warnings: reply.meta?.warnings ?? (head("x-rerankd-warning") ? [head("x-rerankd-warning")] : []),
+    warnings: reply.warnings ?? reply.meta?.warnings ?? (head("x-rerankd-warning") ? [head("x-rerankd-warning")] : []),
     model: head("x-rerankd-model") ?? reply.model,
     cost: cost === null ? null : Number(cost),
     id: head("x-request-id") ?? reply.id,

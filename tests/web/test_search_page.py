@@ -1,0 +1,85 @@
+"""The page Search in a real browser, against a real server with an index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import httpx2
+import pytest
+from playwright.sync_api import Page, expect
+
+from rerankd import Index
+from support.server import Server, StartServer
+from web.test_looks import check
+
+Open = Callable[..., Page]
+
+FILES = {
+    "accounts/keys.md": "# Keys\n\n" + "Every caller has a key of its own. " * 12 + "\n\n## Rotation\n\n"
+    "A key is rotated on the page Keys. The old key works for another hour. 🔑 Then it is gone.\n",
+    "bills.md": "# Bills\n\nA bill comes by mail on the first of a month. It names each key.\n",
+    "<b>nasty</b>.md": "The key is <script>alert(1)</script>\n",
+}
+
+
+@pytest.fixture(scope="module")
+def server(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> Server:
+    folder = tmp_path_factory.mktemp("search")
+    for name, text in FILES.items():
+        path = folder / "docs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    Index(folder / "docs", folder=folder / "index")
+    return start_server("--model", "embedded", "--index", str(folder / "index"), key="test-key")
+
+
+def opened(open_page: Open, server: Server, fragment: str = "", **options: object) -> Page:
+    """The page, once its script runs, with the server's key."""
+    page = open_page(f"{server.url}/search{fragment}", **options)
+    expect(page.locator("#search[data-started]")).to_be_attached()
+    page.fill("#key", server.key)
+    return page
+
+
+def test_a_question_finds_file_lines_and_sentence(open_page: Open, server: Server) -> None:
+    page = opened(open_page, server)
+    page.fill("#query", "how do I rotate a key?")
+    page.keyboard.press("Enter")
+    first = page.locator(".ranked li").first
+    expect(first.locator(".file")).to_have_text("accounts/keys.md")
+    expect(first.locator("mark")).to_have_text("A key is rotated on the page Keys. ")
+    body = {"query": "how do I rotate a key?", "passages": {"highlight": True}}
+    best = server.post("/v1/search", body).json()["results"][0]
+    expect(first.locator(".score")).to_have_text(f"{best['score']:.4f}")
+    expect(first.locator(".hint")).to_have_text(f"{best['first']}–{best['last']}")
+    expect(page.locator("text=<b>nasty</b>.md")).to_be_visible()  # as text
+    page.fill("#query", "zebra")
+    page.keyboard.press("Enter")
+    expect(page.locator("#output")).to_contain_text("No part of the files has a word of this.")
+
+
+def test_a_link_holds_the_query_and_no_key(open_page: Open, server: Server) -> None:
+    page = opened(open_page, server)
+    page.fill("#query", "bill & key 🔑")
+    page.keyboard.press("Enter")
+    expect(page.locator(".ranked li").first).to_be_visible()
+    assert "test-key" not in page.url
+    again = open_page(page.url)  # without a key
+    expect(again.get_by_role("alert")).to_contain_text("401")
+    assert again.input_value("#query") == "bill & key 🔑"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 360])
+def test_it_looks_right(open_page: Open, server: Server, theme: str, width: int) -> None:
+    page = opened(open_page, server, color_scheme=theme, viewport={"width": width, "height": 800})
+    check(page, "search-empty")
+    page.fill("#query", "when does an old key stop?")
+    page.keyboard.press("Enter")
+    expect(page.locator(".ranked li").first).to_be_visible()
+    check(page, "search")
+
+
+def test_without_an_index_there_is_no_page(embedded_server: Server) -> None:
+    assert httpx2.get(f"{embedded_server.url}/search").status_code == 404
+    assert "/search" not in httpx2.get(embedded_server.url).text
