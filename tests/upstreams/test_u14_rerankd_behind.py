@@ -16,6 +16,7 @@ from rerankd.types import LoadProgress, Prompt
 from support.routing import routing, upstream
 from support.server import Server
 from support.serving import serving
+from support.upstream_server import UpstreamServer
 
 QUERY = "What is the capital of China?"
 DOCUMENTS = [f"Document {number} tells of the city {number * 7919 % 101}." for number in range(20)]
@@ -92,3 +93,12 @@ def test_u14_two_workers_share_by_weight(weights: tuple[int, int]) -> None:
     assert sum(answered) == 400
     share = answered[0] / sum(answered)
     assert share == pytest.approx(weights[0] / sum(weights), rel=0.1)
+
+
+def test_u14_single_calls_go_by_weight() -> None:
+    """The query decides where neither is busy, so the shares are those of a fair coin: 1.4 of 100 calls off or so."""
+    with UpstreamServer() as heavy, UpstreamServer() as light:
+        with routing(upstream("heavy", heavy, weight=3), upstream("light", light)) as router:
+            assert all(response.status_code == 200 for response in router.rerank_often(1000, threads=1, documents=1))
+            answered = {name: router.member(name).stats.outcomes["answered"] for name in ("heavy", "light")}
+    assert answered == pytest.approx({"heavy": 750, "light": 250}, rel=0.1)
