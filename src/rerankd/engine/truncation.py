@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby, tee
 from typing import Literal
 
 from tokenizers import Encoding, Tokenizer
 
+from rerankd.engine.behind_space import behind_space
 from rerankd.engine.tokenising import encodings
 from rerankd.engine.word_tokens import WordTokens
 from rerankd.types import Truncation
@@ -33,6 +34,7 @@ class CountedText:
     """A text, shortened or not, and its number of tokens now and before.
 
     at_least: only a part of the original was counted.
+    ids: the tokens of the text, where they were kept.
     """
 
     part: Literal["query", "document"]
@@ -40,6 +42,7 @@ class CountedText:
     tokens: int
     original_tokens: int
     at_least: bool = False
+    ids: array[int] | None = field(default=None, compare=False, repr=False)
 
     @property
     def truncations(self) -> tuple[Truncation, ...]:
@@ -95,26 +98,27 @@ class TextCounter:
     ) -> Iterator[tuple[str, CountedText]]:
         """The same, one by one and lazily: a caller that stops early leaves the rest unread."""
         bound = read_tokens if limit is None else min(limit, read_tokens)
-        for by_words, group in groupby(texts, self._reads_words):
-            if by_words:
-                for text in group:
-                    yield from self._counted(part, text, limit, bound, side)
-            else:
+        for reading, group in groupby(texts, lambda text: self._reading(text, bound)):
+            if reading == "places":
                 yield from self._truncate(part, group, limit, bound, side)
+                continue
+            kept, given = tee(group)
+            for text, ids in zip(kept, self._ids(given, reading), strict=True):
+                if len(ids) <= bound:
+                    yield text, CountedText(part, text, len(ids), len(ids), ids=ids)
+                else:
+                    yield from self._truncate(part, [text], limit, bound, side)
 
-    def _reads_words(self, text: str) -> bool:
-        return self._words is not None and self._words.reads(text)
+    def _reading(self, text: str, bound: int) -> Literal["words", "ids", "places"]:
+        """How a text is read: a text that may well have too many tokens with the places of its tokens, too."""
+        if self._words is not None and self._words.reads(text):
+            return "words"
+        return "ids" if len(text) <= bound else "places"
 
-    def _counted(
-        self, part: Literal["query", "document"], text: str, limit: int | None, bound: int, side: Side
-    ) -> Iterator[tuple[str, CountedText]]:
-        """A text that is read by words."""
-        assert self._words is not None
-        tokens = len(self._words.ids(text))
-        if tokens <= bound:
-            yield text, CountedText(part, text, tokens, tokens)
-        else:
-            yield from self._truncate(part, [text], limit, bound, side)
+    def _ids(self, texts: Iterable[str], reading: Literal["words", "ids"]) -> Iterator[array[int]]:
+        if reading == "words" and self._words is not None:
+            return map(self._words.ids, texts)
+        return (array("i", encoding.ids) for encoding in encodings(self._tokenizer, texts))
 
     def _truncate(
         self, part: Literal["query", "document"], texts: Iterable[str], limit: int | None, bound: int, side: Side
@@ -124,7 +128,8 @@ class TextCounter:
         for original, encoding in zip(kept, encodings(self._tokenizer, heads, offsets=True), strict=True):
             text, encoding = self._read_further(original, encoding, bound, side)
             tokens = len(encoding)
-            whole = CountedText(part, text, tokens, tokens, at_least=len(text) < len(original))
+            ids = array("i", encoding.ids)
+            whole = CountedText(part, text, tokens, tokens, at_least=len(text) < len(original), ids=ids)
             over = limit is not None and tokens > bound
             yield original, self._part(whole, bound, encoding.offsets, side) if over else whole
 
@@ -139,11 +144,22 @@ class TextCounter:
 
     def token_ids(self, texts: Iterable[str]) -> Iterator[array[int]]:
         """The ids of each text."""
-        for by_words, group in groupby(texts, self._reads_words):
-            if by_words and self._words is not None:
-                yield from map(self._words.ids, group)
+        for by_words, group in groupby(texts, lambda text: self._words is not None and self._words.reads(text)):
+            yield from self._ids(group, "words" if by_words else "ids")
+
+    def ids_behind_space(self, texts: Sequence[CountedText]) -> Iterator[array[int]]:
+        """The ids of each text behind a space, in few steps where its own ids are known."""
+        for by_head, group in groupby(texts, self._reads_head):
+            same = list(group)
+            if by_head:
+                known = [text.ids for text in same if text.ids is not None]
+                yield from behind_space(self._tokenizer, [text.text for text in same], known)
             else:
-                yield from (array("i", encoding.ids) for encoding in encodings(self._tokenizer, group))
+                yield from self.token_ids(f" {text.text}" for text in same)
+
+    def _reads_head(self, text: CountedText) -> bool:
+        """Whether only the beginning is read again; words are found faster than that."""
+        return self._words is not None and text.ids is not None and not self._words.reads(text.text)
 
     def shorten(self, text: CountedText, limit: int, side: Side = "right") -> CountedText:
         """The longest part of at most `limit` tokens that begins or ends between two characters."""
@@ -157,8 +173,8 @@ class TextCounter:
             part = text.text[: offsets[kept][0]] if side == "right" else text.text[offsets[-kept][0] :]
             # A shorter text may split the word at its end into other tokens: count again.
             if (tokens := self.count(part)) <= limit:
-                return replace(text, text=part, tokens=tokens)
-        return replace(text, text="", tokens=0)
+                return replace(text, text=part, tokens=tokens, ids=None)
+        return replace(text, text="", tokens=0, ids=None)
 
 
 def readable_part(text: str, tokens: int, side: Side = "right") -> str:

@@ -84,7 +84,8 @@ class Qwen3Prompt:
         self._plain.pre_tokenizer = full.pre_tokenizer
         self._format = layout
         as_qwen = _splits_as_qwen(self._plain)
-        self._splits_before_document = bool(layout.bridge) or (layout.lead == " " and as_qwen)
+        self._behind_space = layout.lead == " " and as_qwen
+        self._splits_before_document = bool(layout.bridge) or self._behind_space
         self._counter = TextCounter(self._plain, WordTokens(self._plain) if as_qwen else None)
         parts = (layout.prefix, layout.bridge, layout.suffix)
         self._prefix, self._bridge, self._suffix = (
@@ -202,7 +203,10 @@ class Qwen3Prompt:
         """Each head with its document and the token ids of both together, the same as of the joined text."""
         lead = self._format.lead
         if self._splits_before_document:
-            rest = self._counter.token_ids(f"{lead}{document.text}" for document in documents)
+            if self._behind_space:
+                rest = self._counter.ids_behind_space(documents)
+            else:
+                rest = self._counter.token_ids(f"{lead}{document.text}" for document in documents)
             for head, document, ids in zip(heads, documents, rest, strict=True):
                 yield head, document, head.token_ids + ids
         else:
