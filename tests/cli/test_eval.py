@@ -112,3 +112,7 @@ def test_wrong_options_are_named(
 def test_a_command_without_runs_says_so(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", "--qrels", str(files / "qrels.tsv")]) == 1
     assert "at least one run" in capsys.readouterr().err
+    assert main(command(files)[:3]) == 1
+    assert "with --qrels" in capsys.readouterr().err
+    assert main(command(files, "--models", "embedded")) == 1
+    assert "belong to a folder" in capsys.readouterr().err

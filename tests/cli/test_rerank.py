@@ -117,3 +117,45 @@ def test_a_first_stage_that_cannot_be_had_is_explained(
 ) -> None:
     assert main(command(beir, tmp_path / "ours.jsonl", *more)) == 1
     assert words in capsys.readouterr().err and not (tmp_path / "ours.jsonl").exists()
+
+
+def test_a_folder_is_evaluated_with_several_models(
+    beir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    instructs = tmp_path / "instructs.toml"
+    instructs.write_text('hours = "Find opening hours"\nplain = "Find it"\n')
+    output, page = tmp_path / "out", tmp_path / "report.html"
+    options = ["--instructs", str(instructs), "-o", str(output), "--depth", "5"]
+    asked = ["eval", str(beir), "--models", "embedded", *options]
+    assert main([*asked, "--html", str(page)]) == 0
+    said = capsys.readouterr()
+    assert "embedded-hours improves nDCG@10 by +0." in " ".join(said.out.split())
+    names = {"bm25.trec", "embedded-hours.jsonl", "embedded-plain.jsonl"}
+    assert {path.name for path in output.iterdir()} == names | {f"{name}.about.json" for name in names if "l" in name}
+    shown = page.read_text()
+    assert "Find opening hours" in shown and "embedded-multilingual" in shown and "When does the museum" in shown
+    before = {path: path.stat().st_mtime_ns for path in output.glob("*.jsonl")}
+    assert main([*asked, "--json"]) == 0
+    said = capsys.readouterr()
+    assert said.err.count("is there already") == 2
+    assert before == {path: path.stat().st_mtime_ns for path in output.glob("*.jsonl")}
+    runs = json.loads(said.out)["runs"]
+    assert [run["made"] and run["made"]["instruct"] for run in runs] == [None, "Find opening hours", "Find it"]
+    assert main([*asked[:-1], "4"]) == 1
+    assert "was made with another depth (5 then, 4 now)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ([], "pass --models"),
+        (["--models", "a/x", "b/x"], "Two models have the name 'x'"),
+        (["--models", "embedded", "--qrels", "q.tsv"], "A folder is evaluated alone"),
+        (["--models", "embedded", "--instructs", "none.toml"], "none.toml cannot be read"),
+    ],
+)
+def test_a_folder_that_cannot_be_evaluated_is_explained(
+    more: list[str], words: str, beir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["eval", str(beir), *more]) == 1
+    assert words in capsys.readouterr().err

@@ -15,6 +15,7 @@ from rerankd.compare import ndcg
 from rerankd.errors import InvalidRequest
 from rerankd.evaluation.depth import depth_study, fusion_study
 from rerankd.evaluation.measures import Measures, coverage, without_own
+from rerankd.evaluation.scores import scores_of
 from rerankd.evaluation.significance import holm, paired
 from rerankd.evaluation.study import study
 from rerankd.evaluation.verdict import verdict
@@ -173,7 +174,8 @@ def test_a_planted_gain_is_found_and_said_first() -> None:
     assert verdict(found, chance).kind == "unclear" and "may be chance" in verdict(found, chance).detail
     p = better.compared.paired["nDCG@10"]
     assert p.wins + p.ties + p.losses == 60 and p.low < p.difference < p.high
-    assert sum(one.count for one in better.bins) == 60 * 30
+    assert better.scores is not None and better.scores.pairs == 60 * 30
+    assert sum(one.count for one in better.scores.bins) == 60 * 30 and better.scores.histogram is not None
     gained = better.compared.gained[0]
     assert gained.after - gained.before == max(better.compared.sorted_differences) and gained.moves
 
@@ -217,3 +219,22 @@ def test_wrong_files_are_named() -> None:
         study([run], {"other": {"d": 1}}, Measures())
     with pytest.raises(InvalidRequest, match="Two runs are named one"):
         study([run, run], judged(3, 10), Measures())
+
+
+def test_unjudged_pairs_are_irrelevant_only_where_none_is_judged_to_be() -> None:
+    run = Run("r", {"q": (Candidate("a", 2.0), Candidate("b", -2.0), Candidate("c", -3.0))}, has_logits=True)
+    relevant_only, both = scores_of(run, {"q": {"a": 1}}), scores_of(run, {"q": {"a": 1, "b": 0}})
+    assert relevant_only is not None and both is not None and (relevant_only.pairs, both.pairs) == (3, 2)
+    p = [1 / (1 + math.exp(-logit)) for logit in (2.0, -2.0)]
+    assert both.ece == pytest.approx((1 - p[0] + p[1]) / 2)
+    assert scores_of(run, {"q": {"d": 0}}) is None and scores_of(Run("r", run.ranked), {"q": {"a": 1}}) is None
+
+
+def test_a_histogram_has_all_pairs_of_each_kind() -> None:
+    run = a_run("r", 20, 30, seed=1, gain=2)
+    found = scores_of(run, judged(20, 30))
+    assert found is not None and found.histogram is not None
+    shown = found.histogram
+    assert sum(shown.relevant) == pytest.approx(1) and sum(shown.irrelevant) == pytest.approx(1)
+    logits = [one.score for found in run.ranked.values() for one in found]
+    assert (shown.edges[0], shown.edges[-1]) == (min(logits), max(logits))

@@ -1,16 +1,17 @@
-"""`rerankd eval RUN …`: how good runs are, whether one is better than another, and how deep to rerank."""
+"""`rerankd eval RUN …` or `DIR --models …`: how good runs are, which is better, and how deep to rerank."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from rerankd.cli.console import output_console
+from rerankd.cli.eval_models import ModelOptions, rerank_with_models
 from rerankd.cli.options import FLAG, SEVERAL, command, converter
 from rerankd.cli.table import show_table
 from rerankd.errors import InvalidRequest, MissingExtra
@@ -18,6 +19,7 @@ from rerankd.evaluation.depth import DEPTHS
 from rerankd.evaluation.measures import DEFAULT_MEASURES, Measures, without_own
 from rerankd.evaluation.study import Evaluated, Study, study
 from rerankd.evaluation.verdict import verdict
+from rerankd.runs.about import read_about
 from rerankd.runs.judgements import Judgements, read_judgements
 from rerankd.runs.run import Run, read_run
 from rerankd.runs.texts import read_queries
@@ -25,6 +27,7 @@ from rerankd.runs.texts import read_queries
 app = command("eval")
 
 FILE = Parameter(metavar="FILE")
+MODELS = ModelOptions()
 
 
 def _depths(text: str) -> tuple[int, ...]:
@@ -40,7 +43,7 @@ DEPTHS_OPTION = Parameter(converter=converter(_depths), n_tokens=1, metavar="N,N
 @app.default
 def eval(
     *paths: Annotated[Path, Parameter(name="RUN")],
-    qrels: Annotated[Path, FILE],
+    qrels: Annotated[Path | None, FILE] = None,
     measures: Annotated[list[str], SEVERAL] = list(DEFAULT_MEASURES),  # noqa: B006 - cyclopts copies it
     depths: Annotated[tuple[int, ...], DEPTHS_OPTION] = DEPTHS,
     queries: Annotated[Path | None, FILE] = None,
@@ -48,14 +51,16 @@ def eval(
     by_query: Annotated[Path | None, FILE] = None,
     html: Annotated[Path | None, FILE] = None,
     as_json: Annotated[bool, FLAG, Parameter("--json")] = False,
+    folder: ModelOptions = MODELS,
 ) -> int:
     """Measure runs against relevance judgements, and compare them with the first one.
 
-    A run is a TREC or MS MARCO run, or JSONL or Parquet, compressed or not.
+    A run is a TREC or MS MARCO run, or JSONL or Parquet, compressed or not. A BEIR folder is reranked with --models
+    first, and its judgements and queries are read.
 
     Args:
-        paths: runs; the first one is the baseline, such as the first stage that the others rerank
-        qrels: the judgements, in TREC's or BEIR's format, JSONL or Parquet
+        paths: runs, or one folder; the first run is the baseline, such as the first stage that the others rerank
+        qrels: the judgements of runs, in TREC's or BEIR's format, JSONL or Parquet
         measures: as ir_measures writes them; the first one decides
         depths: how many candidates to rerank in the depth study (default: 5 to 1,000)
         queries: the queries' texts, for the report
@@ -64,13 +69,12 @@ def eval(
         html: write a report to this file
         as_json: print JSON
     """
-    if not paths:
-        raise InvalidRequest("Name at least one run.")
-    runs = [without_own(run) if ignore_own else run for run in map(read_run, paths)]
-    judged = read_judgements([qrels])
     chosen = Measures(measures)
-    texts = {qid: query.text for qid, query in read_queries([queries]).items()} if queries else {}
-    found = study(runs, judged, chosen, texts, depths)
+    files = _files(paths, qrels, queries, folder)
+    runs = [without_own(run) if ignore_own else run for run in map(read_run, files.runs)]
+    judged = read_judgements(files.qrels)
+    texts = {qid: query.text for qid, query in read_queries(files.queries).items()} if files.queries else {}
+    found = study(runs, judged, chosen, texts, depths, [read_about(path) for path in files.runs])
     if by_query:
         _write(by_query, _by_query(runs, chosen, judged))
     if html:
@@ -80,6 +84,30 @@ def eval(
     else:
         _print(found, html)
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What is evaluated. queries: empty where their texts are unknown."""
+
+    runs: Sequence[Path]
+    qrels: Sequence[Path]
+    queries: Sequence[Path]
+
+
+def _files(paths: Sequence[Path], qrels: Path | None, queries: Path | None, options: ModelOptions) -> _Files:
+    if not paths:
+        raise InvalidRequest("Name at least one run, or a folder with --models.")
+    if any(path.is_dir() for path in paths):
+        if len(paths) > 1 or qrels or queries:
+            raise InvalidRequest("A folder is evaluated alone, with its own judgements and queries.")
+        runs, collection = rerank_with_models(paths[0], options)
+        return _Files(runs, collection.qrels, collection.queries)
+    if options != MODELS:
+        raise InvalidRequest("--models and the options with it belong to a folder; runs are evaluated as they are.")
+    if qrels is None:
+        raise InvalidRequest("Pass the judgements of the runs with --qrels.")
+    return _Files(paths, [qrels], [queries] if queries else [])
 
 
 def _by_query(runs: Sequence[Run], measures: Measures, judged: Judgements) -> str:

@@ -41,6 +41,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "rerankd eval": (
         "rerankd eval bm25.trec reranked.trec --qrels qrels.tsv",
         "rerankd eval bm25.trec a.jsonl b.jsonl --qrels qrels.tsv --html report.html",
+        "rerankd eval ./scifact --models Qwen/Qwen3-Reranker-0.6B ./mine",
         "rerankd eval bm25.trec --qrels qrels.txt --measures nDCG@10 AP@100 --json",
     ),
     "rerankd download": (

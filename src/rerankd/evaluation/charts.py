@@ -6,9 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-WIDTH, HEIGHT = 680, 300
+WIDTH, HEIGHT = 560, 280
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 40
 """Pixels around the plot, for labels."""
+
+EFFECT_LEFT, ROW = 190, 34
+"""Pixels for the names of runs, and of the height of a run."""
+
+MOST_TICKS = 8
+"""Labels of an x axis that stay legible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,30 @@ class Chart:
 
 
 @dataclass(frozen=True, slots=True)
+class Effect:
+    """A difference with its interval, on a line of its own: pixels, and "gain", "loss" or "unclear"."""
+
+    label: str
+    y: float
+    low: float
+    at: float
+    high: float
+    kind: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """Differences from a baseline, which stands at `zero`."""
+
+    zero: float
+    ticks: Sequence[Tick]
+    rows: Sequence[Effect]
+    height: int
+    width: int = WIDTH
+
+
+@dataclass(frozen=True, slots=True)
 class Series:
     """Values over the chart's x values; `low` and `high` are empty or bounds of each.
 
@@ -85,6 +115,15 @@ class Series:
     values: Sequence[float | None]
     low: Sequence[float] = ()
     high: Sequence[float] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Named points (x, y, name) in the order in which a line joins them. color: as of `Series`."""
+
+    label: str
+    color: int
+    points: Sequence[tuple[float, float, str]]
 
 
 class _Axis:
@@ -109,14 +148,15 @@ def line_chart(
     parts = [part for one in series for part in (one.values, one.low, one.high)]
     numbers = [number for part in parts for number in part if number is not None]
     steps = nice_steps(min(numbers), max(numbers))
+    every = -(-len(x_names) // MOST_TICKS)
     x = _Axis(0, max(1, len(x_names) - 1), LEFT, WIDTH - RIGHT)
     y = _Axis(steps[0], steps[-1], HEIGHT - BOTTOM, TOP)
     return Chart(
         title,
         caption,
         *labels,
-        x_ticks=[Tick(x(place), name) for place, name in enumerate(x_names)],
-        y_ticks=[Tick(y(step), f"{step:.10g}") for step in steps],
+        x_ticks=[Tick(x(place), name) for place, name in enumerate(x_names) if place % every == 0],
+        y_ticks=[Tick(y(step), _number(step)) for step in steps],
         lines=[_line(one, x_names, x, y) for one in series],
     )
 
@@ -132,6 +172,51 @@ def _line(series: Series, x_names: Sequence[str], x: _Axis, y: _Axis) -> Line:
     ]
     band = " ".join([*path(series.high), *path(series.low)[::-1]])
     return Line(series.label, series.color, " ".join(path(series.values)), band, marks)
+
+
+def xy_chart(title: str, caption: str, labels: tuple[str, str], curves: Sequence[Curve]) -> Chart:
+    """Curves over numbers, the least of which is 0 or more.
+
+    Args:
+        labels: of the x and the y axis.
+    """
+    points = [point for one in curves for point in one.points]
+    x_steps = nice_steps(0.0, max(x for x, _, _ in points))
+    y_steps = nice_steps(min(y for _, y, _ in points), max(y for _, y, _ in points))
+    x = _Axis(0, x_steps[-1], LEFT, WIDTH - RIGHT)
+    y = _Axis(y_steps[0], y_steps[-1], HEIGHT - BOTTOM, TOP)
+    lines = []
+    for one in curves:
+        marks = [Mark(x(at), y(value), f"{one.label}, {name}: {value:.4f}") for at, value, name in one.points]
+        lines.append(Line(one.label, one.color, " ".join(f"{mark.x},{mark.y}" for mark in marks), "", marks))
+    return Chart(
+        title,
+        caption,
+        *labels,
+        x_ticks=[Tick(x(step), _number(step)) for step in x_steps],
+        y_ticks=[Tick(y(step), _number(step)) for step in y_steps],
+        lines=lines,
+    )
+
+
+def effects(found: Sequence[tuple[str, float, float, float, bool]]) -> Effects:
+    """A row for each (label, low, difference, high, whether it is sure)."""
+    steps = nice_steps(min(0.0, *(low for _, low, _, _, _ in found)), max(0.0, *(high for _, _, _, high, _ in found)))
+    x = _Axis(steps[0], steps[-1], EFFECT_LEFT, WIDTH - RIGHT - 8)
+    rows = [
+        Effect(
+            label,
+            TOP + ROW * (place + 0.5),
+            x(low),
+            x(at),
+            x(high),
+            "unclear" if not is_sure else "gain" if at > 0 else "loss",
+            f"{label}: {at:+.4f}, {low:+.4f} to {high:+.4f}",
+        )
+        for place, (label, low, at, high, is_sure) in enumerate(found)
+    ]
+    ticks = [Tick(x(step), _number(step, "+") if step else "0") for step in steps]
+    return Effects(x(0), ticks, rows, TOP + ROW * len(rows) + 28)
 
 
 def bar_chart(title: str, caption: str, labels: tuple[str, str], values: Sequence[float]) -> Chart:
@@ -151,9 +236,14 @@ def bar_chart(title: str, caption: str, labels: tuple[str, str], values: Sequenc
         caption,
         *labels,
         x_ticks=[Tick(x(place - 0.5), str(place)) for place in ends],
-        y_ticks=[Tick(y(step), f"{step:.10g}") for step in steps],
+        y_ticks=[Tick(y(step), _number(step)) for step in steps],
         bars=bars,
     )
+
+
+def _number(value: float, sign: str = "") -> str:
+    """A number on an axis, with a minus sign in place of a hyphen."""
+    return f"{value:{sign}.10g}".replace("-", "\u2212")
 
 
 def nice_steps(low: float, high: float) -> list[float]:

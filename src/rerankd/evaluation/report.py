@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import resources
+from itertools import pairwise
 
 from jinja2 import Environment, StrictUndefined
 
-from rerankd.evaluation.charts import Chart, Series, bar_chart, line_chart
+from rerankd.evaluation.charts import Chart, Curve, Effects, Series, bar_chart, effects, line_chart, xy_chart
+from rerankd.evaluation.scores import BINS, Scores
 from rerankd.evaluation.study import Compared, Study
-from rerankd.evaluation.verdict import p_text, verdict
+from rerankd.evaluation.verdict import ALPHA, p_text, verdict, with_minus
 from rerankd.version import __version__
 
 TEMPLATE = "report.html"
 
 COLORS = range(5)
-GREY = 5
+GREY, GOOD, BAD = 5, 6, 7
 """Numbers of the template's palette."""
 
 
@@ -24,12 +25,22 @@ def report(study: Study) -> str:
     """The page, in UTF-8."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["p"] = p_text
+    environment.filters["minus"] = with_minus
     template = environment.from_string(resources.files(__package__).joinpath(TEMPLATE).read_text("utf-8"))
     return template.render(
         study=study,
-        verdicts=[verdict(study, one) for one in study.runs[1:]],
-        charts=[chart for chart in (_depths(study), _fusion(study), _reliability(study)) if chart is not None],
-        differences=[(one, _differences(study, one.compared)) for one in study.runs if one.compared is not None],
+        verdicts=[(one, verdict(study, one)) for one in study.runs[1:]],
+        effects=_effects(study),
+        best={name: max(one.means[name] for one in study.runs) for name in study.measures},
+        charts=[
+            chart for chart in (_depths(study), _time(study), _fusion(study), _reliability(study)) if chart is not None
+        ],
+        details=[
+            (one, _differences(study, one.compared), _histogram(one.name, one.scores))
+            for one in study.runs
+            if one.compared is not None
+        ],
+        alpha=ALPHA,
         made=datetime.now(UTC).strftime("%Y-%m-%d"),
         version=__version__,
     )
@@ -72,33 +83,85 @@ def _fusion(study: Study) -> Chart | None:
     )
 
 
+def _time(study: Study) -> Chart | None:
+    """Each depth at its share of the run's tokens, and so of its seconds."""
+    curves = []
+    made = {one.name: one.made for one in study.runs}
+    for color, name, one in _compared(study):
+        if (known := made[name]) is None or one.depths is None or not known.tokens:
+            continue
+        points = [
+            (known.seconds * point.tokens / known.tokens, point.mean, f"{point.depth} candidates")
+            for point in one.depths.points
+        ]
+        curves.append(Curve(name, color, points))
+    if not curves:
+        return None
+    return xy_chart(
+        f"{study.measures[0]} by time",
+        "Each point is a depth; its time is its share of the tokens of the whole run, on the machine that scored it, "
+        "with several queries in a batch.",
+        ("seconds of scoring a query", study.measures[0]),
+        curves,
+    )
+
+
 def _reliability(study: Study) -> Chart | None:
     colors = {name: color for color, name, _ in _compared(study)}
-    runs = [one for one in study.runs if one.bins]
+    runs = [(one.name, one.scores) for one in study.runs if one.scores]
     if not runs:
         return None
-    tenths = [f"{place / 10:g}–{(place + 1) / 10:g}" for place in range(len(runs[0].bins))]
+    tenths = [f"{place / BINS:g}–{(place + 1) / BINS:g}" for place in range(BINS)]
+    errors = ", ".join(f"{name} {scores.ece:.3f}" for name, scores in runs)
     return line_chart(
         "Scores as probabilities",
-        "Judged pairs by the model's probability of “yes”, in tenths, and which share of them is relevant. Where the "
-        "lines meet, the score is a probability; elsewhere calibrate before you set a threshold.",
+        "Pairs by the model's probability of “yes”, in tenths, and which share of them is relevant. Where the lines "
+        "meet, the score is a probability; elsewhere calibrate before you set a threshold. Expected calibration error: "
+        f"{errors}.",
         ("probability of “yes”", "relevant share"),
         tenths,
         [
-            Series("a probability", GREY, [(place + 0.5) / len(tenths) for place in range(len(tenths))]),
+            Series("a probability", GREY, [(place + 0.5) / BINS for place in range(BINS)]),
             *(
-                Series(one.name, colors.get(one.name, GREY), [bin.relevant if bin.count else None for bin in one.bins])
-                for one in runs
+                Series(name, colors.get(name, GREY), [bin.relevant if bin.count else None for bin in scores.bins])
+                for name, scores in runs
             ),
         ],
     )
 
 
-def _differences(study: Study, compared: Compared) -> Chart:
-    values: Sequence[float] = compared.sorted_differences
+def _histogram(name: str, scores: Scores | None) -> Chart | None:
+    if scores is None or scores.histogram is None:
+        return None
+    shown = scores.histogram
+    middles = [f"{(low + high) / 2:.1f}".replace("-", "\u2212") for low, high in pairwise(shown.edges)]
+    return line_chart(
+        f"Logits of {name}",
+        "The share of relevant and of irrelevant pairs at each logit: the less they overlap, the better a threshold "
+        "parts them.",
+        ("logit", "share of pairs"),
+        middles,
+        [
+            Series(label, color, values, [0.0] * len(values), values)
+            for label, color, values in (("relevant", GOOD, shown.relevant), ("irrelevant", BAD, shown.irrelevant))
+        ],
+    )
+
+
+def _differences(study: Study, compared: Compared) -> Chart | None:
+    values = [value for value in compared.sorted_differences if value]
+    if not values:
+        return None
+    same = len(compared.sorted_differences) - len(values)
     return bar_chart(
         f"{study.measures[0]} by query, against {study.baseline.name}",
-        "One bar a query, the largest gain first.",
+        f"One bar a query, the largest gain first; {same:,} queries without a difference are left out.",
         ("query", "difference"),
         values,
     )
+
+
+def _effects(study: Study) -> Effects | None:
+    measure = study.measures[0]
+    found = [(one.name, one.compared.paired[measure]) for one in study.runs if one.compared is not None]
+    return effects([(name, p.low, p.difference, p.high, p.p_holm < ALPHA) for name, p in found]) if found else None

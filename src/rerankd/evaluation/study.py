@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import exp
 
 from rerankd.errors import InvalidRequest
 from rerankd.evaluation.depth import DEPTHS, ByQuery, DepthStudy, Fusion, Ranked, depth_study, fusion_study
 from rerankd.evaluation.measures import Coverage, Measures, Quality, coverage
+from rerankd.evaluation.scores import Scores, scores_of
 from rerankd.evaluation.significance import Paired, holm, paired
+from rerankd.runs.about import About
 from rerankd.runs.judgements import Judgements
 from rerankd.runs.run import Run
 
@@ -18,8 +19,6 @@ EXTREMES = 10
 
 MOVES = 5
 """Documents shown of such a query."""
-
-BINS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +48,6 @@ class QueryChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Bin:
-    """Pairs whose probability of "yes" falls into a tenth: how many, their mean probability, and the relevant share."""
-
-    count: int
-    probability: float
-    relevant: float
-
-
-@dataclass(frozen=True, slots=True)
 class Compared:
     """A run beside the baseline.
 
@@ -77,19 +67,42 @@ class Compared:
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """How a run was made.
+
+    Attributes:
+        dtype, prompt: empty where a server scored.
+        instruct: None for the default.
+        seconds: of scoring a query, in the mean over a run in which several queries share batches.
+        tokens: of all prompts; 0 where a server scored.
+    """
+
+    model: str
+    dtype: str
+    prompt: str
+    instruct: str | None
+    depth: int
+    seconds: float
+    documents_per_second: float
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluated:
     """One run.
 
     Attributes:
         compared: None for the baseline.
-        bins: of judged pairs, empty where the run's scores are no logits.
+        scores: of its pairs; None where they are no logits.
+        made: None where it is unknown.
     """
 
     name: str
     coverage: Coverage
     means: Mapping[str, float]
     compared: Compared | None
-    bins: Sequence[Bin]
+    scores: Scores | None
+    made: Made | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +124,13 @@ def study(
     measures: Measures,
     texts: Mapping[str, str] | None = None,
     depths: Sequence[int] = DEPTHS,
+    abouts: Sequence[About | None] = (),
 ) -> Study:
     """Evaluates runs, the first of which is the baseline of the others.
 
     Args:
         texts: of queries, for the report.
+        abouts: how each run was made; empty where nothing is known.
 
     Raises:
         InvalidRequest: two runs have one name, or a run has no judged query.
@@ -131,8 +146,10 @@ def study(
     for run, quality in zip(runs[1:], qualities[1:], strict=True):
         compared.append(_compare(runs[0], run, qualities[0], quality, judgements, measures, texts or {}, depths))
     evaluated = [
-        Evaluated(run.name, coverage(run, judgements), quality.means, beside, _bins(run, judgements))
-        for run, quality, beside in zip(runs, qualities, _corrected(compared), strict=True)
+        Evaluated(run.name, coverage(run, judgements), quality.means, beside, scores_of(run, judgements), _made(about))
+        for run, quality, beside, about in zip(
+            runs, qualities, _corrected(compared), abouts or [None] * len(runs), strict=True
+        )
     ]
     return Study(measures.names, len(judgements), evaluated)
 
@@ -212,19 +229,17 @@ def _relevant(grades: Mapping[str, int]) -> list[str]:
     return [doc_id for doc_id, grade in grades.items() if grade > 0]
 
 
-def _bins(run: Run, judgements: Judgements) -> list[Bin]:
-    if not run.has_logits:
-        return []
-    pairs: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]
-    for qid, found in run.ranked.items():
-        grades = judgements.get(qid, {})
-        for one in found:
-            if one.doc_id in grades:
-                probability = 1 / (1 + exp(-max(-700.0, min(700.0, one.score))))
-                pairs[min(BINS - 1, int(BINS * probability))].append((probability, grades[one.doc_id] > 0))
-    return [
-        Bin(len(some), sum(p for p, _ in some) / len(some), sum(hit for _, hit in some) / len(some))
-        if some
-        else Bin(0, (place + 0.5) / BINS, 0.0)
-        for place, some in enumerate(pairs)
-    ]
+def _made(about: About | None) -> Made | None:
+    if about is None or not about.queries:
+        return None
+    model, seconds = about.model, max(about.seconds, 1e-9)
+    return Made(
+        model["name"],
+        model.get("dtype", ""),
+        model.get("prompt", ""),
+        about.instruct,
+        int(about.plan["depth"]),
+        about.seconds / about.queries,
+        about.documents / seconds,
+        about.tokens,
+    )

@@ -33,10 +33,10 @@ def verdict(study: Study, run: Evaluated) -> Verdict:
     kind = "unclear" if not sure else "better" if found.difference > 0 else "worse"
     verb = {"better": "improves", "worse": "lowers", "unclear": "changes"}[kind]
     sentence = (
-        f"{run.name} {verb} {measure} by {found.difference:+.3f} against {study.baseline.name}, "
+        f"{run.name} {verb} {measure} by {signed(found.difference)} against {study.baseline.name}, "
         f"{before:.3f} → {after:.3f}: {found.wins} queries better, {found.ties} equal, {found.losses} worse."
     )
-    certainty = f"95 % interval {found.low:+.3f} to {found.high:+.3f}, p {p_text(found.p_holm)}"
+    certainty = f"95 % interval {signed(found.low)} to {signed(found.high)}, p {p_text(found.p_holm)}"
     certainty += " (randomisation, Holm)." if sure else " (randomisation, Holm): it may be chance."
     return Verdict(kind, sentence, " ".join([certainty, *_cautions(study, run)]))
 
@@ -54,6 +54,16 @@ def _cautions(study: Study, run: Evaluated) -> list[str]:
             else "Reranking nothing is within 1 % of the best depth."
         )
     return said
+
+
+def signed(difference: float) -> str:
+    """A difference of three decimals, always with its sign."""
+    return with_minus(f"{difference:+.3f}")
+
+
+def with_minus(number: str) -> str:
+    """The number with a minus sign in place of a hyphen."""
+    return number.replace("-", "\u2212")
 
 
 def p_text(p: float) -> str:

@@ -42,6 +42,11 @@ def read_judgements(paths: Sequence[Path]) -> Judgements:
     return judged
 
 
+def judges_irrelevant(judgements: Judgements) -> bool:
+    """Whether some documents are judged to be irrelevant; if none is, an unjudged one counts as irrelevant."""
+    return any(grade <= 0 for grades in judgements.values() for grade in grades.values())
+
+
 def _of_lines(path: Path) -> Iterator[tuple[str, str, str, int]]:
     is_beir = False
     for number, line in lines_of(path):
