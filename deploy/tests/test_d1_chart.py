@@ -49,8 +49,8 @@ def pods(manifests: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             yield one["spec"]["template"]["spec"]
 
 
-def test_there_are_six_sets_of_values() -> None:
-    assert [path.stem for path in VALUES] == ["accounts", "autoscaled", "default", "everything", "gpu", "router"]
+def test_there_are_seven_sets_of_values() -> None:
+    assert [path.stem for path in VALUES] == ["accounts", "autoscaled", "default", "everything", "gpu", "ray", "router"]
 
 
 @pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem)
@@ -158,6 +158,30 @@ def test_a_gpu_is_asked_for_once() -> None:
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1" and container["image"].endswith("-cuda")
 
 
+def test_replicas_on_ray_share_a_pod() -> None:
+    deployment = kind(rendered(DEPLOY / "helm/values/ray.yaml"), "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    values = {one["name"]: one["value"] for one in container["env"]}
+    assert (values["RERANKD_REPLICAS"], values["RERANKD_REPLICA_CPUS"], values["RERANKD_DEVICE"]) == ("4", "2", "cuda")
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "4"
+    assert deployment["spec"]["replicas"] == 1, "of pods: each of them has four engines"
+    [shm] = [volume for volume in pod["volumes"] if volume["name"] == "shm"]
+    assert shm["emptyDir"]["medium"] == "Memory"
+    assert {"name": "shm", "mountPath": "/dev/shm"} in container["volumeMounts"]
+    for pod in pods(rendered(DEPLOY / "helm/values/default.yaml")):
+        assert not any("REPLICA" in one["name"] for container in pod["containers"] for one in container.get("env", ()))
+
+
+def test_every_variable_of_the_chart_is_a_setting() -> None:
+    settings = (DEPLOY.parent / "docs" / "reference" / "settings.md").read_text()
+    for values in VALUES:
+        containers = [container for pod in pods(rendered(values)) for container in pod["containers"]]
+        names = {one["name"] for container in containers for one in container.get("env", ())}
+        for name in (name for name in names if name.startswith("RERANKD_")):
+            assert f"`{name.removesuffix('_FILE')}`" in settings, name
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
@@ -172,6 +196,10 @@ def test_a_gpu_is_asked_for_once() -> None:
             "enable one of them",
         ),
         (("publicWithoutKey=true", "mode=router", "gpu=1"), "A router computes nothing"),
+        (("publicWithoutKey=true", "gpu=2"), "set ray.replicas to the number of GPUs"),
+        (("publicWithoutKey=true", "ray.replicas=2"), "needs an image with Ray"),
+        (("publicWithoutKey=true", "ray.replicas=2", "image.tag=t", "gpu=1"), "must be equal"),
+        (("publicWithoutKey=true", "ray.replicas=2", "image.tag=t", "mode=router"), "ray.replicas must be 0"),
         (("publicWithoutKey=true", "mode=both"), "mode"),
         (("publicWithoutKey=true", "replica=2"), "replica"),
     ],

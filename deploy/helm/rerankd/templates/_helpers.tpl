@@ -47,6 +47,19 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- if and (eq .Values.mode "router") (gt (int .Values.gpu) 0) -}}
 {{- fail "A router computes nothing: gpu must be 0." -}}
 {{- end -}}
+{{- if .Values.ray.replicas -}}
+{{- if eq .Values.mode "router" -}}
+{{- fail "A router computes nothing: ray.replicas must be 0." -}}
+{{- end -}}
+{{- if not .Values.image.tag -}}
+{{- fail "ray.replicas needs an image with Ray: build one (docs/deploy/ray.md) and set image.tag." -}}
+{{- end -}}
+{{- if and (gt (int .Values.gpu) 0) (ne (int .Values.gpu) (int .Values.ray.replicas)) -}}
+{{- fail "Each replica has a GPU of its own: ray.replicas and gpu must be equal." -}}
+{{- end -}}
+{{- else if gt (int .Values.gpu) 1 -}}
+{{- fail "One engine uses one GPU: set ray.replicas to the number of GPUs, or gpu to 1." -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "rerankd.container" -}}
@@ -62,6 +75,15 @@ securityContext:
 - {name: RERANKD_CONFIG, value: /etc/rerankd/rerankd.toml}
 - {name: RERANKD_LOG_FORMAT, value: json}
 - {name: RERANKD_DRAIN_S, value: {{ .Values.drainSeconds | quote }}}
+{{- if .Values.ray.replicas }}
+- {name: RERANKD_REPLICAS, value: {{ .Values.ray.replicas | quote }}}
+{{- if .Values.ray.cpus }}
+- {name: RERANKD_REPLICA_CPUS, value: {{ .Values.ray.cpus | quote }}}
+{{- end }}
+{{- if gt (int .Values.gpu) 0 }}
+- {name: RERANKD_DEVICE, value: cuda}
+{{- end }}
+{{- end }}
 {{- if .Values.accounts }}
 - {name: RERANKD_ACCOUNTS, value: "true"}
 {{- end }}
@@ -84,6 +106,9 @@ securityContext:
 - {name: tmp, mountPath: /tmp}
 - {name: data, mountPath: /var/lib/rerankd}
 - {name: settings, mountPath: /etc/rerankd, readOnly: true}
+{{- if .Values.ray.replicas }}
+- {name: shm, mountPath: /dev/shm}
+{{- end }}
 {{- if or .Values.apiKey.existingSecret .Values.database.existingSecret .Values.redis.existingSecret }}
 - {name: secrets, mountPath: /run/secrets/rerankd, readOnly: true}
 {{- end }}
