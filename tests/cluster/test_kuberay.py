@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
+
+from support.waiting import wait_until
 
 pytest.importorskip("ray")
 yaml: Any = pytest.importorskip("yaml")
@@ -44,6 +48,39 @@ def test_r11_the_version_is_the_tested_one(name: str) -> None:
     spec = manifest(name)["spec"]
     cluster = spec.get("rayClusterConfig") or spec["rayClusterSpec"]
     assert cluster["rayVersion"] == ray.__version__
+
+
+def test_r11_the_application_answers_behind_the_proxy_of_ray_serve(cluster: Any, tiny_checkpoint: Path) -> None:
+    import ray
+    from ray import serve
+
+    from rerankd.cluster.app import build
+
+    url = f"http://127.0.0.1:{free_port()}"
+    arguments = {"model": str(tiny_checkpoint), "dtype": "float32", "skip_self_test": True, "api_key": "test-key"}
+    ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": int(url.rpartition(":")[2])})
+        serve.run(build({**arguments, "replicas": 1, "replica_cpus": 1}), name="rerankd")
+        body = {"query": "Which bridge?", "documents": ["the old bridge", "a town", "engineers"]}
+        with httpx2.Client(base_url=url, timeout=60, headers={"authorization": "Bearer test-key"}) as client:
+            wait_until(lambda: client.get("/readyz").status_code == 200)
+            answers = [client.post("/v1/rerank", json=body) for _ in range(5)]
+            assert {answer.status_code for answer in answers} == {200}
+            assert {len(answer.json()["results"]) for answer in answers} == {3}
+            assert client.post("/v1/rerank", json={"query": "q"}).status_code == 400
+            assert client.post("/v1/rerank", json=body, headers={"authorization": "Bearer other"}).status_code == 401
+            assert 'rerankd_replicas{model="' in client.get("/metrics").text
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def test_r11_a_public_service_without_a_key_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,94 +1,58 @@
-"""A node that dies and a replica that hangs cost no call: a Ray cluster of several nodes on this machine."""
+"""A node that dies, a replica that hangs or is slow, and a front that is killed cost no call and no row: a Ray cluster
+of several nodes on this machine."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rerankd.batch import manifest as manifest_module
-from rerankd.batch.manifest import plan
-from rerankd.batch.rows import Columns
-from rerankd.batch.run import Progress, run_batch
+from rerankd.batch.run import run_batch
 from rerankd.cluster.engine import ClusterEngine
 from rerankd.cluster.settings import ReplicaSettings
-from rerankd.cluster.start import start_on_replicas
 from rerankd.engine.engine import Engine
 from rerankd.engine.loading.open import Choice
 from rerankd.engine.scorer import EngineScorer
 from rerankd.errors import SettingsError
 from rerankd.types import Logits, RerankRequest
+from support.ray_batch import front, manifest_of
 from support.ray_fakes import SleepingModel, start_sleeping
-from support.serving import wait_until
+from support.waiting import wait_until
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-STORE_BYTES = 78_643_200
-TESTS = Path(__file__).parent.parent
+
+@contextmanager
+def replicas(cluster: Any, folder: Path, seconds: float = 0.01) -> Iterator[EngineScorer]:
+    """A scorer over two replicas, which end with it."""
+    scorer = front(cluster.address, folder, seconds)
+    try:
+        yield scorer
+    finally:
+        scorer.close()
+        cluster.end_replicas()
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """A head that computes nothing, and two nodes with a processor each."""
-    os.environ["PYTHONPATH"] = os.pathsep.join((str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])))
-    from ray.cluster_utils import Cluster
-
-    options = {"include_dashboard": False, "object_store_memory": STORE_BYTES}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **options})
-    for _ in range(2):
-        cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
-    yield cluster
-    cluster.shutdown()
-
-
-def front(cluster: Any, folder: Path, **changes: Any) -> EngineScorer:
-    return start_on_replicas(
-        ReplicaSettings(Choice("fake", **changes), 2, 1, cluster.address),
-        score_cache_mb=0,
-        start=partial(start_sleeping, 0.01, folder, stuck_s=2),
-        prompts=SleepingModel(0, folder),
-    )
+@pytest.fixture
+def scorer(cluster: Any, tmp_path: Path) -> Iterator[EngineScorer]:
+    with replicas(cluster, tmp_path) as scorer:
+        yield scorer
 
 
 def ask(scorer: EngineScorer, *documents: str) -> Future[Logits]:
     return scorer.submit(scorer.prepare(RerankRequest(("q",), documents)))
-
-
-def test_r2_r4_a_node_that_dies_and_a_replica_that_hangs_cost_no_call(cluster: Any, tmp_path: Path) -> None:
-    scorer = front(cluster, tmp_path)
-    try:
-        asking = [ask(scorer, *(str(20 * i + j) for j in range(20))) for i in range(60)]
-        asking[5].result(120)
-        lost = cluster.worker_nodes.copy().pop()
-        cluster.remove_node(lost, allow_graceful=False)
-        asking[20].result(120)
-        cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
-        for i, one in enumerate(asking):
-            assert one.result(120).values == [20 * i + j for j in range(20)]
-        wait_until(lambda: running(scorer) == 2)
-        # R4: one batch never ends; its replica is replaced, and the call is answered elsewhere
-        hung = ask(scorer, "hang7")
-        others = [ask(scorer, str(i)) for i in range(50)]
-        assert hung.result(120).values == [7]
-        assert [one.result(120).values for one in others] == [[i] for i in range(50)]
-        assert (tmp_path / "hung").exists()
-        wait_until(lambda: running(scorer) == 2)
-    finally:
-        scorer.close()
-    with pytest.raises(SettingsError, match="other settings"):
-        front(cluster, tmp_path, dtype="float32")
-    again = front(cluster, tmp_path)  # the replicas stayed
-    try:
-        assert ask(again, "1", "2").result(120).values == [1, 2]
-    finally:
-        again.close()
 
 
 def running(scorer: EngineScorer) -> int:
@@ -96,35 +60,147 @@ def running(scorer: EngineScorer) -> int:
     return scorer.engine.num_replicas
 
 
-def test_r8_a_batch_that_loses_a_node_has_the_files_of_one_that_did_not(
-    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def all_answered(asking: list[Future[Logits]], number: int) -> None:
+    """Each call has the numbers of its documents as logits."""
+    for i, one in enumerate(asking):
+        assert one.result(120).values == [number * i + j for j in range(number)]
+
+
+def calls(scorer: EngineScorer, number: int, documents: int) -> list[Future[Logits]]:
+    return [ask(scorer, *(str(documents * i + j) for j in range(documents))) for i in range(number)]
+
+
+def test_r2_r4_r7_dead_nodes_hung_replicas_and_fewer_replicas_cost_no_call(
+    cluster: Any, scorer: EngineScorer, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(manifest_module, "UNIT_BYTES", 500)
-    pairs = tmp_path / "pairs.jsonl"
-    records = ({"query": f"q{i % 7}", "documents": [f"{3 * i + j}" for j in range(3)]} for i in range(300))
-    pairs.write_text("".join(f"{json.dumps(record)}\n" for record in records))
-    manifest = plan([pairs], {"name": "fake"}, "", Columns())
-    assert len(manifest.parts) > 20
+    asking = calls(scorer, 60, 20)
+    asking[5].result(120)
+    cluster.lose_a_node()
+    all_answered(asking, 20)
+    wait_until(lambda: running(scorer) == 2)
+    # R4: one batch never ends; its replica is replaced, and the call is answered elsewhere
+    hung = ask(scorer, "hang7")
+    all_answered(calls(scorer, 50, 1), 1)
+    assert hung.result(120).values == [7]
+    assert (tmp_path / "hung").exists()
+    wait_until(lambda: running(scorer) == 2)
+    # R7: fewer replicas, under load
+    asking = calls(scorer, 60, 20)
+    asking[5].result(120)
+    scale(1, tmp_path)
+    all_answered(asking, 20)
+    wait_until(lambda: running(scorer) == 1)
+
+
+def scale(number: int, folder: Path) -> None:
+    from ray import serve
+
+    from rerankd.cluster.ray_serve import APPLICATION, deployment_of
+
+    settings = ReplicaSettings(Choice("fake"), number, 1)
+    bound = deployment_of(settings, partial(start_sleeping, 0.01, folder, stuck_s=2))
+    serve.run(bound, name=APPLICATION, route_prefix=None)
+
+
+def test_a_second_front_uses_the_replicas_that_run_or_is_refused(cluster: Any, tmp_path: Path) -> None:
+    first = front(cluster.address, tmp_path)
+    first.close()
+    with pytest.raises(SettingsError, match="other settings"):
+        front(cluster.address, tmp_path, dtype="float32")
+    with replicas(cluster, tmp_path) as again:
+        assert ask(again, "1", "2").result(120).values == [1, 2]
+
+
+def test_r4_a_slow_replica_gets_a_smaller_share(scorer: EngineScorer, tmp_path: Path) -> None:
+    (tmp_path / "slow").touch()  # the first replica that sees it takes it, and is 5 times slower from then on
+    all_answered(calls(scorer, 100, 20), 20)
+    [slow] = [int(path.stem) for path in tmp_path.glob("*.slow")]
+    counts = {int(path.stem): len(path.read_bytes()) for path in tmp_path.glob("*.prompts")}
+    assert len(counts) == 2 and sum(counts.values()) >= 2000
+    assert counts[slow] / sum(counts.values()) <= 1 / 3, f"{counts}; by speed it would be one in six"
+
+
+@contextmanager
+def driver(cluster: Any, records: Path, output: Path, unit_bytes: int) -> Iterator[Any]:
+    """A batch over the replicas that run. It ends with the block, and after ten minutes."""
+    command = [sys.executable, "-m", "support.ray_batch", cluster.address, records, output, str(unit_bytes)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    bound = threading.Timer(600, process.kill)
+    bound.start()
+    try:
+        yield process
+    finally:
+        bound.cancel()
+        process.kill()
+        assert process.stdout is not None
+        process.stdout.close()
+        process.wait()
+
+
+def units_of(process: Any) -> Iterator[tuple[float, float]]:
+    """(pairs so far, MB of memory) after each unit; Ray writes lines of its own."""
+    for line in process.stdout:
+        if found := re.fullmatch(r"(\d+) ([\d.]+)\n", line):
+            yield float(found[1]), float(found[2])
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("part-*")}
+
+
+def times_of(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*")}
+
+
+def test_r8_two_lost_nodes_and_a_killed_front_leave_the_files_of_an_undisturbed_run(
+    cluster: Any, tmp_path: Path
+) -> None:
+    records = tmp_path / "pairs.jsonl"
+    lines = (
+        json.dumps({"query": f"q{i % 7}", "documents": [f"{1000 + 3 * i + j}" for j in range(3)]}) for i in range(300)
+    )
+    records.write_text("".join(f"{line}\n" for line in lines))
+    unit_bytes = len(records.read_bytes()) // 300
+    manifest = manifest_of(records, unit_bytes)
+    assert len(manifest.parts) == 300
     model = SleepingModel(0, tmp_path)
     here = EngineScorer(Engine(model), model)
     run_batch(manifest, tmp_path / "here", here)
     here.close()
-    lost: list[Any] = []
+    output = tmp_path / "there"
+    with replicas(cluster, tmp_path, 0.05):
+        with driver(cluster, records, output, unit_bytes) as first:
+            for number, _ in enumerate(units_of(first), 1):
+                if number == 90:
+                    cluster.lose_a_node()
+                if number == 150:
+                    first.kill()
+        before = times_of(output)
+        assert 150 <= len(before) < 300
+        with driver(cluster, records, output, unit_bytes) as second:
+            for number, _ in enumerate(units_of(second), 1):
+                if number == max(1, 180 - len(before)):
+                    cluster.lose_a_node()
+            assert second.wait(60) == 0
+    after = times_of(output)
+    assert number == 300 - len(before), "only what was in flight was computed again"
+    assert before.items() <= after.items(), "and nothing was written twice"
+    assert files_in(output) == files_in(tmp_path / "here")
+    assert {path.name for path in (output / "_rerankd").iterdir()} == {"lock", "manifest.json"}
 
-    def lose_a_node(progress: Progress) -> None:
-        if progress.share > 0.3 and not lost:
-            lost.append(cluster.worker_nodes.copy().pop())
-            cluster.remove_node(lost[0], allow_graceful=False)
-            cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
 
-    scorer = front(cluster, tmp_path)
-    try:
-        ended = run_batch(manifest, tmp_path / "there", scorer, lose_a_node, at_once=3)
-    finally:
-        scorer.close()
-    assert lost and ended.pairs == 900 and ended.errors == 0
-    found, expected = (
-        {path.name: path.read_bytes() for path in (tmp_path / name).glob("part-*")} for name in ("there", "here")
-    )
-    assert found == expected
-    assert {path.name for path in (tmp_path / "there" / "_rerankd").iterdir()} == {"lock", "manifest.json"}
+def test_r10_the_memory_of_the_front_does_not_grow_with_the_rows(cluster: Any, tmp_path: Path) -> None:
+    """A million rows: RERANKD_R10_ROWS=1000000."""
+    rows = int(os.environ.get("RERANKD_R10_ROWS", "60000"))
+    records = tmp_path / "pairs.jsonl"
+    with records.open("w") as file:
+        for i in range(rows // 20):
+            print(json.dumps({"query": f"q{i}", "documents": [str(20 * i + j) for j in range(20)]}), file=file)
+    with replicas(cluster, tmp_path, 0.0), driver(cluster, records, tmp_path / "out", 20_000) as process:
+        seen = [*units_of(process)]
+        assert process.wait(60) == 0
+    assert seen[-1][0] == rows
+    memory = [mb for _, mb in seen]
+    third = len(memory) // 3
+    print(f"{rows} rows, {len(seen)} units, {memory[third]} MB after a third, {max(memory[third:])} MB at most")
+    assert max(memory[third:]) - memory[third] < 30

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from support.processes import children_of, title_of
@@ -32,6 +34,11 @@ def body(number: int) -> dict[str, Any]:
 
 def replicas_of(server: Server) -> list[int]:
     return [pid for pid in children_of(server.process.pid) if "ServeReplica:rerankd" in title_of(pid)]
+
+
+def metric(server: Server, name: str) -> float:
+    [value] = re.findall(rf"^{name}{{.*}} (\S+)$", httpx2.get(f"{server.url}/metrics").text, re.MULTILINE)
+    return float(value)
 
 
 def test_r2_killed_replicas_cost_no_call_and_come_back(
@@ -59,6 +66,8 @@ def test_r2_killed_replicas_cost_no_call_and_come_back(
         os.kill(first[0], signal.SIGKILL)
         assert [one.result(120) for one in asking] == [(200, 20)] * 200
     server.wait_until(lambda: len(set(replicas_of(server)) - {first[0]}) == 2)
+    server.wait_until(lambda: metric(server, "rerankd_replicas") == 2)
+    assert metric(server, "rerankd_lost_parts_total") <= 8, "at most what the killed one had: a part of each call"
     below = children_of(server.process.pid)
     with ThreadPoolExecutor(20) as pool:  # R7: SIGTERM under load
         asking = [pool.submit(ask, number) for number in range(20)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import zlib
 from dataclasses import replace
@@ -19,6 +20,9 @@ ENCODER = replace(INFO, kind="cross-encoder")  # its replicas are given texts
 class SleepingModel(FakeModel):
     """Its logit is the document's number. Sleeps for each prompt; for ever at "hang", the first time of all.
 
+    The first process that finds a file "slow" in the folder takes it, and sleeps 5 times longer. Each leaves a byte for
+    each of its prompts in a file of its own.
+
     Args:
         seconds: of sleep for each prompt.
         folder: where the first one at "hang" leaves a mark.
@@ -29,10 +33,22 @@ class SleepingModel(FakeModel):
         self._seconds, self._folder = seconds, folder
 
     def _number(self, prompt: Prompt) -> float:
-        time.sleep(self._seconds)
+        time.sleep(self._seconds * (5 if self._is_slow() else 1))
         if prompt.document.startswith("hang") and self._is_first():
             time.sleep(3600)
         return float(prompt.document.removeprefix("hang"))
+
+    def _is_slow(self) -> bool:
+        if not self._seconds:
+            return False
+        with (self._folder / f"{os.getpid()}.prompts").open("ab") as file:
+            file.write(b".")
+        mine = self._folder / f"{os.getpid()}.slow"
+        try:
+            (self._folder / "slow").rename(mine)
+        except FileNotFoundError:
+            pass
+        return mine.exists()
 
     def _is_first(self) -> bool:
         try:

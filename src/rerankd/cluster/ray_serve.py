@@ -13,6 +13,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from rerankd.cluster.engine import LostReplica
@@ -111,6 +112,8 @@ class ServeReplicas:
 
         self._application, self._end = application, end
         self._last = 1
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="rerankd-count")
+        self._counting: Future[None] | None = None
         self._handle = serve.get_deployment_handle(DEPLOYMENT, application)
         self.described: Described = self._handle.describe.remote().result()
         _refuse_others(self.described, settings)
@@ -134,22 +137,29 @@ class ServeReplicas:
 
     async def num_running(self) -> int:
         """See `engine.Replicas`; the last known number while the controller does not answer."""
-        try:
-            self._last = await asyncio.wait_for(asyncio.to_thread(self._count), STATUS_WITHIN_S)
-        except Exception as error:
-            logger.warning("Ray Serve's controller does not answer: %s", type(error).__name__)
+        if self._counting is None or self._counting.done():
+            self._counting = self._thread.submit(self._count)
+        await asyncio.wait([asyncio.wrap_future(self._counting)], timeout=STATUS_WITHIN_S)
+        if not self._counting.done():
+            logger.warning("Ray Serve's controller does not answer")
         return self._last
 
-    def _count(self) -> int:
+    def _count(self) -> None:
         from ray import serve
 
-        application = serve.status().applications.get(self._application)
-        if application is None:
-            return 0
-        return int(application.deployments[DEPLOYMENT].replica_states.get("RUNNING", 0))
+        try:
+            application = serve.status().applications.get(self._application)
+        except Exception as error:
+            logger.warning("Ray Serve's controller does not answer: %s", type(error).__name__)
+            return
+        states = {} if application is None else application.deployments[DEPLOYMENT].replica_states
+        self._last = int(states.get("RUNNING", 0))
 
     def close(self) -> None:
-        """See `engine.Replicas`."""
+        """See `engine.Replicas`. Ray ends this process if a thread asks it after its end."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        if self._counting is not None:
+            wait([self._counting], STATUS_WITHIN_S)
         self._end()
 
 
