@@ -92,10 +92,10 @@ SIGNED_IN = {
 }
 ADMIN = {
     *(("GET", path) for path in ("/admin", "/admin/status", "/admin/accounts/{account_id:row}")),
-    *(("GET", path) for path in ("/admin/calls", "/admin/calls.csv")),
+    *(("GET", path) for path in ("/admin/calls", "/admin/calls.csv", "/admin/usage", "/admin/server", "/admin/log")),
     *(
         ("GET", f"/admin/accounts/{{account_id:row}}/{what}")
-        for what in ("statement", "statement.csv", "calls", "calls.csv")
+        for what in ("statement", "statement.csv", "calls", "calls.csv", "log")
     ),
     *(("POST", path) for path in ("/admin/accounts", "/admin/invites", "/admin/upstreams/probe")),
     *(
@@ -149,7 +149,7 @@ class Fort:
 
     def state(self) -> list[Any]:
         """What may not change behind a closed door."""
-        tables = (schema.accounts, schema.keys, schema.entries, schema.invites)
+        tables = (schema.accounts, schema.keys, schema.entries, schema.invites, schema.admin_log)
         with self.store.database.read() as connection:
             return [connection.execute(table.select().order_by(*table.primary_key)).all() for table in tables]
 

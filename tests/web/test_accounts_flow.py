@@ -56,7 +56,7 @@ def test_account_key_playground_usage_revocation(
     page.click("text=admin@example.com")
     page.fill("#amount", "2.50")
     page.click("text=Add >> nth=-1")
-    expect(page.get_by_role("status")).to_have_text("The credit is added.")
+    expect(page.get_by_role("status")).to_have_text("2.50 USD is added. The new balance is 2.50 USD.")
 
     # A key, straight into the playground
     page.click("nav >> text=Keys")
@@ -118,10 +118,10 @@ def test_no_credit_is_told_with_a_way_out(server: Server, store: Store, open_pag
 
 
 def test_the_servers_own_figures(server: Server, open_page: Callable[..., Page]) -> None:
-    page = open_page(f"{server.url}/sign-in?next=/admin")
+    page = open_page(f"{server.url}/sign-in?next=/admin/server")
     page.fill("#email", "admin@example.com")
     page.fill("#password", PASSWORD)
     page.keyboard.press("Enter")
-    page.wait_for_url("**/admin")
+    page.wait_for_url(f"{server.url}/admin/server")
     expect(page.locator("[data-tile='Health']")).to_have_text("ready: embedded-multilingual")
     expect(page.locator("[data-tile='Running']")).to_have_text("0")

@@ -23,8 +23,10 @@ RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"
 SCREENS = Path(__file__).parents[2] / "docs" / "screens"
 """Written where the environment has WRITE_SCREENS."""
 
-PAGES_OF_ACCOUNTS = ("sign-in", "keys", "usage", "account", "admin", "admin-account", "admin-upstreams")
-SHOWN = ("playground", "playground-compare", "rates", *PAGES_OF_ACCOUNTS)
+PAGES_OF_ACCOUNTS = ("sign-in", "keys", "usage", "statement", "calls", "account")
+PAGES_OF_ADMINS = ("admin", "admin-usage", "admin-calls", "admin-log", "admin-account", "admin-upstreams")
+OWN = ("usage", "statement", "calls", "account", "rates", "keys")
+SHOWN = ("playground", "playground-compare", "rates", *PAGES_OF_ACCOUNTS, *PAGES_OF_ADMINS)
 
 Open = Callable[..., Page]
 
@@ -89,10 +91,10 @@ def test_the_pages_of_a_server_with_accounts(
     expect(page.get_by_role("alert")).to_be_visible()
     check(page, "sign-in-refused")
     enter(page)
-    page.wait_for_url("**/admin")
-    for name in ("admin", "usage", "account", "rates", "keys"):
+    page.wait_for_url(f"{url}/admin")
+    for name in ("admin", "admin/usage", "admin/calls", "admin/server", "admin/log", *OWN):
         page.goto(f"{url}/{name}")
-        check(page, name)
+        check(page, name.replace("/", "-"))
     page.fill("#name", "a new key")
     page.click("text=Models and limits of this key")
     page.click("text=Create the key")
@@ -175,9 +177,9 @@ def test_an_invitation_is_taken_from_its_link(serve_site: tuple[Site, str], open
 
 def test_the_figures_follow_the_server(serve_site: tuple[Site, str], open_page: Open) -> None:
     _, url = serve_site
-    page = open_page(f"{url}/sign-in?next=/admin")
+    page = open_page(f"{url}/sign-in?next=/admin/server")
     enter(page)
-    page.wait_for_url("**/admin")
+    page.wait_for_url(f"{url}/admin/server")
     tile = page.locator("[data-tile='Running']")
     expect(tile).to_have_text("2")
     tile.evaluate("tile => { tile.textContent = 'old' }")

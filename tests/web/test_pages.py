@@ -36,6 +36,9 @@ PRIVATE = (
     "/account",
     "/admin",
     "/admin/status",
+    "/admin/usage",
+    "/admin/server",
+    "/admin/log",
     "/admin/accounts/1",
 )
 PUBLIC = ("/", "/rates", "/sign-in", "/sign-up")
@@ -420,7 +423,7 @@ def test_the_servers_figures(site: Site) -> None:
         "Score cache hits": "–",
         "Up for": "1 d 2 h",
     }
-    page = admin.get("/admin").text
+    page = admin.get("/admin/server").text
     assert all(f'data-tile="{name}">{value}<' in page for name, value in figures.items())
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import pytest
 from fastapi.testclient import TestClient
@@ -37,10 +37,12 @@ def state(store: Store) -> list[Any]:
 
 
 def forms_of(site: Site, client: TestClient) -> dict[str, dict[str, str]]:
-    """Every form on the pages that a visitor sees, with its fields as the page has them: {action: fields}."""
+    """Every form that changes something, on the pages that a visitor sees, with its fields as the page has them: {action: fields}."""
     found: dict[str, dict[str, str]] = {}
     for path in ("/account", "/keys", "/admin", f"/admin/accounts/{site.user.id}", "/sign-in", "/sign-up"):
-        for action, content in re.findall(r'<form[^>]*action="([^"]+)"[^>]*>(.*?)</form>', client.get(path).text, re.S):
+        for action, content in re.findall(
+            r'<form[^>]*method="post" action="([^"]+)"[^>]*>(.*?)</form>', client.get(path).text, re.S
+        ):
             names = re.findall(r'name="([^"]+)"(?:[^>]*? value="([^"]*)")?', content)
             found[action] = {name: html.unescape(value) for name, value in names}
     return found
@@ -262,6 +264,10 @@ class Shape(HTMLParser):
         self.elements.append(("!",))
 
 
+TABS = ("", "/statement", "/calls", "/log")
+"""The pages of one account."""
+
+
 def shapes(folder: Path, text: str) -> dict[str, Shape]:
     """Every page of a site on which `text` stands wherever a person can put one."""
     folder.mkdir()
@@ -269,8 +275,8 @@ def shapes(folder: Path, text: str) -> dict[str, Shape]:
     pages: dict[str, Any] = {}
     admin, user, stranger = site.visitor(site.admin), site.visitor(one), site.visitor()
     paths = {
-        admin: ("/admin", f"/admin/accounts/{one.id}"),
-        user: ("/keys", "/usage", "/account"),
+        admin: ("/admin", "/admin/log", "/admin/usage", *(f"/admin/accounts/{one.id}{tab}" for tab in TABS)),
+        user: ("/keys", "/usage", "/statement", "/calls", "/account"),
         stranger: ("/", "/rates"),
     }
     for client, seen in paths.items():
@@ -282,6 +288,8 @@ def shapes(folder: Path, text: str) -> dict[str, Shape]:
         f"/usage?days={text}",
         f"/admin/accounts/{one.id}?done={text}",
         f"/keys?{text}",
+        f"/calls?id={quote(text)}",
+        f"/admin?search={quote(text)}",
     ):
         client = stranger if path.startswith("/sign-in") else admin
         pages[path.partition("=")[0].partition(text)[0]] = client.get(path)

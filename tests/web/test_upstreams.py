@@ -97,7 +97,7 @@ def rows_of(page: str) -> dict[str, list[str]]:
 
 def test_a_row_tells_how_an_upstream_is(watched: Watched) -> None:
     watched.call()
-    page = watched.browser(watched.admin).get("/admin").text
+    page = watched.browser(watched.admin).get("/admin/server").text
     rows = rows_of(page)
     assert set(rows) == {"gpu-1", "tei-reserve"}
     good, bad = rows["gpu-1"], rows["tei-reserve"]
@@ -116,9 +116,9 @@ def test_the_button_checks_an_upstream_at_once(watched: Watched) -> None:
     watched.bad.fault = None
     form = {"csrf": watched.csrf(browser), "model": MODEL, "upstream": "tei-reserve"}
     response = browser.post(PATH, data=form)
-    assert (response.status_code, response.headers["location"]) == (303, "/admin#upstreams")
+    assert (response.status_code, response.headers["location"]) == (303, "/admin/server#upstreams")
     assert watched.router.state("tei-reserve") == "closed"
-    assert rows_of(browser.get("/admin").text)["tei-reserve"][1].startswith("answers")
+    assert rows_of(browser.get("/admin/server").text)["tei-reserve"][1].startswith("answers")
 
 
 def test_only_an_administrator_s_own_page_has_it_checked(watched: Watched) -> None:
@@ -141,15 +141,17 @@ def test_only_an_administrator_s_own_page_has_it_checked(watched: Watched) -> No
 @pytest.mark.parametrize("width", [1280, 360])
 def test_the_rows_look_right(watched: Watched, open_page: Callable[..., Page], theme: str, width: int) -> None:
     watched.call()
-    page = open_page(f"{watched.url}/sign-in?next=/admin", color_scheme=theme, viewport={"width": width, "height": 900})
+    page = open_page(
+        f"{watched.url}/sign-in?next=/admin/server", color_scheme=theme, viewport={"width": width, "height": 900}
+    )
     page.fill("#email", "admin@example.com")
     page.fill("#password", PASSWORD)
     page.keyboard.press("Enter")
-    page.wait_for_url("**/admin")
+    page.wait_for_url(f"{watched.url}/admin/server")
     expect(page.get_by_text("wrong scores")).to_be_visible()
     check(page, "admin-upstreams")
     watched.bad.fault = None
     page.get_by_role("button", name="Probe now: tei-reserve").click()
-    page.wait_for_url("**/admin#upstreams")
+    page.wait_for_url(f"{watched.url}/admin/server#upstreams")
     expect(page.get_by_text("wrong scores")).to_have_count(0)
     check(page, "admin-upstreams-probed")

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Row, RowMapping, Select, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from rerankd.accounts.admin_log import Actor, write
 from rerankd.accounts.database import Database
 from rerankd.accounts.passwords import Passwords
 from rerankd.accounts.schema import NO_LIMITS, accounts, limits_of, sessions
@@ -62,12 +63,14 @@ class Accounts:
         password: str | None = None,
         role: Role = "user",
         limits: CallLimits = NO_LIMITS,
+        by: Actor = "operator",
     ) -> Account:
         """Creates an account.
 
         Args:
             name: default: the e-mail address.
             password: None: nobody can sign in; the account's keys work.
+            by: who creates it, for the log; so in the methods below.
 
         Raises:
             InvalidRequest: the e-mail address is malformed or has an account already, or the name or password is
@@ -76,7 +79,9 @@ class Accounts:
         hashed = None if password is None else self._passwords.hash(password)
         values = new_account(email, name, hashed, role, limits)
         with self._database.transaction() as connection:
-            return insert_account(connection, values)
+            account = insert_account(connection, values)
+            write(connection, by, "account created", account.id, role)
+            return account
 
     def by_id(self, account_id: int) -> Account | None:
         with self._database.read() as connection:
@@ -92,21 +97,28 @@ class Accounts:
         with self._database.read() as connection:
             return [account_of(row._mapping) for row in connection.execute(select(accounts).order_by(accounts.c.email))]
 
-    def set_role(self, account_id: int, role: Role) -> None:
+    def set_role(self, account_id: int, role: Role, by: Actor = "operator") -> None:
         """Raises InvalidRequest if no administrator would be left."""
         with self._database.transaction() as connection:
             if role != "admin":
                 _keep_an_admin(connection, account_id)
             _update(connection, account_id, {"role": role})
+            write(connection, by, "role changed", account_id, role)
 
-    def set_limits(self, account_id: int, limits: CallLimits) -> None:
+    def set_limits(self, account_id: int, limits: CallLimits, by: Actor = "operator") -> None:
         """Raises InvalidRequest if a limit is less than 1."""
-        self._update(account_id, check_limits(limits))
+        values = check_limits(limits)
+        with self._database.transaction() as connection:
+            _update(connection, account_id, values)
+            shown = ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
+            write(connection, by, "limits set", account_id, shown or "none")
 
-    def enable(self, account_id: int) -> None:
-        self._update(account_id, {"disabled": False})
+    def enable(self, account_id: int, by: Actor = "operator") -> None:
+        with self._database.transaction() as connection:
+            _update(connection, account_id, {"disabled": False})
+            write(connection, by, "account enabled", account_id)
 
-    def disable(self, account_id: int) -> None:
+    def disable(self, account_id: int, by: Actor = "operator") -> None:
         """Invalidates the account's keys, ends its sessions, and prevents sign-in.
 
         Raises:
@@ -116,8 +128,9 @@ class Accounts:
             _keep_an_admin(connection, account_id)
             _update(connection, account_id, {"disabled": True})
             _sign_out(connection, account_id)
+            write(connection, by, "account disabled", account_id)
 
-    def set_password(self, account_id: int, password: str) -> None:
+    def set_password(self, account_id: int, password: str, by: Actor = "operator") -> None:
         """Signs the account out everywhere.
 
         Raises:
@@ -127,6 +140,7 @@ class Accounts:
         with self._database.transaction() as connection:
             _update(connection, account_id, {"password": hashed})
             _sign_out(connection, account_id)
+            write(connection, by, "password set", account_id)
 
     def check_password(self, email: str, password: str) -> Account | None:
         """Returns the account if the password is right and the account is enabled.

@@ -16,6 +16,7 @@ from rerankd.accounts.accounts import (
     new_account,
     select_by_email,
 )
+from rerankd.accounts.admin_log import write
 from rerankd.accounts.database import Database
 from rerankd.accounts.passwords import Passwords
 from rerankd.accounts.schema import invites
@@ -65,6 +66,7 @@ class Invites:
             if email is not None and connection.execute(select_by_email(email)).first():
                 raise has_account(email)
             connection.execute(insert(invites), values)
+            write(connection, by, "invitation created", None, email or "for any address")
         return token
 
     def find(self, token: str) -> Invite | None:

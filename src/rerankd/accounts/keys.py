@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, bindparam, func, insert, or_, select, update
 
+from rerankd.accounts.admin_log import Actor, write
 from rerankd.accounts.database import Database
 from rerankd.accounts.schema import LIMITS, NO_LIMITS, accounts, keys, limits_of
 from rerankd.accounts.tokens import new_token, token_hash
@@ -111,6 +112,7 @@ class Keys:
         expires: datetime | None = None,
         models: Sequence[str] = (),
         limits: CallLimits = NO_LIMITS,
+        by: Actor = "operator",
     ) -> tuple[Key, str]:
         """Creates a key. Returns it with its secret, which is not stored.
 
@@ -134,6 +136,7 @@ class Keys:
         with self._database.transaction() as connection:
             _check_number(connection, account_id, now)
             row = connection.execute(insert(keys).returning(*keys.c), values).one()
+            write(connection, by, "key created", account_id, f"{row.name} ({row.hint})")
         return _key(row._mapping), secret
 
     def find(self, secret: str) -> Caller | None:
@@ -175,7 +178,7 @@ class Keys:
             if connection.execute(select(keys.c.id).where(keys.c.hash == values["hash"])).first() is None:
                 connection.execute(insert(keys), values)
 
-    def revoke(self, key_id: int, account_id: int | None = None) -> None:
+    def revoke(self, key_id: int, account_id: int | None = None, by: Actor = "operator") -> None:
         """Invalidates a key. Revoking it again changes nothing.
 
         Args:
@@ -186,10 +189,13 @@ class Keys:
         """
         whose = keys.c.id == key_id if account_id is None else (keys.c.id == key_id) & (keys.c.account_id == account_id)
         with self._database.transaction() as connection:
-            if connection.execute(select(keys.c.id).where(whose)).first() is None:
+            key = connection.execute(select(keys).where(whose)).first()
+            if key is None:
                 raise InvalidRequest(f"There is no key {key_id}.")
             still = keys.c.revoked.is_(None)
-            connection.execute(update(keys).where(whose, still).values(revoked=datetime.now(UTC)))
+            changed = connection.execute(update(keys).where(whose, still).values(revoked=datetime.now(UTC)))
+            if changed.rowcount:
+                write(connection, by, "key revoked", key.account_id, f"{key.name} ({key.hint})")
 
     def of_account(self, account_id: int) -> list[Key]:
         """The newest first, including revoked ones, without the playground's.

@@ -24,6 +24,7 @@ from sqlalchemy import Connection, Row, select
 
 from rerankd.accounts import audit
 from rerankd.accounts import ledger_sql as sql
+from rerankd.accounts.admin_log import write
 from rerankd.accounts.database import Database
 from rerankd.accounts.decision import (
     CHARGED_ONCE_IN,
@@ -41,9 +42,10 @@ from rerankd.accounts.decision import (
     part_of,
 )
 from rerankd.accounts.keys import Caller
-from rerankd.accounts.schema import EPOCH, accounts, quotas
+from rerankd.accounts.schema import EPOCH, accounts, entries, quotas
 from rerankd.accounts.validation import MAX_AMOUNT, storable
 from rerankd.errors import InvalidRequest
+from rerankd.money import decimal
 from rerankd.prices import Price
 
 LAST_USED_STEP = timedelta(minutes=1)
@@ -232,7 +234,18 @@ class Ledger:
             }
             entry_id = connection.execute(sql.INSERT_CREDIT, entry).scalar_one()
             _change_account(connection, account_id, balance=micro)
+            action = "credit added" if micro > 0 else "credit removed"
+            write(connection, by or "operator", action, account_id, f"{decimal(micro)} {entry['note'] or ''}".strip())
         return Credit(entry_id, account_id, micro, account.balance + micro, now, entry["note"], by)
+
+    def credit(self, account_id: int, entry_id: int) -> Credit | None:
+        """A credit of an account; None if it has no such one."""
+        query = select(entries).where(entries.c.id == entry_id, entries.c.account_id == account_id)
+        with self._database.read() as connection:
+            row = connection.execute(query.where(entries.c.kind == "credit")).first()
+        if row is None:
+            return None
+        return Credit(row.id, row.account_id, row.amount, row.balance_after, row.time, row.note, row.made_by)
 
     def quota(self, account_id: int, price: Price) -> Quota:
         """The free tokens of an account for the model of a price.

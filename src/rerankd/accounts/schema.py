@@ -203,6 +203,17 @@ calls = Table(
     Index(None, "account_id", "id"),
 )
 
+admin_log = Table(
+    "admin_log",  # triggers forbid changes and deletions
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("time", Time, nullable=False),
+    Column("made_by", ForeignKey("accounts.id")),  # null: the operator
+    Column("action", String(50), nullable=False),
+    Column("account_id", ForeignKey("accounts.id"), index=True),  # that it was done to
+    Column("detail", Text, nullable=False),
+)
+
 
 def limits_of(row: RowMapping) -> CallLimits:
     """Converts a row with the columns of `_limits`."""

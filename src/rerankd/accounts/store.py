@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hmac import compare_digest
 
 from rerankd.accounts.accounts import Accounts
+from rerankd.accounts.admin_log import AdminLog
 from rerankd.accounts.calls import Calls
 from rerankd.accounts.database import Database
 from rerankd.accounts.invites import Invites
@@ -26,6 +27,7 @@ class Store:
     keys: Keys
     ledger: Ledger
     calls: Calls
+    admin_log: AdminLog
 
     @classmethod
     def over(cls, database: Database) -> Store:
@@ -38,6 +40,7 @@ class Store:
             Keys(database),
             Ledger(database),
             Calls(database),
+            AdminLog(database),
         )
 
     def session_caller(self, secret: str, csrf: str) -> Caller | None:

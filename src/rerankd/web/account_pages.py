@@ -89,13 +89,15 @@ class AccountPages:
     def create_key(self, request: Request, session: Session, form: Form) -> Response:
         expires = _end_of(form["expires"]) if form["expires"] else None
         models = form.all("model")  # also names that are not served now: a confined key stays confined
-        key, secret = self._store.keys.create(session.account.id, form["name"], expires, models, read_limits(form))
+        key, secret = self._store.keys.create(
+            session.account.id, form["name"], expires, models, read_limits(form), by="owner"
+        )
         not_served = [name for name in key.models if name not in self._context.names()]
         # The secret is shown in this response only, so there is no redirection.
         return self._keys(request, session, NO_REFUSAL, NewKey(key, secret, not_served))
 
     def revoke_key(self, request: Request, session: Session, form: Form) -> Response:
-        self._store.keys.revoke(request.path_params["key_id"], session.account.id)
+        self._store.keys.revoke(request.path_params["key_id"], session.account.id, by="owner")
         return RedirectResponse("/keys", 303)
 
     def usage(self, request: Request, session: Session, _: Refusal = NO_REFUSAL, /) -> Response:

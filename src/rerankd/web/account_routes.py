@@ -7,6 +7,7 @@ from starlette.convertors import Convertor, register_url_convertor
 
 from rerankd.accounts.store import Store
 from rerankd.web.account_pages import AccountPages
+from rerankd.web.admin_account_pages import AdminAccountPages
 from rerankd.web.admin_pages import AdminPages
 from rerankd.web.call_pages import CallPages
 from rerankd.web.context import WebContext
@@ -38,4 +39,5 @@ def account_routes(context: WebContext, store: Store, pages: Pages) -> tuple[API
     StatementPages(context, store, guards, pages).add_to(router)
     CallPages(context, store, guards, pages).add_to(router)
     AdminPages(context, store, guards, pages).add_to(router)
+    AdminAccountPages(context, store, guards, pages).add_to(router)
     return router, guards

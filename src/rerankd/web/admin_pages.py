@@ -1,57 +1,53 @@
-"""The pages for administrators: server health, accounts, invitations, credit, limits."""
+"""The pages for administrators: accounts, usage, the server, and what administrators did."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import ClassVar
+from urllib.parse import urlencode
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, Response
 
-from rerankd.accounts.accounts import Account, Role
-from rerankd.accounts.keys import Key
+from rerankd.accounts.accounts import Account
+from rerankd.accounts.admin_log import AdminAction
+from rerankd.accounts.directory import SORTS, Listing, Sort, list_accounts
 from rerankd.accounts.sessions import Session
 from rerankd.accounts.store import Store
-from rerankd.accounts.validation import read_amount
-from rerankd.errors import InvalidRequest
 from rerankd.web import formatting
-from rerankd.web.account_pages import read_limits
+from rerankd.web.admin_account_pages import back_to
 from rerankd.web.context import WebContext
-from rerankd.web.forms import NO_REFUSAL, Form, Refusal
-from rerankd.web.guards import FormHandler, Guards
-from rerankd.web.pages import Page, Pages, ProblemPage, root_of
+from rerankd.web.forms import NO_REFUSAL, Form, Refusal, role_of
+from rerankd.web.guards import Guards
+from rerankd.web.pages import Page, Pages, root_of
+from rerankd.web.shown_account import ONE_ACCOUNT, ShownAccounts
 from rerankd.web.upstream_pages import UpstreamForms, UpstreamRow, upstream_rows
 from rerankd.web.usage_report import UsageReport, usage_report
 
-DONE = {
-    "made": "The account is created.",
-    "credit": "The credit is added.",
-    "limits": "The limits are set.",
-    "disabled": "The account is disabled: its keys are refused, and it is signed out.",
-    "enabled": "The account is enabled again.",
-    "role": "The role is changed.",
-    "password": "The password is set, and the account is signed out everywhere.",
-    "revoked": "The key is revoked.",
-}
+ON_A_PAGE = 50
 
 
 @dataclass(frozen=True, slots=True)
 class AdminPage(Page):
-    """`/admin`.
+    """`/admin`: the accounts.
 
     Attributes:
-        tiles: figures by name.
-        upstreams: none where no other server scores.
+        search: a part of an e-mail address or a name.
+        sort: a column; with a minus sign before it, in descending order.
+        number, last: of this page, and of the last one; from 1.
+        query: the address of a page of this list, less its number.
         invitation: the link of an invitation that was just created.
     """
 
     template: ClassVar[str] = "admin.html"
-    usage: UsageReport
-    accounts: Sequence[Account]
-    tiles: Mapping[str, str]
-    upstreams: Sequence[UpstreamRow]
+    listing: Listing
+    search: str
+    sort: str
+    number: int
+    last: int
+    query: str
     currency: str
     problem: str
     typed: Form
@@ -59,78 +55,85 @@ class AdminPage(Page):
 
 
 @dataclass(frozen=True, slots=True)
-class AdminAccountPage(Page):
-    """`/admin/accounts/{id}`. is_own: the administrator's own account. done: a message after a change."""
+class AdminUsagePage(Page):
+    """`/admin/usage`: the charged calls of all accounts."""
 
-    template: ClassVar[str] = "admin_account.html"
+    template: ClassVar[str] = "admin_usage.html"
     usage: UsageReport
-    account: Account
-    keys: Sequence[Key]
     currency: str
-    limits: Mapping[str, int | None]
-    is_own: bool
-    done: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdminServerPage(Page):
+    """`/admin/server`. tiles: figures by name. upstreams: none where no other server scores."""
+
+    template: ClassVar[str] = "admin_server.html"
+    tiles: Mapping[str, str]
+    upstreams: Sequence[UpstreamRow]
     problem: str
-    typed: Form
+
+
+@dataclass(frozen=True, slots=True)
+class AdminLogPage(Page):
+    """`/admin/log` and `/admin/accounts/{id}/log`. account: None: of all. older: the id before which a page goes on."""
+
+    template: ClassVar[str] = "admin_log.html"
+    account: Account | None
+    base: str
+    actions: Sequence[AdminAction]
+    older: int | None
 
 
 class AdminPages:
-    """`/admin` and `/admin/accounts/{id}`."""
+    """`/admin` and its tabs."""
 
     def __init__(self, context: WebContext, store: Store, guards: Guards, pages: Pages) -> None:
         self._context = context
         self._store = store
         self._guards = guards
         self._pages = pages
+        self._accounts = ShownAccounts(store, pages)
 
     def add_to(self, router: APIRouter) -> None:
-        guards, one = self._guards, "/admin/accounts/{account_id:row}"
+        guards = self._guards
         guards.page(router, "/admin", self.overview, "admin")
+        guards.page(router, "/admin/usage", self.usage, "admin")
+        guards.page(router, "/admin/server", self.server, "admin")
         guards.page(router, "/admin/status", self.status, "admin")
-        guards.page(router, one, self.account, "admin")
+        guards.page(router, "/admin/log", self.log, "admin")
+        guards.page(router, f"{ONE_ACCOUNT}/log", self.log_of_account, "admin")
         guards.form(router, "/admin/accounts", self.create_account, self.overview, "admin", guards.hashing)
         if self._context.settings.sign_up != "off":
             guards.form(router, "/admin/invites", self.invite, self.overview, "admin")
-        guards.form(router, f"{one}/password", self.set_password, self.account, "admin", guards.hashing)
-        UpstreamForms(self._context.models, guards, self.overview).add_to(router)
-        changes: dict[str, FormHandler] = {
-            "credit": self.add_credit,
-            "limits": self.set_limits,
-            "state": self.set_state,
-            "role": self.set_role,
-            "keys/{key_id:row}/revoke": self.revoke_key,
-        }
-        for path, handler in changes.items():
-            guards.form(router, f"{one}/{path}", handler, self.account, "admin")
+        UpstreamForms(self._context.models, guards, self.server).add_to(router)
 
     def overview(self, request: Request, session: Session, refusal: Refusal = NO_REFUSAL, /) -> Response:
         return self._overview(request, session, refusal, None)
 
+    def usage(self, request: Request, session: Session, _: Refusal = NO_REFUSAL, /) -> Response:
+        report = usage_report(self._store.database, request, None)
+        return self._pages.render(AdminUsagePage(report, self._currency), request, session)
+
+    def server(self, request: Request, session: Session, refusal: Refusal = NO_REFUSAL, /) -> Response:
+        page = AdminServerPage(self._tiles(), upstream_rows(self._context.models), refusal.problem)
+        return self._pages.render(page, request, session, refusal.status)
+
     def status(self, request: Request, session: Session, _: Refusal = NO_REFUSAL, /) -> Response:
-        """The figures of the overview, for its script."""
+        """The figures of the server, for its script."""
         return self._pages.guard(JSONResponse(self._tiles()))
 
-    def account(self, request: Request, session: Session, refusal: Refusal = NO_REFUSAL, /) -> Response:
-        account = self._find(request)
-        if account is None:
-            return self._pages.render(ProblemPage("There is no such account."), request, session, 404)
-        page = AdminAccountPage(
-            usage=usage_report(self._store.database, request, account.id),
-            account=account,
-            keys=self._store.keys.of_account(account.id),
-            currency=self._context.prices.current().currency,
-            limits=asdict(account.limits),
-            is_own=account.id == session.account.id,
-            done=DONE.get(request.query_params.get("done", ""), ""),
-            problem=refusal.problem,
-            typed=refusal.typed,
-        )
-        return self._pages.render(page, request, session, refusal.status)
+    def log(self, request: Request, session: Session, _: Refusal = NO_REFUSAL, /) -> Response:
+        return self._log(request, session, None, "/admin")
+
+    def log_of_account(self, request: Request, session: Session, _: Refusal = NO_REFUSAL, /) -> Response:
+        return self._accounts.with_account(request, session, self._log)
 
     def create_account(self, request: Request, session: Session, form: Form) -> Response:
         password = form["password"] or None
-        account = self._store.accounts.create(form["email"], form["name"], password, _role(form))
-        return _back_to(account.id, "made")
+        account = self._store.accounts.create(
+            form["email"], form["name"], password, role_of(form), by=session.account.id
+        )
+        return back_to(account.id, "made")
 
     def invite(self, request: Request, session: Session, form: Form) -> Response:
         token = self._store.invites.create(session.account.id, form["email"].strip() or None)
@@ -138,68 +141,43 @@ class AdminPages:
         link = f"{request.url.scheme}://{request.url.netloc}{root_of(request)}/sign-up#{token}"
         return self._overview(request, session, NO_REFUSAL, link)
 
-    def add_credit(self, request: Request, session: Session, form: Form) -> Response:
-        account = self._existing(request)
-        self._store.ledger.add_credits(
-            account.id, read_amount(form["amount"]), form["note"].strip()[:500], session.account.id
-        )
-        return _back_to(account.id, "credit")
-
-    def set_limits(self, request: Request, session: Session, form: Form) -> Response:
-        account = self._existing(request)
-        self._store.accounts.set_limits(account.id, read_limits(form))
-        return _back_to(account.id, "limits")
-
-    def set_state(self, request: Request, session: Session, form: Form) -> Response:
-        account = self._other(request, session)
-        if form["disabled"] not in ("yes", "no"):
-            raise InvalidRequest("Disabled must be “yes” or “no”.")
-        disabled = form["disabled"] == "yes"
-        (self._store.accounts.disable if disabled else self._store.accounts.enable)(account.id)
-        return _back_to(account.id, "disabled" if disabled else "enabled")
-
-    def set_role(self, request: Request, session: Session, form: Form) -> Response:
-        account = self._other(request, session)
-        self._store.accounts.set_role(account.id, _role(form))
-        return _back_to(account.id, "role")
-
-    def set_password(self, request: Request, session: Session, form: Form) -> Response:
-        account = self._other(request, session)
-        self._store.accounts.set_password(account.id, form["password"])
-        return _back_to(account.id, "password")
-
-    def revoke_key(self, request: Request, session: Session, form: Form) -> Response:
-        account = self._existing(request)
-        self._store.keys.revoke(request.path_params["key_id"], account.id)
-        return _back_to(account.id, "revoked")
+    @property
+    def _currency(self) -> str:
+        return self._context.prices.current().currency
 
     def _overview(self, request: Request, session: Session, refusal: Refusal, invitation: str | None) -> Response:
+        search, sort = request.query_params.get("search", "").strip()[:254], request.query_params.get("sort", "")
+        column, is_descending = _sort_of(sort)
+        number = _page_number(request.query_params.get("page", ""))
+        listing = self._listing(search, column, is_descending, number)
+        last = max(1, -(-listing.total // ON_A_PAGE))
+        if number > last:
+            number, listing = last, self._listing(search, column, is_descending, last)
         page = AdminPage(
-            usage=usage_report(self._store.database, request, None),
-            accounts=self._store.accounts.all(),
-            tiles=self._tiles(),
-            upstreams=upstream_rows(self._context.models),
-            currency=self._context.prices.current().currency,
+            listing=listing,
+            search=search,
+            sort=f"-{column}" if is_descending else column,
+            number=number,
+            last=last,
+            query=urlencode({"search": search, "sort": f"{'-' * is_descending}{column}"}),
+            currency=self._currency,
             problem=refusal.problem,
             typed=refusal.typed,
             invitation=invitation,
         )
         return self._pages.render(page, request, session, refusal.status)
 
-    def _find(self, request: Request) -> Account | None:
-        return self._store.accounts.by_id(request.path_params["account_id"])
+    def _listing(self, search: str, sort: Sort, is_descending: bool, number: int) -> Listing:
+        offset = (number - 1) * ON_A_PAGE
+        return list_accounts(self._store.database, search, sort, is_descending, offset, ON_A_PAGE)
 
-    def _existing(self, request: Request) -> Account:
-        if account := self._find(request):
-            return account
-        raise InvalidRequest("There is no such account.")
-
-    def _other(self, request: Request, session: Session) -> Account:
-        """Refuses one's own account, so that administrators cannot lock themselves out."""
-        account = self._existing(request)
-        if account.id == session.account.id:
-            raise InvalidRequest("This is your own account: another administrator can do that.")
-        return account
+    def _log(self, request: Request, session: Session, account: Account | None, base: str) -> Response:
+        before = request.query_params.get("before", "")
+        before_id = int(before) if before.isascii() and before.isdigit() and len(before) < 19 else None
+        found = self._store.admin_log.find(ON_A_PAGE + 1, before_id, account.id if account else None)
+        shown = found[:ON_A_PAGE]
+        older = shown[-1].id if len(found) > len(shown) else None
+        return self._pages.render(AdminLogPage(account, base, shown, older), request, session)
 
     def _tiles(self) -> dict[str, str]:
         """The server's figures, formatted, by name."""
@@ -223,9 +201,11 @@ class AdminPages:
         }
 
 
-def _role(form: Form) -> Role:
-    return "admin" if form["role"] == "admin" else "user"
+def _sort_of(text: str) -> tuple[Sort, bool]:
+    """(column, whether descending); by e-mail address where there is no such column."""
+    column: Sort = next((name for name in SORTS if name == text.removeprefix("-")), "email")
+    return column, text == f"-{column}"
 
 
-def _back_to(account_id: int, done: str) -> Response:
-    return RedirectResponse(f"/admin/accounts/{account_id}?done={done}", 303)
+def _page_number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 8 and int(text) else 1

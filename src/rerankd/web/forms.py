@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
+from rerankd.accounts.accounts import Role
 from rerankd.errors import InvalidRequest
 
 MAX_FORM_BYTES = 64 * 1024
@@ -57,6 +58,11 @@ class Refusal:
 
 
 NO_REFUSAL = Refusal()
+
+
+def role_of(form: Form) -> Role:
+    """The role that a form chooses."""
+    return "admin" if form["role"] == "admin" else "user"
 
 
 async def read_form(request: Request) -> Form:

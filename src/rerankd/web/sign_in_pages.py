@@ -22,7 +22,7 @@ from rerankd.web.guards import Guards
 from rerankd.web.pages import Page, Pages
 from rerankd.web.throttle import Throttle
 
-AFTER_SIGN_IN = ("/", "/keys", "/usage", "/statement", "/calls", "/account", "/admin")
+AFTER_SIGN_IN = ("/", "/keys", "/usage", "/statement", "/calls", "/account", "/admin", "/admin/server")
 """Where a sign-in may redirect to: never to another site."""
 
 MAX_EMAIL = 254
@@ -127,7 +127,7 @@ class SignInPages:
             raise InvalidRequest("The current password is wrong.")
         self._sign_ins.succeeded(email, address)
         _check_repeated(form)
-        self._store.accounts.set_password(session.account.id, form["new"])
+        self._store.accounts.set_password(session.account.id, form["new"], by="owner")
         return self._open_session(request, session.account.id, "/account?done")
 
     def _create_account(self, form: Form) -> int:
@@ -135,7 +135,7 @@ class SignInPages:
         email, name, password = form["email"], form["name"], form["new"]
         if self._sign_up == "invite" or form["invite"].strip():
             return self._store.invites.use(form["invite"].strip(), email, name, password).id
-        return self._store.accounts.create(email, name, password).id
+        return self._store.accounts.create(email, name, password, by="owner").id
 
     def _open_session(self, request: Request, account_id: int, path: str) -> Response:
         if before := request.cookies.get(SESSION_COOKIE):

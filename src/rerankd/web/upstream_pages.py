@@ -83,7 +83,7 @@ class UpstreamForms:
         for served in _pools(self._models):
             if served.pool.name == form["model"] and _probed(served.pool, form["upstream"]):
                 from_thread.run(served.probe_now, form["upstream"])
-                return RedirectResponse("/admin#upstreams", 303)
+                return RedirectResponse("/admin/server#upstreams", 303)
         raise InvalidRequest("There is no such upstream any more.")
 
 

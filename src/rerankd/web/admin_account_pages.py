@@ -1,0 +1,160 @@
+"""The pages of one account for administrators: credit, limits, access, keys, usage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import ClassVar
+from urllib.parse import urlencode
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from rerankd.accounts.accounts import Account
+from rerankd.accounts.keys import Key
+from rerankd.accounts.sessions import Session
+from rerankd.accounts.store import Store
+from rerankd.accounts.validation import read_amount
+from rerankd.errors import InvalidRequest
+from rerankd.web import formatting
+from rerankd.web.account_pages import read_limits
+from rerankd.web.context import WebContext
+from rerankd.web.forms import NO_REFUSAL, Form, Refusal, role_of
+from rerankd.web.guards import FormHandler, Guards
+from rerankd.web.pages import Page, Pages
+from rerankd.web.shown_account import ONE_ACCOUNT, ShownAccounts
+from rerankd.web.usage_report import UsageReport, usage_report
+
+DONE = {
+    "made": "The account is created.",
+    "limits": "The limits are set.",
+    "disabled": "The account is disabled: its keys are refused, and it is signed out.",
+    "enabled": "The account is enabled again.",
+    "role": "The role is changed.",
+    "password": "The password is set, and the account is signed out everywhere.",
+    "revoked": "The key is revoked.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AdminAccountPage(Page):
+    """`/admin/accounts/{id}`. is_own: the administrator's own account. done: a message after a change."""
+
+    template: ClassVar[str] = "admin_account.html"
+    usage: UsageReport
+    account: Account
+    keys: Sequence[Key]
+    currency: str
+    limits: Mapping[str, int | None]
+    is_own: bool
+    done: str
+    problem: str
+    typed: Form
+
+
+class AdminAccountPages:
+    """`/admin/accounts/{id}`, and its forms."""
+
+    def __init__(self, context: WebContext, store: Store, guards: Guards, pages: Pages) -> None:
+        self._context = context
+        self._store = store
+        self._guards = guards
+        self._pages = pages
+        self._accounts = ShownAccounts(store, pages)
+
+    def add_to(self, router: APIRouter) -> None:
+        guards = self._guards
+        guards.page(router, ONE_ACCOUNT, self.account, "admin")
+        guards.form(router, f"{ONE_ACCOUNT}/password", self.set_password, self.account, "admin", guards.hashing)
+        changes: dict[str, FormHandler] = {
+            "credit": self.add_credit,
+            "limits": self.set_limits,
+            "state": self.set_state,
+            "role": self.set_role,
+            "keys/{key_id:row}/revoke": self.revoke_key,
+        }
+        for path, handler in changes.items():
+            guards.form(router, f"{ONE_ACCOUNT}/{path}", handler, self.account, "admin")
+
+    def account(self, request: Request, session: Session, refusal: Refusal = NO_REFUSAL, /) -> Response:
+        def show(request: Request, session: Session, account: Account, _: str) -> Response:
+            page = AdminAccountPage(
+                usage=usage_report(self._store.database, request, account.id),
+                account=account,
+                keys=self._store.keys.of_account(account.id),
+                currency=self._context.prices.current().currency,
+                limits=asdict(account.limits),
+                is_own=account.id == session.account.id,
+                done=self._done(request, account),
+                problem=refusal.problem,
+                typed=refusal.typed,
+            )
+            return self._pages.render(page, request, session, refusal.status)
+
+        return self._accounts.with_account(request, session, show)
+
+    def add_credit(self, request: Request, session: Session, form: Form) -> Response:
+        account = self._existing(request)
+        note = form["note"].strip()[:500]
+        credit = self._store.ledger.add_credits(account.id, read_amount(form["amount"]), note, session.account.id)
+        return back_to(account.id, "credit", entry=credit.id)
+
+    def set_limits(self, request: Request, session: Session, form: Form) -> Response:
+        account = self._existing(request)
+        self._store.accounts.set_limits(account.id, read_limits(form), session.account.id)
+        return back_to(account.id, "limits")
+
+    def set_state(self, request: Request, session: Session, form: Form) -> Response:
+        account = self._other(request, session)
+        if form["disabled"] not in ("yes", "no"):
+            raise InvalidRequest("Disabled must be “yes” or “no”.")
+        disabled = form["disabled"] == "yes"
+        change = self._store.accounts.disable if disabled else self._store.accounts.enable
+        change(account.id, session.account.id)
+        return back_to(account.id, "disabled" if disabled else "enabled")
+
+    def set_role(self, request: Request, session: Session, form: Form) -> Response:
+        account = self._other(request, session)
+        self._store.accounts.set_role(account.id, role_of(form), session.account.id)
+        return back_to(account.id, "role")
+
+    def set_password(self, request: Request, session: Session, form: Form) -> Response:
+        account = self._other(request, session)
+        self._store.accounts.set_password(account.id, form["password"], session.account.id)
+        return back_to(account.id, "password")
+
+    def revoke_key(self, request: Request, session: Session, form: Form) -> Response:
+        account = self._existing(request)
+        self._store.keys.revoke(request.path_params["key_id"], account.id, session.account.id)
+        return back_to(account.id, "revoked")
+
+    def _done(self, request: Request, account: Account) -> str:
+        """What was changed: for credit, with its note and the balance after it."""
+        done, entry = request.query_params.get("done", ""), request.query_params.get("entry", "")
+        if done != "credit" or not (entry.isascii() and entry.isdigit() and len(entry) < 19):
+            return DONE.get(done, "")
+        credit = self._store.ledger.credit(account.id, int(entry))
+        if credit is None:
+            return ""
+        currency = self._context.prices.current().currency
+        amount, balance = (formatting.money(micro, currency) for micro in (credit.amount, credit.balance_after))
+        note = f" (“{credit.note}”)" if credit.note else ""
+        return f"{amount} is added{note}. The new balance is {balance}."
+
+    def _existing(self, request: Request) -> Account:
+        if account := self._store.accounts.by_id(request.path_params["account_id"]):
+            return account
+        raise InvalidRequest("There is no such account.")
+
+    def _other(self, request: Request, session: Session) -> Account:
+        """Refuses one's own account, so that administrators cannot lock themselves out."""
+        account = self._existing(request)
+        if account.id == session.account.id:
+            raise InvalidRequest("This is your own account: another administrator can do that.")
+        return account
+
+
+def back_to(account_id: int, done: str, **more: int) -> Response:
+    """To the page of an account, which says what was done."""
+    return RedirectResponse(f"/admin/accounts/{account_id}?{urlencode({'done': done, **more})}", 303)
