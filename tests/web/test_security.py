@@ -37,7 +37,7 @@ def state(store: Store) -> list[Any]:
 
 
 def forms_of(site: Site, client: TestClient) -> dict[str, dict[str, str]]:
-    """Every form that changes something, on the pages that a visitor sees, with its fields as the page has them: {action: fields}."""
+    """Every form that changes something, with its fields as the page of the visitor has them: {action: fields}."""
     found: dict[str, dict[str, str]] = {}
     for path in ("/account", "/keys", "/admin", f"/admin/accounts/{site.user.id}", "/sign-in", "/sign-up"):
         for action, content in re.findall(
