@@ -1,6 +1,6 @@
 """Options as the commands declare them: those of a settings class, and the kinds of values that several commands read.
 
-An option of a setting is made from its declaration in config.py; nothing about it is written here.
+An option of a setting is made from its declaration in config/; nothing about it is written here.
 """
 
 from __future__ import annotations

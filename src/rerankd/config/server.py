@@ -1,62 +1,20 @@
-"""Every setting once: its name, type, default, bounds and help.
-
-The option is the name with dashes (`--max-documents`), the environment variable is the name in capitals after
-`RERANKD_` (`RERANKD_MAX_DOCUMENTS`); in the TOML file that `--config` names, the name is as it is here. An option
-overrides the variable, the variable overrides the file, the file overrides the default. environment.py decides which
-variables are settings; setting.py converts and checks values.
-"""
+"""The settings of the server, and of the accounts' database."""
 
 from __future__ import annotations
 
 import ipaddress
-import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
-from rerankd.environment import read_environment, variable_of
+from rerankd.config.base import ACCESS, ADDRESS, LIMITS, MODEL, OPERATION, REQUESTS, TLS, Settings
+from rerankd.config.models import CascadeSettings, ClusterSettings, EngineSettings, SeveralModels
 from rerankd.errors import SettingsError
-from rerankd.setting import InvalidSettings, Secret, read_all, setting, settings_of
-from rerankd.settings_file import read_settings_file
+from rerankd.setting import Secret, setting
 from rerankd.types import MAX_PASSAGES, MIN_PASSAGE_TOKENS, CallLimits
 from rerankd.user_folders import data_folder
 
-logger = logging.getLogger(__name__)
-
-CLIENT_KEY = "RERANKD_API_KEY"
-"""Clients read it as their own key; a server without accounts reads it as the key that callers must send."""
-
-Kind = TypeVar("Kind", bound="Settings")
-
-SECRETS = ("api_key", "database", "redis", "ssl_keyfile_password")
-"""Settings that may hold a secret. `RERANKD_API_KEY_FILE` names a file with it: options show in the process list."""
-
-ADDRESS, MODEL, ACCESS, LIMITS, REQUESTS, TLS, OPERATION = GROUPS = (
-    *("Address", "Model", "Access", "Limits", "Requests", "TLS", "Operation"),
-)
-"""The headings of help and documentation, in this order."""
-
-SECTIONS = ("models", "rates")
-"""Of the settings file: upstreams/settings.py and prices.py read them."""
-
 PATH_PATTERN = r"(/[\w.~-]+)*"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """The settings of every command. A new object converts and checks its values."""
-
-    config: Path | None = setting(
-        None,
-        "TOML file with settings by name (max_queue for --max-queue) and the price list; each setting is also an "
-        "environment variable (RERANKD_MAX_QUEUE)",
-        OPERATION,
-        metavar="FILE",
-    )
-
-    def __post_init__(self) -> None:
-        read_all(self)
 
 
 def _default_database() -> str:
@@ -95,125 +53,6 @@ class DatabaseSettings(Settings):
                 "There is no home folder to store accounts in: pass --database sqlite:///FILE or postgresql://…"
             )
         return self.database
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineSettings(Settings):
-    """How models run."""
-
-    device: str = setting(
-        "auto",
-        "auto, cpu, cuda, cuda:1 or mps",
-        MODEL,
-        metavar="DEVICE",
-        pattern=r"auto|cpu|(cuda|mps|xpu)(:\d+)?",
-        expected="one of auto, cpu, cuda, cuda:1, mps",
-    )
-    dtype: Literal["auto", "float32", "bfloat16", "int8"] = setting(
-        "auto",
-        "'auto' uses bfloat16 unless this machine multiplies float32 faster; 'int8' is faster on CPUs with "
-        "VNNI, check it with 'rerankd doctor --compare bfloat16,int8'",
-        MODEL,
-    )
-    deterministic: bool = setting(
-        False, "compute identical bits for a pair in every batch; slower (see docs/performance.md)", MODEL
-    )
-    offline: bool = setting(False, "use local folders and the cache only, never the model hub", MODEL)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SelfTestSettings(Settings):
-    """Whether a model whose scores are wrong is refused."""
-
-    skip_self_test: bool = setting(False, "use the model even if it fails its known-answer check", MODEL)
-
-
-MODEL_HELP = "hub id, folder, 'embedded', or 'auto': Qwen/Qwen3-Reranker-0.6B, else the embedded model"
-
-
-@dataclass(frozen=True, kw_only=True)
-class OneModel(Settings):
-    """Which model runs: of several that are served, the first."""
-
-    model: str = setting(
-        "auto", MODEL_HELP, MODEL, metavar="MODEL", clean=lambda names: names.partition(",")[0].strip()
-    )
-
-    def __post_init__(self) -> None:
-        given: Any = self.model
-        if isinstance(given, list):  # in a file
-            object.__setattr__(self, "model", given[0] if given else "")
-        super().__post_init__()
-
-
-@dataclass(frozen=True, kw_only=True)
-class SeveralModels(Settings):
-    """Which models are served."""
-
-    model: tuple[str, ...] = setting(
-        ("auto",), f"{MODEL_HELP}; repeatable: the first one is the default", MODEL, metavar="MODEL", clean=str.strip
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelSettings(EngineSettings, OneModel):
-    """The settings of commands that run one model."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoringSettings(SelfTestSettings, ModelSettings):
-    """The settings of commands that score with one model."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClusterSettings(SelfTestSettings):
-    """Where engines run: in this process, or as replicas on Ray."""
-
-    replicas: int | None = setting(
-        None,
-        "engines on Ray, in processes of their own; they share this machine's processors, or have a GPU each (see "
-        "docs/deploy/ray.md)",
-        MODEL,
-        at_least=1,
-        at_most=1000,
-    )
-    replica_cpus: int | None = setting(
-        None, "processors of each replica (default: those of this machine, shared equally)", MODEL, at_least=1
-    )
-    ray: str | None = setting(
-        None,
-        "run the replicas in this Ray cluster: HOST:PORT, or 'auto' for the one of this machine",
-        MODEL,
-        metavar="ADDRESS",
-        clean=str.strip,
-        pattern=r"auto|[^\s/:]+:\d+",
-        expected="auto or HOST:PORT; this machine must be a node of the cluster",
-    )
-
-    @property
-    def on_ray(self) -> bool:
-        """Whether engines run as replicas."""
-        return self.replicas is not None or self.ray is not None
-
-
-@dataclass(frozen=True, kw_only=True)
-class BatchSettings(ClusterSettings, ScoringSettings):
-    """The settings of `rerankd batch`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CascadeSettings(Settings):
-    """A second model for the best documents."""
-
-    then: str | None = setting(
-        None, "a second, larger model, which scores the best documents of the first one again", MODEL, metavar="MODEL"
-    )
-    then_top: int = setting(30, "documents that --then scores again", MODEL, at_least=1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RankSettings(ScoringSettings, CascadeSettings):
-    """The settings of `rerankd rank`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -462,59 +301,6 @@ class ServerSettings(DatabaseSettings, ClusterSettings, EngineSettings, SeveralM
                 "Pass --api-key (or RERANKD_API_KEY), --accounts to give each caller a key, or --no-auth to let "
                 "everybody in."
             )
-
-
-def read_settings(kind: type[Kind], options: Mapping[str, Any], environment: Mapping[str, str]) -> Kind:
-    """Settings from the options that were given, the environment, and the file that either of them names.
-
-    Raises:
-        SettingsError: a value is malformed, the file cannot be read, or a `RERANKD_` variable or a name in the file
-            is unknown.
-    """
-    return read_settings_and_sources(kind, options, environment)[0]
-
-
-def read_settings_and_sources(
-    kind: type[Kind], options: Mapping[str, Any], environment: Mapping[str, str]
-) -> tuple[Kind, dict[str, str]]:
-    """As `read_settings`; and the option, variable or file that set each setting that is not the default."""
-    variables, links = read_environment(environment, settings_of(ServerSettings), SECRETS)
-    if links:
-        logger.info("Ignored, since they are links to a service: %s", ", ".join(sorted(links)))
-    path = options.get("config") or variables.get("config")
-    in_file = _settings_in(Path(path)) if path else {}
-    known = settings_of(kind)
-    values = {name: value for name, value in {**in_file, **variables, **options}.items() if name in known}
-    sources = {name: str(path) for name in in_file}
-    sources |= {name: variable_of(name, environment) for name in variables}
-    sources |= {name: known[name].option for name in options}
-    sources = {name: sources[name] for name in values}
-    try:
-        return _without_client_key(kind(**values), sources)
-    except InvalidSettings as error:
-        problems = (f"{name} ({sources[name]}): {problem}" for name, problem in error.problems)
-        raise SettingsError(f"Bad settings. {'; '.join(problems)}.") from None
-
-
-def _without_client_key(settings: Kind, sources: dict[str, str]) -> tuple[Kind, dict[str, str]]:
-    """With accounts, the client's variable sets no key of the server."""
-    if not isinstance(settings, ServerSettings) or not settings.accounts or sources.get("api_key") != CLIENT_KEY:
-        return settings, sources
-    logger.warning("%s is ignored: with accounts it is a client's key, and every caller has a key", CLIENT_KEY)
-    return replace(settings, api_key=None), {name: source for name, source in sources.items() if name != "api_key"}
-
-
-def _settings_in(path: Path) -> dict[str, Any]:
-    """The settings in a file, without the sections that are read again while the server runs."""
-    values = read_settings_file(path)
-    for name in SECTIONS:
-        values.pop(name, None)
-    known = settings_of(ServerSettings).keys() - {"config"}
-    if unknown := [name for name in values if name not in known]:
-        raise SettingsError(
-            f"{path}: unknown setting {unknown[0]}. Known are: {', '.join((*sorted(known), *SECTIONS))}."
-        )
-    return values
 
 
 def _is_loopback(host: str) -> bool:
