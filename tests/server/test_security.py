@@ -71,7 +71,9 @@ OPEN = {
             "/docs",
             "/favicon.ico",
             "/robots.txt",
+            "/sample",
             "/static/{name}",
+            "/static/{tag}/{name}",
             "/openapi.json",
             "/static-offline-docs",
         )
@@ -145,6 +147,7 @@ class Fort:
         path = re.sub(r"\{(\w+):row\}", lambda found: str(numbers[found[1]]), template)
         path = path.replace("/static-offline-docs", "/static-offline-docs/swagger-ui.css")
         path = path.replace("{path:path}", "nvidia/reranker")
+        path = path.replace("{tag}", "0")
         return path.replace("{name}", "app.css").replace("{name:path}", "qwen3-rerank")
 
     def state(self) -> list[Any]:

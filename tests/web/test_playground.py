@@ -34,7 +34,7 @@ Open = Callable[..., Page]
 def playground(open_page: Open, server: Server, fragment: str = "", **options: Any) -> Page:
     """The page, once its script runs, with the server's key."""
     page = open_page(f"{server.url}/{fragment}", **options)
-    expect(page.locator("#playground[data-started]")).to_be_attached()
+    expect(page.locator("#playground[data-started][aria-busy=false]")).to_be_attached()
     if server.key:
         page.fill("#key", server.key)
     return page
@@ -101,13 +101,14 @@ def test_the_key_stays_in_the_tab(embedded_server: Server, open_page: Open) -> N
 def test_a_link_holds_everything_else(embedded_server: Server, open_page: Open) -> None:
     page = playground(open_page, embedded_server)
     fill(page, "the query", NASTY)
-    page.click("summary")
+    page.click("#more summary")
     page.fill("#top-n", "2")
     page.fill("#prompt-of", "1")
     page.uncheck("#return-documents")
     page.check("#compare")
     page.click("#side-b >> text=Similarity")
-    page.select_option("#model-b", "gte-rerank")
+    page.click("#side-b .also summary")
+    page.click("#side-b .also >> text='gte-rerank'")
     page.select_option("#format", "json")
     page.click("#share")
     expect(page.locator("#share")).not_to_have_text("Copy link")
@@ -117,7 +118,7 @@ def test_a_link_holds_everything_else(embedded_server: Server, open_page: Open) 
     for box in ("return-documents", "explain", "compare", "live"):
         assert other.is_checked(f"#{box}") == page.is_checked(f"#{box}"), box
     assert other.input_value("#instruct-b") == "Retrieve semantically similar text."
-    expect(other.locator("#output .empty")).to_be_visible()  # opening a link costs nothing
+    expect(other.locator("#output .empty")).to_be_visible()  # a link has no key
 
 
 @pytest.mark.parametrize("fragment", ["#", "#nonsense", "#e30", "#%00", "#q1YqVLKqBQA"])
@@ -228,26 +229,34 @@ def test_compares_two_instructs(qwen_server: Server, open_page: Open) -> None:
     page.check("#compare")
     page.fill("#instruct-b", "Sort by the alphabet, backwards")
     page.click("#rank")
-    expect(page.locator(".list")).to_have_count(2)
+    expect(page.locator(".merged li")).to_have_count(8)
     first, second = (
         [result["index"] for result in ask(qwen_server, QUERY, documents, **instruct)["results"]]
         for instruct in ({}, {"instruct": "Sort by the alphabet, backwards"})
     )
     assert first != second
-    assert (ranked(page, ".list:nth-child(1)"), ranked(page, ".list:nth-child(2)")) == (first, second)
+    assert ranked(page) == second
+    assert page.locator(".rank.a").all_text_contents() == [f"A: {first.index(index) + 1}" for index in second]
     moves = [first.index(index) - place for place, index in enumerate(second)]
     signs = ["=" if not by else f"▲{by}" if by > 0 else f"▼{-by}" for by in moves]
-    assert page.locator(".list.b .moved > [aria-hidden]").all_inner_texts() == signs
+    assert page.locator(".moved > [aria-hidden]").all_inner_texts() == signs
+    page.select_option("#order", "by A")
+    assert ranked(page) == first
+    page.select_option("#order", "by what moved")
+    distances = "all => all.map((one) => Math.abs(one.dataset.a - one.dataset.b))"
+    by_move = page.locator(".merged li").evaluate_all(distances)
+    assert by_move == sorted(map(abs, moves), reverse=True)
 
 
 def test_every_parameter(qwen_server: Server, open_page: Open) -> None:
     page = playground(open_page, qwen_server)
     fill(page)
-    page.click("summary")
+    page.click("#more summary")
     page.fill("#top-n", "2")
     page.fill("#prompt-of", "1")
     page.uncheck("#return-documents")
-    page.select_option("#model-a", "gte-rerank-v2")
+    page.click("#side-a .also summary")
+    page.click("#side-a .also >> text=gte-rerank-v2")
     page.click("text=Similarity")
     with page.expect_request(f"**{PATH}") as sent:
         page.click("#rank")
@@ -271,7 +280,7 @@ def test_every_parameter(qwen_server: Server, open_page: Open) -> None:
     if shown.count():  # among the first two
         (prompt,) = [r["explain"]["prompt"] for r in reply["results"] if r["index"] == 1]
         assert shown.text_content() == prompt
-    page.click("text=The reply as JSON")
+    page.click("text=Reply as JSON")
     raw = page.locator(".results .code").text_content()
     assert raw and json.loads(raw)["model"] == "gte-rerank-v2"
 
@@ -301,7 +310,9 @@ def test_a_refusal_is_told_with_a_way_out(embedded_server: Server, open_page: Op
     expect(page.locator(".ranked li")).to_have_count(3)
     fill(page, "   ")
     page.click("#rank")
-    expect(alert).to_contain_text("query should not be empty")
+    expect(alert).to_contain_text("The query is empty")
+    expect(alert.get_by_role("button")).to_have_count(0)  # again would not help
+    fill(page)
     page.context.set_offline(True)
     page.click("#rank")
     expect(alert).to_contain_text("The server cannot be reached.")
@@ -316,7 +327,12 @@ def test_five_hundred_documents(embedded_server: Server, open_page: Open) -> Non
     assert sorted(ranked(page)) == list(range(500))
     page.evaluate("document.getElementById('documents').value += '\\none more'")
     page.locator("#documents").dispatch_event("input")
-    expect(page.locator("#count")).to_have_text("501; a request may have 500")
+    expect(page.locator("#count")).to_have_text("501, in 2 requests")
+    page.click("#rank")
+    expect(page.locator(".ranked li")).to_have_count(501)
+    assert sorted(ranked(page)) == list(range(501))
+    scores = [float(text) for text in page.locator(".score").all_text_contents()]
+    assert scores == sorted(scores, reverse=True)
 
 
 def code(page: Page, language: str) -> str:
@@ -328,18 +344,18 @@ def code(page: Page, language: str) -> str:
     return text
 
 
-@pytest.mark.parametrize("language", ["curl", "Python", "openai", "dashscope"])
+@pytest.mark.parametrize("language", ["curl", "Python", "JavaScript", "openai", "dashscope", "jina"])
 def test_copied_code_runs(embedded_server: Server, open_page: Open, tmp_path: Path, language: str) -> None:
     page = playground(open_page, embedded_server)
     fill(page, NASTY[0], NASTY)
-    page.click("summary")
+    page.click("#more summary")
     page.fill("#top-n", "4")
     text = code(page, language)
     assert embedded_server.key not in text
     expected = ask(embedded_server, NASTY[0], NASTY, top_n=4)["results"]
-    file = tmp_path / "snippet"
+    file = tmp_path / ("snippet.mjs" if language == "JavaScript" else "snippet")
     file.write_text(text)
-    command = ["bash", str(file)] if language == "curl" else [sys.executable, str(file)]
+    command = [{"curl": "bash", "JavaScript": "node"}.get(language, sys.executable), str(file)]
     environment = {**os.environ, "RERANKD_API_KEY": embedded_server.key, "NO_PROXY": "*"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -389,29 +405,34 @@ def test_by_keyboard_alone(keyless_server: Server, open_page: Open) -> None:
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
     page.keyboard.press("Enter")
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.id") == "query"
+    tab_until(page, "query")
     page.keyboard.press("Control+A")
     page.keyboard.type("Where was bread baked five thousand years ago?")
-    seen = []
-    while "rank" not in seen:
-        page.keyboard.press("Tab")
-        seen.append(page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()"))
-        assert len(seen) < 30, seen
-    assert {"documents", "format", "model-a", "Similarity", "instruct-a"} <= set(seen)
+    seen = tab_until(page, "rank")
+    assert {"documents", "format", "choose-file"} <= set(seen)
     page.keyboard.press("Enter")
     expect(page.locator(".ranked li").first).to_have_attribute("data-index", "1")
     for _ in range(2):
         page.keyboard.press("Tab")
     page.keyboard.press("Space")
     expect(page.locator("#side-b")).to_be_visible()
-    for _ in range(2):
-        page.keyboard.press("Tab")
+    seen = tab_until(page, "copy-as")
+    assert {"model-a", "Similarity", "preset-a", "instruct-a", "model-b", "instruct-b", "history", "share"} <= set(seen)
     page.keyboard.press("Enter")
     expect(page.locator("#snippets")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator("#snippets")).to_be_hidden()
     assert page.evaluate("document.activeElement.id") == "copy-as"
+
+
+def tab_until(page: Page, wanted: str) -> list[str]:
+    """Presses Tab until an element has the focus; what had it on the way."""
+    seen: list[str] = []
+    while wanted not in seen:
+        page.keyboard.press("Tab")
+        seen.append(page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()"))
+        assert len(seen) < 40, seen
+    return seen
 
 
 def test_colours_are_kept(keyless_server: Server, open_page: Open) -> None:

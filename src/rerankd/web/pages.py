@@ -6,7 +6,7 @@ import hashlib
 import mimetypes
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -70,7 +70,11 @@ class Pages:
         """One page. session: of the signed-in visitor."""
         values = {one.name: getattr(page, one.name) for one in fields(page)}
         html = self._environment.get_template(page.template).render(
-            path=request.url.path, root=root_of(request), session=session, **values
+            path=request.url.path,
+            root=root_of(request),
+            static=partial(static_url, root_of(request)),
+            session=session,
+            **values,
         )
         return HTMLResponse(html, status, self._headers)
 
@@ -99,13 +103,26 @@ def _files() -> Mapping[str, tuple[bytes, str]]:
     return {name: (content, f'"{hashlib.sha256(content).hexdigest()[:32]}"') for name, content in contents.items()}
 
 
-def static_file(name: str, request: Request) -> Response:
-    """A style sheet, script or picture. Browsers cache it and revalidate it on each use."""
+@cache
+def _tag() -> str:
+    """Changes with the content of any static file."""
+    return hashlib.sha256("".join(tag for _, tag in _files().values()).encode()).hexdigest()[:12]
+
+
+def static_url(root: str, name: str) -> str:
+    """The address of a static file, which browsers keep: it changes with the files."""
+    assert name in _files(), f"This is a bug: there is no static file {name}."
+    return f"{root}/static/{_tag()}/{name}"
+
+
+def static_file(name: str, request: Request, tag: str | None = None) -> Response:
+    """A style sheet, script or picture. Browsers keep it under its tag; else they revalidate it on each use."""
     found = _files().get(name)
     if found is None:
         return Response("There is no such file.", 404, SECURITY, "text/plain")
-    content, tag = found
-    headers = {**SECURITY, "etag": tag, "cache-control": "no-cache"}
-    if request.headers.get("if-none-match") == tag:
+    content, etag = found
+    kept = "public, max-age=31536000, immutable" if tag == _tag() else "no-cache"
+    headers = {**SECURITY, "etag": etag, "cache-control": kept}
+    if request.headers.get("if-none-match") == etag:
         return Response(None, 304, headers)
     return Response(content, 200, headers, mimetypes.guess_type(name)[0])

@@ -7,36 +7,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastapi import APIRouter, Request, Response
-from starlette.responses import PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 
 from rerankd.config import ServerSettings
+from rerankd.errors import RerankdError
 from rerankd.prices import Price, PriceList
-from rerankd.types import DEFAULT_INSTRUCT, ModelInfo
+from rerankd.types import ModelInfo
 from rerankd.web.context import WebContext
 from rerankd.web.pages import Page, Pages, static_file
+from rerankd.web.playground import playground_page
+from rerankd.web.samples import SampleRankings, samples
 
 if TYPE_CHECKING:  # SQLAlchemy is loaded only where accounts are on
     from rerankd.accounts.sessions import Session
 
-SORTING_MODES = {
-    "Question answering": f"{DEFAULT_INSTRUCT}.",
-    "Similarity": "Retrieve semantically similar text.",
-}
-"""The two instructs that DashScope documents."""
-
 SWAGGER_POLICY = "; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
 """Added to the pages' policy for Swagger UI: it uses inline styles, and pictures in its style sheet."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlaygroundPage(Page):
-    """`/`. modes: instruct by name. state: read by the script."""
-
-    template: ClassVar[str] = "playground.html"
-    names: tuple[str, ...]
-    modes: Mapping[str, str]
-    state: Mapping[str, Any]
-    needs_key: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +79,18 @@ def web_routes(context: WebContext) -> APIRouter:
     @router.get("/")
     def playground(request: Request) -> Response:
         session = session_or_none(request)
-        return pages.render(_playground(context, session), request, session)
+        return pages.render(playground_page(context, session), request, session)
+
+    rankings = SampleRankings(context.models)
+
+    @router.get("/sample")
+    async def sample(name: str = next(iter(samples()))) -> Response:
+        try:
+            return JSONResponse(await rankings.ranking(name), headers={"cache-control": "no-store"})
+        except KeyError:
+            return JSONResponse({"message": "There is no such sample."}, 404)
+        except RerankdError as error:
+            return JSONResponse({"message": str(error)}, 503)
 
     if context.settings.index is not None:
 
@@ -116,6 +113,10 @@ def web_routes(context: WebContext) -> APIRouter:
     async def static(name: str, request: Request) -> Response:
         return static_file(name, request)
 
+    @router.get("/static/{tag}/{name}")
+    async def tagged_static(tag: str, name: str, request: Request) -> Response:
+        return static_file(name, request, tag)
+
     @router.get("/favicon.ico")
     async def favicon(request: Request) -> Response:
         return static_file("icon.svg", request)
@@ -129,22 +130,6 @@ def web_routes(context: WebContext) -> APIRouter:
 
 def _no_session(_: Request) -> None:
     """Without accounts nobody is signed in."""
-
-
-def _playground(context: WebContext, session: Session | None) -> PlaygroundPage:
-    names = context.names()
-    prices = context.prices.current()
-    state = {
-        "needsKey": context.needs_key,
-        "csrf": session.csrf if session else None,
-        "accounts": context.accounts is not None,
-        "maxDocuments": context.settings.max_documents,
-        "currency": prices.currency,
-        "price": str(prices.of(names).input_price) if names else "0",
-        "defaultInstruct": SORTING_MODES["Question answering"],
-        "ready": context.models.default.ready,
-    }
-    return PlaygroundPage(names, SORTING_MODES, state, context.needs_key)
 
 
 def _search(context: WebContext, session: Session | None) -> SearchPage:

@@ -1,89 +1,45 @@
-// The playground: calls the public API with the form's fields, and shows the rankings side by side.
+// The playground: calls the public API with the form's fields, and shows the rankings.
+import { Refused, rerankAll, sampleRanking } from "./api.js";
 import { BASE } from "./base.js";
-import { Refused, rerank } from "./api.js";
-import { readDocuments } from "./documents.js";
-import { money, rankings, refusal, time } from "./results.js";
+import { comparison } from "./compare.js";
+import { $, button, copy, later, make, money, number, time } from "./dom.js";
+import { estimatedTokens, learn } from "./estimate.js";
+import { exports } from "./export.js";
+import { callsNow, choose, documentsNow, fields, modelOf, page, readState, server, writeState } from "./fields.js";
+import { listenToDrops } from "./drops.js";
+import { NotText, readFile } from "./files.js";
+import { forget, keep, listed } from "./history.js";
+import { Mistake, refusal } from "./refusal.js";
+import { ranking } from "./results.js";
 import { MAX_LENGTH, pack, unpack } from "./share.js";
-import { SNIPPETS, snippet } from "./snippets.js";
+import { listenToSnippets } from "./snippet-dialog.js";
 
-const LIVE_MS = 350;
-const SAVE_MS = 300;
-const MAX_FILE_BYTES = 50_000_000;
+const LIVE_MS = 350, SAVE_MS = 300, CLOCK_MS = 100;
 
-const EXAMPLES = {
-  answer: {
-    query: "How do I keep bread fresh for longer?",
-    documents: [
-      "Store bread at room temperature in a paper bag or a bread box; it stays fresh for two to four days.",
-      "Bread was already baked in Egypt five thousand years ago.",
-      "Sliced bread can be frozen for up to three months. Toast the slices straight from the freezer.",
-      "Do not put bread into the refrigerator: the cold makes it go stale faster.",
-      "A sourdough starter has to be fed with flour and water every day.",
-      "The price of wheat rose by four percent in March.",
-      "To revive a stale loaf, sprinkle it with water and put it into a hot oven for five minutes.",
-      "Butter keeps for several weeks when it is cold and wrapped.",
-    ],
-  },
-  similarity: {
-    query: "The parcel arrived two days late and the box was damaged.",
-    documents: [
-      "My order came late, and its packaging was broken.",
-      "Great product, I would buy it again.",
-      "Delivery took longer than promised.",
-      "The carton was crushed when the courier handed it over.",
-      "How do I return an article?",
-      "The colours are much nicer than in the pictures.",
-    ],
-  },
-};
-
-/** @returns {any} the element, which the template has. */
-const $ = (/** @type {string} */ id) => document.getElementById(id);
-const page = $("playground");
-const server = JSON.parse(page.dataset.state);
-const fields = {
-  query: $("query"), documents: $("documents"), format: $("format"), topN: $("top-n"), promptOf: $("prompt-of"),
-  returnDocuments: $("return-documents"), explain: $("explain"), passages: $("passages"), live: $("live"), compare: $("compare"),
-  modelA: $("model-a"), instructA: $("instruct-a"), modelB: $("model-b"), instructB: $("instruct-b"),
-};
 /** @type {AbortController | null} */
 let running = null;
 
-// Fields and state.
+/** The sample in the fields, as long as nobody changed them. */
+let sample = null;
 
-function readState() {
-  return Object.fromEntries(Object.entries(fields).map(([name, field]) => [name, field.type === "checkbox" ? field.checked : field.value]));
-}
+/** Of the file in the field for documents. */
+let note = "";
 
-function writeState(state) {
-  for (const [name, field] of Object.entries(fields)) {
-    const value = state[name];
-    if (field.type === "checkbox" && typeof value === "boolean") field.checked = value;
-    else if (typeof value === "string") {
-      if (field.id.startsWith("model-") && value && ![...field.options].some((one) => one.value === value)) field.add(new Option(value));
-      field.value = value;
-    }
-  }
-}
+// What the visitor may do.
+
+const keyField = $("key");
+const keyNow = () => keyField?.value.trim() ?? "";
+const canCall = () => !server.needsKey || Boolean(server.csrf || keyNow());
+
+/** Whether a call costs the visitor nothing, so that the page may send one by itself. */
+const isFree = () => !server.accounts || (server.free && !keyNow());
+
+const keys = () => ({ needsKey: server.needsKey, canCreateKey: server.accounts, signedIn: Boolean(server.csrf) && !keyNow() });
+
+// Fields.
 
 /** @returns {NodeListOf<HTMLElement>} the buttons that fill in an instruct. */
-function chips() {
-  return document.querySelectorAll(".chip[data-side]");
-}
-
-function putExample(name) {
-  fields.query.value = EXAMPLES[name].query;
-  fields.documents.value = EXAMPLES[name].documents.join("\n");
-  fields.format.value = "auto";
-}
-
-function later(wait, act) {
-  let timer;
-  return () => {
-    clearTimeout(timer);
-    timer = setTimeout(act, wait);
-  };
-}
+const chips = () => document.querySelectorAll(".chip[data-instruct]");
 
 const save = later(SAVE_MS, async () => {
   const fragment = await pack(readState());
@@ -92,36 +48,61 @@ const save = later(SAVE_MS, async () => {
 });
 
 function show() {
-  page.classList.toggle("comparing", fields.compare.checked);
-  $("side-b").hidden = !fields.compare.checked;
-  $("side-a").querySelector("legend").textContent = fields.compare.checked ? "A" : "Instruct and model";
-  $("side-b").querySelector("legend").textContent = "B";
+  const comparing = fields.compare.checked;
+  page.classList.toggle("comparing", comparing);
+  $("side-b").hidden = !comparing;
   for (const chip of chips()) {
     const text = $(`instruct-${chip.dataset.side}`).value || server.defaultInstruct;
     chip.setAttribute("aria-pressed", String(text === chip.dataset.instruct));
+  }
+  for (const letter of ["a", "b"]) {
+    const model = modelOf($(`model-${letter}`).value);
+    $(`unread-${letter}`).hidden = !model || model.readsInstruct;
+    for (const also of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll(`#side-${letter} .also`))) also.hidden = also.dataset.model !== model?.name;
   }
   if (!fields.explain.checked) fields.promptOf.value = "";
   fields.promptOf.disabled = !fields.explain.checked;
   count();
 }
 
+/** Counts the documents, and says what ranking them would cost. */
 function count() {
-  let told, wrong = false;
+  let told, wrong = false, estimate = "";
   try {
-    const { length } = readDocuments(fields.documents.value, fields.format.value).documents;
-    wrong = length > server.maxDocuments;
-    told = wrong ? `${length}; a request may have ${server.maxDocuments}` : String(length);
+    const { documents, columns, column } = documentsNow();
+    const calls = Math.ceil(documents.length / server.maxDocuments);
+    told = `${number(documents.length)}${calls > 1 ? `, in ${calls} requests` : ""}`;
+    showColumns(columns, column);
+    estimate = documents.length && fields.query.value.trim() ? estimated() : "";
   } catch (error) {
     [told, wrong] = [error.message, true];
   }
   $("count").textContent = told;
+  $("note").textContent = note;
+  $("estimate").textContent = estimate;
+  $("live-cost").hidden = !fields.live.checked || isFree() || !canCall();
   fields.documents.setAttribute("aria-invalid", String(wrong));
+}
+
+function estimated() {
+  const calls = callsNow();
+  const tokens = calls.map(estimatedTokens);
+  const micro = calls.reduce((sum, call, at) => sum + Math.ceil(tokens[at] * Number(modelOf(call.model)?.price ?? 0)), 0);
+  const total = tokens.reduce((sum, one) => sum + one, 0);
+  return `≈ ${number(Number(total.toPrecision(2)))} tokens · ${micro ? `≈ ${money(micro, server.currency)}` : "free"}`;
+}
+
+function showColumns(columns, column) {
+  $("column-choice").hidden = !columns?.length;
+  if (!columns?.length || [...fields.column.options].map((one) => one.value).join("\n") === columns.join("\n")) return;
+  fields.column.replaceChildren(...columns.map((name) => new Option(name)));
+  fields.column.value = column;
 }
 
 /** A whole request that was pasted also fills the other fields. */
 function takeRequest() {
   try {
-    const { documents, query, instruct } = readDocuments(fields.documents.value, fields.format.value);
+    const { documents, query, instruct } = documentsNow();
     if (query === undefined) return;
     fields.query.value = query;
     if (instruct !== undefined) fields.instructA.value = instruct;
@@ -129,180 +110,256 @@ function takeRequest() {
   } catch { /* told beside the field */ }
 }
 
-// Calls.
-
-/** The body of a call. @throws {SyntaxError} the documents cannot be read. */
-function callOf(side) {
-  const { documents } = readDocuments(fields.documents.value, fields.format.value);
-  const number = (field) => (field.value === "" ? undefined : Number(field.value));
-  const promptOf = number(fields.promptOf);
-  return {
-    model: fields[`model${side}`].value,
-    query: fields.query.value,
-    documents,
-    top_n: number(fields.topN),
-    instruct: fields[`instruct${side}`].value.trim() || undefined,
-    return_documents: fields.returnDocuments.checked,
-    passages: fields.passages.checked || undefined,
-    explain: fields.explain.checked ? (promptOf === undefined ? true : { prompt: promptOf }) : undefined,
-  };
+/** B begins with another model, or with another instruct: the same call twice shows nothing. */
+function separate() {
+  const same = fields.modelA.value === fields.modelB.value && fields.instructA.value === fields.instructB.value;
+  if (!fields.compare.checked || !same) return;
+  const other = server.models.find((one) => one.name !== modelOf(fields.modelA.value)?.name);
+  if (other) return choose(fields.modelB, other.name);
+  const [first, second] = Object.values(server.modes);
+  fields.instructB.value = fields.instructA.value === second ? first : second;
 }
 
+// Calls.
+
 function titleOf(call, answer) {
-  const mode = document.querySelector(`.chip[data-instruct="${CSS.escape(call.instruct ?? server.defaultInstruct)}"]`);
-  return `${mode?.textContent ?? call.instruct} · ${answer.model}`;
+  const mode = Object.entries(server.modes).find(([, instruct]) => instruct === (call.instruct ?? server.defaultInstruct));
+  return `${mode?.[0] ?? call.instruct} · ${answer.model}`;
 }
 
 function costOf(answer) {
-  const micro = answer.cost ?? Math.ceil(answer.tokens * Number(server.price));
+  if (answer.given) return "free";
+  const micro = answer.cost ?? Math.ceil(answer.tokens * Number(modelOf(answer.model)?.price ?? 0));
   return money(micro, server.currency);
 }
 
-async function rank() {
+/** Runs `act` with a clock and a way to cancel it; a newer one ends it. */
+async function run(act) {
   running?.abort();
-  const mine = new AbortController();
-  running = mine;
-  const busy = (yes) => {
-    page.classList.toggle("busy", yes);
-    page.setAttribute("aria-busy", String(yes));
-  };
+  const mine = running = new AbortController();
+  const started = performance.now();
+  const clock = setInterval(() => { $("elapsed").textContent = time((performance.now() - started) / 1000); }, CLOCK_MS);
   busy(true);
   try {
-    const calls = (fields.compare.checked ? ["A", "B"] : ["A"]).map(callOf);
-    const key = $("key")?.value.trim();
-    const who = { key, csrf: server.csrf };
-    const answers = await Promise.all(calls.map((call) => rerank(call, who, mine.signal)));
-    const sides = answers.map((answer, at) => ({ answer, documents: calls[at].documents, title: titleOf(calls[at], answer) }));
-    $("output").replaceChildren(rankings(sides, costOf));
-    say(answers[0]);
+    await act(mine.signal);
   } catch (error) {
     if (mine.signal.aborted && error.name === "AbortError") return;
     mine.abort(); // the other side
-    const told = error instanceof Refused || error instanceof SyntaxError ? error : new Refused(`This is a bug in the page: ${error.message}`, 0);
-    const keys = { needsKey: server.needsKey, canCreateKey: server.accounts };
-    $("output").replaceChildren(refusal(told instanceof Refused ? told : new Refused(told.message, 400, "documents"), keys, rank));
+    const isTold = error instanceof Refused || error instanceof Mistake;
+    $("output").replaceChildren(refusal(isTold ? error : new Mistake(`This is a bug in the page: ${error.message}`), keys(), rank));
   } finally {
-    if (running === mine) busy(false);
+    clearInterval(clock);
+    if (running === mine) { running = null; busy(false); }
   }
 }
 
-function say(answer) {
+function busy(yes) {
+  page.classList.toggle("busy", yes);
+  page.setAttribute("aria-busy", String(yes));
+  $("elapsed").textContent = "";
+  $("progress").textContent = "";
+  $("working").hidden = !yes;
+}
+
+function cancel() {
+  if (!running) return;
+  running.abort();
+  $("said").textContent = "Cancelled.";
+}
+
+function checkedCalls() {
+  try {
+    return callsNow();
+  } catch (error) {
+    throw new Mistake(`The documents cannot be read. ${error.message}`);
+  }
+}
+
+function rank() {
+  return run(async (signal) => {
+    const calls = checkedCalls();
+    if (!calls[0].query.trim()) throw new Mistake("The query is empty. Type what you are looking for.");
+    if (!calls[0].documents.length) throw new Mistake("There are no documents. Paste some, or load a sample.");
+    const who = { key: keyNow(), csrf: server.csrf };
+    const progress = (done, all) => { $("progress").textContent = `${done} of ${all} requests`; };
+    const answers = await Promise.all(calls.map((call) => rerankAll(call, who, signal, server, progress)));
+    calls.forEach((call, at) => learn(call, answers[at].tokens));
+    display(answers.map((answer, at) => ({ answer, documents: calls[at].documents, title: titleOf(calls[at], answer) })));
+    remember(calls[0], answers[0]);
+    count();
+  });
+}
+
+/** The server's own ranking of a sample: for visitors who cannot call, and for those who would pay. */
+function rankSample() {
+  return run(async (signal) => {
+    const answer = { ...(await sampleRanking(sample.id, signal)), given: true };
+    display([{ answer, documents: sample.documents, title: sample.title }]);
+  });
+}
+
+/** Ranks without being asked, where that costs nothing. */
+function rankFreely() {
+  if (!server.ready || !fields.query.value.trim() || !fields.documents.value.trim()) return;
+  if (canCall() && isFree()) rank();
+  else if (sample && !fields.compare.checked) rankSample();
+}
+
+function display(sides) {
+  const tools = exports(sides);
+  $("output").replaceChildren(sides.length > 1 ? comparison(sides[0], sides[1], costOf, tools) : ranking(sides[0], costOf, tools));
+  const [{ answer }] = sides;
   const [first] = answer.results;
   const best = first ? ` The best is document ${first.index} with ${first.relevance_score.toFixed(3)}.` : "";
   $("said").textContent = `Ranked ${answer.results.length} documents in ${time(answer.seconds)}.${best}`;
 }
 
+async function remember(call, answer) {
+  const { query, documents } = call;
+  keep({ when: Date.now(), query: query.slice(0, 200), documents: documents.length, model: answer.model, state: await pack(readState()) });
+}
+
 const rankSoon = later(LIVE_MS, () => {
-  if (fields.live.checked && fields.query.value.trim() && fields.documents.value.trim()) rank();
+  if (fields.live.checked && fields.query.value.trim() && fields.documents.value.trim() && canCall()) rank();
 });
 
 function changed() {
+  sample = null;
+  $("sample").value = "";
   show();
   save();
   rankSoon();
 }
 
-// Files.
+// Samples, files, history.
+
+function putSample(name) {
+  sample = server.samples.find((one) => one.id === name);
+  fields.query.value = sample.query;
+  const isPlain = sample.documents.every((text) => !text.includes("\n"));
+  fields.documents.value = isPlain ? sample.documents.join("\n") : JSON.stringify(sample.documents, null, 1);
+  fields.format.value = "auto";
+  fields.instructA.value = sample.instruct ?? server.defaultInstruct;
+  note = "";
+  show();
+}
 
 async function takeFile(file) {
-  if (file.size > MAX_FILE_BYTES) {
-    $("count").textContent = `${file.name} has more than ${MAX_FILE_BYTES / 1e6} MB`;
-    return;
-  }
-  fields.documents.value = await file.text();
-  fields.format.value = /\.(jsonl?|ndjson)$/i.test(file.name) ? "json" : "auto";
-  takeRequest();
-  changed();
-}
-
-function listenToDrops() {
-  const form = $("ask");
-  const over = (yes) => fields.documents.classList.toggle("over", yes);
-  form.addEventListener("dragover", (event) => {
-    if (!event.dataTransfer.types.includes("Files")) return;
-    event.preventDefault();
-    over(true);
-  });
-  form.addEventListener("dragleave", (event) => { if (!form.contains(/** @type {Node} */ (event.relatedTarget))) over(false); });
-  form.addEventListener("drop", (event) => {
-    over(false);
-    const [file] = event.dataTransfer.files;
-    if (!file) return;
-    event.preventDefault();
-    takeFile(file);
-  });
-  $("choose-file").addEventListener("click", () => $("file").click());
-  $("file").addEventListener("change", () => {
-    const [file] = $("file").files;
-    if (file) takeFile(file);
-    $("file").value = "";
-  });
-}
-
-// Copying.
-
-async function copy(text, button, otherwise) {
-  const before = button.textContent;
   try {
-    await navigator.clipboard.writeText(text);
-    button.textContent = "Copied";
-  } catch { // only pages from https or from this machine may
-    button.textContent = otherwise();
+    const read = await readFile(file);
+    fields.documents.value = read.text;
+    fields.format.value = read.format;
+    note = read.note || file.name;
+    takeRequest();
+    changed();
+  } catch (error) {
+    if (!(error instanceof NotText)) throw error;
+    $("output").replaceChildren(refusal(new Mistake(error.message), keys(), rank));
+    $("count").textContent = error.message;
   }
-  setTimeout(() => { button.textContent = before; }, 1500);
+}
+
+function listenToHistory() {
+  const restore = async (past) => {
+    const state = await unpack(past.state);
+    $("runs").close();
+    if (!state) return;
+    writeState(state);
+    note = "";
+    changed();
+    rankFreely();
+  };
+  const fill = () => $("runs-list").replaceChildren(listed(restore));
+  $("history").addEventListener("click", () => { fill(); $("runs").showModal(); });
+  $("close-runs").addEventListener("click", () => $("runs").close());
+  $("forget").addEventListener("click", () => { forget(); fill(); });
 }
 
 async function share() {
   const fragment = await pack(readState());
   if (fragment.length > MAX_LENGTH) {
-    $("output").replaceChildren(refusal(new Refused("There is too much text for a link. Send the documents as a file.", 0, "link"), {}, rank));
+    $("output").replaceChildren(refusal(new Mistake("There is too much text for a link. Send the documents as a file."), {}, rank));
     return;
   }
   history.replaceState(null, "", fragment);
   await copy(location.href, $("share"), () => "Copy the address");
 }
 
-function listenToSnippets() {
-  let chosen = Object.keys(SNIPPETS)[0];
-  const write = () => {
-    try {
-      $("snippet").textContent = snippet(chosen, callOf("A"), { origin: BASE, needsKey: server.needsKey });
-    } catch (error) {
-      $("snippet").textContent = error.message;
-    }
-    const hints = [SNIPPETS[chosen].needs, server.needsKey ? "The key is read from RERANKD_API_KEY." : ""];
-    $("snippet-hint").textContent = hints.filter(Boolean).join(" · ");
-    for (const chip of $("languages").children) chip.setAttribute("aria-pressed", String(chip.textContent === chosen));
-  };
-  for (const name of Object.keys(SNIPPETS)) {
-    const chip = Object.assign(document.createElement("button"), { type: "button", className: "chip", textContent: name });
-    chip.addEventListener("click", () => { chosen = name; write(); });
-    $("languages").append(chip);
-  }
-  $("copy-as").addEventListener("click", () => { write(); $("snippets").showModal(); });
-  $("close-snippets").addEventListener("click", () => $("snippets").close());
-  $("copy-snippet").addEventListener("click", () => copy($("snippet").textContent, $("copy-snippet"), () => {
-    getSelection().selectAllChildren($("snippet"));
-    return "Press Ctrl+C";
-  }));
-}
-
 // The key stays in this tab.
 
 function listenToKey() {
-  const key = $("key");
-  if (!key) return;
-  key.value = sessionStorage.getItem("rerankd-key") ?? "";
-  key.addEventListener("input", () => {
-    sessionStorage.setItem("rerankd-key", key.value.trim());
+  if (!keyField) return;
+  keyField.value = sessionStorage.getItem("rerankd-key") ?? "";
+  if (keyField.value && $("own-key")) $("own-key").open = true;
+  keyField.addEventListener("input", () => {
+    sessionStorage.setItem("rerankd-key", keyNow());
+    count();
     rankSoon();
   });
   $("show-key").addEventListener("click", () => {
-    const shown = key.type === "text";
-    key.type = shown ? "password" : "text";
+    const shown = keyField.type === "text";
+    keyField.type = shown ? "password" : "text";
     $("show-key").textContent = shown ? "Show" : "Hide";
     $("show-key").setAttribute("aria-pressed", String(!shown));
   });
+}
+
+function listenToFields() {
+  for (const [name, field] of Object.entries(fields)) {
+    field.addEventListener("input", () => {
+      if (name === "compare") { separate(); showSettings(true); }
+      if (name === "documents" || name === "format") note = "";
+      changed();
+    });
+  }
+  for (const chip of chips()) {
+    chip.addEventListener("click", () => { $(`instruct-${chip.dataset.side}`).value = chip.dataset.instruct; changed(); });
+  }
+  for (const preset of /** @type {NodeListOf<HTMLSelectElement>} */ (document.querySelectorAll(".preset"))) {
+    preset.addEventListener("change", () => {
+      if (preset.value) $(`instruct-${preset.dataset.side}`).value = preset.value;
+      preset.value = "";
+      changed();
+    });
+  }
+  for (const name of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll(".also button"))) {
+    name.addEventListener("click", () => { choose($(`model-${name.dataset.side}`), name.textContent); changed(); });
+  }
+  fields.documents.addEventListener("paste", () => setTimeout(() => { takeRequest(); changed(); }));
+  $("sample").addEventListener("change", () => {
+    if (!$("sample").value) return;
+    putSample($("sample").value);
+    save();
+    rankFreely();
+  });
+}
+
+function showSettings(yes) {
+  $("settings").classList.toggle("shown", yes);
+  $("show-settings").setAttribute("aria-expanded", String(yes));
+}
+
+function listenToCalls() {
+  $("show-settings").addEventListener("click", () => showSettings(!$("settings").classList.contains("shown")));
+  $("ask").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    await rank();
+    if ($("output").getBoundingClientRect().top > innerHeight) $("output").scrollIntoView();
+  });
+  $("cancel").addEventListener("click", cancel);
+  document.addEventListener("keydown", (event) => {
+    if (document.querySelector("dialog[open]")) return;
+    if (event.key === "Escape") cancel();
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      rank();
+    }
+  });
+  addEventListener("hashchange", async () => {
+    const state = await unpack(location.hash);
+    if (state) { writeState(state); sample = null; show(); rankFreely(); }
+  });
+  $("share").addEventListener("click", share);
 }
 
 async function awaitModel() {
@@ -317,42 +374,28 @@ async function awaitModel() {
 
 // Everything together.
 
-const kept = (location.hash.length > 1 && (await unpack(location.hash))) || (await unpack(sessionStorage.getItem("rerankd-state") ?? ""));
+const linked = location.hash.length > 1 ? await unpack(location.hash) : null;
+const kept = linked ?? (await unpack(sessionStorage.getItem("rerankd-state") ?? ""));
 fields.instructA.value = fields.instructB.value = server.defaultInstruct;
-if (kept) writeState(kept);
-else putExample("answer");
-
-for (const field of Object.values(fields)) field.addEventListener("input", changed);
-for (const chip of chips()) {
-  chip.addEventListener("click", () => {
-    $(`instruct-${chip.dataset.side}`).value = chip.dataset.instruct;
-    changed();
-  });
-}
-fields.documents.addEventListener("paste", () => setTimeout(() => { takeRequest(); changed(); }));
-$("example").addEventListener("click", () => {
-  putExample(fields.instructA.value === server.defaultInstruct ? "answer" : "similarity");
-  changed();
-});
-$("ask").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  await rank();
-  if ($("output").getBoundingClientRect().top > innerHeight) $("output").scrollIntoView();
-});
-document.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !$("snippets").open) {
-    event.preventDefault();
-    rank();
-  }
-});
-addEventListener("hashchange", async () => {
-  const state = await unpack(location.hash);
-  if (state) { writeState(state); show(); }
-});
-$("share").addEventListener("click", share);
 listenToKey();
-listenToDrops();
+if (kept) writeState(kept);
+else putSample(server.samples[0].id);
+const sent = server.samples.find((one) => one.query === fields.query.value && one.documents.join("\n") === fields.documents.value);
+sample ??= sent ?? null;
+listenToFields();
+listenToCalls();
+listenToDrops(takeFile);
+listenToHistory();
 listenToSnippets();
 show();
 page.dataset.started = "";
-if (!server.ready) awaitModel();
+if (server.ready) rankFreely();
+else awaitModel();
+if (!running && server.ready) $("output").replaceChildren(waiting());
+
+/** What to do where the page does not rank by itself. */
+function waiting() {
+  if (!canCall()) return make("p", { class: "empty" }, "Enter a key to rank your own texts, or load a sample.");
+  const press = button("Rank", () => rank(), "primary");
+  return make("p", { class: "empty" }, "Ready to rank. ", press, make("span", { class: "hint" }, ` ${$("estimate").textContent}`));
+}

@@ -1,13 +1,12 @@
 // The page Search: asks /v1/search as any other client does, and shows files, lines and the best sentence.
 import { Refused, ask } from "./api.js";
-import { make, refusal, time } from "./results.js";
+import { $, make, time } from "./dom.js";
+import { refusal } from "./refusal.js";
 
 const TOP_N = 10;
 const LONG_CHARS = 420;
 const LEAD_CHARS = 120;
 
-/** @returns {any} the element, which the template has. */
-const $ = (/** @type {string} */ id) => document.getElementById(id);
 const page = $("search");
 const server = JSON.parse(page.dataset.state);
 /** @type {AbortController | null} */
@@ -39,7 +38,7 @@ async function search() {
 }
 
 function shown(answer) {
-  const { found, model } = answer.reply;
+  const { found, model } = answer.replies[0];
   if (!found) return [make("p", { class: "empty" }, "No part of the files has a word of this.")];
   const about = `The best ${answer.results.length} of ${found} parts, ranked by ${model} in ${time(answer.seconds)}`;
   const notes = answer.warnings.map((one) => make("p", { class: "notice" }, one));
