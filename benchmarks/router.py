@@ -33,7 +33,7 @@ WORKER = ("--skip-self-test", "--score-cache-mb", "0")
 
 BUSY_CLIENTS = 4
 
-SHARES_WORKLOAD = "2x20"
+SHARES_WORKLOAD = "1x10"
 """Calls short enough for many: the share of a few calls says nothing."""
 
 

@@ -18,9 +18,16 @@ NUM_DOCUMENTS = 3
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
 names = st.sampled_from(
     "results data rankings output index relevance_score score logit usage meta tokens warnings error message "
-    "detail msg loc model id request_id total_tokens search_units billed_units".split()
+    "detail msg loc model id request_id total_tokens search_units billed_units passages start end sentences".split()
 )
-results = st.fixed_dictionaries({"index": st.integers(0, 3) | scalars, "relevance_score": st.floats() | scalars})
+passages = st.fixed_dictionaries(
+    {"start": st.integers(0, 3), "end": st.integers(3, 5), "score": st.floats(0, 1)},
+    optional={"sentences": st.lists(st.dictionaries(names, scalars, max_size=4), max_size=2) | scalars},
+)
+results = st.fixed_dictionaries(
+    {"index": st.integers(0, 3) | scalars, "relevance_score": st.floats() | scalars},
+    optional={"passages": st.lists(passages, max_size=2) | scalars},
+)
 bodies = st.recursive(
     scalars | st.lists(results, max_size=4),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=4),
@@ -33,10 +40,15 @@ rankings = st.fixed_dictionaries(
 )
 
 
-@given(bodies | rankings)
-@example({"results": [{"index": 0, "relevance_score": 10**400}]})
-def test_a_reply_is_a_ranking_or_an_error(body: Any) -> None:
-    response = httpx2.Response(200, content=json.dumps(body))
+@given(bodies | rankings, st.booleans())
+@example({"results": [{"index": 0, "relevance_score": 10**400}]}, False)
+@example({"results": [], "usage": {"total_tokens": 10**400, "prompt_tokens": -1}}, False)
+@example(
+    {"results": [{"index": 0, "score": 1, "passages": [{"start": 0, "end": 1, "score": 1, "sentences": [{}]}]}]}, True
+)
+def test_a_reply_is_a_ranking_or_an_error(body: Any, by_rerankd: bool) -> None:
+    headers = {"x-rerankd-model": "m"} if by_rerankd else {}
+    response = httpx2.Response(200, content=json.dumps(body), headers=headers)
     try:
         reply = read_reply(response, NUM_DOCUMENTS)
     except ValueError:
@@ -45,6 +57,9 @@ def test_a_reply_is_a_ranking_or_an_error(body: Any) -> None:
     assert indices <= set(range(NUM_DOCUMENTS)) and len(indices) == len(reply.scores)
     assert all(abs(scored.score) < float("inf") for scored in reply.scores)
     assert all(isinstance(warning, str) for warning in reply.warnings)
+    assert all(
+        0 <= count < 2**63 for count in (reply.usage.total_tokens, reply.usage.search_units) if count is not None
+    )
 
 
 @given(st.builds(lambda body: json.dumps(body).encode(), bodies) | st.binary(max_size=50))

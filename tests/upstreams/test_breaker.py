@@ -91,6 +91,14 @@ def test_later_without_a_time_doubles_until_an_answer_and_a_long_time_is_not_bel
     assert breaker.rests_until == 331
 
 
+def test_a_time_that_is_past_is_no_time() -> None:
+    breaker = closed_breaker()
+    breaker.rest(0, 0.0)
+    assert (breaker.state, breaker.rests_until) == ("closed", 1)
+    breaker.rest(1, 0.0)
+    assert breaker.rests_until == 3
+
+
 @pytest.mark.parametrize("chance", [0.0, 0.999])
 def test_a_refusal_opens_it_for_a_minute_at_least(chance: float) -> None:
     breaker = closed_breaker(chance)

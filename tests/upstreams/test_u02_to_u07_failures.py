@@ -15,6 +15,7 @@ from rerankd.selftest import QUERY as KNOWN_QUERY
 from rerankd.types import sigmoid
 from rerankd.upstreams.breaker import FAILURES_IN_A_ROW
 from rerankd.upstreams.outcomes import FAILURES
+from rerankd.upstreams.pool import MAX_ATTEMPTS
 from support.dialect_replies import logit_of
 from support.routing import Router, routing, upstream
 from support.upstream_server import (
@@ -25,6 +26,7 @@ from support.upstream_server import (
     HANGS,
     INVERTED,
     MISSING,
+    MODEL_FAILS,
     NAN,
     NO_CREDIT,
     NO_JSON,
@@ -98,12 +100,34 @@ def test_u3_one_of_three_hangs_and_no_call_fails(servers: dict[str, UpstreamServ
 
 
 def test_u3_all_hang_and_a_call_ends_with_504_at_its_deadline(servers: dict[str, UpstreamServer]) -> None:
-    with routing(*three(servers), deadline_s=0.5) as router:
+    with routing(*three(servers)) as router:
         for server in servers.values():
             server.fault = HANGS
-        response = router.rerank("q", ["d"])
-        assert response.status_code == 504 and "did not answer in time" in response.text
-        assert all(router.state(name) == "closed" for name in NAMES)  # our deadline is not their fault
+        body, headers = {"query": "q", "documents": ["d"]}, {"x-rerankd-deadline-ms": "100"}
+        for _ in range(FAILURES_IN_A_ROW + 1):
+            response = router.client.post("/v1/rerank", json=body, headers=headers)
+            assert response.status_code == 504 and "did not answer in time" in response.text
+        assert all(router.state(name) == "closed" for name in NAMES)  # the caller's deadline is not their fault
+
+
+def test_u3_what_hangs_for_the_whole_deadline_is_asked_no_more() -> None:
+    """Its `timeout_s` is longer than the deadline of a call, so no attempt ever reaches it."""
+    with UpstreamServer() as server, routing(upstream("a", server, timeout_s=60), deadline_s=0.3) as router:
+        server.fault = HANGS
+        for _ in range(FAILURES_IN_A_ROW):
+            assert router.rerank("q", ["d"]).status_code == 504
+        assert router.state("a") == "open"
+        assert router.rerank("q", ["d"]).status_code == 503
+
+
+def test_a_text_that_makes_a_model_fail_does_not_close_its_server() -> None:
+    """TEI answers 424 then."""
+    with UpstreamServer("tei") as server, routing(upstream("a", server)) as router:
+        server.fault = MODEL_FAILS
+        assert router.rerank("q", ["poison"]).status_code == 502
+        assert (router.state("a"), failures(router, "a")) == ("closed", MAX_ATTEMPTS)
+        server.fault = None
+        assert router.rerank("q", ["d"]).status_code == 200
 
 
 def test_u4_a_slow_one_of_three_gets_little_work(servers: dict[str, UpstreamServer]) -> None:

@@ -13,6 +13,9 @@ import httpx2
 from rerankd.apis.explained import read_explanation
 from rerankd.types import Explanation, Passage, Sentence, Usage, sigmoid
 
+MAX_COUNT = 2**63
+"""Of tokens or searches: JSON's numbers have no bound."""
+
 MAX_MESSAGE = 500
 """Characters of a server's error message in ours."""
 
@@ -160,8 +163,11 @@ def _passage(sent: Any) -> Passage:
     )
     if not (type(start) is int and type(end) is int and 0 <= start <= end and _is_number(score)):
         raise ValueError(f"a passage is {str(sent)[:100]}")
-    listed = sent.get("sentences") or ()
-    sentences = tuple(Sentence(one["start"], one["end"], float(one["score"]), one.get("logit")) for one in listed)
+    try:
+        listed = sent.get("sentences") or ()
+        sentences = tuple(Sentence(one["start"], one["end"], float(one["score"]), one.get("logit")) for one in listed)
+    except (TypeError, LookupError, AttributeError, OverflowError):
+        raise ValueError(f"the sentences of a passage are {str(listed)[:100]}") from None
     return Passage(start, end, float(score), float(logit) if _is_number(logit) else None, tokens, sentences)
 
 
@@ -222,8 +228,8 @@ def _text(body: Any, key: str) -> str | None:
 
 
 def _count(of: dict[str, Any], key: str) -> int | None:
-    """A whole number; Cohere writes some as 1.0."""
+    """A whole number that can be a count; Cohere writes some as 1.0."""
     value = of.get(key)
-    return (
-        int(value) if isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1 else None
-    )
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < MAX_COUNT:
+        return None
+    return int(value) if value == value // 1 else None

@@ -82,9 +82,9 @@ class Breaker:
             self._leave("refused", now, REFUSED_S)
 
     def rest(self, now: float, wanted_s: float | None) -> None:
-        """It is full, for so many seconds if it said so. Not a failure."""
-        seconds = self._rest_s if wanted_s is None else min(wanted_s, LONGEST_WANTED_REST_S)
-        if wanted_s is None:
+        """It is full, for so many seconds if it said so, and more than 0. Not a failure."""
+        seconds = min(wanted_s, LONGEST_WANTED_REST_S) if wanted_s else self._rest_s
+        if not wanted_s:  # none, or a date that is past: one of the clocks is wrong
             self._rest_s = min(2 * self._rest_s, LONGEST_REST_S)
         self.rests_until = max(self.rests_until, now + seconds)
 

@@ -37,6 +37,10 @@ WORDS: Mapping[Kind, str] = {
 
 CALLERS_STATUSES = frozenset({400, 413, 422})
 
+FAILURE_STATUSES = frozenset({424, 499})
+"""A failure of its own in spite of the status: TEI's model failed; a proxy before it gave up. One text that makes a
+model fail must not close a server for all callers, as a refusal of our key does."""
+
 NOT_FULL = re.compile(r"arrearage|insufficient.?(quota|balance)", re.IGNORECASE)
 
 ADDRESS = re.compile(
@@ -74,6 +78,8 @@ def _kind_of_reply(error: Exception) -> Kind:
         return "refused" if NOT_FULL.search(str(error)) else "full"
     if isinstance(error, RemoteUnavailable):
         return "full" if error.status == 503 else "error"
+    if error.status in FAILURE_STATUSES:
+        return "error"
     if isinstance(error, RemoteRefused) and error.status in CALLERS_STATUSES and type(error) is RemoteRefused:
         return "refused" if NOT_FULL.search(str(error)) else "caller"
     return "refused"

@@ -33,6 +33,9 @@ MAX_HOPS = 3
 MAX_DIFFERENCE = 0.01
 """Between an upstream's count of a call's tokens and ours, as a share of the larger one."""
 
+WHOLE_DEADLINE = 0.9
+"""A timeout is an upstream's fault if it had its own `timeout_s`, or at least this share of the model's deadline."""
+
 FIRST_PROBES_S, PROBES_S = 10.0, 1.0
 """Seconds that a call waits for a probe where no upstream was ever checked, and where all of them failed."""
 
@@ -203,7 +206,7 @@ class Pool:
                 scored = await member.score(call.task)
         except (RemoteError, RerankdError, TimeoutError) as error:
             kind = kind_of(error)
-            is_its_fault = kind != "timeout" or left_s >= member.timeout_s
+            is_its_fault = kind != "timeout" or left_s >= min(member.timeout_s, WHOLE_DEADLINE * self.deadline_s)
             self._note_failure(member, kind, error, is_its_fault)
             call.last = kind, error
             await self._before_retry(member, call, kind, error)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from rerankd.client.errors import RemoteError
+from rerankd.errors import RerankdError
 from rerankd.selftest import MARS, MIN_SPREAD, PUBLISHED_0_6B, QUERY, TOLERANCE
 from rerankd.types import DEFAULT_INSTRUCT
 from rerankd.upstreams.outcomes import Kind, kind_of, short_error, wanted_pause_s
@@ -47,7 +47,7 @@ async def check_health(upstream: Upstream) -> bool:
     try:
         async with asyncio.timeout(HEALTH_TIMEOUT_S):
             status, _ = await upstream.get(upstream.health, HEALTH_TIMEOUT_S)
-    except (RemoteError, TimeoutError):
+    except (RerankdError, TimeoutError):
         return False
     return status < 500  # it has no such path, or asks for another key there
 
@@ -59,7 +59,7 @@ async def check(upstream: Upstream) -> Verdict:
     try:
         async with asyncio.timeout(upstream.timeout_s):
             ranking = await upstream.ask(QUERY, tuple(PUBLISHED_0_6B), DEFAULT_INSTRUCT)
-    except (RemoteError, TimeoutError) as error:
+    except (RerankdError, TimeoutError) as error:
         sentence = f"The known-answer call failed: {short_error(error)}."
         return Verdict("failed", sentence, kind=kind_of(error), wanted_pause_s=wanted_pause_s(error))
     documents = tuple(PUBLISHED_0_6B)

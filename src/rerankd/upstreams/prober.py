@@ -81,6 +81,7 @@ class Prober:
                     self._say(upstream, "closed", "its health path does not answer")
         except Exception:
             logger.exception("The probe of upstream %s failed: this is a bug", upstream.name)
+            upstream.breaker.probe_failed(self._pool.clock())  # and is not repeated at once
         finally:
             now = self._pool.clock()
             plan.health_at = now + HEALTH_S if upstream.health else plan.check_at

@@ -21,6 +21,9 @@ from rerankd.upstreams.settings import UpstreamSettings
 LARGEST_LOGIT = 36.74
 """Of a score of exactly 1; the largest whose sigmoid is not yet 1 in float64. A score of exactly 0 has its negative."""
 
+MAX_NAME_CHARS = 200
+"""Of the model's name in a reply: it goes into a header."""
+
 HEALTH_PATH = "/health"
 DASHSCOPE = frozenset({"dashscope", "dashscope-compatible"})
 """A hosted service that the facts list without its hosts: no path says whether it works."""
@@ -110,7 +113,7 @@ class Upstream(Member):
         of_prompts = _in_order(prompts, list(by_query.values()), rankings)
         scores = task.prepared.of_documents(of_prompts)
         models = {ranking.model for ranking in rankings}
-        model = self.model or (models.pop() if len(models) == 1 else None)
+        model = self.model or ((models.pop() or "")[:MAX_NAME_CHARS] if len(models) == 1 else None) or None
         warnings = tuple(task.prepared.about_unscored(scores))
         return Scored(scores, model, _usage(rankings), warnings, _billed(prompts, of_prompts))
 
