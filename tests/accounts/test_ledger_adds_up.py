@@ -23,7 +23,8 @@ from hypothesis.stateful import (
 from sqlalchemy import func, select
 
 from rerankd.accounts.decision import Charge, Concurrency
-from rerankd.accounts.ledger import Ledger, Reservation
+from rerankd.accounts.ledger import Ledger
+from rerankd.accounts.reservation import Reservation
 from rerankd.accounts.schema import entries
 from rerankd.accounts.store import Store
 from rerankd.errors import OutOfCredit, RateLimited

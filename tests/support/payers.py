@@ -9,7 +9,8 @@ from itertools import count
 from rerankd.accounts.accounts import Account
 from rerankd.accounts.decision import UNLIMITED, CallCost, Concurrency
 from rerankd.accounts.keys import Caller
-from rerankd.accounts.ledger import Ledger, Reservation
+from rerankd.accounts.ledger import Ledger
+from rerankd.accounts.reservation import Reservation
 from rerankd.accounts.store import Store
 from rerankd.prices import MICRO, Price
 

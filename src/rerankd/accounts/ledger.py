@@ -11,9 +11,8 @@ calls.
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -28,20 +27,27 @@ from rerankd.accounts.admin_log import write
 from rerankd.accounts.database import Database
 from rerankd.accounts.decision import (
     CHARGED_ONCE_IN,
-    FREE_REPEATS,
     UNLIMITED,
-    AccountState,
     CallCost,
     Charge,
     Concurrency,
-    charge_for,
     decide,
-    free_charge,
     free_tokens_expiry,
     free_tokens_left,
-    part_of,
 )
 from rerankd.accounts.keys import Caller
+from rerankd.accounts.reservation import (
+    Reservation,
+    change_account,
+    change_quota,
+    charge_call,
+    idempotency_key,
+    of_fewer,
+    of_part,
+    read_state,
+    release_amounts,
+    reserve_again,
+)
 from rerankd.accounts.schema import EPOCH, accounts, entries, quotas
 from rerankd.accounts.validation import MAX_AMOUNT, storable
 from rerankd.errors import InvalidRequest
@@ -49,26 +55,6 @@ from rerankd.money import decimal
 from rerankd.prices import Price
 
 LAST_USED_STEP = timedelta(minutes=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """Credit and free tokens that are set aside for a running call.
-
-    Attributes:
-        charge: the charge if the call succeeds.
-        is_repeat: the same call was charged before, so this one is free.
-        occurrence: how often the same call was charged before.
-    """
-
-    id: str
-    caller: Caller
-    price: Price
-    call: CallCost
-    charge: Charge
-    is_repeat: bool
-    idempotency_key: bytes
-    occurrence: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +114,10 @@ class Ledger:
         """
         now = self._now()
         call = replace(call, request_id=storable(call.request_id))
-        key = _idempotency_key(caller.account_id, call)
+        key = idempotency_key(caller.account_id, call)
         with self._running_call() as reservation_id, self._database.transaction() as connection:
             account = self._lock(connection, caller.account_id, now)
-            state = _read_state(connection, caller, price, key, account, now)
+            state = read_state(connection, caller, price, key, account, now)
             decision = decide(state, price, call.tokens, now, concurrency)
             reservation = Reservation(
                 reservation_id, caller, price, call, decision.charge, decision.is_repeat, key, state.times_charged
@@ -157,16 +143,16 @@ class Ledger:
         """
         now, caller = self._now(), reservation.caller
         if tokens is not None and tokens < reservation.call.tokens:
-            reservation = _of_fewer(reservation, tokens)
+            reservation = of_fewer(reservation, tokens)
         if not is_whole:
-            reservation = _of_part(reservation)
+            reservation = of_part(reservation)
         with self._database.transaction() as connection:
             account = connection.execute(sql.LOCK_ACCOUNT, self._lock_parameters(caller.account_id, now)).one()
             freed = connection.execute(sql.DELETE_RESERVATION, {"reservation": reservation.id}).all()
-            reservation = reservation if freed else _reserve_again(connection, reservation, account, now)
-            charge = _charge(connection, reservation, account, now)
-            _release_amounts(connection, caller.account_id, freed, balance=-charge.cost)
-            _change_quota(connection, caller.account_id, reservation.price.model, used=charge.free_tokens)
+            reservation = reservation if freed else reserve_again(connection, reservation, account, now)
+            charge = charge_call(connection, reservation, account, now)
+            release_amounts(connection, caller.account_id, freed, balance=-charge.cost)
+            change_quota(connection, caller.account_id, reservation.price.model, used=charge.free_tokens)
             if caller.key_last_used is None or now - caller.key_last_used >= LAST_USED_STEP:
                 connection.execute(sql.SET_KEY_LAST_USED, {"key": caller.key_id, "now": now})
         self._running.discard(reservation.id)
@@ -233,7 +219,7 @@ class Ledger:
                 "made_by": by,
             }
             entry_id = connection.execute(sql.INSERT_CREDIT, entry).scalar_one()
-            _change_account(connection, account_id, balance=micro)
+            change_account(connection, account_id, balance=micro)
             action = "credit added" if micro > 0 else "credit removed"
             write(connection, by or "operator", action, account_id, f"{decimal(micro)} {entry['note'] or ''}".strip())
         return Credit(entry_id, account_id, micro, account.balance + micro, now, entry["note"], by)
@@ -286,14 +272,14 @@ class Ledger:
         with self._database.transaction() as connection:
             connection.execute(sql.LOCK_ACCOUNT, self._lock_parameters(account_id, self._now()))
             freed = connection.execute(sql.DELETE_RESERVATION, {"reservation": reservation_id}).all()
-            _release_amounts(connection, account_id, freed)
+            release_amounts(connection, account_id, freed)
 
     def _lock(self, connection: Connection, account_id: int, now: datetime) -> Row[Any]:
         """Locks an account until the transaction ends, frees its expired reservations, and returns its balances."""
         parameters = self._lock_parameters(account_id, now)
         row = connection.execute(sql.LOCK_ACCOUNT, parameters).one()
         if row.has_expired:
-            _release_amounts(connection, account_id, connection.execute(sql.DELETE_EXPIRED, parameters).all())
+            release_amounts(connection, account_id, connection.execute(sql.DELETE_EXPIRED, parameters).all())
             row = connection.execute(sql.LOCK_ACCOUNT, parameters).one()
         return row
 
@@ -319,9 +305,9 @@ class Ledger:
             "expires": now + self._lease,
         }
         connection.execute(sql.INSERT_RESERVATION, row)
-        _change_account(connection, account_id, reserved=charge.cost)
+        change_account(connection, account_id, reserved=charge.cost)
         if has_quota or not charge.free_tokens:
-            _change_quota(connection, account_id, model, reserved=charge.free_tokens)
+            change_quota(connection, account_id, model, reserved=charge.free_tokens)
         else:
             quota = {"account_id": account_id, "model": model, "used": 0, "reserved": charge.free_tokens}
             connection.execute(sql.INSERT_QUOTA, quota)
@@ -329,107 +315,3 @@ class Ledger:
     @property
     def _lease(self) -> timedelta:
         return timedelta(seconds=self.lease_s)
-
-
-def _read_state(
-    connection: Connection, caller: Caller, price: Price, idempotency_key: bytes, account: Row[Any], now: datetime
-) -> AccountState:
-    """The state of a locked account, for one call."""
-    parameters = {
-        "account": caller.account_id,
-        "key": caller.key_id,
-        "model": price.model,
-        "idempotency_key": idempotency_key,
-        "now": now,
-        "a_day_ago": now - CHARGED_ONCE_IN,
-    }
-    row = connection.execute(sql.CALL_STATE, parameters).one()
-    return AccountState(account.balance, account.reserved, caller.account_created, **row._mapping)
-
-
-def _state_of(connection: Connection, reservation: Reservation, account: Row[Any], now: datetime) -> AccountState:
-    key = reservation.idempotency_key
-    return _read_state(connection, reservation.caller, reservation.price, key, account, now)
-
-
-def _reserve_again(connection: Connection, reservation: Reservation, account: Row[Any], now: datetime) -> Reservation:
-    """A reservation that another process freed, at its cost now; free if it was settled. Raises OutOfCredit."""
-    state = _state_of(connection, reservation, account, now)
-    if reservation.is_repeat or state.times_charged > reservation.occurrence:
-        return replace(reservation, is_repeat=True)
-    return replace(reservation, charge=charge_for(state, reservation.price, reservation.call.tokens, now))
-
-
-def _of_fewer(reservation: Reservation, tokens: int) -> Reservation:
-    """The reservation at the charge of fewer tokens: the free ones are spent first."""
-    charge = part_of(reservation.charge, reservation.price, tokens)
-    return replace(reservation, charge=charge, call=replace(reservation.call, tokens=tokens))
-
-
-def _of_part(reservation: Reservation) -> Reservation:
-    """The reservation under a key that no other call has."""
-    key = hashlib.sha256(reservation.idempotency_key + reservation.id.encode()).digest()
-    return replace(reservation, idempotency_key=key)
-
-
-def _charge(connection: Connection, reservation: Reservation, account: Row[Any], now: datetime) -> Charge:
-    """Writes the entry of a call."""
-    if reservation.is_repeat:
-        return free_charge(reservation.call.tokens)
-    if not _insert_entry(connection, reservation, account, now):  # the same call was settled first
-        state = _state_of(connection, reservation, account, now)
-        if state.repeats < FREE_REPEATS:
-            connection.execute(sql.INSERT_REPEAT, {"idempotency_key": reservation.idempotency_key, "time": now})
-            return free_charge(reservation.call.tokens)
-        _insert_entry(connection, replace(reservation, occurrence=state.times_charged), account, now)
-    return reservation.charge
-
-
-def _insert_entry(connection: Connection, reservation: Reservation, account: Row[Any], now: datetime) -> bool:
-    """Returns False where the call has an entry already."""
-    call, charge, price = reservation.call, reservation.charge, reservation.price
-    entry = {
-        "account_id": reservation.caller.account_id,
-        "kind": "charge",
-        "amount": -charge.cost,
-        "balance_after": account.balance - charge.cost,
-        "time": now,
-        "key_id": reservation.caller.key_id,
-        "model": price.model,
-        "dialect": call.dialect,
-        "request_id": call.request_id,
-        "tokens": call.tokens,
-        "free_tokens": charge.free_tokens,
-        "billed_tokens": charge.billed_tokens,
-        "price": format(price.input_price, "f"),
-        "currency": price.currency,
-        "idempotency_key": reservation.idempotency_key,
-        "occurrence": reservation.occurrence,
-    }
-    return connection.execute(sql.INSERT_CHARGE[connection.dialect.name], entry).first() is not None
-
-
-def _release_amounts(
-    connection: Connection, account_id: int, freed: Sequence[Row[*tuple[Any, ...]]], balance: int = 0
-) -> None:
-    """Subtracts deleted reservations from the account's reserved amount. balance: added to the account's balance."""
-    _change_account(connection, account_id, balance=balance, reserved=-sum(row.cost for row in freed))
-    for row in freed:
-        _change_quota(connection, account_id, row.model, reserved=-row.free_tokens)
-
-
-def _change_account(connection: Connection, account_id: int, *, balance: int = 0, reserved: int = 0) -> None:
-    if balance or reserved:
-        change = {"account": account_id, "add_balance": balance, "add_reserved": reserved}
-        connection.execute(sql.CHANGE_ACCOUNT, change)
-
-
-def _change_quota(connection: Connection, account_id: int, model: str, *, used: int = 0, reserved: int = 0) -> None:
-    if used or reserved:
-        change = {"account": account_id, "of_model": model, "add_used": used, "add_reserved": reserved}
-        connection.execute(sql.CHANGE_QUOTA, change)
-
-
-def _idempotency_key(account_id: int, call: CallCost) -> bytes:
-    parts = (str(account_id).encode(), call.request_id.encode(), call.fingerprint)
-    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).digest()

@@ -28,7 +28,7 @@ from rerankd.prices import Price, PriceFile
 from rerankd.types import CallLimits
 
 if TYPE_CHECKING:  # SQLAlchemy is loaded only where accounts are on
-    from rerankd.accounts.ledger import Reservation
+    from rerankd.accounts.reservation import Reservation
 
 logger = logging.getLogger(__name__)
 
