@@ -69,3 +69,54 @@ def test_mistakes_are_named(judged: Path, tmp_path: Path, capsys: pytest.Capture
     ):
         assert main(["calibrate", *options, *output]) == 1
         assert named in capsys.readouterr().err
+
+
+@pytest.fixture
+def run_and_qrels(judged: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """The same candidates as a run that `rerankd rerank` scored, and their judgements."""
+    asked = [json.loads(line) for line in judged.read_text().splitlines()]
+    requests, qrels, run = tmp_path / "requests.jsonl", tmp_path / "qrels.txt", tmp_path / "run.trec"
+    requests.write_text("\n".join(json.dumps({"id": f"q{n}", **one}) for n, one in enumerate(asked)))
+    lines = [f"q{n} 0 q{n}:{d} {grade}\n" for n, one in enumerate(asked) for d, grade in enumerate(one["relevance"])]
+    qrels.write_text("".join(lines))
+    assert main(["rerank", str(requests), "-o", str(run), "--model", "embedded"]) == 0
+    return run, qrels
+
+
+def test_a_run_gives_the_profile_that_its_candidates_give(
+    judged: Path, run_and_qrels: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, qrels = run_and_qrels
+    scored, known = tmp_path / "scored.toml", tmp_path / "known.toml"
+    assert main(["calibrate", "--model", "embedded", "--data", str(judged), "-o", str(scored)]) == 0
+    assert main(["calibrate", "--run", str(run), "--qrels", str(qrels), "-o", str(known)]) == 0
+    one, other = Calibration.load(scored), Calibration.load(known)
+    assert (one.model, one.prompt_id, one.instruct, one.dtype) == (
+        other.model,
+        other.prompt_id,
+        other.instruct,
+        other.dtype,
+    )
+    assert (one.labels, one.depth, one.relevant_share) == (other.labels, other.depth, other.relevant_share)
+    assert other.curve.slope == pytest.approx(one.curve.slope, rel=1e-4)
+    assert one.keep is not None and other.keep is not None
+    assert other.keep.logit == pytest.approx(one.keep.logit, rel=1e-5)
+
+
+def test_a_run_that_tells_too_little_is_refused(
+    run_and_qrels: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, qrels = run_and_qrels
+    about = run.with_name("run.trec.about.json")
+    known = json.loads(about.read_text())
+    served = {**known, "plan": {**known["plan"], "model": {"name": "x", "url": "http://x"}}}
+    for change, words in (
+        (served, "was scored by a server"),
+        ({**known, "own_instructs": 3}, "3 queries of"),
+        ({**known, "run": "another"}, "It is unknown what scored"),
+    ):
+        about.write_text(json.dumps(change))
+        assert main(["calibrate", "--run", str(run), "--qrels", str(qrels), "-o", str(tmp_path / "x.toml")]) == 1
+        assert words in " ".join(capsys.readouterr().err.split())
+    assert main(["calibrate", "--run", str(run), "-o", str(tmp_path / "x.toml")]) == 1
+    assert "--data with judged candidates, or --run and --qrels" in " ".join(capsys.readouterr().err.split())

@@ -246,6 +246,8 @@ def test_a_query_has_its_own_instruct_or_that_of_the_job(beir: Path) -> None:
     one, corpus = of_beir(beir, "out.jsonl", replace(PLAN, instruct="Find it"))
     ranker = FakeRanker()
     one.score(ranker, corpus)
+    about = read_about(beir.parent / "out.jsonl")
+    assert about is not None and about.own_instructs == 1
     assert {call.query: call.instruct for call in ranker.calls} == {"cold ice": "Find ice", "hot sun": "Find it"}
 
 

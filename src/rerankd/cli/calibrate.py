@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from rerankd.cli.judged import Scored, of_data, of_run
 from rerankd.cli.options import FLAG, NONE_GIVEN, Given, command, settings_from, takes
 from rerankd.cli.progress import LoadingBar
-from rerankd.cli.queries import read_queries
-from rerankd.compare import Query, rank_all
 from rerankd.config import ScoringSettings
 from rerankd.errors import InvalidRequest, SettingsError
-from rerankd.types import ModelInfo
 
 DATA_HELP = (
     "judged candidates, one JSON object per line: 'query', 'documents', 'relevance' (a grade for each document; 0 is "
@@ -30,7 +28,9 @@ app = command("calibrate")
 @takes(ScoringSettings)
 def calibrate(
     *,
-    data: Annotated[Path, Parameter(metavar="FILE", help=DATA_HELP)],
+    data: Annotated[Path | None, Parameter(metavar="FILE", help=DATA_HELP)] = None,
+    run: Annotated[Path | None, Parameter(metavar="FILE")] = None,
+    qrels: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     output: Annotated[Path, Parameter(name=("--output", "-o"), metavar="FILE")],
     grade: float = 1.0,
     min_recall: float = 0.95,
@@ -41,6 +41,8 @@ def calibrate(
     """Make a calibration profile from judged candidates.
 
     Args:
+        run: in place of --data, a run that rerankd rerank wrote; nothing is scored again
+        qrels: the judgements of --run, in TREC's or BEIR's format, JSONL or Parquet
         output: the profile, a TOML file for --calibration of 'serve' and 'rank'; its name names the calibration
         grade: the least grade of a relevant document
         min_recall: of further queries, so many keep their best relevant document over the threshold 'keep'
@@ -51,23 +53,19 @@ def calibrate(
     for name, value in (("--min-recall", min_recall), ("--max-fpr", max_fpr)):
         if not 0 < value < 1:
             raise SettingsError(f"{name} is {value}; give a share between 0 and 1.")
-    queries = read_queries(data)
-    instruct = _one_instruct(queries)
-    with LoadingBar(show_after_s=0) as bar:
-        bar("loading PyTorch", 0.0)
-        from rerankd.calibration.fit import Judged, fit_curve, keep_threshold, nothing_threshold
-        from rerankd.calibration.profile import Calibration
-        from rerankd.calibration.report import report
+    scored = _scored(data, run, qrels, settings)
+    from rerankd.calibration.fit import Judged, fit_curve, keep_threshold, nothing_threshold
+    from rerankd.calibration.profile import Calibration
+    from rerankd.calibration.report import report
 
-    logits, info = _scored(settings, queries)
     judged = [
-        Judged(found, [one >= grade for one in query.relevance or ()])
-        for query, found in zip(queries, logits, strict=True)
+        Judged(found, [one >= grade for one in grades])
+        for found, grades in zip(scored.logits, scored.grades, strict=True)
     ]
     curve = fit_curve(judged)
     outcome = report(judged, curve)
     calibration = Calibration(
-        output.stem, info.name, info.prompt_id, instruct, info.dtype, max(len(found) for found in logits),
+        output.stem, scored.model, scored.prompt_id, scored.instruct, scored.dtype, max(map(len, scored.logits)),
         outcome.labels, outcome.relevant / outcome.labels, curve,
         keep_threshold(judged, 1 - min_recall), nothing_threshold(judged, max_fpr),
     )  # fmt: skip
@@ -84,28 +82,12 @@ def calibrate(
     return 0
 
 
-def _one_instruct(queries: Sequence[Query]) -> str:
-    if unjudged := [query.source for query in queries if query.relevance is None]:
-        raise InvalidRequest(f"{unjudged[0]} has no 'relevance': a calibration needs judgements.")
-    instructs = {query.instruct for query in queries}
-    if len(instructs) > 1:
-        raise InvalidRequest(
-            f"The queries have {len(instructs)} instructs, and a calibration holds for one: make one for each."
-        )
-    return instructs.pop()
-
-
-def _scored(settings: ScoringSettings, queries: Sequence[Query]) -> tuple[list[list[float]], ModelInfo]:
-    """The logits of each query's documents, and the model."""
-    from rerankd.engine.loading.open import Choice
-    from rerankd.startup import start_scorer
-
-    choice = Choice(settings.model, settings.device, settings.dtype, settings.deterministic, settings.offline)
-    with LoadingBar() as bar:
-        scorer = start_scorer(choice, skip_self_test=settings.skip_self_test, progress=bar)
-    try:
-        with LoadingBar() as bar:
-            rankings = rank_all(scorer, queries, lambda done: bar("scoring the candidates", done / len(queries)))
-    finally:
-        scorer.close()
-    return [[score.raw_score for score in ranking.scores] for ranking in rankings], scorer.info
+def _scored(data: Path | None, run: Path | None, qrels: Path | None, settings: ScoringSettings) -> Scored:
+    if data and not (run or qrels):
+        with LoadingBar(show_after_s=0) as bar:
+            bar("loading PyTorch", 0.0)
+            import_module("rerankd.startup")
+        return of_data(data, settings)
+    if run and qrels and not data:
+        return of_run(run, qrels)
+    raise InvalidRequest("Pass --data with judged candidates, or --run and --qrels.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -71,10 +71,15 @@ def eval(
     """
     chosen = Measures(measures)
     files = _files(paths, qrels, queries, folder)
-    runs = [without_own(run) if ignore_own else run for run in map(read_run, files.runs)]
+    abouts = [read_about(path) for path in files.runs]
+    runs = [
+        replace(run, has_logits=run.has_logits or about is not None)  # a TREC run does not say what its scores are
+        for run, about in zip(map(read_run, files.runs), abouts, strict=True)
+    ]
+    runs = [without_own(run) if ignore_own else run for run in runs]
     judged = read_judgements(files.qrels)
     texts = {qid: query.text for qid, query in read_queries(files.queries).items()} if files.queries else {}
-    found = study(runs, judged, chosen, texts, depths, [read_about(path) for path in files.runs])
+    found = study(runs, judged, chosen, texts, depths, abouts)
     if by_query:
         _write(by_query, _by_query(runs, chosen, judged))
     if html:

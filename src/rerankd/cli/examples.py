@@ -60,7 +60,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "rerankd calibrate": (
         "rerankd calibrate --data judged.jsonl --output support.toml",
         "rerankd calibrate --data judged.jsonl --output tight.toml --min-recall 0.99",
-        "rerankd calibrate --data judged.jsonl --output c.toml --min-recall 0.99",
+        "rerankd calibrate --run reranked.jsonl --qrels qrels.tsv --output c.toml",
     ),
     "rerankd bench": (
         "rerankd bench --model Qwen/Qwen3-Reranker-0.6B --dtype bfloat16 int8",

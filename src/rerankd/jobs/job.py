@@ -155,7 +155,8 @@ class Job:
 
     def _about(self, journal: Journal) -> About:
         done = journal.total()
-        return About(json.loads(to_json(self._plan)), done.seconds, done.queries, done.documents, done.tokens)
+        own = sum(self._queries[qid].instruct is not None for qid in self._first)
+        return About(json.loads(to_json(self._plan)), done.seconds, done.queries, done.documents, done.tokens, own)
 
     @contextmanager
     def _locked(self, *, restart: bool) -> Iterator[None]:

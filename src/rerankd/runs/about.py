@@ -21,6 +21,7 @@ class About:
         plan: what its scores depend on, with a digest, as `rerankd.resumable.to_json` writes it.
         seconds: of scoring, over all runs of the job.
         queries, documents, tokens: scored; tokens of the prompts, 0 where a server scored.
+        own_instructs: queries that have an instruct of their own.
     """
 
     plan: Mapping[str, Any]
@@ -28,6 +29,7 @@ class About:
     queries: int
     documents: int
     tokens: int
+    own_instructs: int
 
     @property
     def model(self) -> Mapping[str, str]:
@@ -70,7 +72,8 @@ def read_about(run: Path) -> About | None:
         values = json.loads(path.read_text("utf-8"))
         is_same = values.pop("run") == _digest(run)
         about = About(**values)
-        checked = (about.model["name"], about.instruct, about.seconds + about.documents + about.queries + about.tokens)
+        numbers = about.seconds + about.documents + about.queries + about.tokens + about.own_instructs
+        checked = (about.model["name"], about.instruct, numbers)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InvalidRequest(f"{path} is damaged: remove it, and what it says about the run is unknown.") from None
     return about if is_same and checked else None
