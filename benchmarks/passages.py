@@ -67,7 +67,7 @@ def measure(reranker: Reranker, folder: Path, language: str, args: argparse.Name
             break
         question, answer = questions[number * len(questions) // args.questions]
         some = [placed(question, answer, paragraphs, depth, args.others) for depth in DEPTHS]
-        for passages in (Passages(args.tokens), False):
+        for passages in (Passages(args.tokens, max_per_doc=1000), False):
             # The document without the paragraph is the same at every depth.
             ranking = reranker.rank(question, [some[0].other, *(one.document for one in some)], passages=passages)
             other, *scores = ranking.scores

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerankd import Reranker
+from rerankd import Passages, Reranker
 from rerankd.accounts.store import Store
 from rerankd.cascade import choose, merge
 from rerankd.cli.served import make_models
@@ -186,7 +187,57 @@ def test_the_command_serves_two_models(make_checkpoint: Callable[..., Path], sta
         make_models(ServerSettings(upstream=("http://127.0.0.1:1",), then="embedded"))
 
 
+def test_warnings_of_the_second_stage_name_documents_as_the_caller_does() -> None:
+    long = (
+        "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen. "
+    )
+    with two_models(lambda prompt: 0.0) as (client, small, _):
+        small._logit = lambda prompt: float(prompt.document.startswith("one"))
+        body = {"query": "q", "documents": ["a", "b", "c", long * 3], "passages": {"max_tokens": 16, "max_per_doc": 1}}
+        warnings = client.post("/v1/rerank", json=body).json()["meta"]["warnings"]
+    told = [one for one in warnings if "read only to their last passage" in one]
+    assert len(told) == 2 and all("(document 3: " in one for one in told)
+
+
 # A program
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Reranker, Clock]]:
+    """Two models in a program; while the second one scores, the deadline comes."""
+    clock = Clock()
+    first = scorer_of(FakeModel(number, info=SMALL), clock=clock)  # type: ignore[arg-type]
+    then = scorer_of(FakeModel(lambda prompt: -number(prompt), info=LARGE), clock=clock)  # type: ignore[arg-type]
+    monkeypatch.setattr("rerankd.local._start", lambda name, *how: {"small": first, "large": then}[name])
+    with Reranker("small", then="large", then_top=2) as reranker:
+        yield reranker, clock
+
+
+class Clock:
+    ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+def test_a_deadline_between_the_stages_leaves_the_first_ranking(program: tuple[Reranker, Clock]) -> None:
+    reranker, clock = program
+    assert [score.index for score in reranker.rank("q", DOCUMENTS, deadline_s=3000)] == [1, 0, 2, 3]
+
+    def jump(done: int) -> None:
+        clock.ahead += 10_000
+
+    ranking = reranker.rank("q", DOCUMENTS, deadline_s=3000, progress=jump)
+    assert [score.index for score in ranking] == [0, 1, 2, 3]
+    assert ranking.warnings == ("large scored nothing in time: small alone scored",)
+    clock.ahead = 0.0
+
+
+def test_one_model_scores_the_sentences_of_a_program(program: tuple[Reranker, Clock]) -> None:
+    reranker, _ = program
+    ranking = reranker.rank("q", DOCUMENTS, passages=Passages(highlight=True))
+    assert [score.index for score in ranking] == [0, 1, 2, 3] and "cascade ignored" in ranking.warnings[0]
+    assert all(score.passages[0].sentences for score in ranking)
 
 
 def test_a_program_ranks_with_two_models() -> None:

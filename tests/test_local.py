@@ -224,3 +224,11 @@ def test_passages_that_make_no_sense(reranker: Reranker) -> None:
         Passages(3)
     with pytest.raises(InvalidRequest, match=r"passages is of type int \(512\): send True, or Passages"):
         reranker.rank("query", ["a"], passages=512)  # type: ignore[arg-type]
+
+
+def test_progress_counts_documents_where_passages_are_scored(reranker: Reranker) -> None:
+    texts = ["The harbour town ships nutmeg. " * 40, "Cloves grow on Pemba.", "Bread is baked. " * 40]
+    seen: list[int] = []
+    ranking = reranker.rank("Where do cloves grow?", texts, passages=Passages(16), progress=seen.append)
+    assert sum(score.num_passages for score in ranking) > 10
+    assert seen == sorted(seen) and seen[-1] == 3

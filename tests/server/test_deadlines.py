@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -11,12 +12,13 @@ import pytest
 
 from rerankd import Client
 from rerankd.accounts.store import Store
+from rerankd.prices import MICRO
 from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
 from support.fakes import NumberedModel, scorer_of
 from support.payers import new_payer
 from support.serving import serving, serving_model
-from support.surfaces import ALL, COMPATIBLE, NIM, RERANK, Surface
+from support.surfaces import ALL, COHERE_V1, COMPATIBLE, NIM, RERANK, Surface
 
 DOCUMENTS = ["3", "1", "4", "9"]
 AN_HOUR = 3_600_000
@@ -104,6 +106,32 @@ def test_the_client_reads_the_marks(dialect: Any, client: httpx2.Client) -> None
     assert [score.index for score in ranking] == [0, 1, 2, 3]
     assert [score.scored for score in ranking] == [True, True, False, False]
     assert ranking.to_dict()["results"][3]["scored"] is False
+
+
+def test_search_units_count_what_was_scored(client: httpx2.Client, clock: HalfWay) -> None:
+    clock.ahead = 0.0
+    body = COHERE_V1.body("query", ["3", "1", *(str(number) for number in range(100, 250))], deadline_ms=AN_HOUR)
+    assert client.post(COHERE_V1.path, json=body).json()["meta"]["billed_units"] == {"search_units": 1}
+
+
+def test_a_call_that_was_scored_in_part_makes_no_other_one_free(
+    model: NumberedModel, clock: HalfWay, store: Store, tmp_path: Path
+) -> None:
+    served = Models(ServedModel(lambda _: scorer_of(model, clock=clock)))
+    payer = new_payer(store, credit=100 * MICRO)
+    card = tmp_path / "rerankd.toml"
+    card.write_text("[rates.fake]\ninput_price = 1_000_000\n")  # a token costs one
+    with serving_model(served, store=store, accounts=True, config=card) as client:
+        headers = {"authorization": f"Bearer {payer.secret}", "x-request-id": "one"}
+        in_part = {**headers, "x-rerankd-deadline-ms": str(AN_HOUR)}
+        body = COMPATIBLE.body("query", DOCUMENTS)
+        charged = []
+        for sent in (in_part, headers, headers):
+            clock.ahead = 0.0
+            answer = client.post(COMPATIBLE.path, json=body, headers=sent)
+            charged.append(answer.headers["x-rerankd-cost"])
+        assert charged == ["4000000", "8000000", "0"]
+        assert store.ledger.check() == []
 
 
 def test_only_scored_documents_are_charged(model: NumberedModel, clock: HalfWay, store: Store) -> None:

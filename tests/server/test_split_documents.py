@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -17,11 +19,14 @@ from support.surfaces import (
     COHERE_V2,
     COMPATIBLE,
     FOLDERS,
+    INFINITY,
+    JINA,
     LLAMA_CPP,
     NATIVE,
     NIM,
     ONE_EACH,
     RERANK,
+    TEI,
     XINFERENCE,
     Surface,
 )
@@ -190,8 +195,46 @@ def test_limits_count_passages(qwen_server: Server) -> None:
     assert "120000" in NATIVE.error(qwen_server.post(NATIVE.path, many), 400)
 
 
-def test_ten_megabytes_are_read_only_as_far_as_the_passages_go(qwen_server: Server) -> None:
-    text = TOWN * 170_000
-    answer = qwen_server.post(RERANK.path, RERANK.body(QUERY, [text], passages=WANTED, return_documents=False))
-    [row] = rows_of(RERANK, answer)
-    assert row["num_passages"] == 64 and max(passage["end"] for passage in row["passages"]) < 64 * 60 * 8
+TEN_MEGABYTES = {"English": TOWN * 170_000, "one word": "x" * 10_000_000}
+
+
+@pytest.mark.parametrize("language", TEN_MEGABYTES)
+def test_ten_megabytes_are_read_only_as_far_as_the_passages_go(language: str, qwen_server: Server) -> None:
+    """On several APIs; the memory is bounded by a multiple of the text, and the work by the number of passages."""
+    text = TEN_MEGABYTES[language]
+    pid = qwen_server.process.pid
+    for surface in (RERANK, NATIVE, TEI, COHERE_V1):
+        content = json.dumps(body_of(surface, [text], passages=WANTED), ensure_ascii=False).encode()
+        before = memory_mb(pid, "VmRSS")
+        Path(f"/proc/{pid}/clear_refs").write_text("5")  # forgets the peak before
+        answer = qwen_server.post(surface.path, content=content, headers={"content-type": "application/json"})
+        [row] = rows_of(surface, answer)
+        assert row["num_passages"] == 64 and max(passage["end"] for passage in row["passages"]) < 64 * 60 * 8
+        assert f"of {len(text)} characters" in answer.headers["x-rerankd-warning"]
+        assert memory_mb(pid, "VmHWM") < before + 20 * len(text.encode()) / 1e6
+
+
+def memory_mb(pid: int, field: str) -> float:
+    with open(f"/proc/{pid}/status") as file:
+        return next(int(line.split()[1]) / 1000 for line in file if line.startswith(field))
+
+
+def test_offsets_count_in_the_text_as_it_was_sent(qwen_server: Server) -> None:
+    """Also where an API removes the white space around it."""
+    texts = [" \t\n" + text + "\n " for text in DOCUMENTS]
+    wanted = {"passages": {**WANTED, "highlight": True}}
+    for surface in (INFINITY, RERANK):
+        for row in rows(qwen_server, surface, texts, **wanted):
+            parts = [texts[row["index"]][one["start"] : one["end"]] for one in row["passages"]]
+            alone = rows(qwen_server, RERANK, parts, explain=True)
+            logits = {one["index"]: one["explain"]["logit"] for one in alone}
+            assert [logits[place] for place in range(len(parts))] == pytest.approx(
+                [one["logit"] for one in row["passages"]], abs=1e-6
+            )
+            sentences = [texts[row["index"]][one["start"] : one["end"]] for one in row["passages"][0]["sentences"]]
+            assert "".join(sentences).strip() == parts[0].strip()
+
+
+def test_a_query_that_leaves_no_room_is_told(short_context: Server) -> None:
+    answer = short_context.post(JINA.path, JINA.body("clove " * 300, [LONG], passages=True))
+    assert "passages ignored: the query leaves no room for them" in answer.headers["x-rerankd-warning"]
