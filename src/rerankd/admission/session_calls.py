@@ -1,7 +1,7 @@
 """Calls of the playground by a visitor who is signed in: which of them a browser may send, and for which session.
 
-The session's cookie alone calls nothing: a browser sends it whoever wrote the page. Only a page of this server knows
-the token of its session, and only a page of this origin may send it in a header.
+The cookie of the session is not enough: a browser sends it for the scripts of every page. Only a page of this server
+knows the token of its session, and only a page of this origin may send it in a header.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The settings of what scores: the model, where it runs, a second one."""
+"""The settings of scoring: the model, where it runs, a second one."""
 
 from __future__ import annotations
 
