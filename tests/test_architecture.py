@@ -185,7 +185,7 @@ SERVER_LAYERS = (
     {"api_errors", "beside", "hang_up", "keyed_paths", "openai_errors", "protocol", "served"},
     {"served_pool"},
     {"body", "cascade", "models"},
-    {"metrics"},
+    {"metrics", "prices_in_force"},
     {"call_log"},
     {"context"},
     {"api_status", "call", "model_cards", "no_route", "status", "tokens"},  # routes

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from rerankd.engine.embedded.model import LANGUAGES
 from support.server import Server, StartServer, refusal
 
 CARD = """\
@@ -33,10 +35,10 @@ LISTED = {
     "unit": "1M tokens",
     "free_tokens": 1_000_000,
     "free_days": 90,
-    "context": 32_768,
-    "languages": "100+",
+    "context": 8192,  # of the loaded model, not of the list
+    "languages": ", ".join(LANGUAGES),
     "description": "Ranks.",
-    "limits": {"requests_per_minute": 60, "tokens_per_minute": 2_000_000, "concurrency": None},
+    "limits": {"requests_per_minute": 60, "tokens_per_minute": None, "concurrency": None},  # the list's are accounts'
     "counted": "exact",
 }
 
@@ -78,6 +80,22 @@ def test_the_card_is_shown_to_everybody_as_it_is_now(priced_server: Server, card
     card.write_text("[rates")
     assert [price["input_price"] for price in shown()["data"]] == ["0.03", "1000", "0"]
     priced_server.wait_until(lambda: "The price list stays as it was" in "".join(priced_server.log))
+
+
+def test_the_page_shows_the_same(priced_server: Server) -> None:
+    page = httpx2.get(f"{priced_server.url}/rates").text
+    row = page[page.index("<tbody>") : page.index("</tr>", page.index("<tbody>"))]
+    cells = dict(re.findall(r'data-label="([^"]+)">([^<]*)<', row))
+    assert cells == {
+        "Price per 1M tokens": "0.020 USD",
+        "Free tokens": "1,000,000 for 90 days",
+        "Context": "8,192",
+        "Languages": ", ".join(LANGUAGES),
+        "Requests/min": "60",
+        "Tokens/min": "no limit",
+        "At once": "no limit",
+    }
+    assert "32,768" not in page and "100+" not in page  # the list's words, of another model
 
 
 def test_without_a_card(embedded_server: Server) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
-from rerankd.admission.gate import merge_limits
 from rerankd.apis.openai import KEYED, UNKNOWN_MODEL
 from rerankd.errors import ModelNotFound, Unauthorized, Unavailable
 from rerankd.prices import Price
 from rerankd.server.context import Context, ServerContext
 from rerankd.server.models import Models, Served
 from rerankd.server.openai_errors import refusal
+from rerankd.server.prices_in_force import in_force
 
 router = APIRouter(tags=["status"])
 
@@ -60,7 +60,8 @@ def _card(name: str, served: Served, context: ServerContext) -> dict[str, Any]:
 
 
 def _price(price: Price, context: ServerContext) -> dict[str, Any]:
-    """One line of the price list; the price as a string, since a float is not exact."""
+    """One line of the price list as it holds here; the price as a string, since a float is not exact."""
+    price = in_force(price, context.models, context.settings)
     return {
         "model": price.model,
         "input_price": f"{price.input_price:f}",
@@ -71,7 +72,7 @@ def _price(price: Price, context: ServerContext) -> dict[str, Any]:
         "context": price.context,
         "languages": price.languages,
         "description": price.description,
-        "limits": asdict(merge_limits(price.limits, context.settings.limits)),
+        "limits": asdict(price.limits),
         "counted": _counted(price.model, context.models),
     }
 

@@ -11,8 +11,10 @@ from starlette.responses import JSONResponse, PlainTextResponse
 
 from rerankd.config import ServerSettings
 from rerankd.errors import RerankdError
-from rerankd.prices import Price, PriceList
-from rerankd.types import ModelInfo
+from rerankd.prices import Price
+from rerankd.server.models import Served
+from rerankd.server.prices_in_force import in_force
+from rerankd.types import CallLimits, ModelInfo
 from rerankd.web.context import WebContext
 from rerankd.web.pages import Page, Pages, static_file
 from rerankd.web.playground import playground_page
@@ -36,14 +38,23 @@ class SearchPage(Page):
 
 
 @dataclass(frozen=True, slots=True)
+class PricedModel:
+    """A served model with its line of the price list, as it holds here."""
+
+    info: ModelInfo
+    names: tuple[str, ...]
+    price: Price
+
+
+@dataclass(frozen=True, slots=True)
 class PricesPage(Page):
-    """`/rates`. info, price: None while the model loads."""
+    """`/rates`. models: none while the default model loads. prices: the list as it holds here."""
 
     template: ClassVar[str] = "rates.html"
+    models: tuple[PricedModel, ...]
     names: tuple[str, ...]
-    info: ModelInfo | None
-    price: Price | None
-    price_list: PriceList
+    prices: tuple[Price, ...]
+    limits: CallLimits
     settings: ServerSettings
     progress: tuple[str, float]
 
@@ -143,13 +154,21 @@ def _search(context: WebContext, session: Session | None) -> SearchPage:
 
 
 def _prices(context: WebContext) -> PricesPage:
-    names, served = context.names(), context.models.default
-    prices = context.prices.current()
+    models = tuple(_priced(context, served) for served in context.models if served.ready) if context.names() else ()
+    listed = tuple(in_force(one, context.models, context.settings) for one in context.prices.current().prices)
     return PricesPage(
-        names=names,
-        info=served.scorer.info if names else None,
-        price=prices.of(names) if names else None,
-        price_list=prices,
+        models=models,
+        names=context.names(),
+        prices=listed,
+        limits=models[0].price.limits if models else context.settings.limits,
         settings=context.settings,
-        progress=served.progress,
+        progress=context.models.default.progress,
     )
+
+
+def _priced(context: WebContext, served: Served) -> PricedModel:
+    names = context.models.names_of(served)
+    price = context.prices.current().of(names)
+    # By the model's own name: the list may have one that it only answers to.
+    known = in_force(price.model_copy(update={"model": names[0]}), context.models, context.settings)
+    return PricedModel(served.scorer.info, names, known)
