@@ -49,8 +49,19 @@ def test_html_is_what_a_reader_sees_with_the_lines_of_its_source(tmp_path: Path)
 @given(st.text("<>/!-&;abp \n'\"=", max_size=200))
 def test_any_text_is_read_as_html(text: str) -> None:
     lines = html.lines_of(text)
-    numbers = [number for number, _, _ in lines]
-    assert numbers == sorted(numbers) and all("\n" not in line for _, line, _ in lines)
+    numbers = [number for number, *_ in lines]
+    assert numbers == sorted(numbers) and all("\n" not in line for _, line, *_ in lines)
+
+
+def test_a_list_of_links_is_no_part_of_a_page(tmp_path: Path) -> None:
+    entries = "".join(
+        f"<li>key {number}<ul><li><a href='#'>rotation of keys, part {number}</a></ul>" for number in range(20)
+    )
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "index.html").write_text(f"<h1>Index</h1><ul>{entries}</ul>")
+    (tmp_path / "files" / "a.html").write_text("<p>The <a href='#'>rotation of keys</a> is <a href='#'>easy</a>.</p>")
+    index = Index(tmp_path / "files", folder=tmp_path / "index")
+    assert [hit.path for hit in index.search("rotation of keys")] == ["a.html"]
 
 
 def test_markdown_has_headings_outside_of_code(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ HEADINGS = {f"h{level}": level for level in range(1, 7)}
 ANCHOR = re.compile(r"\s*[¶#§]$")
 """The sign of a link to the heading itself."""
 
-NumberedLine = tuple[int, str, int]
-"""Number in the source, text, and level of a heading or 0."""
+NumberedLine = tuple[int, str, int, int]
+"""Number in the source, text, level of a heading or 0, and how many letters are in links."""
 
 
 def lines_of(text: str) -> list[NumberedLine]:
@@ -34,12 +34,17 @@ def lines_of(text: str) -> list[NumberedLine]:
     return reader.lines
 
 
+def letters_in(text: str) -> int:
+    """The number of letters and digits."""
+    return sum(map(str.isalnum, text))
+
+
 class _Reader(HTMLParser):
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self.lines: list[NumberedLine] = []
-        self._line, self._number, self._level = "", 1, 0
-        self._hidden, self._depth, self._pre = "", 0, 0
+        self._line, self._number, self._level, self._linked = "", 1, 0, 0
+        self._hidden, self._depth, self._pre, self._links = "", 0, 0, 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if self._hidden:
@@ -47,6 +52,8 @@ class _Reader(HTMLParser):
             return
         if tag in HIDDEN or dict(attrs).get("role") in REPEATED:
             self._hidden, self._depth = tag, 1
+        elif tag == "a":
+            self._links = 1
         elif tag in SPACED:
             self._line += " "
         elif tag in BLOCKS or tag in HEADINGS:
@@ -62,6 +69,8 @@ class _Reader(HTMLParser):
         if self._hidden:
             self._depth -= tag == self._hidden
             self._hidden = self._hidden if self._depth else ""
+        elif tag == "a":
+            self._links = 0
         elif tag in BLOCKS or tag in HEADINGS:
             self.end_block()
             self._level = 0
@@ -77,16 +86,17 @@ class _Reader(HTMLParser):
             if not self._line:
                 self._number = first + place
             self._line += piece if self._pre else re.sub(r"\s+", " ", piece)
+            self._linked += letters_in(piece) * self._links
 
     def end_block(self) -> None:
         """Ends the line, and begins a paragraph."""
         self._end_line()
         if self.lines and self.lines[-1][1]:
-            self.lines.append((self.lines[-1][0], "", 0))
+            self.lines.append((self.lines[-1][0], "", 0, 0))
 
     def _end_line(self) -> None:
         text = self._line.rstrip() if self._pre else self._line.strip()
         text = ANCHOR.sub("", text) if self._level else text
         if text:
-            self.lines.append((self._number, text, self._level))
-        self._line = ""
+            self.lines.append((self._number, text, self._level, self._linked))
+        self._line, self._linked = "", 0

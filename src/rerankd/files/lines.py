@@ -23,11 +23,13 @@ class Line(NamedTuple):
     Attributes:
         number: from 1; in a PDF file or a presentation the number of the page.
         level: of a heading, from 1; 0 for any other line.
+        linked: how many of its letters and digits are links to other places.
     """
 
     number: int
     text: str
     level: int = 0
+    linked: int = 0
 
 
 def lines_of(path: Path) -> list[Line]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from rerankd.files.html import letters_in
 from rerankd.files.lines import Line
 
 PART_CHARS = 1200
@@ -12,6 +13,9 @@ PART_CHARS = 1200
 
 MIN_SECTION_CHARS = PART_CHARS // 6
 """A heading begins a part, unless the part before it would be shorter."""
+
+MIN_LIST_LINES, LIST_SHARE = 3, 2 / 3
+"""Of a list of links, such as a table of contents: so many lines, and such a share of its letters in links."""
 
 SEPARATOR = " > "
 """Between a heading and the heading below it."""
@@ -35,7 +39,8 @@ class Part:
 def parts_of(lines: Iterable[Line]) -> Iterator[Part]:
     """Consecutive parts of at most PART_CHARS. A longer line is cut; its parts have the same number.
 
-    They end before a heading, at a form feed or at an empty line where one is near, else at a line's end.
+    They end before a heading, at a form feed or at an empty line where one is near, else at a line's end. A list of
+    links is no part: it has the words of other pages, and no answer.
     """
     held: list[Line] = []
     above, size = _Headings(), 0
@@ -87,9 +92,14 @@ class _Headings:
 def _part(lines: Sequence[Line], above: _Headings) -> Iterator[Part]:
     """The part without the empty lines at both ends, unless nothing is left."""
     full = [place for place, line in enumerate(lines) if line.text.strip()]
-    if full:
+    if full and not _is_list_of_links([lines[place] for place in full]):
         kept = lines[full[0] : full[-1] + 1]
         heading = above.above(kept[0])
         yield Part(kept[0].number, kept[-1].number, "\n".join(line.text for line in kept), heading)
     for line in lines:
         above.take(line)
+
+
+def _is_list_of_links(lines: Sequence[Line]) -> bool:
+    letters = sum(letters_in(line.text) for line in lines)
+    return len(lines) >= MIN_LIST_LINES and sum(line.linked for line in lines) > LIST_SHARE * letters
