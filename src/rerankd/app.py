@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 from rerankd.config import ServerSettings
+from rerankd.mail import Mailer
 from rerankd.prices import PriceFile
 from rerankd.server.app import create_server
 from rerankd.server.held import HeldBytes
@@ -41,6 +42,11 @@ def create_app(
     """
     prices = PriceFile(settings.config, len(models.all))
     server = create_server(settings, models, prices, store, on_failure, held, traces or Traces())
-    pages = web_routes(WebContext(settings, prices, models, store, server.metrics.status))
+    pages = web_routes(WebContext(settings, prices, models, store, server.metrics.status, mailer_of(settings)))
     server.app.include_router(pages)
     return server.app
+
+
+def mailer_of(settings: ServerSettings) -> Mailer | None:
+    """Sends the mails of accounts; None without a server for them. Raises SettingsError."""
+    return Mailer(settings.smtp, settings.mail_from or "") if settings.smtp else None

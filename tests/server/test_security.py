@@ -79,7 +79,8 @@ OPEN = {
         )
     ),
     ("POST", "/ping"),
-    *((method, path) for method in ("GET", "POST") for path in ("/sign-in", "/sign-up")),
+    *((method, path) for method in ("GET", "POST") for path in ("/sign-in", "/sign-up", "/reset")),
+    ("GET", "/forgot"),
 }
 KEYED = {
     *(("GET", path) for path in ("/v1/models", "/v1/models/{name:path}", "/info", "/tei/info", "/infinity/models")),
@@ -102,7 +103,7 @@ ADMIN = {
     *(("POST", path) for path in ("/admin/accounts", "/admin/invites", "/admin/upstreams/probe")),
     *(
         ("POST", f"/admin/accounts/{{account_id:row}}/{what}")
-        for what in ("credit", "limits", "password", "role", "state", "keys/{key_id:row}/revoke")
+        for what in ("credit", "limits", "link", "password", "role", "state", "keys/{key_id:row}/revoke")
     ),
 }
 
@@ -202,7 +203,9 @@ def test_open_routes_ask_for_nothing(fort: Fort) -> None:
     with fort.client() as client:
         for method, path in sorted(OPEN):
             status = client.request(method, fort.path(path), headers=FORM).status_code
-            assert status == (403 if method == "POST" and path.startswith("/sign") else 200), path  # no form of ours
+            assert status == (403 if method == "POST" and path.startswith(("/sign", "/reset")) else 200), (
+                path
+            )  # no form of ours
 
 
 def told(response: httpx2.Response) -> tuple[Any, ...]:

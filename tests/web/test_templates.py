@@ -12,7 +12,7 @@ import rerankd.web.routes  # noqa: F401  # with account_routes, imports every pa
 from rerankd.web.formatting import FILTERS
 from rerankd.web.pages import Page
 
-EVERYWHERE = {"path", "root", "session", "static", "version", "accounts_on", "has_index", "sign_up"}
+EVERYWHERE = {"path", "root", "session", "static", "version", "accounts_on", "by_mail", "has_index", "sign_up"}
 
 
 def page_classes(base: type[Page] = Page) -> dict[str, type[Page]]:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from rerankd.accounts.admin_log import Actor, write
 from rerankd.accounts.database import Database
 from rerankd.accounts.passwords import Passwords
-from rerankd.accounts.schema import NO_LIMITS, accounts, limits_of, sessions
+from rerankd.accounts.schema import NO_LIMITS, accounts, limits_of, links, sessions
 from rerankd.accounts.validation import check_limits, read_email, read_name, storable
 from rerankd.errors import InvalidRequest
 from rerankd.types import CallLimits
@@ -127,7 +127,7 @@ class Accounts:
         with self._database.transaction() as connection:
             _keep_an_admin(connection, account_id)
             _update(connection, account_id, {"disabled": True})
-            _sign_out(connection, account_id)
+            sign_out(connection, account_id)
             write(connection, by, "account disabled", account_id)
 
     def set_password(self, account_id: int, password: str, by: Actor = "operator") -> None:
@@ -139,7 +139,7 @@ class Accounts:
         hashed = self._passwords.hash(password)
         with self._database.transaction() as connection:
             _update(connection, account_id, {"password": hashed})
-            _sign_out(connection, account_id)
+            sign_out(connection, account_id)
             write(connection, by, "password set", account_id)
 
     def check_password(self, email: str, password: str) -> Account | None:
@@ -224,5 +224,7 @@ def _update(connection: Connection, account_id: int, values: Mapping[str, Any]) 
         raise InvalidRequest(f"There is no account {account_id}.")
 
 
-def _sign_out(connection: Connection, account_id: int) -> None:
+def sign_out(connection: Connection, account_id: int) -> None:
+    """Ends the sessions of an account, and its links for a new password."""
+    connection.execute(delete(links).where(links.c.account_id == account_id))
     connection.execute(delete(sessions).where(sessions.c.account_id == account_id))

@@ -108,6 +108,15 @@ invites = Table(
     Column("used_by", ForeignKey("accounts.id")),
 )
 
+links = Table(  # one-time links: for a new password of an account, or for the account of an address
+    "links",
+    metadata,
+    Column("hash", LargeBinary(32), primary_key=True),  # SHA-256 of the token
+    Column("account_id", ForeignKey("accounts.id")),
+    Column("email", String(254)),
+    Column("expires", Time, nullable=False),
+)
+
 keys = Table(
     "keys",
     metadata,

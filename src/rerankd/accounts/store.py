@@ -12,6 +12,7 @@ from rerankd.accounts.database import Database
 from rerankd.accounts.invites import Invites
 from rerankd.accounts.keys import Caller, Keys
 from rerankd.accounts.ledger import Ledger
+from rerankd.accounts.links import Links
 from rerankd.accounts.passwords import Passwords
 from rerankd.accounts.sessions import Sessions
 
@@ -26,6 +27,7 @@ class Store:
     invites: Invites
     keys: Keys
     ledger: Ledger
+    links: Links
     calls: Calls
     admin_log: AdminLog
 
@@ -39,6 +41,7 @@ class Store:
             Invites(database, passwords),
             Keys(database),
             Ledger(database),
+            Links(database, passwords),
             Calls(database),
             AdminLog(database),
         )

@@ -126,6 +126,25 @@ class ServerSettings(DatabaseSettings, ClusterSettings, EngineSettings, SeveralM
     sign_up: Literal["off", "invite", "open"] = setting(
         "off", "who may create an account on the web page: nobody, invited people, or everybody", ACCESS
     )
+    smtp: str | None = setting(
+        None,
+        "server that sends mail for accounts: smtp://USER:PASSWORD@HOST:587 (STARTTLS) or smtps://HOST",
+        ACCESS,
+        secret=True,
+        metavar="URL",
+        pattern="smtps?://.+",
+        expected="a URL such as smtp://localhost:25 or smtps://USER:PASSWORD@mail.example",
+    )
+    mail_from: str | None = setting(None, "sender of these mails", ACCESS, metavar="ADDRESS", clean=str.strip)
+    public_url: str | None = setting(
+        None,
+        "address of this server for people, such as https://rerank.example; the links in mails begin with it",
+        ACCESS,
+        metavar="URL",
+        clean=lambda url: url.strip().rstrip("/"),
+        pattern=r"https?://[^\s/?#@]+(/[\w.~-]+)*",
+        expected="an address such as https://rerank.example",
+    )
     call_log_days: int = setting(
         30,
         "days that calls stay in the list of calls of their account, with --accounts; 0 keeps no list",
@@ -291,6 +310,10 @@ class ServerSettings(DatabaseSettings, ClusterSettings, EngineSettings, SeveralM
             raise SettingsError(f"With --accounts every caller has a key of its own: drop {other}, or --accounts.")
         if self.sign_up != "off" and not self.accounts:
             raise SettingsError(f"--sign-up {self.sign_up} makes accounts: pass --accounts too, or drop it.")
+        if self.smtp is not None and not (self.accounts and self.mail_from and self.public_url):
+            raise SettingsError(
+                "--smtp sends the mails of accounts: pass --accounts, --mail-from and --public-url too."
+            )
         if self.api_key is not None and not self.api_key.get_secret_value():
             raise SettingsError("The API key is empty: set one, or leave --api-key out.")
         if (self.ssl_keyfile or self.ssl_ca_certs) and not self.ssl_certfile:

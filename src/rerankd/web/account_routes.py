@@ -13,6 +13,7 @@ from rerankd.web.call_pages import CallPages
 from rerankd.web.context import WebContext
 from rerankd.web.guards import Guards
 from rerankd.web.pages import Pages
+from rerankd.web.recovery_pages import RecoveryPages
 from rerankd.web.sign_in_pages import SignInPages
 from rerankd.web.statement_pages import StatementPages
 
@@ -30,11 +31,12 @@ class _RowNumber(Convertor[int]):
 
 
 def account_routes(context: WebContext, store: Store, pages: Pages) -> tuple[APIRouter, Guards]:
-    """`/sign-in`, `/sign-up`, `/sign-out`, `/account`, `/keys`, `/usage`, `/statement`, `/calls`, `/admin`, …"""
+    """`/sign-in`, `/sign-up`, `/forgot`, `/reset`, `/account`, `/keys`, `/usage`, `/admin`, …"""
     register_url_convertor("row", _RowNumber())
     router = APIRouter()
     guards = Guards(store.sessions, pages)
     SignInPages(context, store, guards, pages).add_to(router)
+    RecoveryPages(context, store, guards, pages).add_to(router)
     AccountPages(context, store, guards, pages).add_to(router)
     StatementPages(context, store, guards, pages).add_to(router)
     CallPages(context, store, guards, pages).add_to(router)

@@ -39,7 +39,8 @@ DONE = {
 
 @dataclass(frozen=True, slots=True)
 class AdminAccountPage(Page):
-    """`/admin/accounts/{id}`. is_own: the administrator's own account. done: a message after a change."""
+    """`/admin/accounts/{id}`. is_own: the administrator's own account. done: a message after a change. link: for a new
+    password, just created."""
 
     template: ClassVar[str] = "admin_account.html"
     usage: UsageReport
@@ -51,6 +52,7 @@ class AdminAccountPage(Page):
     done: str
     problem: str
     typed: Form
+    link: str
 
 
 class AdminAccountPages:
@@ -76,8 +78,17 @@ class AdminAccountPages:
         }
         for path, handler in changes.items():
             guards.form(router, f"{ONE_ACCOUNT}/{path}", handler, self.account, "admin")
+        guards.form(router, f"{ONE_ACCOUNT}/link", self.create_link, self.account, "admin")
 
     def account(self, request: Request, session: Session, refusal: Refusal = NO_REFUSAL, /) -> Response:
+        return self._account(request, session, refusal, "")
+
+    def create_link(self, request: Request, session: Session, form: Form) -> Response:
+        token = self._store.links.for_password(self._other(request, session).id, session.account.id)
+        # Shown in this response only. After the #: browsers send it to no server.
+        return self._account(request, session, NO_REFUSAL, f"{self._context.address(request)}/reset#{token}")
+
+    def _account(self, request: Request, session: Session, refusal: Refusal, link: str) -> Response:
         def show(request: Request, session: Session, account: Account, _: str) -> Response:
             page = AdminAccountPage(
                 usage=usage_report(self._store.database, request, account.id),
@@ -89,6 +100,7 @@ class AdminAccountPages:
                 done=self._done(request, account),
                 problem=refusal.problem,
                 typed=refusal.typed,
+                link=link,
             )
             return self._pages.render(page, request, session, refusal.status)
 

@@ -21,7 +21,7 @@ from rerankd.web.admin_account_pages import back_to
 from rerankd.web.context import WebContext
 from rerankd.web.forms import NO_REFUSAL, Form, Refusal, role_of
 from rerankd.web.guards import Guards
-from rerankd.web.pages import Page, Pages, root_of
+from rerankd.web.pages import Page, Pages
 from rerankd.web.shown_account import ONE_ACCOUNT, ShownAccounts
 from rerankd.web.upstream_pages import UpstreamForms, UpstreamRow, upstream_rows
 from rerankd.web.usage_report import UsageReport, usage_report
@@ -138,7 +138,7 @@ class AdminPages:
     def invite(self, request: Request, session: Session, form: Form) -> Response:
         token = self._store.invites.create(session.account.id, form["email"].strip() or None)
         # After the #: browsers send it to no server, so it reaches no log and no other site.
-        link = f"{request.url.scheme}://{request.url.netloc}{root_of(request)}/sign-up#{token}"
+        link = f"{self._context.address(request)}/sign-up#{token}"
         return self._overview(request, session, NO_REFUSAL, link)
 
     @property

@@ -6,7 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from starlette.requests import Request
+
 from rerankd.config import ServerSettings
+from rerankd.mail import Mailer
 from rerankd.prices import PriceFile
 from rerankd.server.metrics.metrics import ServerStatus
 from rerankd.server.models import Models
@@ -21,6 +24,7 @@ class WebContext:
 
     Attributes:
         accounts: None without accounts.
+        mailer: sends mails to accounts; None: none are sent.
         status: the figures of the page for administrators.
     """
 
@@ -29,11 +33,17 @@ class WebContext:
     models: Models
     accounts: Store | None = None
     status: Callable[[], ServerStatus] | None = None
+    mailer: Mailer | None = None
 
     @property
     def needs_key(self) -> bool:
         """Whether the API asks its callers for a key."""
         return self.accounts is not None or self.settings.api_key is not None
+
+    def address(self, request: Request) -> str:
+        """The address of this server for people, without a slash at its end: the setting's, else the request's."""
+        root: str = request.scope.get("root_path", "")
+        return self.settings.public_url or f"{request.url.scheme}://{request.url.netloc}{root}"
 
     def names(self) -> tuple[str, ...]:
         """The names that the models answer to; none while the default model loads."""

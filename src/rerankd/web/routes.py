@@ -73,6 +73,7 @@ def web_routes(context: WebContext) -> APIRouter:
     """
     shared = {
         "accounts_on": context.accounts is not None,
+        "by_mail": context.mailer is not None,
         "has_index": context.settings.index is not None,
         "sign_up": context.settings.sign_up if context.accounts is not None else "off",
     }

@@ -65,6 +65,7 @@ class SignInPages:
 
     def __init__(self, context: WebContext, store: Store, guards: Guards, pages: Pages) -> None:
         self._sign_up = context.settings.sign_up
+        self._by_mail = context.mailer is not None and context.settings.sign_up == "open"
         self._store = store
         self._guards = guards
         self._pages = pages
@@ -85,10 +86,12 @@ class SignInPages:
     def sign_in_page(self, request: Request) -> Response:
         if self._guards.session_or_none(request):
             return RedirectResponse(_after_sign_in(request.query_params.get("next", "")), 303)
-        return self._show(SignInPage, request, Form({"next": [request.query_params.get("next", "")]}))
+        asked = request.query_params
+        done = {"reset": ["yes"]} if "reset" in asked else {}
+        return self._show(SignInPage, request, Form({"next": [asked.get("next", "")], **done}))
 
     def sign_in(self, request: Request, form: Form) -> Response:
-        email, address = form["email"].strip().lower()[:MAX_EMAIL], _address(request)
+        email, address = form["email"].strip().lower()[:MAX_EMAIL], address_of(request)
         if wait := self._sign_ins.attempt(email, address):
             return self._too_many(SignInPage, request, form, wait)
         account = self._store.accounts.check_password(email, form["password"])
@@ -106,7 +109,7 @@ class SignInPages:
 
     def sign_up(self, request: Request, form: Form) -> Response:
         # Every attempt counts: those that succeed create accounts, the others may guess invitations.
-        address = _address(request)
+        address = address_of(request)
         if wait := self._sign_ups.attempt(network_of(address), address):
             return self._too_many(SignUpPage, request, form, wait)
         try:
@@ -120,20 +123,23 @@ class SignInPages:
         return self._pages.render(AccountPage(refusal.problem, done), request, session, refusal.status)
 
     def change_password(self, request: Request, session: Session, form: Form) -> Response:
-        email, address = session.account.email, _address(request)
+        email, address = session.account.email, address_of(request)
         if wait := self._sign_ins.attempt(email, address):
             raise InvalidRequest(f"Too many wrong passwords. Try again in {duration(wait)}.")
         if self._store.accounts.check_password(email, form["password"]) is None:
             raise InvalidRequest("The current password is wrong.")
         self._sign_ins.succeeded(email, address)
-        _check_repeated(form)
+        check_repeated(form)
         self._store.accounts.set_password(session.account.id, form["new"], by="owner")
         return self._open_session(request, session.account.id, "/account?done")
 
     def _create_account(self, form: Form) -> int:
-        _check_repeated(form)
+        check_repeated(form)
         email, name, password = form["email"], form["name"], form["new"]
-        if self._sign_up == "invite" or form["invite"].strip():
+        code = form["invite"].strip()
+        if self._by_mail and code and not self._store.invites.find(code):
+            return self._store.links.sign_up(code, email, name, password).id
+        if self._by_mail or self._sign_up == "invite" or code:
             return self._store.invites.use(form["invite"].strip(), email, name, password).id
         return self._store.accounts.create(email, name, password, by="owner").id
 
@@ -156,7 +162,8 @@ class SignInPages:
         return set_form_token(response, request, token)
 
 
-def _check_repeated(form: Form) -> None:
+def check_repeated(form: Form) -> None:
+    """Raises InvalidRequest."""
     if form["new"] != form["again"]:
         raise InvalidRequest("The two passwords are not the same.")
 
@@ -165,5 +172,6 @@ def _after_sign_in(path: str) -> str:
     return path if path in AFTER_SIGN_IN else "/"
 
 
-def _address(request: Request) -> str:
+def address_of(request: Request) -> str:
+    """The visitor's network address."""
     return request.client.host if request.client else ""

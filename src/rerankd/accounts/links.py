@@ -1,0 +1,104 @@
+"""One-time links: whoever has one may choose a new password, or create the account of an e-mail address."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from rerankd.accounts.accounts import Account, account_of, insert_account, new_account, sign_out
+from rerankd.accounts.admin_log import Actor, write
+from rerankd.accounts.database import Database
+from rerankd.accounts.passwords import Passwords
+from rerankd.accounts.schema import accounts, links
+from rerankd.accounts.tokens import new_token, token_hash
+from rerankd.accounts.validation import read_email
+from rerankd.errors import InvalidRequest
+
+LINK_LIFETIME = timedelta(hours=1)
+ADMIN_LINK_LIFETIME = timedelta(hours=24)
+
+NOT_VALID = "This link is not valid, or no longer. Ask for a new one."
+
+
+class Links:
+    """The one-time links of one database. Each method is one transaction."""
+
+    def __init__(self, database: Database, passwords: Passwords) -> None:
+        self._database = database
+        self._passwords = passwords
+
+    def for_password(self, account_id: int, by: Actor = "operator") -> str:
+        """Returns the secret token of a link that sets the password of an enabled account.
+
+        Args:
+            by: `owner` for a link that is mailed to the account's address; it lives for an hour, others for a day.
+
+        Raises:
+            InvalidRequest: there is no such account, or it is disabled.
+        """
+        token, now = new_token(), datetime.now(UTC)
+        lifetime = LINK_LIFETIME if by == "owner" else ADMIN_LINK_LIFETIME
+        with self._database.transaction() as connection:
+            _enabled(connection, account_id)
+            connection.execute(delete(links).where(links.c.expires <= now))
+            values = {"hash": token_hash(token), "account_id": account_id, "email": None, "expires": now + lifetime}
+            connection.execute(insert(links), values)
+            write(connection, by, "password link created", account_id)
+        return token
+
+    def set_password(self, token: str, password: str) -> Account:
+        """Sets the password, uses every link of the account up, and signs the account out everywhere.
+
+        Raises:
+            InvalidRequest: the link is not valid, or the password is too short or too long.
+        """
+        hashed = self._passwords.hash(password)
+        with self._database.transaction() as connection:
+            account_id = _use(connection, token)[0]
+            if account_id is None:
+                raise InvalidRequest(NOT_VALID)
+            account = _enabled(connection, account_id)
+            connection.execute(update(accounts).where(accounts.c.id == account_id).values(password=hashed))
+            sign_out(connection, account_id)
+        return account
+
+    def for_sign_up(self, email: str) -> str:
+        """Returns the secret token of a link that creates the account of this address. Raises InvalidRequest."""
+        token, now, email = new_token(), datetime.now(UTC), read_email(email)
+        with self._database.transaction() as connection:
+            connection.execute(delete(links).where(links.c.expires <= now))
+            values = {"hash": token_hash(token), "account_id": None, "email": email, "expires": now + LINK_LIFETIME}
+            connection.execute(insert(links), values)
+        return token
+
+    def sign_up(self, token: str, email: str, name: str, password: str) -> Account:
+        """Creates the account of the link's address, and uses the link up.
+
+        Raises:
+            InvalidRequest: the link is not valid, or the name or password is; or the address has an account already.
+        """
+        values = new_account(email, name, self._passwords.hash(password))
+        with self._database.transaction() as connection:
+            if _use(connection, token)[1] != values["email"]:
+                raise InvalidRequest("This link is for another e-mail address, or for another purpose.")
+            return insert_account(connection, values)
+
+
+def _use(connection: Connection, token: str) -> tuple[int | None, str | None]:
+    """Deletes a valid link, and returns its account and its e-mail address. Raises InvalidRequest."""
+    found = links.c.hash == token_hash(token)
+    used = connection.execute(
+        delete(links).where(found, links.c.expires > datetime.now(UTC)).returning(links.c.account_id, links.c.email)
+    ).first()
+    if used is None:
+        raise InvalidRequest(NOT_VALID)
+    return used.account_id, used.email
+
+
+def _enabled(connection: Connection, account_id: int) -> Account:
+    query = select(accounts).where(accounts.c.id == account_id, accounts.c.disabled.is_(False)).with_for_update()
+    row = connection.execute(query).first()
+    if row is None:
+        raise InvalidRequest("This account is disabled, or there is no such account.")
+    return account_of(row._mapping)
