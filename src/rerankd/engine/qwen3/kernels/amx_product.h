@@ -197,12 +197,13 @@ struct AmxProduct {
     using Weight = Element;
     using Sum = typename AmxDot<Tile, Element>::Sum;
     static constexpr int ZERO_POINT = 0;
-    static constexpr int64_t ROWS_A_TASK = 512;
 
     struct Scratch {
         Buffer<Sum> sums;
         Guard guard;
     };
+
+    static int64_t rows_a_task(int64_t) { return 512; }
 
     // Eight panels let K be outside; fewer where every thread would not get two tasks.
     static int64_t panels_a_task(int64_t at_least, int64_t num_panels) {

@@ -31,6 +31,13 @@ struct AddTo {
     Element* x;    // (rows, size)
     int64_t size;  // a multiple of HALF
 
+    // What `rows` will read, while the product computes: the rows of x are too far apart for the processor to foresee.
+    void prefetch(int64_t first, int64_t count, int64_t panel) const {
+        for (int64_t r = 0; r < count; ++r)
+            for (int64_t i = 0; i < PANEL; i += LINE<Element>)
+                __builtin_prefetch(x + (first + r) * size + panel * PANEL + i, 1);
+    }
+
     template <class Sum>
     void rows(int64_t first, int64_t count, int64_t panel, const Sum* values, int64_t stride) const {
         const int64_t width = size - panel * PANEL < PANEL ? HALF : PANEL;
@@ -48,6 +55,8 @@ struct SiluMul {
     static constexpr int64_t PANELS = 1;
     Sums sums;
     Tiles<Element> out;
+
+    void prefetch(int64_t, int64_t, int64_t) const {}
 
     template <class Sum>
     void rows(int64_t first, int64_t count, int64_t panel, const Sum* values, int64_t stride) const {
@@ -84,6 +93,8 @@ struct NormRope {
     const Element* weights;  // (num_heads + num_kv_heads, HEAD_DIM)
     const float *cos, *sin;  // (rows, HEAD_DIM / 2)
     float eps;
+
+    void prefetch(int64_t, int64_t, int64_t) const {}
 
     template <class Sum>
     void rows(int64_t first, int64_t count, int64_t panel, const Sum* values, int64_t stride) const {

@@ -17,13 +17,14 @@ template <class Product, class Value, class Weight, class Scratch, class Epilogu
 void multiply(const Tiles<Value>& rows, int64_t num_rows, const Panels<Weight>& weights, Scratch& scratch,
               const Epilogue& epilogue) {
     const int64_t panels = Product::panels_a_task(Epilogue::PANELS, weights.num_panels);
-    const int64_t chunks = divide_up(num_rows, Product::ROWS_A_TASK);
+    const int64_t least_chunks = divide_up(num_rows, Product::rows_a_task(rows.num_lines));
+    const int64_t chunk = round_up(divide_up(num_rows, least_chunks), TILE_ROWS), chunks = divide_up(num_rows, chunk);
     const int64_t groups = divide_up(weights.num_panels, panels);
 #pragma omp for schedule(dynamic, 1)
     for (int64_t index = 0; index < groups * chunks; ++index) {
-        // The groups of panels outside: the rows stay in the caches, and the weights are read once.
-        const int64_t first_panel = index / chunks * panels, first_row = index % chunks * Product::ROWS_A_TASK;
-        const Task task{first_row, std::min(Product::ROWS_A_TASK, num_rows - first_row), first_panel,
+        // The chunks of rows outside: they stay in the caches while all weights pass.
+        const int64_t first_panel = index % groups * panels, first_row = index / groups * chunk;
+        const Task task{first_row, std::min(chunk, num_rows - first_row), first_panel,
                         std::min(panels, weights.num_panels - first_panel)};
         scratch.guard.run([&] { Product::task(rows, weights, task, scratch, epilogue); });
     }
@@ -40,13 +41,20 @@ struct BlockProduct {
     using Weight = typename Kernel::Weight;
     using Sum = typename Kernel::Sum;
     static constexpr int ZERO_POINT = Kernel::ZERO_POINT;
-    static constexpr int64_t ROWS_A_TASK = 512;
     static constexpr int64_t ROWS = Kernel::ROWS;  // divides TILE_ROWS
+    static constexpr int64_t MOST_ROWS = 512, ROWS_BYTES = 512 * 1024;
 
     struct Scratch {
         alignas(64) Sum sums[ROWS * PANEL * PANELS_A_HEAD];
         Guard guard;
     };
+
+    // Rows of bytes that fill half of a common L2: products of bytes are so fast that they would wait for L3. Others read
+    // the weights once instead.
+    static int64_t rows_a_task(int64_t num_lines) {
+        if (sizeof(Value) > 1) return MOST_ROWS;
+        return std::clamp(ROWS_BYTES / LINE_BYTES / num_lines / TILE_ROWS * TILE_ROWS, 2 * TILE_ROWS, MOST_ROWS);
+    }
 
     static int64_t panels_a_task(int64_t at_least, int64_t num_panels) {
         return num_panels >= 64 ? std::max<int64_t>(at_least, 4) : at_least;
@@ -61,12 +69,14 @@ struct BlockProduct {
         const int64_t num_next = divide_up(panel_bytes / LINE_BYTES, divide_up(task.num_rows, ROWS));
         for (int64_t panel = task.first_panel; panel < task.first_panel + task.num_panels; panel += PANELS)
             for (int64_t row = 0; row < task.num_rows; row += ROWS) {
+                const int64_t count = std::min(ROWS, task.num_rows - row);
+                epilogue.prefetch(task.first_row + row, count, panel);
                 for (int64_t p = 0; p < PANELS; ++p) {
                     const char* next = (const char*)weights.panel(panel + PANELS + p) + row / ROWS * num_next * LINE_BYTES;
                     Kernel::block(rows.line(task.first_row + row, 0), weights.panel(panel + p), weights.num_lines,
                                   scratch.sums + p * PANEL, STRIDE, next, num_next);
                 }
-                epilogue.rows(task.first_row + row, std::min(ROWS, task.num_rows - row), panel, scratch.sums, STRIDE);
+                epilogue.rows(task.first_row + row, count, panel, scratch.sums, STRIDE);
             }
     }
 };
