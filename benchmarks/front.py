@@ -1,6 +1,7 @@
 """What the server costs without a model: calls a second, documents a second, and processor time a call.
 
     python benchmarks/front.py --tokenizer random-0.6B --documents 1 10 100 500 --tokens 300
+    python benchmarks/front.py --tokenizer random-0.6B --text chinese.txt
 
 The server runs in a process of its own with the real tokenizer, checks and replies; its engine answers at once. The
 callers are threads of this process, each with one connection. Processor time is the server's alone, on all its threads,
@@ -99,13 +100,20 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def measure(pid: int, port: int, workload: Workload, seconds: float) -> Measured:
-    """Asks for some seconds."""
-    rng = random.Random(workload.num_documents)
-    bodies = []
+def bodies_of(workload: Workload, text: str, chars: int) -> list[bytes]:
+    """A call for each client: documents of English words, or pieces of a text."""
+    rng, bodies = random.Random(workload.num_documents), []
     for _ in range(CLIENTS):
         query, documents = workload.texts(rng)
+        if text:
+            starts = [rng.randrange(max(1, len(text) - chars)) for _ in documents]
+            query, documents = text[:12], [text[start : start + chars] for start in starts]
         bodies.append(json.dumps({"query": query, "documents": documents}).encode())
+    return bodies
+
+
+def measure(pid: int, port: int, bodies: Sequence[bytes], num_documents: int, seconds: float) -> Measured:
+    """Asks for some seconds."""
 
     def ask(body: bytes, until: float, most: int) -> int:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
@@ -124,7 +132,7 @@ def measure(pid: int, port: int, workload: Workload, seconds: float) -> Measured
         before, began = cpu_s(pid), time.perf_counter()
         calls = sum(pool.map(lambda body: ask(body, began + seconds, 10**9), bodies))
         wall, cpu = time.perf_counter() - began, cpu_s(pid) - before
-    return Measured(calls, calls * workload.num_documents, wall, cpu)
+    return Measured(calls, calls * num_documents, wall, cpu)
 
 
 def main() -> int:
@@ -132,15 +140,19 @@ def main() -> int:
     parser.add_argument("--tokenizer", type=Path, required=True, help="a folder with tokenizer.json")
     parser.add_argument("--documents", type=int, nargs="+", default=[1, 10, 100, 500], help="of a call")
     parser.add_argument("--tokens", type=int, default=300, help="of a document, mean (default: 300)")
+    parser.add_argument("--text", type=Path, help="a text in any script, of which the documents are pieces")
+    parser.add_argument("--chars", type=int, default=430, help="of a piece (default: 430, some 300 tokens of Chinese)")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each row (default: 5)")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.serve:
         return serve(asked.tokenizer)
+    text = asked.text.read_text() if asked.text else ""
     print("documents a call   calls/s   documents/s   CPU ms a call   CPU µs a document   documents/s a core")
     with started(asked.tokenizer) as (pid, port):
         for documents in asked.documents:
-            found = measure(pid, port, Workload("front", documents, asked.tokens, 0.3), asked.seconds)
+            workload = Workload("front", documents, asked.tokens, 0.3)
+            found = measure(pid, port, bodies_of(workload, text, asked.chars), documents, asked.seconds)
             calls_s, documents_s = found.calls / found.wall_s, found.documents / found.wall_s
             each_ms, document_us = 1e3 * found.cpu_s / found.calls, 1e6 * found.cpu_s / found.documents
             print(
