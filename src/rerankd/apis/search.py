@@ -44,6 +44,12 @@ class Found(Protocol):
 Find = Callable[[str, int], Sequence[Found]]
 """Query and the most parts → parts, best first."""
 
+Order = Callable[[Sequence[int], Sequence[str], str], list[int]]
+"""Places of parts by score, the path of every part, and the model → places as they are shown."""
+
+CHOSEN_FROM = 3
+"""The results are chosen from so many times as many, by the model: of a file the best part comes first."""
+
 
 # The bodies, as the API's description shows them.
 
@@ -68,7 +74,9 @@ class Reply(BaseModel):
     id: str
     model: str
     found: int = Field(description="The number of parts that share words with the query, at most `depth`.")
-    results: list[Result]
+    results: list[Result] = Field(
+        description="The best part of each file, best first; behind them further parts of these files."
+    )
     usage: Usage
     warnings: list[str]
 
@@ -87,25 +95,32 @@ class Search(Api[Body]):
     errors = ERRORS
     own_bytes = 100_000
 
-    def __init__(self, settings: ApiSettings, find: Find) -> None:
+    def __init__(self, settings: ApiSettings, find: Find, order: Order) -> None:
         super().__init__(settings)
-        self._find = find
+        self._find, self._order = find, order
 
     def parse(self, body: Body) -> Call:
         found = self._find(body.query, body.depth)
         sent = [{name: getattr(one, name) for name in ("path", "first", "last", "heading", "text")} for one in found]
         documents = [one.document for one in found]
-        return self.call(body, body.query, documents, body.top_n, model=body.model, show=Show(True, sent))
+        show = Show(True, sent, at_most=body.top_n)
+        return self.call(body, body.query, documents, CHOSEN_FROM * body.top_n, model=body.model, show=show)
 
     def reply(self, answer: Answer) -> JSON:
         return {
             "id": f"search-{answer.id}",
             "model": answer.model,
             "found": len(answer.show.sent),
-            "results": [_result(answer, score) for score in answer.ranking.ranked],
+            "results": [_result(answer, score) for score in self._shown(answer)],
             "usage": answer.openai_usage,
             "warnings": list(answer.warnings),
         }
+
+    def _shown(self, answer: Answer) -> list[Score]:
+        scores = {score.index: score for score in answer.ranking.ranked}
+        paths = [one["path"] for one in answer.show.sent if isinstance(one, dict)]
+        order = self._order(list(scores), paths, answer.ranking.model or answer.info.name)
+        return [scores[place] for place in order[: answer.show.at_most]]
 
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:
         return ERRORS.status(error), {"error": error_object(error)}

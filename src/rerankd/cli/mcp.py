@@ -22,6 +22,7 @@ from rerankd.cli.scoring import RemoteOptions, ranker_of
 from rerankd.config import RankSettings
 from rerankd.errors import InvalidRequest, MissingExtra, RerankdError
 from rerankd.rankers import Ranker
+from rerankd.search.order import shown_order
 from rerankd.search.stored import Hit
 from rerankd.types import DEFAULT_INSTRUCT
 from rerankd.version import __version__
@@ -132,9 +133,11 @@ class Tools:
             ]
         if not found:
             return []
-        ranking = self._ranker().rank(query, [hit.document for _, hit in found], top_n=_bounded(top_n))
-        ranked = [(one.score, *found[one.index]) for one in ranking.ranked]
-        return [Result(_place(path, hit), round(score, 6), hit.text) for score, path, hit in ranked]
+        ranking = self._ranker().rank(query, [hit.document for _, hit in found])
+        scores = {one.index: one.score for one in ranking.ranked}
+        places = [str(path / hit.path) for path, hit in found]
+        order = shown_order([one.index for one in ranking.ranked], places, ranking.model or "")[: _bounded(top_n)]
+        return [Result(_place(*found[place]), round(scores[place], 6), found[place][1].text) for place in order]
 
 
 def _place(path: Path, hit: Hit) -> str:

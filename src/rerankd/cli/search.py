@@ -17,6 +17,7 @@ from rerankd.cli.rank import output_of
 from rerankd.cli.records import SourcedDocument
 from rerankd.cli.scoring import Outcome, RemoteOptions, Task, ask, score
 from rerankd.config import RankSettings
+from rerankd.search.order import shown_order
 from rerankd.search.stored import Hit
 from rerankd.types import Score
 
@@ -67,7 +68,9 @@ def search(
         with redirect_stdout(sys.stderr):  # what libraries print must not mix with the result
             task = Task(query, [hit.document for hit in hits], None, instruct)
             outcome = score(task, settings, False, None) if settings else ask(task, remote, given.get("model"))
-    shown = outcome.ranked[: top_n or None]
+    scores = {score.index: score for score in outcome.ranked}
+    order = shown_order([score.index for score in outcome.ranked], [hit.path for hit in hits], outcome.model)
+    shown = [scores[place] for place in order[: top_n or None]]
     documents = [SourcedDocument(hit.source, hit.text) for hit in hits]
     results = [ranked.Ranked(place, s.index, s.score, s.logit, documents[s.index]) for place, s in enumerate(shown, 1)]
     ranked.write(ranked.Ranking(results, outcome.model, outcome.warnings), output or output_of(as_json))

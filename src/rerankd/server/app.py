@@ -106,8 +106,9 @@ def _search_routes(settings: ServerSettings) -> Routes:
     if settings.index is None:
         return {}
     from rerankd.search.index import Index  # its library is an extra
+    from rerankd.search.order import shown_order
 
-    return search_routes(api_settings(settings), Index.open(settings.index).search)
+    return search_routes(api_settings(settings), Index.open(settings.index).search, shown_order)
 
 
 def _lifespan(
