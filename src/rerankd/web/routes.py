@@ -117,7 +117,7 @@ def web_routes(context: WebContext) -> APIRouter:
 
     @router.get("/docs")
     def docs(request: Request) -> Response:
-        response = pages.render(DocsPage(), request)
+        response = pages.render(DocsPage(), request, session_or_none(request))
         response.headers["content-security-policy"] += SWAGGER_POLICY
         return response
 
