@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from rerankd.errors import InvalidRequest
 from rerankd.runs.float32 import below, rounded, written
 from rerankd.runs.judgements import read_judgements
+from rerankd.runs.layouts import inputs_of
 from rerankd.runs.run import Candidate, Run, decreasing, name_of, read_run
 from rerankd.runs.texts import Query, documents_of, read_queries
 from rerankd.runs.written import RankedPair, write_ranked
@@ -102,13 +103,30 @@ def test_zstandard_is_read_with_pyarrow(tmp_path: Path) -> None:
         ("a.trec", TREC + TREC, "a.trec:4: query 'q1' has document 'd1' twice"),
         ("a.trec", "", "no documents in"),
         ("a.tsv", "q\td\t1\nq\te\n", "a.tsv:2 has 2 columns; the first line has 3"),
-        ("a.jsonl", '{"qid": "q", "docid": "d"}', "a.jsonl:1: the score is no number"),
+        ("a.jsonl", '{"qid": "q", "docid": "d"}', "a.jsonl:1: the score is missing"),
         ("a.jsonl", '{"docid": "d", "score": 1}', "has no field 'qid'"),
         ("a.jsonl", '{"qid": ["q"], "docid": "d", "score": 1}', "'qid' must be a string; it is of type list"),
         ("a.jsonl", "[1]", "a.jsonl:1 is JSON, but not an object"),
         ("a.jsonl", "{", "a.jsonl:1 is not JSON"),
         ("a.jsonl", '{"query": "q", "candidates": []}', "'query' must be an object with 'qid'"),
         ("a.parquet", "PAR1", "cannot be read as Parquet"),
+        ("a.jsonl", '{"qid": "q", "docid": "d", "score": true}', "not a number"),
+        ("a.jsonl", '{"qid": "q", "docid": "d", "score": 1' + "0" * 400 + "}", "a.jsonl:1: the score is no number"),
+        ("a.jsonl", "[" * 100_000, "a.jsonl:1 is not JSON"),
+        ("a.jsonl", '{"qid": 1.5, "docid": "d", "score": 1}', "'qid' must be a string; it is of type float"),
+        (
+            "a.jsonl",
+            '{"qid": "q", "docid": "d", "score": 1}\n{"qid": "q", "docid": "e", "logit": 1}',
+            "a.jsonl:2: some records have a logit",
+        ),
+        ("a.jsonl", '{"query-id": "q", "corpus-ids": "d"}', "'corpus-ids' must be a list"),
+        ("a.jsonl", '{"query-id": "q", "corpus-ids": ["d", "d"]}', "document 'd' twice"),
+        ("a.tsv", "q\td\tfirst\n", "a.tsv:1: the rank is no number: 'first'"),
+        ("a.trec.gz", TREC, "cannot be read to its end: Not a gzipped file"),
+        ("a.trec.bz2", TREC, "cannot be read to its end"),
+        ("a.trec.xz", TREC, "cannot be read to its end"),
+        ("a.trec.zst", TREC, "cannot be read to its end"),
+        ("a.trec.lz4", TREC, "cannot be read to its end"),
     ],
 )
 def test_a_run_that_cannot_be_read_names_the_line(name: str, text: str, words: str, tmp_path: Path) -> None:
@@ -177,7 +195,9 @@ def test_judgements_of_every_format(name: str, text: str, tmp_path: Path) -> Non
     ("text", "words"),
     [
         ("q 0 a\n", "has 3 columns; judgements have four"),
-        ("q 0 a 1.5\n", "the grade is no integer: '1.5'"),
+        ("q 0 a 1.5\n", "the grade is no integer of at most 1,000: '1.5'"),
+        ("q 0 a 1e300\n", "no integer of at most 1,000"),
+        ("q 0 a nan\n", "no integer"),
         ("q 0 a 1\nq 0 a 2\n", "second, different grade"),
         ("", "no judgements"),
     ],
@@ -209,3 +229,55 @@ def test_texts_that_cannot_be_read_name_the_line(tmp_path: Path) -> None:
         read_queries([saved(tmp_path, "q.tsv", "7\tone\n7\ttwo\n")])
     with pytest.raises(InvalidRequest, match=r"c\.jsonl:1 has no field 'text'"):
         dict(documents_of([saved(tmp_path, "c.jsonl", '{"id": "a"}')], {"a"}))
+
+
+def test_bytes_that_are_no_text_name_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.trec"
+    path.write_bytes(TREC.encode() + b"q3 Q0 d\xe9 1 1 x\n")
+    with pytest.raises(InvalidRequest, match=r"a\.trec:4 is not UTF-8 \(at byte 7"):
+        read_run(path)
+    path.write_bytes(TREC.encode("utf-16"))
+    with pytest.raises(InvalidRequest, match=r"a\.trec:1 is not UTF-8"):
+        read_run(path)
+    path.write_bytes(b"\xef\xbb\xbf" + TREC.replace("\n", "\r\n").encode())
+    assert ids(read_run(path)) == {"q1": ["d2", "d1"], "q2": ["d9"]}
+
+
+def test_a_parquet_file_with_damaged_pages_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "run.parquet"
+    pyarrow.parquet.write_table(pa.table({"qid": ["q"], "docid": ["a"], "score": [1.0]}), path)
+    content = bytearray(path.read_bytes())
+    content[4:60] = b"\xff" * 56
+    path.write_bytes(content)
+    with pytest.raises(InvalidRequest, match="cannot be read"):
+        read_run(path)
+
+
+def test_the_first_stage_of_a_snapshot_is_a_run(tmp_path: Path) -> None:
+    table = pa.table({"query-id": ["q", "p"], "corpus-ids": [["b", "a"], ["c"]]})
+    pyarrow.parquet.write_table(table, tmp_path / "bm25.parquet")
+    assert ids(read_run(tmp_path / "bm25.parquet")) == {"q": ["b", "a"], "p": ["c"]}
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ({"query": "q", "documents": []}, "list of one or more texts"),
+        ({"query": "q", "documents": [7]}, "neither a text nor an object"),
+        ({"query": ["q"], "documents": ["d"]}, "'query' must be a string"),
+        ({"query": {"qid": "1", "text": "q"}, "candidates": [{"docid": "a", "doc": "x"}] * 2}, "'a' stands twice"),
+        ({"query": {"qid": "1", "text": "q"}, "candidates": [{"docid": "a", "doc": "x", "score": "x"}]}, "no number"),
+        ({"query": {"qid": "1", "text": "q"}, "candidates": [{"doc": "x"}]}, "has no field 'docid'"),
+        ({"query": {"qid": "1"}, "candidates": [{"docid": "a", "doc": "x"}]}, "has no field 'text'"),
+    ],
+)
+def test_requests_that_cannot_be_read_name_the_line(line: object, words: str, tmp_path: Path) -> None:
+    good = json.dumps({"id": "0", "query": "q", "documents": ["d"]})
+    with pytest.raises(InvalidRequest, match=rf"requests\.jsonl:2.*{words}"):
+        inputs_of(saved(tmp_path, "requests.jsonl", f"{good}\n{json.dumps(line)}"), None, None, None)
+
+
+def test_empty_texts_are_texts(tmp_path: Path) -> None:
+    assert read_queries([saved(tmp_path, "q.tsv", "7\t\n")]) == {"7": Query("")}
+    corpus = saved(tmp_path, "c.jsonl", '{"_id": "a", "title": "", "text": ""}\n{"_id": "b", "title": "T", "text": ""}')
+    assert dict(documents_of([corpus])) == {"a": "", "b": "T "}

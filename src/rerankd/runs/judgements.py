@@ -21,6 +21,9 @@ from rerankd.runs.lines import has_records, lines_of, records_of, text_field
 Judgements = Mapping[str, Mapping[str, int]]
 """Query id → document id → grade."""
 
+HIGHEST_GRADE = 1_000
+"""A larger number is a mistake: collections have grades of -2 to 4."""
+
 BEIR_HEADER = ("query-id", "corpus-id", "score")
 
 
@@ -73,9 +76,9 @@ def _of_records(path: Path) -> Iterator[tuple[str, str, str, int]]:
 
 def _grade(value: Any, place: str) -> int:
     try:
-        number = float(value)
-    except (TypeError, ValueError):
+        number = 0.5 if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
         number = 0.5
-    if not number.is_integer():
-        raise InvalidRequest(f"{place}: the grade is no integer: {str(value)[:40]!r}.")
+    if not (number.is_integer() and abs(number) <= HIGHEST_GRADE):
+        raise InvalidRequest(f"{place}: the grade is no integer of at most {HIGHEST_GRADE:,}: {str(value)[:40]!r}.")
     return int(number)

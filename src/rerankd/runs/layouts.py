@@ -12,8 +12,9 @@ from rerankd.errors import InvalidRequest
 from rerankd.runs.collection import Collection, collection_in
 from rerankd.runs.judgements import read_judgements
 from rerankd.runs.lines import has_records, records_of, text_field
-from rerankd.runs.run import Candidate, Run, name_of, read_run
+from rerankd.runs.run import Candidate, Run, name_of, number_of, read_run
 from rerankd.runs.texts import Query, document_text, documents_of, instruct_of, read_queries
+from rerankd.surrogates import without_surrogates
 
 FirstStage = Callable[[Sequence[Path], Mapping[str, Query]], Run]
 """The files of a corpus and the queries → their candidates."""
@@ -112,7 +113,7 @@ def _request(place: str, record: Mapping[str, Any], number: str) -> tuple[str, Q
     sent = record.get("documents")
     if not isinstance(sent, list) or not sent:
         raise InvalidRequest(f"{place}: 'documents' must be a list of one or more texts.")
-    texts = [one if isinstance(one, str) else _text(one, place) for one in sent]
+    texts = [without_surrogates(one) if isinstance(one, str) else _text(one, place) for one in sent]
     documents = [(Candidate(f"{qid}:{index}", -index), text) for index, text in enumerate(texts)]
     return qid, Query(text_field(record, place, "query"), instruct_of(record, place)), documents
 
@@ -121,15 +122,16 @@ def _candidates(place: str, record: Mapping[str, Any]) -> Iterator[tuple[Candida
     candidates = record.get("candidates")
     if not isinstance(candidates, list) or not candidates:
         raise InvalidRequest(f"{place}: 'candidates' must be a list of one or more documents.")
+    seen: set[str] = set()
     for rank, one in enumerate(candidates):
         if not isinstance(one, Mapping):
             raise InvalidRequest(f"{place}: a candidate is not an object.")
-        doc, score = one.get("doc"), one.get("score")
-        text = doc if isinstance(doc, str) else _text(doc, place)
-        yield (
-            Candidate(text_field(one, place, "docid"), float(score) if isinstance(score, int | float) else -rank),
-            text,
-        )
+        doc, score, doc_id = one.get("doc"), one.get("score"), text_field(one, place, "docid")
+        if doc_id in seen:
+            raise InvalidRequest(f"{place}: document {doc_id!r} stands twice.")
+        seen.add(doc_id)
+        given = -rank if score is None else number_of(score, f"{place}: the score")
+        yield Candidate(doc_id, given), without_surrogates(doc) if isinstance(doc, str) else _text(doc, place)
 
 
 def _text(document: Any, place: str) -> str:

@@ -140,8 +140,14 @@ def _parquet_records(path: Path) -> Iterator[tuple[str, Fields]]:
     except (OSError, pa.ArrowInvalid) as error:
         raise InvalidRequest(f"{path} cannot be read as Parquet: {error}") from None
     with file:
-        row = 0
-        for batch in file.iter_batches(batch_size=4096):
+        batches, row = file.iter_batches(batch_size=4096), 0
+        while True:
+            try:
+                batch = next(batches, None)
+            except (OSError, pa.ArrowException) as error:
+                raise InvalidRequest(f"{path} cannot be read behind row {row}: {error}") from None
+            if batch is None:
+                return
             for record in batch.to_pylist():
                 yield f"{path}:{row}", record
                 row += 1

@@ -4,6 +4,7 @@
   then by docid, both descending; the rank is ignored.
 - MS MARCO: `qid⇥pid⇥rank`, by rank; or `top1000`, `qid⇥pid⇥query⇥passage`, as in the file. Neither has scores.
 - JSONL or Parquet, a record a pair: `qid`, `docid`, and `logit` or `score`. By this number, then as in the file.
+- JSONL or Parquet, a record a query: `query-id` and `corpus-ids`, best first, as the first stages of NanoBEIR.
 - JSONL of rank_llm: `{"query": {"qid", …}, "candidates": [{"docid", "score", …}, …]}`. By score, then as in the file.
 
 trec_eval: https://github.com/usnistgov/trec_eval, form_res_rels.c. MS MARCO:
@@ -59,17 +60,20 @@ def read_run(path: Path) -> Run:
         MissingExtra: see `records_of`.
     """
     queries: dict[str, dict[str, Candidate]] = {}
-    has_logits, by_id = False, not has_records(path)
+    kinds: set[bool] = set()
+    by_id = not has_records(path)
     for place, qid, candidate, is_logit in _record_pairs(path) if has_records(path) else _line_pairs(path):
         found = queries.setdefault(qid, {})
         if candidate.doc_id in found:
             raise InvalidRequest(f"{place}: query {qid!r} has document {candidate.doc_id!r} twice.")
         found[candidate.doc_id] = candidate
-        has_logits = is_logit
+        kinds.add(is_logit)
+        if len(kinds) > 1:
+            raise InvalidRequest(f"{place}: some records have a logit, others only a score: they cannot be compared.")
     if not queries:
         raise InvalidRequest(f"There are no documents in {path}.")
     ranked = {qid: tuple(_best_first(found.values(), by_id)) for qid, found in queries.items()}
-    return Run(name_of(path), ranked, has_logits)
+    return Run(name_of(path), ranked, kinds == {True})
 
 
 def name_of(path: Path) -> str:
@@ -100,7 +104,7 @@ def _line_pairs(path: Path) -> Iterator[Pair]:
         elif len(parts) != columns:
             raise InvalidRequest(f"{place} has {len(parts)} columns; the first line has {columns}.")
         elif columns == 3:
-            yield place, parts[0], Candidate(parts[1], -_number(parts[2], f"{place}: the rank")), False
+            yield place, parts[0], Candidate(parts[1], -number_of(parts[2], f"{place}: the rank")), False
         else:
             yield place, parts[0], Candidate(parts[1], -float(number)), False
 
@@ -112,13 +116,23 @@ def _of_trec(place: str, line: str) -> tuple[str, Candidate]:
             f"{place} has {len(parts)} columns; a run has six: query, Q0, document, rank, score and a name. Without "
             "scores: query, document and rank, separated by tabs."
         )
-    return parts[0], Candidate(parts[2], _number(parts[4], f"{place}: the score"))
+    return parts[0], Candidate(parts[2], number_of(parts[4], f"{place}: the score"))
 
 
-def _number(text: Any, what: str) -> float:
+def number_of(text: Any, what: str) -> float:
+    """A number as it stands in a file.
+
+    Args:
+        what: begins the message of the error.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    if text is None:
+        raise InvalidRequest(f"{what} is missing.")
     try:
-        value = float(text)
-    except (TypeError, ValueError):
+        value = math.nan if isinstance(text, bool) else float(text)
+    except (TypeError, ValueError, OverflowError):
         raise InvalidRequest(f"{what} is no number: {str(text)[:40]!r}.") from None
     if math.isnan(value):
         raise InvalidRequest(f"{what} is not a number (NaN).")
@@ -130,13 +144,24 @@ def _record_pairs(path: Path) -> Iterator[Pair]:
         if "candidates" in record:
             yield from _of_rank_llm(place, record)
             continue
+        if "corpus-ids" in record:
+            yield from _of_ids(place, record)
+            continue
         is_logit = record.get("logit") is not None
-        score = _number(record.get("logit" if is_logit else "score"), f"{place}: the score")
+        score = number_of(record.get("logit" if is_logit else "score"), f"{place}: the score")
         tokens = record.get("tokens")
         candidate = Candidate(
             text_field(record, place, "docid", "doc_id", "corpus-id"), score, tokens if isinstance(tokens, int) else 0
         )
         yield place, text_field(record, place, "qid", "query_id", "query-id"), candidate, is_logit
+
+
+def _of_ids(place: str, record: Mapping[str, Any]) -> Iterator[Pair]:
+    qid, found = text_field(record, place, "query-id", "qid"), record["corpus-ids"]
+    if not isinstance(found, list):
+        raise InvalidRequest(f"{place}: 'corpus-ids' must be a list of ids.")
+    for rank, doc_id in enumerate(found, 1):
+        yield place, qid, Candidate(text_field({"id": doc_id}, place, "id"), -rank), False
 
 
 def _of_rank_llm(place: str, record: Mapping[str, Any]) -> Iterator[Pair]:
@@ -147,7 +172,7 @@ def _of_rank_llm(place: str, record: Mapping[str, Any]) -> Iterator[Pair]:
     for candidate in candidates:
         if not isinstance(candidate, Mapping):
             raise InvalidRequest(f"{place}: a candidate is not an object.")
-        score = _number(candidate.get("score"), f"{place}: the score")
+        score = number_of(candidate.get("score"), f"{place}: the score")
         yield place, qid, Candidate(text_field(candidate, place, "docid"), score), False
 
 
