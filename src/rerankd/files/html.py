@@ -18,8 +18,11 @@ BLOCKS = {
 }
 SPACED = {"td", "th"}
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
-ANCHOR = re.compile(r"\s*[¶#§]$")
-"""The sign of a link to the heading itself."""
+TIGHT = {"br", "dd", "dt", "li", "summary", "tr"}
+"""Blocks without an empty line around them."""
+
+ANCHORS = {"¶", "#", "§", "🔗"}
+"""The text of a link to the place where it stands."""
 
 NumberedLine = tuple[int, str, int, int]
 """Number in the source, text, level of a heading or 0, and how many letters are in links."""
@@ -57,7 +60,7 @@ class _Reader(HTMLParser):
         elif tag in SPACED:
             self._line += " "
         elif tag in BLOCKS or tag in HEADINGS:
-            self.end_block()
+            self._end_line() if tag in TIGHT else self.end_block()
             self._level = HEADINGS.get(tag, 0)
             self._pre += tag == "pre"
 
@@ -72,12 +75,12 @@ class _Reader(HTMLParser):
         elif tag == "a":
             self._links = 0
         elif tag in BLOCKS or tag in HEADINGS:
-            self.end_block()
+            self._end_line() if tag in TIGHT else self.end_block()
             self._level = 0
             self._pre -= tag == "pre" and self._pre > 0
 
     def handle_data(self, data: str) -> None:
-        if self._hidden:
+        if self._hidden or (self._links and data.strip() in ANCHORS):
             return
         first = self.getpos()[0]
         for place, piece in enumerate(data.split("\n")):
@@ -96,7 +99,6 @@ class _Reader(HTMLParser):
 
     def _end_line(self) -> None:
         text = self._line.rstrip() if self._pre else self._line.strip()
-        text = ANCHOR.sub("", text) if self._level else text
         if text:
             self.lines.append((self._number, text, self._level, self._linked))
         self._line, self._linked = "", 0

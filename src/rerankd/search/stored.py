@@ -17,7 +17,7 @@ from rerankd.search.parts import PART_CHARS, Part, parts_of
 from rerankd.search.tokens import VERSION, tokens_of
 
 HEAP_BYTES = 64_000_000
-LAYOUT = 3
+LAYOUT = 4
 FORMAT = f"{VERSION}.{LAYOUT}.{PART_CHARS}"
 """What an index of other tokens, fields or parts differs in."""
 

@@ -5,6 +5,7 @@ import { refusal } from "./refusal.js";
 
 const TOP_N = 10;
 const LONG_CHARS = 420;
+const LONG_LINES = 8;
 const LEAD_CHARS = 120;
 
 const page = $("search");
@@ -65,12 +66,14 @@ function text(result) {
     const [start, end] = best ? [Math.max(best.start, from), Math.min(best.end, to)] : [from, from];
     body.replaceChildren(from ? "… " : "", part(from, start), best ? make("mark", {}, part(start, end)) : "", part(end, to), to < characters.length ? " …" : "");
   };
-  if (characters.length <= LONG_CHARS) {
+  const lines = characters.filter((one) => one === "\n").length + 1;
+  if (characters.length <= LONG_CHARS && lines <= LONG_LINES) {
     show(0, characters.length);
     return [body];
   }
   const from = Math.max(0, Math.min((best?.start ?? 0) - LEAD_CHARS, characters.length - LONG_CHARS));
-  show(from, Math.max(from + LONG_CHARS, best?.end ?? 0));
+  const some = part(from, from + LONG_CHARS).split("\n").slice(0, LONG_LINES).join("\n");
+  show(from, Math.max(from + [...some].length, best?.end ?? 0));
   const button = make("button", { type: "button", class: "link" }, "Show all");
   button.addEventListener("click", () => { show(0, characters.length); button.remove(); });
   return [body, button];
