@@ -206,8 +206,8 @@ def test_warnings_of_the_second_stage_name_documents_as_the_caller_does() -> Non
 def program(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Reranker, Clock]]:
     """Two models in a program; while the second one scores, the deadline comes."""
     clock = Clock()
-    first = scorer_of(FakeModel(number, info=SMALL), clock=clock)  # type: ignore[arg-type]
-    then = scorer_of(FakeModel(lambda prompt: -number(prompt), info=LARGE), clock=clock)  # type: ignore[arg-type]
+    first = scorer_of(FakeModel(number, info=SMALL), clock=clock)
+    then = scorer_of(FakeModel(lambda prompt: -number(prompt), info=LARGE), clock=clock)
     monkeypatch.setattr("rerankd.local._start", lambda name, *how: {"small": first, "large": then}[name])
     with Reranker("small", then="large", then_top=2) as reranker:
         yield reranker, clock

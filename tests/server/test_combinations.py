@@ -124,7 +124,7 @@ def served(until: ExitStack, store: Store, folder: Any, *, cache: int, two: bool
     _, key = store.keys.create(account.id, "test")
     clock = Clock()
     one, other = (
-        ServedModel(lambda _, name=name: scorer_of(Model(name, clock), clock=clock, score_cache_bytes=cache))  # type: ignore[misc,arg-type]
+        ServedModel(lambda _, name=name: scorer_of(Model(name, clock), clock=clock, score_cache_bytes=cache))  # type: ignore[misc]
         for name in ("small", "large")
     )
     models = Models(one, other, cascade=Cascade(other, 2, False)) if two else Models(one)

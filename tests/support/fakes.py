@@ -36,5 +36,5 @@ def _full_batch(query: str, document: str) -> Sequence[int]:
     return range(first, first + MAX_BATCH_TOKENS)
 
 
-def scorer_of(model: NumberedModel, **options: Any) -> EngineScorer:
+def scorer_of(model: FakeModel, **options: Any) -> EngineScorer:
     return EngineScorer(Engine(model, **options), model)
