@@ -91,7 +91,17 @@ RERANK = set(api_routes(ApiSettings()))
 SIGNED_IN = {
     *(("GET", path) for path in ("/account", "/keys", "/usage", "/usage.csv")),
     *(("GET", path) for path in ("/statement", "/statement.csv", "/calls", "/calls.csv")),
-    *(("POST", path) for path in ("/account/password", "/keys", "/keys/{key_id:row}/revoke", "/sign-out")),
+    *(
+        ("POST", path)
+        for path in (
+            "/account/password",
+            "/account/second-factor/on",
+            "/account/second-factor/off",
+            "/keys",
+            "/keys/{key_id:row}/revoke",
+            "/sign-out",
+        )
+    ),
 }
 ADMIN = {
     *(("GET", path) for path in ("/admin", "/admin/status", "/admin/accounts/{account_id:row}")),
@@ -103,7 +113,16 @@ ADMIN = {
     *(("POST", path) for path in ("/admin/accounts", "/admin/invites", "/admin/upstreams/probe")),
     *(
         ("POST", f"/admin/accounts/{{account_id:row}}/{what}")
-        for what in ("credit", "limits", "link", "password", "role", "state", "keys/{key_id:row}/revoke")
+        for what in (
+            "credit",
+            "limits",
+            "link",
+            "password",
+            "role",
+            "second-factor",
+            "state",
+            "keys/{key_id:row}/revoke",
+        )
     ),
 }
 

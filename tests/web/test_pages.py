@@ -181,7 +181,7 @@ def test_a_wrong_password_tells_nothing(site: Site) -> None:
         response = sign_in(site.visitor(), email, PASSWORD if email.startswith("off") else "wrong password")
         answers.add((response.status_code, re.sub(r'value="[^"]*"', "", response.text)))
     ((status, text),) = answers
-    assert status == 403 and "The e-mail address or the password is wrong." in text
+    assert status == 403 and "The e-mail address, the password or the code is wrong." in text
 
 
 def test_who_guesses_is_slowed_down(site: Site) -> None:

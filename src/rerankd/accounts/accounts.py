@@ -30,6 +30,7 @@ class Account:
     Attributes:
         balance: credit less charges.
         reserved: the cost of running calls.
+        has_second_factor: whether a sign-in needs a code of an authenticator app, too.
         limits: the account's own; None where the price's or the server's apply.
     """
 
@@ -42,6 +43,7 @@ class Account:
     balance: int
     reserved: int
     limits: CallLimits
+    has_second_factor: bool = False
 
     @property
     def available(self) -> int:
@@ -204,6 +206,7 @@ def account_of(row: RowMapping) -> Account:
         balance=row["balance"],
         reserved=row["reserved"],
         limits=limits_of(row),
+        has_second_factor=row["totp_secret"] is not None,
     )
 
 

@@ -83,6 +83,8 @@ accounts = Table(
     Column("disabled", Boolean, nullable=False, default=False),
     Column("balance", BigInteger, nullable=False, default=0),  # the sum of the account's entries
     Column("reserved", BigInteger, nullable=False, default=0),  # the cost of its running calls
+    Column("totp_secret", String(32)),  # of the second factor; null: the password alone signs in
+    Column("totp_step", BigInteger),  # of the code that was used last
     *_limits(),
     CheckConstraint("role IN ('admin', 'user')", "role"),
     CheckConstraint("reserved >= 0", "reserved"),

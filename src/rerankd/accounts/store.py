@@ -14,6 +14,7 @@ from rerankd.accounts.keys import Caller, Keys
 from rerankd.accounts.ledger import Ledger
 from rerankd.accounts.links import Links
 from rerankd.accounts.passwords import Passwords
+from rerankd.accounts.second_factor import SecondFactors
 from rerankd.accounts.sessions import Sessions
 
 
@@ -28,6 +29,7 @@ class Store:
     keys: Keys
     ledger: Ledger
     links: Links
+    second_factors: SecondFactors
     calls: Calls
     admin_log: AdminLog
 
@@ -42,6 +44,7 @@ class Store:
             Keys(database),
             Ledger(database),
             Links(database, passwords),
+            SecondFactors(database),
             Calls(database),
             AdminLog(database),
         )

@@ -124,6 +124,16 @@ def password(email: Email, /, *, password_stdin: Annotated[bool, FLAG] = False, 
     return 0
 
 
+@action(app, "remove-second-factor")
+def remove_second_factor(email: Email, /, *, given: Given = NONE_GIVEN) -> int:
+    """Remove an account's second factor, whose device is lost: the password alone signs in then."""
+    with opened(given) as store:
+        account = account_of(store, email)
+        store.second_factors.turn_off(account.id)
+    print(f"{account.email} signs in without a second factor.")
+    return 0
+
+
 @action(app, "disable")
 def disable(email: Email, /, *, given: Given = NONE_GIVEN) -> int:
     """Disable an account: it can neither call nor sign in."""

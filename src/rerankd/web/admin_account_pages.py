@@ -33,6 +33,7 @@ DONE = {
     "enabled": "The account is enabled again.",
     "role": "The role is changed.",
     "password": "The password is set, and the account is signed out everywhere.",
+    "factor": "The second factor is removed: the password alone signs in.",
     "revoked": "The key is revoked.",
 }
 
@@ -74,6 +75,7 @@ class AdminAccountPages:
             "limits": self.set_limits,
             "state": self.set_state,
             "role": self.set_role,
+            "second-factor": self.remove_second_factor,
             "keys/{key_id:row}/revoke": self.revoke_key,
         }
         for path, handler in changes.items():
@@ -135,6 +137,11 @@ class AdminAccountPages:
         account = self._other(request, session)
         self._store.accounts.set_password(account.id, form["password"], session.account.id)
         return back_to(account.id, "password")
+
+    def remove_second_factor(self, request: Request, session: Session, form: Form) -> Response:
+        account = self._other(request, session)
+        self._store.second_factors.turn_off(account.id, session.account.id)
+        return back_to(account.id, "factor")
 
     def revoke_key(self, request: Request, session: Session, form: Form) -> Response:
         account = self._existing(request)

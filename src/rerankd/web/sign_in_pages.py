@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
+from urllib.parse import quote
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from rerankd.accounts.second_factor import SECRET, new_secret
 from rerankd.accounts.sessions import Session
 from rerankd.accounts.store import Store
 from rerankd.admission.identity import network_of
@@ -18,7 +20,7 @@ from rerankd.web.context import WebContext
 from rerankd.web.cookies import delete_session, form_token, set_form_token, set_session
 from rerankd.web.formatting import duration
 from rerankd.web.forms import NO_REFUSAL, Form, Refusal
-from rerankd.web.guards import Guards
+from rerankd.web.guards import FormHandler, Guards
 from rerankd.web.pages import Page, Pages
 from rerankd.web.throttle import Throttle
 
@@ -26,6 +28,12 @@ AFTER_SIGN_IN = ("/", "/keys", "/usage", "/statement", "/calls", "/account", "/a
 """Where a sign-in may redirect to: never to another site."""
 
 MAX_EMAIL = 254
+
+DONE = {
+    "": "The password is changed. You are signed out everywhere else.",
+    "on": "The second factor is on. You are signed out everywhere else.",
+    "off": "The second factor is off.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +61,18 @@ class SignUpPage(AnonymousPage):
 
 @dataclass(frozen=True, slots=True)
 class AccountPage(Page):
-    """`/account`. done: a message after a change."""
+    """`/account`.
+
+    Attributes:
+        done: a message after a change.
+        secret: of a second factor that is not yet on. app_link: the same as a link for an authenticator app.
+    """
 
     template: ClassVar[str] = "account.html"
     problem: str
     done: str
+    secret: str
+    app_link: str
 
 
 class SignInPages:
@@ -79,9 +94,14 @@ class SignInPages:
             router.add_api_route("/sign-up", self.sign_up_page, methods=["GET"], response_model=None)
             self._guards.anonymous_form(router, "/sign-up", self.sign_up)
         self._guards.page(router, "/account", self.account_page)
-        self._guards.form(
-            router, "/account/password", self.change_password, self.account_page, limiter=self._guards.hashing
-        )
+        forms: dict[str, FormHandler] = {
+            "password": self.change_password,
+            "second-factor/on": self.turn_second_factor_on,
+            "second-factor/off": self.turn_second_factor_off,
+        }
+        for name, handler in forms.items():
+            path = f"/account/{name}"
+            self._guards.form(router, path, handler, self.account_page, limiter=self._guards.hashing)
 
     def sign_in_page(self, request: Request) -> Response:
         if self._guards.session_or_none(request):
@@ -95,8 +115,10 @@ class SignInPages:
         if wait := self._sign_ins.attempt(email, address):
             return self._too_many(SignInPage, request, form, wait)
         account = self._store.accounts.check_password(email, form["password"])
-        if account is None:
-            return self._show(SignInPage, request, form, "The e-mail address or the password is wrong.", 403)
+        if account is None or not self._store.second_factors.check(account.id, form["code"]):
+            # The same for a wrong code: who guesses does not learn that the password is right.
+            problem = "The e-mail address, the password or the code is wrong."
+            return self._show(SignInPage, request, form, problem, 403)
         self._sign_ins.succeeded(email, address)
         return self._open_session(request, account.id, _after_sign_in(form["next"]))
 
@@ -119,19 +141,43 @@ class SignInPages:
         return self._open_session(request, account_id, "/keys")
 
     def account_page(self, request: Request, session: Session, refusal: Refusal = NO_REFUSAL, /) -> Response:
-        done = "The password is changed. You are signed out everywhere else." if "done" in request.query_params else ""
-        return self._pages.render(AccountPage(refusal.problem, done), request, session, refusal.status)
+        typed = refusal.typed["secret"]
+        secret = typed if SECRET.fullmatch(typed) else new_secret()
+        label = quote(f"rerankd:{session.account.email}")
+        page = AccountPage(
+            problem=refusal.problem,
+            done=DONE.get(request.query_params.get("done", "-"), ""),
+            secret=secret,
+            app_link=f"otpauth://totp/{label}?secret={secret}&issuer=rerankd",
+        )
+        return self._pages.render(page, request, session, refusal.status)
+
+    def turn_second_factor_on(self, request: Request, session: Session, form: Form) -> Response:
+        self._check_own_password(request, session, form)
+        self._store.second_factors.turn_on(session.account.id, form["secret"], form["code"])
+        return self._open_session(request, session.account.id, "/account?done=on")
+
+    def turn_second_factor_off(self, request: Request, session: Session, form: Form) -> Response:
+        self._check_own_password(request, session, form)
+        if not self._store.second_factors.check(session.account.id, form["code"]):
+            raise InvalidRequest("The code is wrong, or was used already: wait for the next one.")
+        self._store.second_factors.turn_off(session.account.id, "owner")
+        return RedirectResponse("/account?done=off", 303)
 
     def change_password(self, request: Request, session: Session, form: Form) -> Response:
+        self._check_own_password(request, session, form)
+        check_repeated(form)
+        self._store.accounts.set_password(session.account.id, form["new"], by="owner")
+        return self._open_session(request, session.account.id, "/account?done")
+
+    def _check_own_password(self, request: Request, session: Session, form: Form) -> None:
+        """Raises InvalidRequest."""
         email, address = session.account.email, address_of(request)
         if wait := self._sign_ins.attempt(email, address):
             raise InvalidRequest(f"Too many wrong passwords. Try again in {duration(wait)}.")
         if self._store.accounts.check_password(email, form["password"]) is None:
             raise InvalidRequest("The current password is wrong.")
         self._sign_ins.succeeded(email, address)
-        check_repeated(form)
-        self._store.accounts.set_password(session.account.id, form["new"], by="owner")
-        return self._open_session(request, session.account.id, "/account?done")
 
     def _create_account(self, form: Form) -> int:
         check_repeated(form)

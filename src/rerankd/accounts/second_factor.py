@@ -1,0 +1,97 @@
+"""A second factor for signing in: the codes of an authenticator app (TOTP, https://www.rfc-editor.org/rfc/rfc6238)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Callable
+
+from sqlalchemy import select, update
+
+from rerankd.accounts.accounts import sign_out
+from rerankd.accounts.admin_log import Actor, write
+from rerankd.accounts.database import Database
+from rerankd.accounts.schema import accounts
+from rerankd.errors import InvalidRequest
+
+STEP_S = 30
+DIGITS = 6
+SECRET = re.compile(r"[A-Z2-7]{32}")
+"""160 bits in base32."""
+
+
+def new_secret() -> str:
+    """A random secret, as authenticator apps read it."""
+    return base64.b32encode(secrets.token_bytes(20)).decode()
+
+
+def code_of(secret: str, step: int) -> str:
+    """The code of a secret in one step of 30 seconds since 1970."""
+    digest = hmac.digest(base64.b32decode(secret), step.to_bytes(8, "big"), hashlib.sha1)
+    start = digest[-1] & 15
+    number = int.from_bytes(digest[start : start + 4], "big") & 0x7FFF_FFFF
+    return str(number % 10**DIGITS).zfill(DIGITS)
+
+
+class SecondFactors:
+    """The second factors of one database. Each method is one transaction.
+
+    Args:
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+
+    def turn_on(self, account_id: int, secret: str, code: str) -> None:
+        """From now on, a sign-in needs a code. Signs the account out everywhere.
+
+        Args:
+            code: shows that the owner's app has the secret.
+
+        Raises:
+            InvalidRequest: the secret is malformed, or the code is wrong.
+        """
+        if not SECRET.fullmatch(secret):
+            raise InvalidRequest("The secret is none of this page.")
+        step = self._step_of(secret, code, -1)
+        if step is None:
+            raise InvalidRequest("The code is wrong. Check the clock of the device with the app.")
+        with self._database.transaction() as connection:
+            values = {"totp_secret": secret, "totp_step": step}
+            connection.execute(update(accounts).where(accounts.c.id == account_id).values(values))
+            sign_out(connection, account_id)
+
+    def turn_off(self, account_id: int, by: Actor = "operator") -> None:
+        """From now on, the password alone signs in."""
+        with self._database.transaction() as connection:
+            values = {"totp_secret": None, "totp_step": None}
+            has_one = accounts.c.totp_secret.is_not(None)
+            changed = connection.execute(update(accounts).where(accounts.c.id == account_id, has_one).values(values))
+            if changed.rowcount:
+                write(connection, by, "second factor removed", account_id)
+
+    def check(self, account_id: int, code: str) -> bool:
+        """Whether the code is right, or the account has no second factor. A code signs in once."""
+        query = select(accounts.c.totp_secret, accounts.c.totp_step).where(accounts.c.id == account_id)
+        with self._database.transaction() as connection:
+            row = connection.execute(query.with_for_update()).first()
+            if row is None:
+                return False
+            if row.totp_secret is None:
+                return True
+            step = self._step_of(row.totp_secret, code, row.totp_step)
+            if step is not None:
+                connection.execute(update(accounts).where(accounts.c.id == account_id).values(totp_step=step))
+            return step is not None
+
+    def _step_of(self, secret: str, code: str, last: int) -> int | None:
+        """The step of a code: this one, the one before or the next one, but none that was used; None: it is wrong."""
+        typed, now = "".join(code.split()).encode(), int(self._clock()) // STEP_S
+        steps = [step for step in (now - 1, now, now + 1) if hmac.compare_digest(code_of(secret, step).encode(), typed)]
+        return next((step for step in steps if step > last), None)
