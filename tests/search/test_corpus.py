@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,3 +47,12 @@ def test_an_index_is_made_once_and_a_failed_one_leaves_nothing(tmp_path: Path) -
 def test_a_document_that_stands_twice_is_found_once(tmp_path: Path) -> None:
     index = CorpusIndex.built(tmp_path / "index", [("a", "words"), ("a", "words"), ("b", "words")])
     assert [doc_id for doc_id, _ in index.search("words", 10)] == ["b", "a"]
+
+
+def test_what_a_killed_process_left_long_ago_is_removed(tmp_path: Path) -> None:
+    old, new = tmp_path / ".index-old", tmp_path / ".index-new"
+    for folder in (old, new):
+        (folder / "index").mkdir(parents=True)
+    os.utime(old, (0, 0))
+    CorpusIndex.built(tmp_path / "index", TEXTS.items())
+    assert not old.exists() and new.exists()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ from rerankd.search.tokens import VERSION, tokens_of
 
 HEAP_BYTES = 64_000_000
 REPORT_EVERY = 1_000
+UNFINISHED = ".index-"
+ABANDONED_S = 7 * 24 * 3600.0
 IDENTITY = f"bm25, tokens {VERSION}, k1 1.2, b 0.75"
 """What the candidates of a query depend on, beside the texts."""
 
@@ -49,7 +54,8 @@ class CorpusIndex:
             return cls(folder)
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".index-", dir=folder.parent) as unfinished:
+            _remove_unfinished(folder.parent)
+            with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder.parent) as unfinished:
                 made = Path(unfinished, "index")
                 made.mkdir()
                 cls(made)._fill(documents, report)
@@ -89,6 +95,14 @@ class CorpusIndex:
             found.setdefault(searcher.doc(address).get_first("id").decode(), float(score))
         by_id = sorted(found.items(), reverse=True)
         return sorted(by_id, key=lambda one: -one[1])
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Removes what processes left that were killed long ago."""
+    for path in folder.glob(f"{UNFINISHED}*"):
+        with suppress(FileNotFoundError):  # another process was first
+            if time.time() - path.stat().st_mtime > ABANDONED_S:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _schema(library: Any) -> Any:
