@@ -105,7 +105,7 @@ class Mailer:
         self._starting = threading.Lock()
 
     def later(self, job: Callable[[], object]) -> None:
-        """Runs a job on the mail thread, so that whoever asks for a mail learns nothing from the time that it takes."""
+        """Runs a job on the mail thread, so that the time that it takes tells a caller nothing."""
         with self._starting:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="rerankd-mail", daemon=True)

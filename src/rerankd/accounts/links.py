@@ -1,4 +1,4 @@
-"""One-time links: whoever has one may choose a new password, or create the account of an e-mail address."""
+"""One-time links. With one, a person chooses a new password, or creates the account of an e-mail address."""
 
 from __future__ import annotations
 

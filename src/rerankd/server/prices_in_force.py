@@ -11,7 +11,7 @@ from rerankd.server.models import Models
 
 
 def in_force(price: Price, models: Models, settings: ServerSettings) -> Price:
-    """The line with the limits that calls meet, and with what the loaded model has in place of what the list says.
+    """The line with the limits in force. The context and the languages of the loaded model win over those of the list.
 
     The list's limits are those of accounts; without accounts, the server's own hold.
     """
