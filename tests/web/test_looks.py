@@ -44,6 +44,7 @@ def check(page: Page, name: str) -> None:
         theme = "dark" if page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") else "light"
         width = "" if page.evaluate("innerWidth >= 1280") else "-360"
         SCREENS.mkdir(exist_ok=True)
+        page.evaluate("scrollTo(0, 0)")
         page.screenshot(path=SCREENS / f"{name}-{theme}{width}.png", animations="disabled")
 
 

@@ -101,6 +101,21 @@ def test_static_files(site: Site) -> None:
         assert client.get(f"/static/{name}").status_code == 404
 
 
+def test_browsers_keep_static_files_until_they_change(site: Site) -> None:
+    client = site.visitor()
+    links = re.findall(r'(?:href|src)="(/static/[^"]+)"', client.get("/").text)
+    assert len(links) > 15
+    for link in links:
+        assert "immutable" in client.get(link).headers["cache-control"], link
+    old = client.get(re.sub(r"/static/\w+/", "/static/0123456789ab/", links[0]))  # of a page from before an upgrade
+    assert (old.status_code, old.headers["cache-control"]) == (200, "no-cache")
+
+
+def test_the_description_of_the_api_has_the_sites_header(site: Site) -> None:
+    page = site.visitor(site.user).get("/docs").text
+    assert 'href="/usage"' in page and 'href="/docs" aria-current="page"' in page
+
+
 def test_without_accounts_there_are_two_pages() -> None:
     client = without_accounts()
     assert "Sign in" not in client.get("/").text
