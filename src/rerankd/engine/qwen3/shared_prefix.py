@@ -8,6 +8,7 @@ it with.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -21,6 +22,7 @@ from rerankd.engine.qwen3.kv_cache import PrefixCache, PrefixKey
 from rerankd.engine.qwen3.layers import Layers
 from rerankd.engine.qwen3.model import Qwen3Reranker, rope_angles
 from rerankd.engine.qwen3.packed import Packed
+from rerankd.engine.qwen3.spare_memory import SpareMemory
 from rerankd.stats import CacheStats
 from rerankd.types import Prompt
 
@@ -85,6 +87,7 @@ class SharedPrefixForward:
         self._layers = layers
         self._apart = deterministic and not layers.invariant
         self._prefixes = PrefixCache(MAX_PREFIX_BYTES)
+        self._spare = SpareMemory()
         self._cos_sin: tuple[Tensor, Tensor] | None = None
 
     @property
@@ -95,7 +98,8 @@ class SharedPrefixForward:
     @torch.inference_mode()
     def begin(self, last: LastChunk, num_tokens: int) -> Reading:
         """See `engine.protocols.ReadsInChunks`."""
-        entry = self._empty(num_tokens)
+        is_prefix = num_tokens <= last.prompt.shared_len  # the cache may keep it
+        entry, memory = (self._empty(num_tokens), None) if is_prefix else self._empty_in_spare(num_tokens)
         after = _after(last)
         if after is not None:
             head, uncounted = after.entry, after.uncounted
@@ -106,7 +110,10 @@ class SharedPrefixForward:
             head, uncounted = self._longest_head(key) if kept is None else kept, 0
         length = head.shape[2]
         entry[:, :, :length] = head
-        return Reading(last, entry, length, uncounted)
+        reading = Reading(last, entry, length, uncounted)
+        if memory is not None:
+            weakref.finalize(reading, self._spare.give, memory).atexit = False
+        return reading
 
     def logits(self, batch: Sequence[Prompt]) -> list[float]:
         """logit(yes) − logit(no) of each prompt, float32."""
@@ -202,9 +209,18 @@ class SharedPrefixForward:
         self._prefixes.saved(saved)
 
     def _empty(self, num_tokens: int) -> Tensor:
+        return self._network.embed_tokens.weight.new_empty(self._shape(num_tokens))
+
+    def _empty_in_spare(self, num_tokens: int) -> tuple[Tensor, Tensor | None]:
+        """See `SpareMemory.take`; only on the CPU."""
+        like = self._network.embed_tokens.weight
+        if like.device.type != "cpu":
+            return self._empty(num_tokens), None
+        return self._spare.take(self._shape(num_tokens), like.dtype)
+
+    def _shape(self, num_tokens: int) -> tuple[int, ...]:
         config = self._config
-        shape = (config.num_hidden_layers, 2, num_tokens, config.num_key_value_heads, config.head_dim)
-        return self._network.embed_tokens.weight.new_empty(shape)
+        return config.num_hidden_layers, 2, num_tokens, config.num_key_value_heads, config.head_dim
 
     def _forward(self, segments: Sequence[_Segment]) -> Tensor:
         """The residual stream at the last position of each segment without `keep`, before the final norm.
