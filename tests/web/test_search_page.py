@@ -15,7 +15,7 @@ from web.test_looks import check
 Open = Callable[..., Page]
 
 FILES = {
-    "accounts/keys.md": "# Keys\n\n" + "Every caller has a key of its own. " * 12 + "\n\n## Rotation\n\n"
+    "accounts/keys.md": "# Keys\n\n" + "Every caller has a name of its own. " * 12 + "\n\n## Rotation\n\n"
     "A key is rotated on the page Keys. The old key works for another hour. 🔑 Then it is gone.\n",
     "bills.md": "# Bills\n\nA bill comes by mail on the first of a month. It names each key.\n",
     "<b>nasty</b>.md": "The key is <script>alert(1)</script>\n",
@@ -45,13 +45,14 @@ def test_a_question_finds_file_lines_and_sentence(open_page: Open, server: Serve
     page = opened(open_page, server)
     page.fill("#query", "how do I rotate a key?")
     page.keyboard.press("Enter")
-    first = page.locator(".ranked li").first
-    expect(first.locator(".file")).to_have_text("accounts/keys.md")
-    expect(first.locator("mark")).to_have_text("A key is rotated on the page Keys. ")
+    keys = page.locator(".ranked li").filter(has_text="accounts/keys.md").first
+    expect(keys.locator("mark")).to_have_text("A key is rotated on the page Keys. ")
     body = {"query": "how do I rotate a key?", "passages": {"highlight": True}}
-    best = server.post("/v1/search", body).json()["results"][0]
-    expect(first.locator(".score")).to_have_text(f"{best['score']:.4f}")
-    expect(first.locator(".hint")).to_have_text(f"{best['first']}–{best['last']}")
+    results = server.post("/v1/search", body).json()["results"]
+    assert page.locator(".file").all_inner_texts() == [one["path"] for one in results]
+    best = next(one for one in results if one["path"] == "accounts/keys.md")
+    expect(keys.locator(".score")).to_have_text(f"{best['score']:.4f}")
+    expect(keys.locator(".hint")).to_have_text(f"{best['first']}–{best['last']}")
     expect(page.locator("text=<b>nasty</b>.md")).to_be_visible()  # as text
     page.fill("#query", "zebra")
     page.keyboard.press("Enter")
