@@ -307,7 +307,8 @@ class SlowToEncode(NumberedModel):
 def test_calls_that_are_being_prepared_run_at_a_time_too() -> None:
     model = SlowToEncode()
     with serving(lambda _: scorer_of(model), concurrency=1) as client, ThreadPoolExecutor(1) as pool:
-        first = pool.submit(client.post, "/v1/rerank", json=GOOD)
+        # A small call is prepared in the event loop, which this model would stop.
+        first = pool.submit(client.post, "/v1/rerank", json={**GOOD, "query": "a" * 5000})
         assert model.encoding.wait(30)
         second = client.post("/v1/rerank", json=GOOD)
         model.go_on.set()
