@@ -73,6 +73,7 @@ ARROWS = {
             "client",
             "config",
             "highlighting",
+            "mail",
             "prices",
             "ranking",
             "search",
@@ -174,6 +175,7 @@ SERVER_LAYERS = (
     {"connections", "encodings", "held", "interpreter", "json_bounds", "listening"},  # bytes and sockets
     {
         "access_log",
+        "credit_mails",
         "call_headers",
         "foreign_pages",
         "forwarded",

@@ -11,6 +11,7 @@ from rerankd.config import ServerSettings
 from rerankd.mail import Mailer
 from rerankd.prices import PriceFile
 from rerankd.server.app import create_server
+from rerankd.server.credit_mails import CreditMails
 from rerankd.server.held import HeldBytes
 from rerankd.server.models import Models
 from rerankd.tracing import Traces
@@ -41,8 +42,13 @@ def create_app(
         SettingsError: the price list is invalid, or the package `redis` is missing.
     """
     prices = PriceFile(settings.config, len(models.all))
-    server = create_server(settings, models, prices, store, on_failure, held, traces or Traces())
-    pages = web_routes(WebContext(settings, prices, models, store, server.metrics.status, mailer_of(settings)))
+    mailer = mailer_of(settings)
+    mails: CreditMails | None = None
+    if mailer is not None and store is not None and settings.warn_credit is not None:
+        limit = round(settings.warn_credit * 1_000_000)
+        mails = CreditMails(store.low_credit, mailer, prices, limit, settings.public_url or "")
+    server = create_server(settings, models, prices, store, on_failure, held, traces or Traces(), mails)
+    pages = web_routes(WebContext(settings, prices, models, store, server.metrics.status, mailer))
     server.app.include_router(pages)
     return server.app
 

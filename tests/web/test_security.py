@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -21,6 +22,7 @@ from sqlalchemy import select
 from rerankd.accounts import schema
 from rerankd.accounts.accounts import Account
 from rerankd.accounts.decision import CallCost
+from rerankd.accounts.second_factor import code_of
 from rerankd.accounts.sessions import Session, Sessions
 from rerankd.accounts.store import Store
 from rerankd.config import ServerSettings
@@ -111,6 +113,8 @@ def test_the_same_forms_work_from_their_own_page(furnished: Site) -> None:
         admin = site.visitor(site.admin)
         password = PASSWORD if action == "/account/password" else "a new password"
         typed = {**fields, **TYPED, "email": email_of(action), "password": password, "csrf": site.csrf(admin)}
+        if "secret" in fields:
+            typed["code"] = code_of(fields["secret"], int(time.time()) // 30)
         before = state(site.store)
         response = admin.post(action, data=typed, headers={"sec-fetch-site": "same-origin"})
         assert response.status_code in (200, 303) and state(site.store) != before, action

@@ -85,6 +85,7 @@ accounts = Table(
     Column("reserved", BigInteger, nullable=False, default=0),  # the cost of its running calls
     Column("totp_secret", String(32)),  # of the second factor; null: the password alone signs in
     Column("totp_step", BigInteger),  # of the code that was used last
+    Column("warned", Time),  # that credit runs low; null: not since there was enough
     *_limits(),
     CheckConstraint("role IN ('admin', 'user')", "role"),
     CheckConstraint("reserved >= 0", "reserved"),

@@ -13,6 +13,7 @@ from rerankd.accounts.invites import Invites
 from rerankd.accounts.keys import Caller, Keys
 from rerankd.accounts.ledger import Ledger
 from rerankd.accounts.links import Links
+from rerankd.accounts.low_credit import LowCredit
 from rerankd.accounts.passwords import Passwords
 from rerankd.accounts.second_factor import SecondFactors
 from rerankd.accounts.sessions import Sessions
@@ -29,6 +30,7 @@ class Store:
     keys: Keys
     ledger: Ledger
     links: Links
+    low_credit: LowCredit
     second_factors: SecondFactors
     calls: Calls
     admin_log: AdminLog
@@ -44,6 +46,7 @@ class Store:
             Keys(database),
             Ledger(database),
             Links(database, passwords),
+            LowCredit(database),
             SecondFactors(database),
             Calls(database),
             AdminLog(database),

@@ -145,6 +145,12 @@ class ServerSettings(DatabaseSettings, ClusterSettings, EngineSettings, SeveralM
         pattern=r"https?://[^\s/?#@]+(/[\w.~-]+)*",
         expected="an address such as https://rerank.example",
     )
+    warn_credit: float | None = setting(
+        None,
+        "with --smtp, mail the owner of an account once its credit falls below this, in the currency of the price list",
+        ACCESS,
+        at_least=0,
+    )
     call_log_days: int = setting(
         30,
         "days that calls stay in the list of calls of their account, with --accounts; 0 keeps no list",
@@ -310,6 +316,8 @@ class ServerSettings(DatabaseSettings, ClusterSettings, EngineSettings, SeveralM
             raise SettingsError(f"With --accounts every caller has a key of its own: drop {other}, or --accounts.")
         if self.sign_up != "off" and not self.accounts:
             raise SettingsError(f"--sign-up {self.sign_up} makes accounts: pass --accounts too, or drop it.")
+        if self.warn_credit is not None and self.smtp is None:
+            raise SettingsError("--warn-credit sends mails: pass --smtp too.")
         if self.smtp is not None and not (self.accounts and self.mail_from and self.public_url):
             raise SettingsError(
                 "--smtp sends the mails of accounts: pass --accounts, --mail-from and --public-url too."

@@ -28,6 +28,7 @@ from rerankd.server.api_status import api_status_routes
 from rerankd.server.call import answer_call
 from rerankd.server.call_log import CallLog
 from rerankd.server.context import ServerContext
+from rerankd.server.credit_mails import CreditMails
 from rerankd.server.foreign_pages import ForeignPages
 from rerankd.server.held import HeldBytes, Holding
 from rerankd.server.keyed_paths import KeyedPaths
@@ -73,8 +74,9 @@ def create_server(
     on_failure: Callable[[], None],
     held: HeldBytes | None,
     traces: Traces,
+    credit_mails: CreditMails | None,
 ) -> Server:
-    """See `rerankd.app.create_app`."""
+    """See `rerankd.app.create_app`. credit_mails: warns accounts; None: nobody does."""
     routes = api_routes(api_settings(settings)) | _search_routes(settings)
     metrics = Metrics(models, {api.name for apis in routes.values() for api in apis})
     accounts = AsyncStore(store) if store else None
@@ -93,7 +95,7 @@ def create_server(
         CallLog(accounts, settings.call_log_days) if accounts and settings.call_log_days else None,
         calibrations=load_calibrations(settings.calibration),
     )
-    app = _application(_lifespan(context, accounts, on_failure))
+    app = _application(_lifespan(context, accounts, on_failure, credit_mails))
     app.state.context = context
     app.add_exception_handler(HTTPException, no_such_route)
     _add_middleware(app, settings, auth, held)
@@ -112,7 +114,10 @@ def _search_routes(settings: ServerSettings) -> Routes:
 
 
 def _lifespan(
-    context: ServerContext, accounts: AsyncStore | None, on_failure: Callable[[], None]
+    context: ServerContext,
+    accounts: AsyncStore | None,
+    on_failure: Callable[[], None],
+    credit_mails: CreditMails | None,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """What happens at the start and the end of the application."""
     models, gate = context.models, context.gate
@@ -120,11 +125,14 @@ def _lifespan(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         models.load(on_failure, context.prices.serve) if accounts else models.load(on_failure)
-        maintenance = asyncio.create_task(gate.maintain())
+        tasks = [asyncio.create_task(gate.maintain())]
+        if credit_mails:
+            tasks.append(asyncio.create_task(credit_mails.run()))
         if context.calls:
             context.calls.start()
         yield
-        maintenance.cancel()
+        for task in tasks:
+            task.cancel()
         models.close()
         await models.closed()
         if context.calls:
