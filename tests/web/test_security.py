@@ -33,7 +33,7 @@ FORM = {"content-type": "application/x-www-form-urlencoded"}
 
 def state(store: Store) -> list[Any]:
     """What no refused form may change."""
-    tables = (schema.accounts, schema.keys, schema.entries, schema.invites, schema.sessions)
+    tables = (schema.accounts, schema.keys, schema.entries, schema.invites, schema.links, schema.sessions)
     with store.database.read() as connection:
         return [connection.execute(select(table).order_by(*table.primary_key)).all() for table in tables]
 
