@@ -18,6 +18,7 @@ import psycopg
 import pytest
 from sqlalchemy import select
 
+import rerankd.accounts.migrations as migrations
 from rerankd.accounts.audit import check
 from rerankd.accounts.schema import entries
 from rerankd.accounts.store import Store, open_store
@@ -57,7 +58,7 @@ MIGRATION = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "next", "0002"
+revision, down_revision = "next", "LATEST"
 
 def upgrade():
     op.add_column("entries", sa.Column("region", sa.Text(), nullable=False, server_default=""))
@@ -173,7 +174,8 @@ def accounts(new_postgres: Callable[[], str], tmp_path: Path) -> Iterator[Accoun
 def next_version(accounts: Accounts, folder: Path) -> Iterator[Server]:
     """A server of the next version."""
     folder.mkdir(exist_ok=True)
-    (folder / "next.py").write_text(MIGRATION)
+    latest = max(file.name for file in (Path(migrations.__file__).parent / "versions").glob("0*.py"))[:4]
+    (folder / "next.py").write_text(MIGRATION.replace("LATEST", latest))
     command = [sys.executable, "-c", NEXT_VERSION, str(folder), "--port", "0", *accounts.options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={"OMP_NUM_THREADS": "1", **os.environ})
     server = Server(process)
