@@ -100,6 +100,7 @@ async function received(path, options) {
 
 /**
  * Parts of a call that the server's limits let through: by documents, and by an estimate of the tokens.
+ * @param {any} call
  * @param {{maxDocuments: number, maxTokens: number}} limits
  * @returns {{start: number, call: any}[]}
  */

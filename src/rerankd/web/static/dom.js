@@ -31,7 +31,8 @@ export function later(wait, act) {
 
 /** @param {() => string} otherwise selects the text for the visitor; returns the button's new words. */
 export async function copy(text, target, otherwise) {
-  const before = target.dataset.words ??= target.textContent;
+  target.dataset.words ??= target.textContent;
+  const before = target.dataset.words;
   try {
     await navigator.clipboard.writeText(text);
     target.textContent = "Copied";

@@ -21,6 +21,7 @@ function rows({ answer, documents }) {
   return [["rank", "index", "score", "logit", "document"], ...table];
 }
 
+/** @param {Side[]} sides */
 function bothRows([a, b]) {
   const table = joined(a, b).map((one) => [one.index, one.placeA ?? "", one.placeB ?? "", one.resultA?.relevance_score ?? "", one.resultB?.relevance_score ?? "", one.text]);
   return [["index", "rank_a", "rank_b", "score_a", "score_b", "document"], ...table];

@@ -136,7 +136,8 @@ function costOf(answer) {
 /** Runs `act` with a clock and a way to cancel it; a newer one ends it. */
 async function run(act) {
   running?.abort();
-  const mine = running = new AbortController();
+  const mine = new AbortController();
+  running = mine;
   const started = performance.now();
   const clock = setInterval(() => { $("elapsed").textContent = time((performance.now() - started) / 1000); }, CLOCK_MS);
   busy(true);
@@ -183,7 +184,7 @@ function rank() {
     const who = { key: keyNow(), csrf: server.csrf };
     const progress = (done, all) => { $("progress").textContent = `${done} of ${all} requests`; };
     const answers = await Promise.all(calls.map((call) => rerankAll(call, who, signal, server, progress)));
-    calls.forEach((call, at) => learn(call, answers[at].tokens));
+    for (const [at, call] of calls.entries()) learn(call, answers[at].tokens);
     display(answers.map((answer, at) => ({ answer, documents: calls[at].documents, title: titleOf(calls[at], answer) })));
     remember(calls[0], answers[0]);
     count();

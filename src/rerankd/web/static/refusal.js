@@ -40,6 +40,10 @@ function isCredit({ status, code }) {
   return status === 402 || code === "insufficient_quota" || code === "Arrearage";
 }
 
+/**
+ * @param {import("./api.js").Refused} error
+ * @param {{needsKey?: boolean, canCreateKey?: boolean, signedIn?: boolean}} keys
+ */
 function wayOut(error, { needsKey, canCreateKey, signedIn }) {
   if (isCredit(error)) return "An administrator of this server can add credits to the account.";
   if (error.status === 401 && signedIn) return make("span", {}, make("a", { href: `${BASE}/sign-in` }, "Sign in again"), ", or enter a key.");

@@ -17,7 +17,8 @@ async function search() {
   const query = $("query").value.trim();
   running?.abort();
   if (!query) return;
-  const mine = (running = new AbortController());
+  const mine = new AbortController();
+  running = mine;
   history.replaceState(null, "", `#${encodeURIComponent(query)}`);
   page.setAttribute("aria-busy", "true");
   const call = {
