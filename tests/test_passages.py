@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from rerankd.passages import Cutter
+from rerankd.passages import Cutter, sentences
 
 SENTENCES = {
     "en": "Dr. Smith paid 3.5 dollars on Jan. 5. He left at once! Did he return?",
@@ -92,6 +92,19 @@ def test_cuts_are_at_the_ends_of_sentences(language: str, count: Callable[[Seque
     marks = " " if language == "th" else ".!?。！？؟।።։”"
     for _, end in spans[:-1]:
         assert text[:end].rstrip(" " if language != "th" else "")[-1] in marks
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ["Rounding modes\n\n", "decimal.ROUND_UP rounds away from zero. ", "See os.Path too.\n", "Done."],
+        ["It came in version 3.11.", "Others follow."],
+        ["数字。", "这里 decimal.Decimal 是一种类型。", "好。"],
+    ],
+)
+def test_a_full_stop_within_a_name_ends_no_sentence(parts: list[str]) -> None:
+    text = "".join(parts)
+    assert [text[start:end] for start, end in sentences(text)] == parts
 
 
 def test_a_text_that_fits_is_one_passage_and_others_are_about_equal(

@@ -184,11 +184,18 @@ def _ends(block: str) -> list[int]:
     ends: list[int] = []
     for boundary in get_sentence_boundaries(LANGUAGE, block)[1:]:
         at = boundary["start_index"]
+        if _is_in_a_name(block, at):
+            continue
         while at < len(block) and (block[at].isspace() or _joined(block, at)):
             at += 1
         if (ends[-1] if ends else 0) < at < len(block):
             ends.append(at)
     return [*ends, len(block)]
+
+
+def _is_in_a_name(text: str, at: int) -> bool:
+    """Whether a place is behind the full stop of a name such as `decimal.ROUND_UP` (UAX #29, rule SB7)."""
+    return 1 < at < len(text) and text[at - 1] == "." and text[at].isupper() and text[at - 2].isalpha()
 
 
 PLACES = tuple(
