@@ -6,13 +6,17 @@ import os
 import random
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from rerankd.accounts.call_record import CallRecord
 from rerankd.accounts.decision import CallCost
+from rerankd.accounts.keys import Caller
 from rerankd.accounts.ledger import Ledger
 from rerankd.types import CallLimits
 from support.server import Server
@@ -66,7 +70,19 @@ def lived_in(site: Site) -> Site:
                 price = chance.choice(site.prices.current().prices)
                 tokens = chance.randint(10_000, 200_000)
                 ledger.settle(ledger.reserve(caller, price, CallCost(tokens, str(days_ago), price.model.encode())))
+                called(site, caller, days_ago, price.model, tokens)
     return site
+
+
+def called(site: Site, caller: Caller, days_ago: int, model: str, tokens: int) -> None:
+    """An answered call in the list of calls; every seventh day a refused one before it."""
+    now = datetime.now(UTC) - timedelta(days=days_ago)
+    ended = partial(CallRecord, account_id=caller.account_id, key_id=caller.key_id, dialect="vllm-rerank")
+    work: dict[str, Any] = {"model": model, "documents": tokens // 500, "tokens": tokens, "cost": tokens // 10}
+    answered = ended(now, request_id=f"req-{tokens:06}", status=200, milliseconds=tokens // 100, **work)
+    why: dict[str, Any] = {"error": "RateLimited", "reason": "The limit is 100 requests per minute. Try again in 4 s."}
+    refused = ended(now - timedelta(seconds=7), request_id=f"req-{tokens + 1:06}", status=429, milliseconds=3, **why)
+    site.store.calls.add([refused, answered] if days_ago % 7 == 3 else [answered])
 
 
 def enter(page: Page) -> None:
