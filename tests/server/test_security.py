@@ -369,7 +369,8 @@ class Inline(html.parser.HTMLParser):
             self.found.append(tag)
         self.found += [name for name in names if name == "style" or name.startswith("on")]
         for name in ("src", "href", "action", "formaction"):
-            if not re.match("/(?!/)|#", names.get(name) or "/"):
+            own = "/(?!/)|#|otpauth://totp/" if tag == "a" else "/(?!/)|#"  # an authenticator app opens the link
+            if not re.match(own, names.get(name) or "/"):
                 self.found.append(f"{name}={names[name]}")
 
 

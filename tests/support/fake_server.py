@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -61,6 +61,14 @@ class Request:
     at: float
 
 
+class _QuietServer(ThreadingHTTPServer):
+    """Says nothing about clients that hang up."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class StandIn:
     """The server. Its answers: those of `script`, in turn, then what `answer` makes of the body. To be used in `with`.
 
@@ -75,7 +83,7 @@ class StandIn:
         self._lock = threading.Lock()
         self._script = iter(script)
         self._answer = answer
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = _QuietServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> StandIn:
@@ -113,9 +121,8 @@ class StandIn:
                 self.send_response(answer.status)
                 for name, value in {"content-length": str(len(content)), **answer.headers}.items():
                     self.send_header(name, value)
-                with suppress(ConnectionError):  # the client hung up
-                    self.end_headers()
-                    self.wfile.write(content)
+                self.end_headers()
+                self.wfile.write(content)
 
             def log_message(self, *_: object) -> None:
                 pass
