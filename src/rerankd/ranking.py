@@ -120,9 +120,10 @@ class Prepared:
             if index not in unscored:
                 document = self._named(self._index_of(index))
                 raise InferenceError(f"The model gave document {document} a score that is not a number.")
+        texts = [None] * len(self.parts) if self.parts else self.request.documents
         of_prompts = [
-            Score(index, sigmoid(logit), logit, None, prompt, index in logits.cached, scored=index not in unscored)
-            for index, (logit, prompt) in enumerate(zip(logits.values, self.prompts, strict=True))
+            Score(index, sigmoid(logit), logit, text, prompt, index in logits.cached, scored=index not in unscored)
+            for index, (logit, prompt, text) in enumerate(zip(logits.values, self.prompts, texts, strict=True))
         ]
         scores = self.of_documents(of_prompts)
         counts = tokens_of([score.prompt for score in of_prompts if score.scored and score.prompt])
@@ -148,8 +149,8 @@ class Prepared:
         """
         documents = self.request.documents
         if not self.parts:
-            with_texts = (replace(score, document=text) for score, text in zip(scores, documents, strict=True))
-            return _complete(tuple(with_texts))
+            pairs = zip(scores, documents, strict=True)
+            return _complete(tuple(one if one.document else replace(one, document=text) for one, text in pairs))
         scored: list[list[tuple[Passage, Score]]] = [[] for _ in documents]
         for part, score, prompt in zip(self.parts, scores, self.prompts, strict=True):
             passage = Passage(part.start, part.end, score.score, score.logit, prompt.document_tokens)

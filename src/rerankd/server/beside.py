@@ -1,12 +1,14 @@
 """Runs work outside the server's event loop. Knows nothing about the work.
 
 Python runs one thread at a time. Many large calls at once would leave a small call one turn among all of theirs at
-every step, so one thread does the work of all large calls, one call after the other.
+every step, so one thread does the work of all large calls, one call after the other, and rests between two pieces of
+work.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -26,10 +28,32 @@ for the tokenizer's turn (`tokenising.SMALL_CHARS`)."""
 MANY_DOCUMENTS = 1000
 """Documents of a call: as much work as a large body, however short they are."""
 
+MAX_REST_S = 0.02
+"""A large call has a handful of pieces of work, and takes seconds to score."""
+
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 _large_calls = ThreadPoolExecutor(1, thread_name_prefix="rerankd-large")
+
+
+class _Rests:
+    """Runs work, and before it rests as long as the work before took: half of the time is left to small calls."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    def __call__(self, work: Callable[[], Result]) -> Result:
+        time.sleep(max(0.0, self._until - time.monotonic()))
+        started = time.monotonic()
+        try:
+            return work()
+        finally:
+            ended = time.monotonic()
+            self._until = ended + min(ended - started, MAX_REST_S)
+
+
+_after_a_rest = _Rests()  # for the only thread of _large_calls
 
 
 async def beside(
@@ -45,7 +69,9 @@ async def beside(
         return work(*args, **options)
     if not _is_large(share):
         return await asyncio.to_thread(work, *args, **options)
-    return await asyncio.get_running_loop().run_in_executor(_large_calls, partial(work, *args, **options))
+    return await asyncio.get_running_loop().run_in_executor(
+        _large_calls, _after_a_rest, partial(work, *args, **options)
+    )
 
 
 async def beside_if_large(
