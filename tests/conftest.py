@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -86,6 +87,19 @@ def servers_end_with_their_module() -> Iterator[None]:
     """But for those that are kept: each takes half a gigabyte."""
     yield
     _end([server for server in _running if not server.kept])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """A command that runs in the process of the tests sets rerankd's level and adds a handler of its own."""
+    ours, root = logging.getLogger("rerankd"), logging.getLogger()
+    levels, handlers = (ours.level, root.level), tuple(root.handlers)
+    yield
+    ours.setLevel(levels[0])
+    root.setLevel(levels[1])
+    for handler in root.handlers[:]:
+        if handler not in handlers and type(handler) is logging.StreamHandler:
+            root.removeHandler(handler)
 
 
 def _end(servers: list[Server]) -> None:

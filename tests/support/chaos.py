@@ -187,6 +187,7 @@ def storm(calls_of_each: int, seed: int, database: str, folder: Path) -> Outcome
         router = stack.enter_context(routing(*upstreams, deadline_s=DEADLINE_S, settings=settings, store=store))
         router.client.headers["authorization"] = f"Bearer {key}"
         _ask_all(router.client, calls, Trouble(servers, seed, outcome), outcome, answered)
+    store.database.close()
     _check_charges(database, account.id, {call.name: call.tokens for call in calls}, answered, outcome)
     return outcome
 
@@ -240,7 +241,7 @@ def _check_charges(
     database: str, account_id: int, tokens: dict[str, int], answered: dict[str, int], outcome: Outcome
 ) -> None:
     """One charge for each answered call, of its tokens, and none for another one; and the sums of the ledger."""
-    store = open_store(database)  # the server has closed it
+    store = open_store(database)  # without what the server's threads had open
     with store.database.read() as connection:
         rows = list(connection.execute(select(entries).where(entries.c.kind == "charge")))
     charges = Counter(row.request_id for row in rows)

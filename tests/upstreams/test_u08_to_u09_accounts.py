@@ -109,7 +109,8 @@ def test_u8_charges_are_those_of_the_answered_calls(database_url: str, tmp_path:
                 one.join()
             stop.set()
             troubling.join()
-    store = open_store(database_url)  # the server has closed it
+    store.database.close()
+    store = open_store(database_url)  # without what the server's threads had open
     with store.database.read() as connection:
         rows = list(connection.execute(select(entries).where(entries.c.kind == "charge")))
     assert len(charged) > NUM_CALLS / 2
