@@ -93,17 +93,6 @@ def web_routes(context: WebContext) -> APIRouter:
         session = session_or_none(request)
         return pages.render(playground_page(context, session), request, session)
 
-    rankings = SampleRankings(context.models)
-
-    @router.get("/sample")
-    async def sample(name: str = next(iter(samples()))) -> Response:
-        try:
-            return JSONResponse(await rankings.ranking(name), headers={"cache-control": "no-store"})
-        except KeyError:
-            return JSONResponse({"message": "There is no such sample."}, 404)
-        except RerankdError as error:
-            return JSONResponse({"message": str(error)}, 503)
-
     if context.settings.index is not None:
 
         @router.get("/search")
@@ -120,6 +109,32 @@ def web_routes(context: WebContext) -> APIRouter:
         response = pages.render(DocsPage(), request, session_or_none(request))
         response.headers["content-security-policy"] += SWAGGER_POLICY
         return response
+
+    router.include_router(_sample_routes(context))
+    router.include_router(_file_routes())
+    return router
+
+
+def _sample_routes(context: WebContext) -> APIRouter:
+    """The ranking of a sample, made once, for visitors who would have to pay for their own."""
+    router = APIRouter(include_in_schema=False)
+    rankings = SampleRankings(context.models)
+
+    @router.get("/sample")
+    async def sample(name: str = next(iter(samples()))) -> Response:
+        try:
+            return JSONResponse(await rankings.ranking(name), headers={"cache-control": "no-store"})
+        except KeyError:
+            return JSONResponse({"message": "There is no such sample."}, 404)
+        except RerankdError as error:
+            return JSONResponse({"message": str(error)}, 503)
+
+    return router
+
+
+def _file_routes() -> APIRouter:
+    """The files of the pages, and those that browsers and robots request."""
+    router = APIRouter(include_in_schema=False)
 
     @router.get("/static/{name}")
     async def static(name: str, request: Request) -> Response:
