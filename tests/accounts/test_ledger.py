@@ -486,6 +486,8 @@ def test_an_unknown_account_has_neither_credit_nor_quota(store: Store) -> None:
         ("UPDATE quotas SET reserved = 1", "free tokens reserved is 1, but adds up to 0"),
         ("DELETE FROM quotas", "free tokens used is 0, but adds up to 1000"),
         ("DELETE FROM reservations", "reserved credit is 150, but adds up to 0"),
+        ("UPDATE daily_charges SET tokens = tokens + 1", ": tokens of the day is 1501, but adds up to 1500"),
+        ("UPDATE daily_charge_totals SET cost = 0", ": cost of the day is 0, but adds up to 50"),
     ],
 )
 def test_check_finds_what_does_not_add_up(payer: Payer, change: str, found: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 from rerankd.accounts.decision import CallCost
 from rerankd.accounts.ledger import Ledger
 from rerankd.accounts.store import Store
-from rerankd.accounts.usage import By, UsageRow, as_csv, usage
+from rerankd.accounts.usage import By, UsageRow, as_csv, largest_accounts, usage
 from rerankd.errors import InvalidRequest
 from rerankd.prices import MICRO, Price
 from support.payers import Clock
@@ -84,8 +84,7 @@ def test_keys_of_one_name_are_kept_apart(store: Store, charges: list[dict[str, o
 def test_one_account_and_a_span_of_time(store: Store, charges: list[dict[str, object]]) -> None:
     ann = store.accounts.by_email("ann@example.org")
     assert ann is not None
-    midnight = datetime(2027, 3, 2, tzinfo=UTC)
-    rows = usage(store.database, ["day", "account"], ann.id, midnight, midnight + timedelta(days=1))
+    rows = usage(store.database, ["day", "account"], ann.id, date(2027, 3, 2), date(2027, 3, 3))
     (row,) = rows
     assert (row.day, row.account, row.account_id) == (date(2027, 3, 2), "ann@example.org", ann.id)
     theirs = [one for one in charges if one["account"] == row.account and one["day"] == row.day]
@@ -93,9 +92,22 @@ def test_one_account_and_a_span_of_time(store: Store, charges: list[dict[str, ob
 
 
 def test_the_ends_of_a_span(store: Store, charges: list[dict[str, object]]) -> None:
-    assert usage(store.database, (), since=NOON, until=NOON) == []
-    (row,) = usage(store.database, (), since=NOON, until=NOON + timedelta(microseconds=1))
-    assert (row.calls, row.tokens) == (1, 10)
+    days = [NOON.date() + timedelta(days=number) for number in range(2)]
+    of_first = [one for one in charges if one["day"] == days[0]]
+    assert usage(store.database, (), since=days[0], until=days[0]) == []
+    for by in BY:
+        assert sum(row.calls for row in usage(store.database, [by], since=days[0], until=days[1])) == len(of_first)
+        assert sum(row.calls for row in usage(store.database, [by], since=days[1])) == len(charges) - len(of_first)
+
+
+def test_the_accounts_with_the_most_tokens(store: Store, charges: list[dict[str, object]]) -> None:
+    tokens = Counter[str]()
+    for charge in charges:
+        tokens[str(charge["account"])] += int(str(charge["tokens"]))
+    rows, number = largest_accounts(store.database, None, None, 10)
+    assert [(row.account, row.tokens) for row in rows] == tokens.most_common() and number == 2
+    assert largest_accounts(store.database, None, None, 1) == (rows[:1], 2)
+    assert largest_accounts(store.database, date(2030, 1, 1), None, 10) == ([], 0)
 
 
 def test_without_charges_there_are_no_rows(store: Store) -> None:

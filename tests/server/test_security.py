@@ -105,7 +105,17 @@ SIGNED_IN = {
 }
 ADMIN = {
     *(("GET", path) for path in ("/admin", "/admin/status", "/admin/accounts/{account_id:row}")),
-    *(("GET", path) for path in ("/admin/calls", "/admin/calls.csv", "/admin/usage", "/admin/server", "/admin/log")),
+    *(
+        ("GET", path)
+        for path in (
+            "/admin/calls",
+            "/admin/calls.csv",
+            "/admin/usage",
+            "/admin/usage.csv",
+            "/admin/server",
+            "/admin/log",
+        )
+    ),
     *(
         ("GET", f"/admin/accounts/{{account_id:row}}/{what}")
         for what in ("statement", "statement.csv", "calls", "calls.csv", "log")

@@ -81,7 +81,7 @@ def test_account_key_playground_usage_revocation(
     expect(row).to_have_count(1)
     assert "from the browser" in row.locator("th").inner_text()
     cells = row.locator("td").all_inner_texts()
-    assert [cell for cell in cells if cell.strip()] == ["1", str(tokens), "100", str(billed), cost]
+    assert [cell for cell in cells if cell.strip()] == ["1", "0", str(tokens), "100", str(billed), cost]
     with page.expect_download() as download:
         page.click("text=Download as CSV")
     file = tmp_path / "usage.csv"

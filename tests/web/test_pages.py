@@ -37,6 +37,7 @@ PRIVATE = (
     "/admin",
     "/admin/status",
     "/admin/usage",
+    "/admin/usage.csv",
     "/admin/server",
     "/admin/log",
     "/admin/accounts/1",

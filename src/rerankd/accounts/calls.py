@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any, Literal
 
 from sqlalchemy import Row, Select, delete, insert, select
 
 from rerankd.accounts.call_record import CallRecord
+from rerankd.accounts.daily_calls import add_to_sums
 from rerankd.accounts.database import REPORT_S, Database
 from rerankd.accounts.schema import accounts, calls, keys
 from rerankd.accounts.usage import csv_cell
@@ -24,6 +25,9 @@ CSV_COLUMNS = (
     *("time", "account", "key", "id", "api", "status", "model", "documents", "tokens", "milliseconds", "cost"),
     *("currency", "reason"),
 )
+CALLS_AT_ONCE = 1000
+"""So many are read together for a long list."""
+
 _TEXTS = {"request_id": 200, "dialect": 50, "model": 300, "error": 50, "reason": 500}
 """The columns with texts, and their longest values."""
 
@@ -64,16 +68,26 @@ class Calls:
         self._database = database
 
     def add(self, records: Sequence[CallRecord]) -> None:
-        """Appends calls, in this order."""
+        """Appends calls, in this order, and adds them to the sums of their days."""
         if not records:
             return
         with self._database.transaction() as connection:
             connection.execute(insert(calls), [_values(record) for record in records])
+            add_to_sums(connection, records)
 
     def find(self, wanted: CallFilter, limit: int) -> list[ListedCall]:
         """At most `limit` calls, the newest first."""
         with self._database.read(REPORT_S) as connection:
             return [_listed(row) for row in connection.execute(_query(wanted).limit(limit))]
+
+    def pages(self, wanted: CallFilter, limit: int) -> Iterator[list[ListedCall]]:
+        """The same in lists of at most CALLS_AT_ONCE, each read when it is asked for."""
+        while found := self.find(wanted, min(limit, CALLS_AT_ONCE)):
+            yield found
+            limit -= len(found)
+            if len(found) < CALLS_AT_ONCE or limit <= 0:
+                return
+            wanted = replace(wanted, before=found[-1].id)
 
     def delete_until(self, until: datetime, limit: int = 5000) -> int:
         """Deletes calls that ended before, at most so many. Returns how many."""
@@ -82,11 +96,12 @@ class Calls:
             return connection.execute(delete(calls).where(calls.c.id.in_(old))).rowcount
 
 
-def as_csv(listed: Iterable[ListedCall], currency: str) -> str:
+def as_csv(listed: Iterable[ListedCall], currency: str, *, header: bool = True) -> str:
     """A header, then a line for each call. Costs in currency units."""
     text = io.StringIO()
     rows = csv.writer(text)
-    rows.writerow(CSV_COLUMNS)
+    if header:
+        rows.writerow(CSV_COLUMNS)
     for one in listed:
         call = one.call
         where = (call.time.isoformat(timespec="milliseconds"), csv_cell(one.account), csv_cell(one.key))
@@ -111,6 +126,8 @@ def _query(wanted: CallFilter) -> Select[Any]:
     for name in ("account_id", "status", "key_id", "model", "request_id"):
         if (value := getattr(wanted, name)) is not None:
             query = query.where(calls.c[name] == (storable(value) if isinstance(value, str) else value))
+    if wanted.status is not None and wanted.status >= 400:
+        query = query.where(calls.c.error.is_not(None))  # for the index of refused calls
     if wanted.since is not None:
         query = query.where(calls.c.time >= wanted.since)
     if wanted.outcome is not None:

@@ -8,10 +8,10 @@ from sqlalchemy import exists, select, update
 
 from rerankd.accounts.accounts import Account, account_of
 from rerankd.accounts.database import Database
-from rerankd.accounts.schema import accounts, entries
+from rerankd.accounts.schema import IS_CREDIT, accounts, entries
 
 AVAILABLE = accounts.c.balance - accounts.c.reserved
-_HAD_CREDIT = exists().where(entries.c.account_id == accounts.c.id, entries.c.kind == "credit")
+_HAD_CREDIT = exists().where(entries.c.account_id == accounts.c.id, IS_CREDIT)
 
 
 class LowCredit:

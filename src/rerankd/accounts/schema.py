@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -24,6 +24,8 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    literal_column,
+    text,
 )
 
 from rerankd.types import CallLimits
@@ -49,6 +51,19 @@ class Time(TypeDecorator[datetime]):
         return None if value is None else EPOCH + timedelta(microseconds=value)
 
 
+class Day(TypeDecorator[date]):
+    """A day in UTC, stored as days since 1970."""
+
+    impl = Integer
+    cache_ok = True
+
+    def process_bind_param(self, value: date | None, dialect: Dialect) -> int | None:
+        return None if value is None else (value - EPOCH.date()).days
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> date | None:
+        return None if value is None else EPOCH.date() + timedelta(days=value)
+
+
 # SQLite assigns ids only to columns of type INTEGER, which has 64 bits there.
 Id = BigInteger().with_variant(Integer, "sqlite")
 
@@ -69,6 +84,15 @@ def _limits() -> tuple[Column[int], ...]:
 
 def _account(**options: Any) -> Column[int]:
     return Column("account_id", ForeignKey("accounts.id"), nullable=False, **options)
+
+
+def _sums(*names: str) -> tuple[Column[int], ...]:
+    return tuple(Column(name, BigInteger, nullable=False) for name in names)
+
+
+def _only(rows: str) -> dict[str, Any]:
+    """Options of an index that holds only some rows."""
+    return {"sqlite_where": text(rows), "postgresql_where": text(rows)}
 
 
 accounts = Table(
@@ -167,7 +191,7 @@ entries = Table(  # triggers forbid changes and deletions
     Column("kind", String(20), nullable=False),
     Column("amount", BigInteger, nullable=False),  # added to the balance; negative for a charge
     Column("balance_after", BigInteger, nullable=False),
-    Column("time", Time, nullable=False, index=True),
+    Column("time", Time, nullable=False),
     Column("note", Text),
     Column("made_by", ForeignKey("accounts.id")),  # the account that added the credit; null: the operator
     # For charges:
@@ -185,7 +209,11 @@ entries = Table(  # triggers forbid changes and deletions
     CheckConstraint("kind IN ('charge', 'credit')", "kind"),
     UniqueConstraint("idempotency_key", "occurrence"),
     Index(None, "account_id", "time"),
+    Index("entries_credits_index", "account_id", "time", **_only("kind = 'credit'")),
 )
+
+# A literal: SQLite uses an index of some rows only for a condition without parameters.
+IS_CREDIT = entries.c.kind == literal_column("'credit'")
 
 repeats = Table(
     "repeats",  # free repeats of charged calls in the last 24 hours
@@ -213,6 +241,57 @@ calls = Table(
     Column("error", String(50)),  # null: answered
     Column("reason", String(500)),
     Index(None, "account_id", "id"),
+    Index("calls_request_id_index", "request_id"),
+    Index("calls_refused_index", "id", **_only("error IS NOT NULL")),
+    Index("calls_account_id_refused_index", "account_id", "id", **_only("error IS NOT NULL")),
+)
+
+CHARGE_SUMS = ("calls", "tokens", "free_tokens", "billed_tokens", "cost")
+"""Of charged calls. cost: in millionths."""
+
+CALL_SUMS = ("answered", "refused", "documents", "milliseconds")
+"""Of all calls. documents, milliseconds: of answered ones."""
+
+# Sums of each day. A trigger on `entries` keeps the first two in the transaction that writes an entry, whichever
+# version of the program wrote it.
+daily_charges = Table(
+    "daily_charges",
+    metadata,
+    _account(primary_key=True),
+    Column("day", Day, primary_key=True),
+    Column("key_id", ForeignKey("keys.id"), primary_key=True),
+    Column("model", String(300), primary_key=True),
+    *_sums(*CHARGE_SUMS),
+    sqlite_with_rowid=False,  # the rows of an account lie together
+)
+
+daily_charge_totals = Table(
+    "daily_charge_totals",
+    metadata,
+    Column("day", Day, primary_key=True, autoincrement=False),
+    Column("model", String(300), primary_key=True),
+    # The account's id modulo 16: calls of different accounts seldom wait for the same row.
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    *_sums(*CHARGE_SUMS),
+    sqlite_with_rowid=False,
+)
+
+daily_calls = Table(  # kept when `calls` are deleted
+    "daily_calls",
+    metadata,
+    _account(primary_key=True),
+    Column("day", Day, primary_key=True),
+    Column("key_id", ForeignKey("keys.id"), primary_key=True),
+    *_sums(*CALL_SUMS),
+    sqlite_with_rowid=False,
+)
+
+daily_call_totals = Table(
+    "daily_call_totals",
+    metadata,
+    Column("day", Day, primary_key=True, autoincrement=False),
+    *_sums(*CALL_SUMS),
+    sqlite_with_rowid=False,
 )
 
 admin_log = Table(

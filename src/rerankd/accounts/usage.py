@@ -1,18 +1,18 @@
-"""Charges summed by day, key, model or account, also as CSV."""
+"""Charges summed by day, key, model or account, also as CSV. Reads the sums of each day, never the entries."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date
 from typing import Any, Literal, get_args
 
-from sqlalchemy import BigInteger, ColumnElement, RowMapping, func, literal_column, select, type_coerce
+from sqlalchemy import ColumnElement, FromClause, RowMapping, Select, Table, func, select
 
 from rerankd.accounts.database import REPORT_S, Database
-from rerankd.accounts.schema import EPOCH, accounts, entries, keys
+from rerankd.accounts.schema import CHARGE_SUMS, accounts, daily_charge_totals, daily_charges, keys
 from rerankd.errors import InvalidRequest
 from rerankd.money import decimal
 
@@ -43,85 +43,109 @@ class UsageRow:
     cost: int
 
 
-_GROUPS: dict[str, tuple[ColumnElement[Any], ...]] = {
-    # Whole days since 1970. A literal, since PostgreSQL would not match two parameters in GROUP BY.
-    "day": ((type_coerce(entries.c.time, BigInteger) // literal_column("86400000000", BigInteger)).label("day"),),
-    "account": (entries.c.account_id, accounts.c.email),
-    "key": (entries.c.key_id, keys.c.name, keys.c.hint),
-    "model": (entries.c.model,),
-}
-_SUMS = (
-    func.count().label("calls"),
-    func.sum(entries.c.tokens).label("tokens"),
-    func.sum(entries.c.free_tokens).label("free_tokens"),
-    func.sum(entries.c.billed_tokens).label("billed_tokens"),
-    (-func.sum(entries.c.amount)).label("cost"),
-)
-
-
 def usage(
     database: Database,
     by: Sequence[By],
     account_id: int | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
+    since: date | None = None,
+    until: date | None = None,
 ) -> list[UsageRow]:
     """The charges of one account, or of all, grouped and sorted by `by`.
 
     Args:
         by: empty for one sum.
-        since: the first moment included.
-        until: the first moment excluded.
+        since: the first day included, in UTC.
+        until: the first day excluded.
 
     Raises:
         InvalidRequest: `by` has an unknown column.
     """
     if unknown := sorted(set(by) - set(get_args(By))):
         raise InvalidRequest(f"Usage is summed by {', '.join(get_args(By))}; not by {', '.join(unknown)}.")
-    groups = [column for name in dict.fromkeys(by) for column in _GROUPS[name]]
-    tables = entries.join(accounts, entries.c.account_id == accounts.c.id).join(keys, entries.c.key_id == keys.c.id)
-    query = select(*groups, *_SUMS).select_from(tables).where(entries.c.kind == "charge")
+    of_all = account_id is None and not {"account", "key"} & set(by)
+    table = daily_charge_totals if of_all else daily_charges
+    groups = [column for name in dict.fromkeys(by) for column in _group(table, name)]
+    query = select(*groups, *_sums(table)).select_from(_joined(table, by)).group_by(*groups).having(func.count() > 0)
     if account_id is not None:
-        query = query.where(entries.c.account_id == account_id)
-    if since is not None:
-        query = query.where(entries.c.time >= since)
-    if until is not None:
-        query = query.where(entries.c.time < until)
-    query = query.group_by(*groups).having(func.count() > 0)
+        query = query.where(table.c.account_id == account_id)
     with database.read(REPORT_S) as connection:
-        rows = [_row(row) for row in connection.execute(query).mappings()]
-    return sorted(rows, key=lambda row: [getattr(row, name) for name in by])
+        found = connection.execute(_within(query, table, since, until))
+        return sorted((_row(row) for row in found.mappings()), key=lambda row: [getattr(row, name) for name in by])
 
 
-def as_csv(rows: Sequence[UsageRow], by: Sequence[By]) -> str:
+def largest_accounts(
+    database: Database, since: date | None, until: date | None, limit: int
+) -> tuple[list[UsageRow], int]:
+    """(the accounts with the most tokens, those first; how many accounts have charges)."""
+    sums, owner = _sums(daily_charges), daily_charges.c.account_id
+    tokens = func.sum(daily_charges.c.tokens)
+    grouped = select(owner, *sums, func.count().over().label("number")).group_by(owner)
+    largest = _within(grouped, daily_charges, since, until).order_by(tokens.desc(), owner).limit(limit).subquery()
+    query = select(largest, accounts.c.email).join_from(largest, accounts, accounts.c.id == largest.c.account_id)
+    query = query.order_by(largest.c.tokens.desc(), largest.c.account_id)
+    with database.read(REPORT_S) as connection:
+        found = connection.execute(query).mappings().all()
+    return [_row(row) for row in found], found[0]["number"] if found else 0
+
+
+def as_csv(rows: Iterable[UsageRow], by: Sequence[By]) -> str:
     """A header, then a line for each row: the columns of `by`, then the sums. Costs in currency units."""
     text = io.StringIO()
     lines = csv.writer(text)
-    sums = ("calls", "tokens", "free_tokens", "billed_tokens")
-    lines.writerow((*by, *sums, "cost"))
+    lines.writerow((*by, *CHARGE_SUMS))
+    counts = tuple(name for name in CHARGE_SUMS if name != "cost")
     for row in rows:
         groups = (csv_cell(getattr(row, name)) for name in by)
-        lines.writerow((*groups, *(getattr(row, name) for name in sums), decimal(row.cost)))
+        lines.writerow((*groups, *(getattr(row, name) for name in counts), decimal(row.cost)))
     return text.getvalue()
-
-
-def _row(row: RowMapping) -> UsageRow:
-    return UsageRow(
-        day=(EPOCH + timedelta(days=row["day"])).date() if "day" in row else None,
-        account_id=row.get("account_id"),
-        account=row.get("email"),
-        key_id=row.get("key_id"),
-        key=f"{row['name']} ({row['hint']})" if "name" in row else None,
-        model=row.get("model"),
-        calls=row["calls"],
-        tokens=int(row["tokens"]),
-        free_tokens=int(row["free_tokens"]),
-        billed_tokens=int(row["billed_tokens"]),
-        cost=int(row["cost"]),
-    )
 
 
 def csv_cell(value: object) -> str:
     """Escapes a text that a spreadsheet would run as a formula (https://owasp.org/www-community/attacks/CSV_Injection)."""
     text = str(value)
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def _group(table: Table, by: By) -> tuple[ColumnElement[Any], ...]:
+    match by:
+        case "account":
+            return table.c.account_id, accounts.c.email
+        case "key":
+            return table.c.key_id, keys.c.name, keys.c.hint
+        case _:
+            return (table.c[by],)
+
+
+def _joined(table: Table, by: Sequence[By]) -> FromClause:
+    joined: FromClause = table
+    if "account" in by:
+        joined = joined.join(accounts, table.c.account_id == accounts.c.id)
+    if "key" in by:
+        joined = joined.join(keys, table.c.key_id == keys.c.id)
+    return joined
+
+
+def _sums(table: Table) -> tuple[ColumnElement[Any], ...]:
+    return tuple(func.sum(table.c[name]).label(name) for name in CHARGE_SUMS)
+
+
+def _within(query: Select[Any], table: Table, since: date | None, until: date | None) -> Select[Any]:
+    if since is not None:
+        query = query.where(table.c.day >= since)
+    return query if until is None else query.where(table.c.day < until)
+
+
+def _row(row: RowMapping) -> UsageRow:
+    return UsageRow(
+        day=row.get("day"),
+        account_id=row.get("account_id"),
+        account=row.get("email"),
+        key_id=row.get("key_id"),
+        key=f"{row['name']} ({row['hint']})" if "name" in row else None,
+        model=row.get("model"),
+        calls=int(row["calls"]),
+        tokens=int(row["tokens"]),
+        free_tokens=int(row["free_tokens"]),
+        billed_tokens=int(row["billed_tokens"]),
+        cost=int(row["cost"]),
+    )

@@ -59,8 +59,8 @@ def list_credits(
     """
     unit = currency(given)
     with opened(given) as store:
-        end = until and until + timedelta(days=1)
-        lines = statement(store.database, account_of(store, email).id, since, end)
+        days = since and since.date(), until and until.date() + timedelta(days=1)
+        lines = statement(store.database, account_of(store, email).id, *days)
     if print_records(formats, [_record(line, unit) for line in lines]):
         return 0
     rows = [

@@ -41,11 +41,11 @@ def usage(
     """
     columns: list[Any] = by.split(",")  # usage_rows checks them
     unit = currency(given)
-    end = until and until + timedelta(days=1)
+    days = since and since.date(), until and until.date() + timedelta(days=1)
     with opened(given) as store:
         account_id = account_of(store, account).id if account else None
-        rows = usage_rows(store.database, columns, account_id, since, end)
-        total = usage_rows(store.database, [], account_id, since, end) if len(rows) > 1 else []
+        rows = usage_rows(store.database, columns, account_id, *days)
+        total = usage_rows(store.database, [], account_id, *days) if len(rows) > 1 else []
     if csv:
         sys.stdout.write(as_csv(rows, columns))
         return 0

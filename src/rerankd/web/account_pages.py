@@ -103,7 +103,7 @@ class AccountPages:
     def usage(self, request: Request, session: Session, _: Refusal = NO_REFUSAL, /) -> Response:
         prices, account = self._context.prices.current(), session.account
         page = UsagePage(
-            usage=usage_report(self._store.database, request, account.id),
+            usage=usage_report(self._store.database, request, account.id, prices.currency),
             account=account,
             currency=prices.currency,
             quotas=[

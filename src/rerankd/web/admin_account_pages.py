@@ -91,12 +91,14 @@ class AdminAccountPages:
         return self._account(request, session, NO_REFUSAL, f"{self._context.address(request)}/reset#{token}")
 
     def _account(self, request: Request, session: Session, refusal: Refusal, link: str) -> Response:
+        currency = self._context.prices.current().currency
+
         def show(request: Request, session: Session, account: Account, _: str) -> Response:
             page = AdminAccountPage(
-                usage=usage_report(self._store.database, request, account.id),
+                usage=usage_report(self._store.database, request, account.id, currency),
                 account=account,
                 keys=self._store.keys.of_account(account.id),
-                currency=self._context.prices.current().currency,
+                currency=currency,
                 limits=asdict(account.limits),
                 is_own=account.id == session.account.id,
                 done=self._done(request, account),

@@ -16,6 +16,7 @@ from rerankd.accounts.admin_log import AdminAction
 from rerankd.accounts.directory import SORTS, Listing, Sort, list_accounts
 from rerankd.accounts.sessions import Session
 from rerankd.accounts.store import Store
+from rerankd.accounts.usage import By, as_csv, usage
 from rerankd.web import formatting
 from rerankd.web.admin_account_pages import back_to
 from rerankd.web.context import WebContext
@@ -24,9 +25,12 @@ from rerankd.web.guards import Guards
 from rerankd.web.pages import Page, Pages
 from rerankd.web.shown_account import ONE_ACCOUNT, ShownAccounts
 from rerankd.web.upstream_pages import UpstreamForms, UpstreamRow, upstream_rows
-from rerankd.web.usage_report import UsageReport, usage_report
+from rerankd.web.usage_report import UsageReport, requested_period, usage_report
 
 ON_A_PAGE = 50
+
+CSV_COLUMNS: tuple[By, ...] = ("account", "model")
+"""The columns before the sums."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,7 @@ class AdminPages:
         guards = self._guards
         guards.page(router, "/admin", self.overview, "admin")
         guards.page(router, "/admin/usage", self.usage, "admin")
+        guards.page(router, "/admin/usage.csv", self.usage_csv, "admin")
         guards.page(router, "/admin/server", self.server, "admin")
         guards.page(router, "/admin/status", self.status, "admin")
         guards.page(router, "/admin/log", self.log, "admin")
@@ -111,8 +116,13 @@ class AdminPages:
         return self._overview(request, session, refusal, None)
 
     def usage(self, request: Request, session: Session, _: Refusal = NO_REFUSAL, /) -> Response:
-        report = usage_report(self._store.database, request, None)
+        report = usage_report(self._store.database, request, None, self._currency)
         return self._pages.render(AdminUsagePage(report, self._currency), request, session)
+
+    def usage_csv(self, request: Request, session: Session, _: Refusal = NO_REFUSAL, /) -> Response:
+        since, until, days = requested_period(request)
+        rows = usage(self._store.database, CSV_COLUMNS, None, since, until)
+        return self._pages.csv(as_csv(rows, CSV_COLUMNS), f"rerankd-usage-of-accounts-{days}-days.csv")
 
     def server(self, request: Request, session: Session, refusal: Refusal = NO_REFUSAL, /) -> Response:
         page = AdminServerPage(self._tiles(), upstream_rows(self._context.models), refusal.problem)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import ClassVar
 from urllib.parse import urlencode
 
@@ -106,8 +107,16 @@ class CallPages:
 
     def _download(self, request: Request, session: Session, account: Account | None, base: str) -> Response:
         wanted = replace(_filter(request, account), before=None)
-        found = self._store.calls.find(wanted, MAX_CSV_LINES)
-        return self._pages.csv(as_csv(found, self._context.prices.current().currency), "rerankd-calls.csv")
+        pages = self._store.calls.pages(wanted, MAX_CSV_LINES)
+        first = next(pages, [])  # before the reply begins: the database may not answer
+        text = _csv_of(chain([first], pages), self._context.prices.current().currency)
+        return self._pages.csv(text, "rerankd-calls.csv")
+
+
+def _csv_of(pages: Iterator[list[ListedCall]], currency: str) -> Iterator[str]:
+    """In parts, so that a long list waits neither in the database nor in memory."""
+    for number, page in enumerate(pages):
+        yield as_csv(page, currency, header=not number)
 
 
 def _filter(request: Request, account: Account | None) -> CallFilter:

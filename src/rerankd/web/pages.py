@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cache, partial
 from importlib.resources import files
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 from rerankd.version import __version__
 from rerankd.web.formatting import FILTERS
@@ -78,10 +78,13 @@ class Pages:
         )
         return HTMLResponse(html, status, self._headers)
 
-    def csv(self, text: str, name: str) -> Response:
-        """A CSV file for a download. name: of the file."""
+    def csv(self, text: str | Iterator[str], name: str) -> Response:
+        """A CSV file for a download, whole or in parts. name: of the file."""
         headers = {"content-disposition": f'attachment; filename="{name}"'}
-        return self.guard(Response(text, 200, headers, "text/csv; charset=utf-8"))
+        kind = "text/csv; charset=utf-8"
+        if isinstance(text, str):
+            return self.guard(Response(text, 200, headers, kind))
+        return self.guard(StreamingResponse(text, 200, headers, kind))
 
     def guard(self, response: Response) -> Response:
         """Adds the pages' headers to another response."""
