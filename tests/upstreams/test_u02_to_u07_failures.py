@@ -22,6 +22,7 @@ from support.upstream_server import (
     BROKEN,
     CONSTANT,
     DOUBLE,
+    FIREWALL,
     HALF_A_BODY,
     HANGS,
     INVERTED,
@@ -120,10 +121,11 @@ def test_u3_what_hangs_for_the_whole_deadline_is_asked_no_more() -> None:
         assert router.rerank("q", ["d"]).status_code == 503
 
 
-def test_a_text_that_makes_a_model_fail_does_not_close_its_server() -> None:
-    """TEI answers 424 then."""
+@pytest.mark.parametrize("fault", [MODEL_FAILS, FIREWALL], ids=["model", "firewall"])
+def test_a_text_that_a_server_cannot_take_does_not_close_it(fault: Fault) -> None:
+    """TEI answers 424, and a firewall before an API a page with status 403."""
     with UpstreamServer("tei") as server, routing(upstream("a", server)) as router:
-        server.fault = MODEL_FAILS
+        server.fault = fault
         assert router.rerank("q", ["poison"]).status_code == 502
         assert (router.state("a"), failures(router, "a")) == ("closed", MAX_ATTEMPTS)
         server.fault = None

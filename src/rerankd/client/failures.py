@@ -16,7 +16,7 @@ from rerankd.client.errors import (
     RemoteUnavailable,
     RemoteUnreachable,
 )
-from rerankd.client.reply import error_codes, error_message, request_id
+from rerankd.client.reply import error_codes, error_message, is_page, request_id
 from rerankd.client.retry import is_retryable
 
 NO_CREDIT_CODES = frozenset({"arrearage", "insufficient_quota", "authz_insufficient_balance"})
@@ -75,7 +75,7 @@ def _refusal(response: httpx2.Response) -> type[RemoteRefused] | None:
         return None
     if status == 402 or codes & NO_CREDIT_CODES or (status == 429 and not is_retryable(response)):
         return RemoteOutOfCredit
-    if status in (401, 403):
+    if status == 401 or (status == 403 and not is_page(response)):
         return RemoteUnauthorized
     return RemoteModelNotFound if status == 404 or codes & NO_MODEL_CODES else None
 

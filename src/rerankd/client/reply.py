@@ -103,6 +103,11 @@ def error_codes(response: httpx2.Response) -> frozenset[str]:
     return frozenset(code.lower() for code in found if isinstance(code, str))
 
 
+def is_page(response: httpx2.Response) -> bool:
+    """Whether the body is HTML: of a proxy or a firewall, not of a rerank API."""
+    return response.headers.get("content-type", "").startswith("text/html") or response.text.lstrip().startswith("<")
+
+
 def _messages(body: Any, depth: int = 3) -> Iterator[str]:
     """`{"error": {"message"}}`, `{"error": "…"}`, `{"message"}`, `{"detail"}` as text, object, or FastAPI's list."""
     if isinstance(body, str) and body:

@@ -78,8 +78,8 @@ def _kind_of_reply(error: Exception) -> Kind:
         return "refused" if NOT_FULL.search(str(error)) else "full"
     if isinstance(error, RemoteUnavailable):
         return "full" if error.status == 503 else "error"
-    if error.status in FAILURE_STATUSES:
-        return "error"
+    if error.status in FAILURE_STATUSES or (error.status == 403 and type(error) is RemoteRefused):
+        return "error"  # 403 without a reason of the API's: a firewall before it refused this text
     if isinstance(error, RemoteRefused) and error.status in CALLERS_STATUSES and type(error) is RemoteRefused:
         return "refused" if NOT_FULL.search(str(error)) else "caller"
     return "refused"
