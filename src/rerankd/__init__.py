@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from rerankd.calibration.profile import Calibration
     from rerankd.client.async_client import AsyncClient
     from rerankd.client.client import Client
+    from rerankd.embedder import Embedder
     from rerankd.local import Reranker
     from rerankd.search.index import Index
     from rerankd.search.stored import Hit
@@ -51,6 +52,7 @@ __all__ = [
     "Calibration",
     "Client",
     "Closed",
+    "Embedder",
     "Hit",
     "Index",
     "InvalidRequest",
@@ -81,6 +83,7 @@ _ON_FIRST_USE = {
     "AsyncClient": "rerankd.client.async_client",
     "Calibration": "rerankd.calibration.profile",
     "Client": "rerankd.client.client",
+    "Embedder": "rerankd.embedder",
     "Hit": "rerankd.search.stored",
     "Index": "rerankd.search.index",
     "Reranker": "rerankd.local",

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from rerankd.cli.cuts import in_words
-from rerankd.cli.ranked import cut_left, cut_right, widths
+from rerankd.cli.ranked import DIRECTIONS, around, cut_left, cut_right, widths
 from support.server import Server
 from support.terminal import on_a_terminal
 
@@ -179,3 +179,44 @@ def test_what_is_cut_fits(text: str, width: int) -> None:
 )
 def test_warnings_name_sources_and_come_once(warnings: list[str], expected: list[str]) -> None:
     assert in_words(warnings, ["a", "b", "c"]) == expected
+
+
+# The best sentence of a search
+
+
+LONG = "The office opens at nine. " * 9 + "\n\nA key is rotated on the page Keys. " + "Bills come by mail. " * 9
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("columns", [60, 120])
+def test_a_terminal_shows_the_text_around_the_best_sentence(
+    columns: int, tmp_path: Path, embedded_server: Server
+) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "keys.md").write_text(LONG)
+    (tmp_path / "docs" / "one.md").write_text("A key opens a door")
+    asked = ("search", "docs", "how is a key rotated?", "--index", str(tmp_path / "index"))
+    server = ("--url", embedded_server.url, "--api-key", embedded_server.key)
+    shown = on_a_terminal(columns, *asked, *server, cwd=tmp_path)
+    [line] = [line for line in shown.splitlines() if "keys.md" in line]
+    assert "A key is rotated" in line and line.rstrip().endswith("…") and cell_len(line) <= columns
+    assert "The office opens at nine. The office" not in line
+    [other] = [line for line in shown.splitlines() if "one.md" in line]
+    assert other.rstrip().endswith("A key opens a door") or columns == 60
+    piped = subprocess.run(
+        [sys.executable, "-m", "rerankd", *asked, *server, "--output", "table"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    ).stdout
+    assert "The office opens at nine. The office" in piped and "\x1b" not in piped
+
+
+@given(st.text(max_size=300), st.integers(0, 300), st.integers(0, 300), st.integers(1, 90))
+def test_the_text_around_a_mark_fits_its_columns(text: str, one: int, other: int, columns: int) -> None:
+    start, end = sorted((min(one, len(text)), min(other, len(text))))
+    shown = around(text, (start, end), columns)
+    assert cell_len(shown.plain) <= columns
+    bold = "".join(shown.plain[span.start : span.end] for span in shown.spans if span.style == "bold")
+    assert bold.removesuffix("…") in " ".join(text[start:end].translate(DIRECTIONS).split()) or "\ufffd" in bold

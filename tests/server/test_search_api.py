@@ -130,3 +130,41 @@ def test_the_description_has_it_where_there_is_an_index(client: httpx2.Client) -
 def test_a_folder_without_an_index_is_refused_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="rerankd index PATH"), serving_model(models(FakeModel()), index=tmp_path):
         pass
+
+
+# With vectors
+
+
+def test_words_are_the_first_stage_where_the_index_has_no_vectors(client: httpx2.Client) -> None:
+    answer = client.post("/v1/search", json={"query": "key", "first": "dense"})
+    assert answer.status_code == 400 and "has no vectors: rerankd index PATH" in answer.json()["error"]["message"]
+    assert "first" in search(client, "key", 400, first="sparse")["error"]["message"]
+
+
+@pytest.mark.model
+def test_meaning_finds_what_words_do_not(tmp_path: Path) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "zug.md").write_text("Der Zug nach Berlin fährt um acht Uhr ab.\n")
+    (docs / "hund.md").write_text("Der Hund schläft im Garten.\n")
+    Index(docs, folder=tmp_path / "index", first="dense")
+    with serving_model(models(FakeModel()), index=tmp_path / "index") as client:
+        question = "when does the train leave?"
+        assert search(client, question)["found"] == 0
+        for first in ("dense", "hybrid"):
+            reply = search(client, question, first=first, depth=1)
+            assert [one["path"] for one in reply["results"]] == ["zug.md"] and reply["warnings"] == []
+        (docs / "neu.md").write_text("Ein Satz ohne Vektor.\n")
+        Index(docs, folder=tmp_path / "index")
+        [warning] = search(client, question, first="hybrid")["warnings"]
+        assert "no vectors yet" in warning and "--first hybrid" in warning
+        assert search(client, question)["warnings"] == []
+
+
+@pytest.mark.model
+def test_another_embedder_than_that_of_the_index_is_named(index: Path) -> None:
+    Index(index.parent / "docs", folder=index, first="dense")
+    other = str(index.parent / "docs")
+    with serving_model(models(FakeModel()), index=index, embedder=other) as client:
+        assert search(client, "key")["found"] == 1  # words need no embedder
+        assert "config.json" in str(search(client, "key", 500, first="dense"))

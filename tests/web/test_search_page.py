@@ -29,7 +29,7 @@ def server(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) 
         path = folder / "docs" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    Index(folder / "docs", folder=folder / "index")
+    Index(folder / "docs", folder=folder / "index", first="hybrid")
     return start_server("--model", "embedded", "--index", str(folder / "index"), key="test-key")
 
 
@@ -57,6 +57,17 @@ def test_a_question_finds_file_lines_and_sentence(open_page: Open, server: Serve
     page.fill("#query", "zebra")
     page.keyboard.press("Enter")
     expect(page.locator("#output")).to_contain_text("No part of the files has a word of this.")
+
+
+def test_files_are_found_by_meaning(open_page: Open, server: Server) -> None:
+    page = opened(open_page, server)
+    page.fill("#query", "Wann kommt die Rechnung?")
+    page.keyboard.press("Enter")
+    expect(page.locator("#output")).to_contain_text("No part of the files has a word of this.")
+    page.select_option("#first", "dense")
+    expect(page.locator(".file").first).to_have_text("bills.md")
+    page.get_by_label("Found by").select_option("both")
+    expect(page.locator("#output .hint").first).to_contain_text("The best")
 
 
 def test_a_link_holds_the_query_and_no_key(open_page: Open, server: Server) -> None:

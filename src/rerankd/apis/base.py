@@ -264,6 +264,7 @@ class Api(ABC, Generic[BodyT]):
         json_only: It refuses a body that is not declared as JSON.
         any_model: The served model answers to every name, with a warning if the name is not its own.
         own_bytes: About how many bytes of documents the API adds to a body.
+        waits: Reading a body takes other work, such as a search.
     """
 
     facts: ClassVar[ApiFacts]
@@ -274,6 +275,7 @@ class Api(ABC, Generic[BodyT]):
     json_only: ClassVar[bool] = False
     any_model: ClassVar[bool] = False
     own_bytes: ClassVar[int] = 0
+    waits: ClassVar[bool] = False
 
     def __init__(self, settings: ApiSettings) -> None:
         self.settings = settings

@@ -7,7 +7,7 @@ from typing import Any
 
 from rerankd.apis import facts
 from rerankd.apis.base import Api, ApiSettings
-from rerankd.apis.search import Find, Order, Search
+from rerankd.apis.search import Finds, Order, Search
 
 Routes = dict[tuple[str, str], tuple[Api[Any], ...]]
 
@@ -25,7 +25,7 @@ def api_routes(settings: ApiSettings) -> Routes:
     return routes
 
 
-def search_routes(settings: ApiSettings, find: Find, order: Order) -> Routes:
+def search_routes(settings: ApiSettings, finds: Finds, order: Order) -> Routes:
     """The route of search, for a server with an index."""
-    api = Search(settings, find, order)
+    api = Search(settings, finds, order)
     return {("POST", path): (api,) for path in api.paths()}

@@ -1,9 +1,9 @@
-"""Our own API: finds parts of files in the server's index, and ranks them. Knows no index: `find` looks in it."""
+"""Our own API: finds parts of files in the server's index, and ranks them. Knows no index: `Finds` looks in it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, Field
 
@@ -15,6 +15,11 @@ from rerankd.errors import RerankdError
 from rerankd.types import Score
 
 DEPTH, MAX_DEPTH = 50, 1000
+
+
+First = Literal["bm25", "dense", "hybrid"]
+
+MISSING = "some parts have no vectors yet and are found by words only: rerankd index PATH --first hybrid"
 
 
 class Found(Protocol):
@@ -41,8 +46,18 @@ class Found(Protocol):
         ...
 
 
-Find = Callable[[str, int], Sequence[Found]]
-"""Query and the most parts → parts, best first."""
+class Finds(Protocol):
+    """The server's index. May be asked from any thread, and may take its time."""
+
+    @property
+    def has_all_vectors(self) -> bool:
+        """Whether each part has its vector."""
+        ...
+
+    def search(self, query: str, depth: int, *, first: First, instruct: str | None = None) -> Sequence[Found]:
+        """The parts that a first stage finds, best first, at most `depth`."""
+        ...
+
 
 Order = Callable[[Sequence[int], Sequence[str], str], list[int]]
 """Places of parts by score, the path of every part, and the model → places as they are shown."""
@@ -58,7 +73,14 @@ class Body(InstructBody):
     query: str = Field(examples=["How are keys rotated?"])
     model: str | None = Field(None, description="A served name; any, when left out.")
     top_n: int = Field(10, ge=1, le=MAX_DEPTH, description="How many results to return.")
-    depth: int = Field(DEPTH, ge=1, le=MAX_DEPTH, description="How many parts BM25 finds and the model ranks.")
+    depth: int = Field(
+        DEPTH, ge=1, le=MAX_DEPTH, description="How many parts the first stage finds and the model ranks."
+    )
+    first: First = Field(
+        "bm25",
+        description="How parts are found: by words, by the vectors of the index, or by both. The last two need "
+        "vectors: `rerankd index PATH --index DIR --first hybrid`.",
+    )
 
 
 class Result(OwnFields):
@@ -73,7 +95,7 @@ class Result(OwnFields):
 class Reply(BaseModel):
     id: str
     model: str
-    found: int = Field(description="The number of parts that share words with the query, at most `depth`.")
+    found: int = Field(description="The number of parts that the first stage found, at most `depth`.")
     results: list[Result] = Field(
         description="The best part of each file, best first; behind them further parts of these files."
     )
@@ -94,17 +116,22 @@ class Search(Api[Body]):
     error_body = Error
     errors = ERRORS
     own_bytes = 100_000
+    waits: ClassVar[bool] = True
 
-    def __init__(self, settings: ApiSettings, find: Find, order: Order) -> None:
+    def __init__(self, settings: ApiSettings, finds: Finds, order: Order) -> None:
         super().__init__(settings)
-        self._find, self._order = find, order
+        self._finds, self._order = finds, order
 
     def parse(self, body: Body) -> Call:
-        found = self._find(body.query, body.depth)
+        task = body.instruct or body.instruction
+        found = self._finds.search(body.query, body.depth, first=body.first, instruct=task)
         sent = [{name: getattr(one, name) for name in ("path", "first", "last", "heading", "text")} for one in found]
         documents = [one.document for one in found]
         show = Show(True, sent, at_most=body.top_n)
-        return self.call(body, body.query, documents, CHOSEN_FROM * body.top_n, model=body.model, show=show)
+        warnings = (MISSING,) if body.first != "bm25" and not self._finds.has_all_vectors else ()
+        return self.call(
+            body, body.query, documents, CHOSEN_FROM * body.top_n, model=body.model, warnings=warnings, show=show
+        )
 
     def reply(self, answer: Answer) -> JSON:
         return {

@@ -23,6 +23,7 @@ def download(
     revision: Annotated[str | None, Parameter(metavar="REVISION")] = None,
     to: Annotated[Path | None, Parameter(metavar="FOLDER")] = None,
     offline: Annotated[bool, FLAG] = False,
+    embedder: Annotated[bool, FLAG] = False,
 ) -> int:
     """Download a model.
 
@@ -31,6 +32,7 @@ def download(
         revision: branch, tag or commit (default: the newest)
         to: also copy it into this folder, for images and machines without a hub
         offline: check the cache only: is the model complete there?
+        embedder: it is an embedding model, for the first stage of a search
     """
     from rerankd.engine.loading.checkpoint import find_checkpoint
     from rerankd.engine.loading.open import AUTO_MODEL
@@ -40,7 +42,11 @@ def download(
         raise SettingsError(f"{to} exists and is not empty: pass --to with another folder.")
     with LoadingBar() as bar:
         folder = find_checkpoint(
-            name, revision=revision, offline=offline, progress=lambda share: bar(f"downloading {name}", share)
+            name,
+            revision=revision,
+            offline=offline,
+            progress=lambda share: bar(f"downloading {name}", share),
+            embedding=embedder,
         )
     if to is not None:
         shutil.copytree(folder, to, dirs_exist_ok=True)  # the cache's links become files

@@ -26,8 +26,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "rerankd search ./docs 'how are keys rotated?'",
         "rerankd search . 'where are limits checked?' --include '*.py' --top-n 5",
         "rerankd search ./notes 'solar power' --no-rerank --json",
+        "rerankd search ./docs 'wie tausche ich einen Schlüssel?' --first hybrid",
     ),
-    "rerankd index": ("rerankd index ./docs --index ./docs-index", "rerankd index . --include '*.md' --rebuild"),
+    "rerankd index": (
+        "rerankd index ./docs --index ./docs-index",
+        "rerankd index . --include '*.md' --rebuild",
+        "rerankd index ./docs --first hybrid --embedder Qwen/Qwen3-Embedding-0.6B",
+    ),
     "rerankd mcp": ("rerankd mcp ./docs ./notes", "rerankd mcp --url http://127.0.0.1:8000"),
     "rerankd batch": (
         "rerankd batch pairs.jsonl scores --model Qwen/Qwen3-Reranker-0.6B",

@@ -7,14 +7,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from rerankd.cli.indexing import FILES, FileOptions, opened
+from rerankd.cli.indexing import FILES, STAGE, FileOptions, StageOptions, embedder_of, opened
 from rerankd.cli.options import command
 
 app = command("index")
 
 
 @app.default
-def index(path: Annotated[Path, Parameter(name="PATH")], /, *, files: FileOptions = FILES) -> int:
+def index(
+    path: Annotated[Path, Parameter(name="PATH")], /, *, files: FileOptions = FILES, stage: StageOptions = STAGE
+) -> int:
     """Build the index of a folder's files, or update it.
 
     A server that was started with the same --index DIR answers from each update at once.
@@ -22,7 +24,9 @@ def index(path: Annotated[Path, Parameter(name="PATH")], /, *, files: FileOption
     Args:
         path: a folder, or one file
     """
-    made = opened(path, files)
+    made = opened(path, files, stage, embedder_of(stage))
     done = made.last_update
     print(f"{done.added:,} files added, {done.changed:,} changed, {done.removed:,} removed, {done.kept:,} unchanged")
+    if stage.first != "bm25" and made.made_by is not None:
+        print(f"{done.embedded:,} parts embedded by {made.made_by.embedder}")
     return 0

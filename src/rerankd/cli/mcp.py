@@ -16,12 +16,13 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from rerankd.cli.indexing import FILES, FileOptions, opened
+from rerankd.cli.indexing import FILES, STAGE, FileOptions, StageOptions, embedder_of, opened
 from rerankd.cli.options import NONE_GIVEN, NUMBER, Given, command, settings_from, takes
 from rerankd.cli.scoring import RemoteOptions, ranker_of
 from rerankd.config import RankSettings
 from rerankd.errors import InvalidRequest, MissingExtra, RerankdError
 from rerankd.rankers import Ranker
+from rerankd.search.index import Index
 from rerankd.search.order import shown_order
 from rerankd.search.stored import Hit
 from rerankd.types import DEFAULT_INSTRUCT
@@ -44,6 +45,7 @@ def mcp(
     *paths: Annotated[Path, Parameter(name="PATH")],
     depth: Annotated[int, NUMBER] = 50,
     files: FileOptions = FILES,
+    stage: StageOptions = STAGE,
     remote: RemoteOptions = LOCAL,
     given: Given = NONE_GIVEN,
 ) -> int:
@@ -53,7 +55,7 @@ def mcp(
 
     Args:
         paths: folders or files that the assistant may search; it reaches no other
-        depth: parts that BM25 finds and the model ranks
+        depth: parts that the first stage finds and the model ranks
     """
     settings = settings_from(RankSettings, given)
     for path in paths:
@@ -62,7 +64,7 @@ def mcp(
     if files.index and len(paths) > 1:
         raise InvalidRequest("--index keeps one folder's index: leave it out, or name one folder.")
     with ExitStack() as stack:
-        tools = Tools(stack, settings, remote, given.get("model"), paths, depth, files)
+        tools = Tools(stack, settings, remote, given.get("model"), paths, depth, files, stage)
         _server(tools, has_folders=bool(paths)).run("stdio")
     return 0
 
@@ -93,9 +95,12 @@ class Tools:
         paths: Sequence[Path],
         depth: int,
         files: FileOptions,
+        stage: StageOptions,
     ) -> None:
         self._stack, self._settings, self._remote, self._model = stack, settings, remote, model
-        self._paths, self._depth, self._files = paths, depth, files
+        self._paths, self._depth, self._files, self._stage = paths, depth, files, stage
+        self._embedder = embedder_of(stage, settings.device, offline=settings.offline)
+        self._indexes: dict[Path, Index] = {}
         self._lock = threading.Lock()
         self._opened: Ranker | None = None
 
@@ -105,6 +110,14 @@ class Tools:
                 with redirect_stdout(sys.stderr):  # stdout belongs to the protocol
                     self._opened = self._stack.enter_context(ranker_of(self._remote, self._settings, self._model))
             return self._opened
+
+    def _index(self, path: Path) -> Index:
+        """Updated; the embedder loads once for each path."""
+        if path in self._indexes:
+            self._indexes[path].update()
+        else:
+            self._indexes[path] = opened(path, self._files, self._stage, self._embedder)
+        return self._indexes[path]
 
     def rerank(
         self, query: str, documents: list[str], top_n: int = 10, instruct: str = DEFAULT_INSTRUCT
@@ -127,10 +140,8 @@ class Tools:
             query: a question or words, in any language
             top_n: results, at most 50
         """
-        with self._lock:
-            found = [
-                (path, hit) for path in self._paths for hit in opened(path, self._files).search(query, self._depth)
-            ]
+        with self._lock, redirect_stdout(sys.stderr):
+            found = [(path, hit) for path in self._paths for hit in self._index(path).search(query, self._depth)]
         if not found:
             return []
         ranking = self._ranker().rank(query, [hit.document for _, hit in found])

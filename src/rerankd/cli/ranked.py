@@ -31,6 +31,8 @@ BAR_WIDTHS = (16, 8, 0)
 """Tried in this order: the bar shrinks first."""
 MAX_SOURCE_WIDTH = 40
 LEAST_SOURCE_WIDTH = 4
+LEAD_SHARE = 4
+"""Of the columns of a document, one in so many is for the text before its mark."""
 FIT_DOCUMENT_WIDTH = 30
 """Columns that the document needs before a bar is shown."""
 
@@ -47,6 +49,7 @@ class Ranked:
     Attributes:
         explanation: how the score came about, if it was asked for and is known.
         passages: the best first, if the document was split.
+        mark: where in the text its best sentence is; a table shows the text around it.
     """
 
     place: int
@@ -56,6 +59,7 @@ class Ranked:
     document: SourcedDocument
     explanation: Explanation | None = None
     passages: Sequence[Passage] = ()
+    mark: tuple[int, int] | None = None
 
     @property
     def text(self) -> str:
@@ -124,12 +128,35 @@ def _table(ranking: Ranking) -> None:
     for result, score, source in zip(results, scores, sources, strict=True):
         bar = Text(_bar(result.score, shares.bar), style="green" if result.score >= 0.5 else "yellow")
         place = Text(str(result.place), style="dim")
-        document = Text(cut_right(_shown(result.text[: 8 * shares.document]), shares.document))
+        document = _document(result, shares.document)
         _print(console, _line(shares, place, Text(score), bar, Text(cut_left(source, shares.source), "cyan"), document))
         for line in _explained(result, console.width - shares.place - GAP):
             _print(console, Text(" " * (shares.place + GAP) + line), "dim")
     caption = f"scored by {_shown(ranking.model)}{_prompt_and_dtype(results)}"
     _print(console, Text("\n".join(textwrap.wrap(caption, console.width))), "italic dim")
+
+
+def _document(result: Ranked, width: int) -> Text:
+    if result.mark is not None:
+        return around(result.text, result.mark, width)
+    return Text(cut_right(_shown(result.text[: 8 * width]), width))
+
+
+def around(text: str, mark: tuple[int, int], width: int) -> Text:
+    """What is around the marked part of a text, in at most so many columns; that part is bold."""
+    start, end = mark
+    most = 8 * width
+    before, best, after = (_shown(one) for one in (text[:start][-most:], text[start:end], text[end:][:most]))
+    lead = max(0, min(width // LEAD_SHARE, width - cell_len(best) - GAP))
+    before = before if cell_len(f"{before} {best}") <= width else cut_left(before, lead)
+    gaps = [" " if cut and text[at - 1 : at].isspace() else "" for cut, at in ((before, start), (best, end))]
+    whole = Text.assemble(before, gaps[0], (best, "bold"), gaps[1], after)
+    if cell_len(whole.plain) <= width:
+        return whole
+    ellipsis = _ellipsis(width)
+    shown = whole[: len(cut_right(whole.plain, width)) - len(ellipsis)]
+    shown.rstrip()
+    return shown.append(ellipsis)
 
 
 def _print(console: OutputConsole, line: Text, style: str = "") -> None:

@@ -117,7 +117,6 @@ def ask(task: Task, remote: RemoteOptions, model: str | None) -> Outcome:
         bar(stage, 0.0)
         from rerankd.client.client import Client
         from rerankd.client.dialects import DIALECTS, endpoint
-        from rerankd.client.errors import RemoteRefused
 
         name, _ = endpoint(remote.url, remote.dialect)
         part = min(PART_DOCUMENTS, DIALECTS[name].max_documents or PART_DOCUMENTS)
@@ -125,7 +124,7 @@ def ask(task: Task, remote: RemoteOptions, model: str | None) -> Outcome:
         with Client(
             remote.url, remote.api_key, dialect=remote.dialect, model=model, max_documents=part, **headers
         ) as client:
-            try:
+            with _naming_the_model(model):
                 ranking = client.rank(
                     task.query,
                     task.texts,
@@ -137,10 +136,6 @@ def ask(task: Task, remote: RemoteOptions, model: str | None) -> Outcome:
                     deadline_s=task.deadline_s,
                     progress=lambda done: bar(stage, done / len(task.texts)),
                 )
-            except RemoteRefused as error:
-                if model is None and "model" in str(error).lower():
-                    raise SettingsError(f"{error} (Pass --model NAME.)") from error
-                raise
     return Outcome(ranking.ranked, ranking.warnings, ranking.model or "a model without a name")
 
 
@@ -188,10 +183,24 @@ def ranker_of(remote: RemoteOptions, settings: RankSettings, model: str | None) 
 
         headers: dict[str, Any] = {"headers": dict(remote.header)} if remote.header else {}
         with Client(remote.url, remote.api_key, dialect=remote.dialect, model=model, **headers) as client:
-            yield client
+            with _naming_the_model(model):
+                yield client
         return
     with _opened(settings) as reranker:
         yield reranker
+
+
+@contextmanager
+def _naming_the_model(model: str | None) -> Iterator[None]:
+    """Says how to name a model where a server needs one."""
+    from rerankd.client.errors import RemoteRefused
+
+    try:
+        yield
+    except RemoteRefused as error:
+        if model is None and "model" in str(error).lower():
+            raise SettingsError(f"{error} (Pass --model NAME.)") from error
+        raise
 
 
 def _opened(settings: RankSettings) -> Reranker:

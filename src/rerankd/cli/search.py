@@ -11,15 +11,17 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from rerankd.cli import ranked
-from rerankd.cli.indexing import FILES, FileOptions, opened
+from rerankd.cli.indexing import FILES, STAGE, FileOptions, StageOptions, embedder_of, opened
+from rerankd.cli.marking import Span, best_sentences
 from rerankd.cli.options import FLAG, NONE_GIVEN, NUMBER, Given, command, settings_from, takes
+from rerankd.cli.progress import LoadingBar
 from rerankd.cli.rank import output_of
 from rerankd.cli.records import SourcedDocument
-from rerankd.cli.scoring import Outcome, RemoteOptions, Task, ask, score
+from rerankd.cli.scoring import RemoteOptions, ranker_of
 from rerankd.config import RankSettings
-from rerankd.search.order import shown_order
+from rerankd.rankers import Ranker
+from rerankd.search.order import files_first, shown_order
 from rerankd.search.stored import Hit
-from rerankd.types import Score
 
 app = command("search")
 
@@ -41,10 +43,11 @@ def search(
     output: Annotated[ranked.Output | None, Parameter(show_default=False)] = None,
     as_json: Annotated[bool, FLAG, Parameter("--json")] = False,
     files: FileOptions = FILES,
+    stage: StageOptions = STAGE,
     remote: RemoteOptions = LOCAL,
     given: Given = NONE_GIVEN,
 ) -> int:
-    """Search the files of a folder: BM25 finds parts of them, the model ranks these.
+    """Search the files of a folder: a first stage finds parts of them, the model ranks these.
 
     The first search builds the index, later ones update it.
 
@@ -52,32 +55,59 @@ def search(
         path: a folder, or one file
         query: what to look for, in any language
         top_n: results to show, 0 for all
-        depth: parts that BM25 finds and the model ranks
-        rerank: rank with the model; --no-rerank keeps BM25's order and scores
+        depth: parts that the first stage finds and the model ranks
+        rerank: rank with the model; --no-rerank keeps the order and scores of the first stage
         instruct: the task that the model sorts for
         output: as of rerankd rank: a table, tsv, csv, json or jsonl
         as_json: the same as --output json
     """
-    settings = None if remote.url else settings_from(RankSettings, given)
-    hits = opened(path, files).search(query, depth)
+    settings = settings_from(RankSettings, given)
+    embedder = embedder_of(stage, settings.device, offline=settings.offline)
+    hits = opened(path, files, stage, embedder).search(query, depth, instruct=instruct)
     if not hits:
-        print(f"Nothing in {path} has a word of the query.", file=sys.stderr)
+        why = "has a word of the query" if stage.first == "bm25" else "was found"
+        print(f"Nothing in {path} {why}.", file=sys.stderr)
         return 1
-    outcome = _unranked(hits) if not rerank else None
-    if outcome is None:
-        with redirect_stdout(sys.stderr):  # what libraries print must not mix with the result
-            task = Task(query, [hit.document for hit in hits], None, instruct)
-            outcome = score(task, settings, False, None) if settings else ask(task, remote, given.get("model"))
-    scores = {score.index: score for score in outcome.ranked}
-    order = shown_order([score.index for score in outcome.ranked], [hit.path for hit in hits], outcome.model)
-    shown = [scores[place] for place in order[: top_n or None]]
-    documents = [SourcedDocument(hit.source, hit.text) for hit in hits]
-    results = [ranked.Ranked(place, s.index, s.score, s.logit, documents[s.index]) for place, s in enumerate(shown, 1)]
-    ranked.write(ranked.Ranking(results, outcome.model, outcome.warnings), output or output_of(as_json))
-    for warning in outcome.warnings:
+    chosen = output or output_of(as_json)
+    ranking = _unranked(hits, stage.first, top_n)
+    if rerank:
+        marks = chosen == "table" and sys.stdout.isatty()
+        with redirect_stdout(sys.stderr), ranker_of(remote, settings, given.get("model")) as ranker:
+            ranking = _ranked(ranker, query, hits, instruct, top_n, marks=marks)  # a library's words stay out
+    ranked.write(ranking, chosen)
+    for warning in ranking.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return 0
 
 
-def _unranked(hits: Sequence[Hit]) -> Outcome:
-    return Outcome([Score(index, hit.score) for index, hit in enumerate(hits)], (), "BM25")
+def _ranked(
+    ranker: Ranker, query: str, hits: Sequence[Hit], instruct: str | None, top_n: int, *, marks: bool
+) -> ranked.Ranking:
+    with LoadingBar() as bar:
+        stage = f"ranking {len(hits):,} parts"
+        documents = [hit.document for hit in hits]
+        found = ranker.rank(
+            query, documents, instruct=instruct, progress=lambda done: bar(stage, done / len(documents))
+        )
+        model = found.model or "a model without a name"
+        scores = {score.index: score for score in found.ranked}
+        order = shown_order(list(scores), [hit.path for hit in hits], model)[: top_n or None]
+        texts = [hits[place].text for place in order]
+        best = best_sentences(ranker, query, texts, instruct) if marks else [None] * len(texts)
+    results = [
+        _result(place, hits[index], index, scores[index].score, scores[index].logit, mark)
+        for place, (index, mark) in enumerate(zip(order, best, strict=True), 1)
+    ]
+    return ranked.Ranking(results, model, found.warnings)
+
+
+def _unranked(hits: Sequence[Hit], first: str, top_n: int) -> ranked.Ranking:
+    order = files_first(range(len(hits)), [hit.path for hit in hits])[: top_n or None]
+    results = [_result(place, hits[index], index, hits[index].score) for place, index in enumerate(order, 1)]
+    return ranked.Ranking(results, "BM25" if first == "bm25" else f"the {first} first stage")
+
+
+def _result(
+    place: int, hit: Hit, index: int, score: float, logit: float | None = None, mark: Span | None = None
+) -> ranked.Ranked:
+    return ranked.Ranked(place, index, score, logit, SourcedDocument(hit.source, hit.text), mark=mark)

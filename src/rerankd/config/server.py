@@ -262,6 +262,12 @@ class ServerSettings(DatabaseSettings, ClusterSettings, EngineSettings, SeveralM
         REQUESTS,
         metavar="DIR",
     )
+    embedder: str | None = setting(
+        None,
+        "where the embedder of that index is here: a hub id or a folder; without it, where it was at the index's making",
+        REQUESTS,
+        metavar="MODEL",
+    )
     ssl_certfile: Path | None = setting(
         None, "serve HTTPS with this certificate (PEM, with its chain)", TLS, metavar="FILE"
     )

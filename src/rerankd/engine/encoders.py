@@ -43,10 +43,10 @@ class CrossEncoderModel:
         try:
             self._network = CrossEncoder(str(folder), device=str(device), local_files_only=True)
         except Exception as error:
-            raise CheckpointInvalid(f"sentence-transformers cannot load {folder}: {_reason(error)}") from error
+            raise CheckpointInvalid(f"sentence-transformers cannot load {folder}: {reason_of(error)}") from error
         if self._network.num_labels != 1:
             raise CheckpointInvalid(f"{name} has {self._network.num_labels} labels; a reranker has one.")
-        self._tokenizer = _fast_tokenizer(name, self._network.tokenizer)
+        self._tokenizer = fast_tokenizer(name, self._network.tokenizer)
         self._max_tokens = int(self._network.max_seq_length or 512)
         self._counter = TextCounter(self._tokenizer)
         self.info = replace(_info(name, self._max_tokens, self._network, folder), notice=notice)
@@ -107,7 +107,7 @@ class CrossEncoderModel:
         return [float(output) for output in outputs]
 
 
-def _fast_tokenizer(name: str, loaded: Any) -> Tokenizer:
+def fast_tokenizer(name: str, loaded: Any) -> Tokenizer:
     """A copy of the tokenizer that transformers loaded or converted, with no truncation or padding."""
     backend = getattr(loaded, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer):
@@ -121,7 +121,7 @@ def _fast_tokenizer(name: str, loaded: Any) -> Tokenizer:
     return tokenizer
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """A library's message, without its advice to switch checks off: callers cannot follow it."""
     sentences = re.split(r"(?<=[.!])\s+", " ".join(str(error).split()))
     reason = " ".join(each for each in sentences if "trust_remote_code" not in each and "hf.co" not in each)

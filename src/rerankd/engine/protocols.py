@@ -7,6 +7,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rerankd.stats import CacheStats, EngineStats
 from rerankd.types import Logits, ModelInfo, Prompt, RerankRequest
 
@@ -159,3 +162,28 @@ class QueuesPrompts(Protocol):
     def refuse_after_fork(self) -> None: ...
 
     def close(self) -> None: ...
+
+
+class EmbeddingModel(Protocol):
+    """A network that makes vectors of texts. Called by one thread at a time.
+
+    dimensions: of a vector. num_truncated: texts of which it has not read the end, since the start.
+    """
+
+    @property
+    def dimensions(self) -> int: ...
+
+    @property
+    def num_truncated(self) -> int: ...
+
+    def queries(self, texts: Sequence[str], instruct: str | None = None) -> NDArray[np.float32]:
+        """(len(texts), dimensions) of length 1; of zeros where the model knows nothing of a text.
+
+        Args:
+            instruct: the task, for models that read one; None for their default.
+        """
+        ...
+
+    def documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The same of texts that are found."""
+        ...

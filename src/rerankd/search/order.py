@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from typing import TypeVar
 
 RANK_CONSTANT = 60
 """Of reciprocal rank fusion: Cormack, Clarke and Büttcher, SIGIR 2009 (https://doi.org/10.1145/1571941.1572114)."""
+
+Item = TypeVar("Item", bound=Hashable)
 
 SMALL_MODELS = "embedded"
 """How the names of the models begin whose order is mixed with that of the first stage."""
@@ -34,6 +38,15 @@ def mixed(ranked: Sequence[int]) -> list[int]:
         return sum(1 / (RANK_CONSTANT + 1 + rank) for rank in (place, second[place]))
 
     return sorted(ranked, key=lambda place: -score(place))  # stable
+
+
+def fused(rankings: Iterable[Sequence[Item]]) -> dict[Item, float]:
+    """For each item the sum of 1 / (60 + rank) over the rankings that have it, ranks from 1."""
+    scores: dict[Item, float] = defaultdict(float)
+    for ranking in rankings:
+        for rank, item in enumerate(ranking, 1):
+            scores[item] += 1 / (RANK_CONSTANT + rank)
+    return dict(scores)
 
 
 def files_first(order: Sequence[int], paths: Sequence[str]) -> list[int]:

@@ -1,23 +1,29 @@
 """The index of an `Index` on disk: BM25 over parts of files (tantivy; k1 1.2, b 0.75). Knows no folder of files.
 
 Each file is one entry with its size and time, and one entry a part. A changed file is deleted and added in one commit,
-so the list of files and the parts cannot disagree, whatever is killed when.
+so the list of files and the parts cannot disagree, whatever is killed when. Each part has the key of its text,
+by which `vectors.py` knows its vector; those that are gone from here are found no more.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rerankd.errors import InvalidRequest, MissingExtra
 from rerankd.files.lines import Line
+from rerankd.search.keys import key_of
 from rerankd.search.parts import PART_CHARS, Part, parts_of
 from rerankd.search.tokens import VERSION, tokens_of
 
+if TYPE_CHECKING:
+    from rerankd.search.embedding import Embedding
+
 HEAP_BYTES = 64_000_000
-LAYOUT = 4
+LAYOUT = 5
 FORMAT = f"{VERSION}.{LAYOUT}.{PART_CHARS}"
 """What an index of other tokens, fields or parts differs in."""
 
@@ -51,7 +57,7 @@ class Hit:
     @property
     def document(self) -> str:
         """The text below its headings: what a reranker reads."""
-        return f"{self.heading}\n{self.text}" if self.heading else self.text
+        return _document(self.heading, self.text)
 
 
 @dataclass
@@ -60,6 +66,7 @@ class Update:
 
     Attributes:
         added, changed, removed, kept: numbers of files.
+        embedded, to_embed: texts that have a vector since, and those that had none.
         skipped: the new or changed files without a text, and why.
         notes: what was left out, in sentences.
     """
@@ -68,8 +75,26 @@ class Update:
     changed: int = 0
     removed: int = 0
     kept: int = 0
+    embedded: int = 0
+    to_embed: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+@dataclass
+class _Run:
+    """An update while it runs. known: the files that it has not come to, with their states."""
+
+    writer: Any
+    read: Read
+    known: dict[str, str]
+    embedding: Embedding | None
+    update: Update = field(default_factory=Update)
+    read_again: set[str] = field(default_factory=set)
+
+    @property
+    def has_changes(self) -> bool:
+        return bool(self.update.added or self.update.changed or self.update.removed)
 
 
 class StoredIndex:
@@ -97,7 +122,7 @@ class StoredIndex:
     def _schema(self) -> Any:
         fields = self._tantivy.SchemaBuilder()
         fields.add_text_field("tokens", tokenizer_name="whitespace", index_option="freq")
-        for name in ("path", "kind"):
+        for name in ("path", "kind", "key"):
             fields.add_text_field(name, stored=True, tokenizer_name="raw", index_option="basic")
         for name in ("text", "heading", "state"):
             fields.add_bytes_field(name, stored=True)
@@ -106,72 +131,109 @@ class StoredIndex:
         return fields.build()
 
     def update(
-        self, files: Iterable[tuple[str, Path]], read: Read, report: Callable[[Update], None] = lambda update: None
+        self,
+        files: Iterable[tuple[str, Path]],
+        read: Read,
+        report: Callable[[Update], None] = lambda update: None,
+        embedding: Embedding | None = None,
     ) -> Update:
         """Makes the index hold exactly these files, by name. A file of the same size and time is not opened.
 
         Args:
             read: a file's lines; raises InvalidRequest for one that has none, MissingExtra for one to try again.
+            embedding: makes the vectors of all parts that have none; None: nobody does.
 
         Raises:
             InvalidRequest: another process updates this index, or the disk is full.
         """
-        update, known = Update(), self._known()
-        try:
-            writer = self._index.writer(HEAP_BYTES, 1)
-        except ValueError as error:
-            raise InvalidRequest(f"Another process updates the index in {self._folder}: {error}") from None
+        run = _Run(self._writer(), read, self._known(), embedding)
         try:
             for name, path in files:
-                self._take(writer, name, path, known, read, update)
-                report(update)
-            for name in known:
-                writer.delete_documents_by_term("path", name)
-                update.removed += 1
-            if update.added or update.changed or update.removed:
-                writer.commit()
-            writer.wait_merging_threads()
+                self._take(run, name, path)
+                report(run.update)
+            for name in run.known:
+                run.writer.delete_documents_by_term("path", name)
+                run.update.removed += 1
+            self._embed(run, report)
+            if run.has_changes:
+                run.writer.commit()
+            self._index.reload()
+            if embedding is not None:
+                embedding.finish(self.state, self._num_parts(), self._keys)
+            run.writer.wait_merging_threads()
         except (OSError, ValueError) as error:
             raise InvalidRequest(f"The index in {self._folder} cannot be written: {error}") from None
+        finally:
+            run.writer = None  # its lock is free, whatever holds this frame
         self._index.reload()
-        return update
+        return run.update
 
-    def _take(self, writer: Any, name: str, path: Path, known: dict[str, str], read: Read, update: Update) -> None:
+    def _writer(self) -> Any:
+        try:
+            return self._index.writer(HEAP_BYTES, 1)
+        except ValueError as error:
+            raise InvalidRequest(f"Another process updates the index in {self._folder}: {error}") from None
+
+    @property
+    def state(self) -> str:
+        """Changes with each commit."""
+        return f"{FORMAT} {json.loads((self._folder / 'meta.json').read_text('utf-8'))['opstamp']}"
+
+    def _embed(self, run: _Run, report: Callable[[Update], None]) -> None:
+        """Has the vectors made, also those that an update without an embedder left out."""
+        if run.embedding is None:
+            return
+        if not run.embedding.is_covered(self.state):
+            gone = run.read_again | run.known.keys()
+            for hit, _ in self._parts():
+                if hit.path not in gone:
+                    run.embedding.take(hit.document)
+        update = run.update
+        for update.embedded, update.to_embed in run.embedding.run():
+            report(update)
+
+    def _take(self, run: _Run, name: str, path: Path) -> None:
         try:
             status = path.stat()
         except OSError:  # it was removed a moment ago
             return
-        stamp, before = f"{status.st_size} {status.st_mtime_ns}", known.pop(name, None)
+        stamp, before, update = f"{status.st_size} {status.st_mtime_ns}", run.known.pop(name, None), run.update
         if before == stamp:
             update.kept += 1
             return
         lines: Sequence[Line] = ()  # a file without a text is known, so that it is not opened again
         try:
-            lines = read(path)
+            lines = run.read(path)
         except InvalidRequest as error:
             update.skipped[name] = str(error)
         except MissingExtra as error:
             update.skipped[name], stamp = str(error), ""
-        writer.delete_documents_by_term("path", name)
-        self._add(writer, path=name, kind="file", state=stamp.encode())
+        run.writer.delete_documents_by_term("path", name)
+        self._add(run.writer, path=name, kind="file", state=stamp.encode())
         for part in parts_of(lines):
-            self._add_part(writer, name, part)
+            self._add_part(run, name, part)
+        run.read_again.add(name)
         update.changed += before is not None
         update.added += before is None
 
-    def _add_part(self, writer: Any, name: str, part: Part) -> None:
+    def _add_part(self, run: _Run, name: str, part: Part) -> None:
         """The words of its headings and of its file's name count as its own."""
         words = f"{PurePosixPath(name).with_suffix('')}\n{part.heading}\n{part.text}"
+        text, heading = (one.encode(errors="replace") for one in (part.text, part.heading))
+        document = _document(heading.decode(), text.decode())
         self._add(
-            writer,
+            run.writer,
             path=name,
             kind="part",
-            text=part.text.encode(errors="replace"),
-            heading=part.heading.encode(errors="replace"),
+            key=key_of(document),
+            text=text,
+            heading=heading,
             tokens=" ".join(tokens_of(words)),
             first=part.first,
             last=part.last,
         )
+        if run.embedding is not None:
+            run.embedding.take(document)
 
     def _add(self, writer: Any, **values: str | bytes | int) -> None:
         document = self._tantivy.Document()
@@ -179,6 +241,33 @@ class StoredIndex:
         for name, value in values.items():
             add[type(value)](name, value)
         writer.add_document(document)
+
+    def _parts(self) -> Iterator[tuple[Hit, str]]:
+        """All parts with their keys, in no order."""
+        searcher = self._index.searcher()
+        if not searcher.num_docs:
+            return
+        query = self._tantivy.Query.term_query(self._index.schema, "kind", "part", "basic")
+        for score, address in searcher.search(query, limit=searcher.num_docs).hits:
+            document = searcher.doc(address)
+            yield _hit(document, score), document.get_first("key")
+
+    def _num_parts(self) -> int:
+        query = self._tantivy.Query.term_query(self._index.schema, "kind", "part", "basic")
+        return int(self._index.searcher().search(query, limit=1).count)
+
+    def _keys(self) -> set[str]:
+        return {key for _, key in self._parts()}
+
+    def with_key(self, key: str, score: float) -> list[Hit]:
+        """The parts with the text of a key, by path and line; none where all of them are gone."""
+        searcher = self._index.searcher()
+        most = searcher.doc_freq("key", key)
+        if not most:
+            return []
+        query = self._tantivy.Query.term_query(self._index.schema, "key", key, "basic")
+        hits = (_hit(searcher.doc(address), score) for _, address in searcher.search(query, limit=most).hits)
+        return sorted(hits, key=lambda hit: (hit.path, hit.first))
 
     def _known(self) -> dict[str, str]:
         """Path → state of every file in the index."""
@@ -199,7 +288,8 @@ class StoredIndex:
         terms = [(library.Occur.Should, library.Query.term_query(schema, "tokens", one, "freq")) for one in tokens]
         searcher = self._index.searcher()
         found = searcher.search(library.Query.boolean_query(terms), limit=depth).hits
-        return sorted(_hits(searcher, found), key=lambda hit: (-hit.score, hit.path, hit.first))
+        hits = (_hit(searcher.doc(address), score) for score, address in found)
+        return sorted(hits, key=lambda hit: (-hit.score, hit.path, hit.first))
 
     def reload(self) -> None:
         """Sees what another process committed."""
@@ -210,12 +300,14 @@ class StoredIndex:
         return int(self._index.searcher().num_docs)
 
 
-def _hits(searcher: Any, found: Iterable[tuple[float, Any]]) -> Iterator[Hit]:
-    for score, address in found:
-        document = searcher.doc(address)
-        lines = document.get_first("first"), document.get_first("last")
-        text, heading = (document.get_first(name).decode() for name in ("text", "heading"))
-        yield Hit(document.get_first("path"), *lines, text, float(score), heading)
+def _hit(document: Any, score: float) -> Hit:
+    lines = document.get_first("first"), document.get_first("last")
+    text, heading = (document.get_first(name).decode() for name in ("text", "heading"))
+    return Hit(document.get_first("path"), *lines, text, float(score), heading)
+
+
+def _document(heading: str, text: str) -> str:
+    return f"{heading}\n{text}" if heading else text
 
 
 def _library() -> Any:

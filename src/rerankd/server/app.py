@@ -21,6 +21,7 @@ from rerankd.apis.base import Api, ApiSettings
 from rerankd.apis.registry import Routes, api_routes, search_routes
 from rerankd.calibration.profile import load_calibrations
 from rerankd.config import ServerSettings
+from rerankd.embedder import EmbedderChoice
 from rerankd.prices import PriceFile
 from rerankd.server import model_cards, status, tokens
 from rerankd.server.access_log import AccessLog
@@ -110,7 +111,9 @@ def _search_routes(settings: ServerSettings) -> Routes:
     from rerankd.search.index import Index  # its library is an extra
     from rerankd.search.order import shown_order
 
-    return search_routes(api_settings(settings), Index.open(settings.index).search, shown_order)
+    embedder = EmbedderChoice(settings.embedder, None, settings.device, settings.offline)
+    index = Index.open(settings.index, embedder=embedder)
+    return search_routes(api_settings(settings), index, shown_order)
 
 
 def _lifespan(

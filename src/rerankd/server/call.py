@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import time
@@ -197,7 +198,10 @@ async def _read(state: _CallState, apis: Sequence[Api[Any]], context: ServerCont
     state.is_counted = context.models.default.ready and await gate.count_large(admitted, request)
     check_items(value, api.body, api.max_documents)
     share_of(request.scope).add(api.own_bytes)
-    call, ignored = await beside(request.scope, read_call, value, api, settings.strict)
+    if api.waits:
+        call, ignored = await asyncio.to_thread(read_call, value, api, settings.strict)
+    else:
+        call, ignored = await beside(request.scope, read_call, value, api, settings.strict)
     deadline_ms = call.deadline_ms or deadline_ms_of(request.headers) or settings.deadline_ms
     call = replace(call, deadline_ms=deadline_ms)
     share_of(request.scope).num_documents = len(call.documents)

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from rerankd.config import ServerSettings
 from rerankd.errors import RerankdError
 from rerankd.prices import Price
+from rerankd.search.made_by import made_by
 from rerankd.server.models import Served
 from rerankd.server.prices_in_force import in_force
 from rerankd.types import CallLimits, ModelInfo
@@ -29,12 +30,13 @@ SWAGGER_POLICY = "; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
 
 @dataclass(frozen=True, slots=True)
 class SearchPage(Page):
-    """`/search`. state: read by the page's script."""
+    """`/search`. state: read by the page's script. has_vectors: whether the index has them."""
 
     template: ClassVar[str] = "search.html"
     names: tuple[str, ...]
     state: Mapping[str, Any]
     needs_key: bool
+    has_vectors: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,8 @@ def _search(context: WebContext, session: Session | None) -> SearchPage:
         "accounts": context.accounts is not None,
         "ready": context.models.default.ready,
     }
-    return SearchPage(context.names(), state, context.needs_key)
+    index = context.settings.index
+    return SearchPage(context.names(), state, context.needs_key, index is not None and made_by(index) is not None)
 
 
 def _prices(context: WebContext) -> PricesPage:

@@ -15,15 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from rerankd.engine.embedded.files import VOCABULARY, WEIGHTS, find_files
-from rerankd.engine.embedded.network import DIMENSIONS, SentenceEncoder
 from rerankd.engine.embedded.passages import passages
-from rerankd.engine.embedded.vocabulary import BEGIN, END, UNKNOWN, Vocabulary
+from rerankd.engine.embedded.sentence_vectors import SentenceVectors, Vector, framed
 from rerankd.engine.embedded.words import Scripts, Words, foreign, scripts_of, shared
 from rerankd.engine.protocols import Prompts
-from rerankd.engine.truncation import TextCounter
 from rerankd.types import ModelInfo, Prompt, RerankRequest
 
 NAME = "embedded-multilingual"
@@ -36,10 +32,6 @@ SLOPES, OFFSET = np.array((6.34, 8.03, 6.49, 2.06)), -6.12
 
 MAX_RECENT_BYTES = 64_000_000
 """The size of the cache of documents. A text of one sentence takes 3 kB, a text of ten pages 400 kB."""
-
-
-Vector = NDArray[np.float32]
-NOTHING: Vector = np.zeros(DIMENSIONS, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +72,9 @@ class EmbeddedModel:
     """
 
     def __init__(self, device: torch.device, notice: str | None = None, *, is_fallback: bool = False) -> None:
-        folder = find_files()
-        self._vocabulary = Vocabulary(folder / VOCABULARY)
-        self._network = SentenceEncoder(folder / WEIGHTS, device)
+        self._vectors = SentenceVectors(device)
+        self._vocabulary, self._counter = self._vectors.vocabulary, self._vectors.counter
         self._words = Words(self._vocabulary)
-        self._counter = TextCounter(self._vocabulary.tokenizer)
-        self._unreadable = frozenset((BEGIN, END, UNKNOWN, self._vocabulary.space))
         self._recent = Recent(MAX_RECENT_BYTES)
         self.info = ModelInfo(
             name=NAME,
@@ -94,8 +83,8 @@ class EmbeddedModel:
             max_tokens=MAX_TOKENS,
             device=str(device),
             dtype="float32",
-            num_parameters=self._network.num_parameters,
-            folder=str(folder),
+            num_parameters=self._vectors.num_parameters,
+            folder=str(self._vectors.folder),
             notice=notice,
             is_fallback=is_fallback,
             languages=LANGUAGES,
@@ -118,7 +107,7 @@ class EmbeddedModel:
         queries = counted("query", request.queries, query_limit, window, side)
         documents = counted("document", request.documents, document_limit, window, side)
         texts = list(dict.fromkeys(text.text for text in (*queries.values(), *documents.values())))
-        ids = {text: _framed(found) for text, found in zip(texts, self._counter.token_ids(texts), strict=True)}
+        ids = {text: framed(found) for text, found in zip(texts, self._counter.token_ids(texts), strict=True)}
         return [
             Prompt(
                 query.text,
@@ -167,7 +156,7 @@ class EmbeddedModel:
     def queries(self, texts: Iterable[str]) -> dict[str, Query]:
         """Text → its query."""
         distinct = list(dict.fromkeys(texts))
-        vectors, words = self._embed(distinct), self._words.of(distinct)
+        vectors, words = self._vectors.of(distinct), self._words.of(distinct)
         return {
             text: Query(vectors[text], self._words.weights(some), scripts_of(text))
             for text, some in zip(distinct, words, strict=True)
@@ -186,7 +175,7 @@ class EmbeddedModel:
     def _read(self, texts: Sequence[str]) -> list[list[Passage]]:
         documents = [passages(text) for text in texts]
         flat = [passage for document in documents for passage in document]
-        vectors = self._embed([text for passage in flat for text in ("".join(passage), *passage)])
+        vectors = self._vectors.of([text for passage in flat for text in ("".join(passage), *passage)])
         words = self._words.of([sentence for passage in flat for sentence in passage])
         return [
             [
@@ -199,14 +188,6 @@ class EmbeddedModel:
             ]
             for document in documents
         ]
-
-    def _embed(self, texts: Iterable[str]) -> dict[str, Vector]:
-        """Text → (DIMENSIONS,) of length 1, or of zeros if no piece of the text is known."""
-        distinct = list(dict.fromkeys(texts))
-        ids = dict(zip(distinct, map(_framed, self._counter.token_ids(distinct)), strict=True))
-        readable = [text for text in distinct if not self._unreadable.issuperset(ids[text])]
-        vectors = dict(zip(readable, self._network.embed([ids[text] for text in readable]).numpy(), strict=True))
-        return {text: vectors.get(text, NOTHING) for text in distinct}
 
 
 class Recent:
@@ -244,10 +225,6 @@ def features(query: Query, passage: Passage) -> tuple[float, float, float, float
 def _logit(query: Query, document: Sequence[Passage]) -> float:
     """The logit of the best passage. A document without words scores like one that shares nothing with the query."""
     return max((float(SLOPES @ features(query, passage)) for passage in document), default=0.0) + OFFSET
-
-
-def _framed(ids: array[int]) -> array[int]:
-    return array("i", (BEGIN, *ids, END))
 
 
 def _smaller(limit: int, other: int | None) -> int:

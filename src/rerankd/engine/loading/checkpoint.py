@@ -16,7 +16,12 @@ logger = logging.getLogger(__name__)
 
 
 def find_checkpoint(
-    name: str, *, revision: str | None = None, offline: bool = False, progress: Share | None = None
+    name: str,
+    *,
+    revision: str | None = None,
+    offline: bool = False,
+    progress: Share | None = None,
+    embedding: bool = False,
 ) -> Path:
     """The folder that holds the checkpoint: a local one, else from the cache, else from the hub.
 
@@ -25,6 +30,7 @@ def find_checkpoint(
         revision: a branch, tag or commit on the hub; a folder has none.
         offline: do not ask the hub.
         progress: called with the downloaded share; without it, a terminal on stderr shows bars.
+        embedding: whether an embedding model is wanted.
 
     Raises:
         CheckpointNotFound: no such folder, repository or revision, or no access to it.
@@ -36,8 +42,8 @@ def find_checkpoint(
     if folder is None and (folder := is_cached(name, revision=revision)) is None:
         if offline:
             raise HubUnreachable(f"{name} is not complete in the cache, and --offline forbids to ask the hub for it.")
-        folder = download(name, revision, progress)
-    check_folder(name, folder)
+        folder = download(name, revision, progress, embedding=embedding)
+    check_folder(name, folder, embedding=embedding)
     return folder
 
 
@@ -84,12 +90,12 @@ def is_cached(name: str, *, revision: str | None = None) -> Path | None:
     return None if folder is None or missing_files(folder) else folder
 
 
-def check_folder(name: str, folder: Path) -> None:
+def check_folder(name: str, folder: Path, *, embedding: bool = False) -> None:
     """Raises CheckpointInvalid if files are missing, or the kind is unsupported."""
     names = {str(path.relative_to(folder)) for path in folder.glob("*")} | {
         str(path.relative_to(folder)) for path in folder.glob("*/*")
     }
-    refuse_foreign(name, folder, names)
+    refuse_foreign(name, folder, names, embedding=embedding)
     if missing := missing_files(folder):
         raise CheckpointInvalid(
             f"{folder} is not a complete checkpoint: it lacks {', '.join(missing[:3])}. Needed are "

@@ -64,12 +64,20 @@ def snapshot(name: str, revision: str | None, cache: Path | None = None) -> Path
     return Path(found)
 
 
-def download(name: str, revision: str | None, progress: Share | None = None, cache: Path | None = None) -> Path:
+def download(
+    name: str,
+    revision: str | None,
+    progress: Share | None = None,
+    cache: Path | None = None,
+    *,
+    embedding: bool = False,
+) -> Path:
     """Downloads the files of a model that the cache lacks.
 
     Args:
         progress: without it, a terminal on stderr shows bars.
         cache: replaces the Hugging Face cache.
+        embedding: whether an embedding model is wanted.
 
     Raises:
         CheckpointNotFound: no such repository or revision, or no access to it.
@@ -83,7 +91,7 @@ def download(name: str, revision: str | None, progress: Share | None = None, cac
         info = _ask_hub(name, revision)
         _log.info("Downloading %s from %s to %s", name, constants.ENDPOINT, cache)
         with nullcontext() if show else disable_progress_bars():
-            return _fetch(name, revision, info, cache, progress)
+            return _fetch(name, revision, info, cache, progress, embedding=embedding)
     except (ModelError, AssertionError, AttributeError, NameError, TypeError):
         raise  # the last four are bugs of rerankd, and must not lead to a fallback model
     except Exception as error:  # includes errors of the HTTP library, which depends on the version
@@ -118,7 +126,9 @@ def _cache(name: str, given: Path | None) -> Path:
     return path.resolve()
 
 
-def _fetch(name: str, revision: str | None, info: ModelInfo, cache: Path, progress: Share | None) -> Path:
+def _fetch(
+    name: str, revision: str | None, info: ModelInfo, cache: Path, progress: Share | None, *, embedding: bool
+) -> Path:
     """Downloads the JSON files first: they list the other files, and show whether the kind is supported."""
     files = {file.rfilename: file for file in info.siblings or ()}
 
@@ -128,7 +138,7 @@ def _fetch(name: str, revision: str | None, info: ModelInfo, cache: Path, progre
 
     texts = text_files(files)
     folder = get(texts)
-    refuse_foreign(name, folder, files)
+    refuse_foreign(name, folder, files, embedding=embedding)
     wanted = [
         *weight_files(files, lambda index: folder / index if index in files else None),
         *module_files(files, read_modules(folder)),

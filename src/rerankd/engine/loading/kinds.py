@@ -42,12 +42,13 @@ QUANTIZED = {
 QUANTIZED_BY_FILE = {"quantize_config.json": "GPTQ", "quant_config.json": "AWQ", "hf_quant_config.json": "ModelOpt"}
 
 
-def refuse_foreign(name: str, folder: Path, names: Collection[str]) -> None:
+def refuse_foreign(name: str, folder: Path, names: Collection[str], *, embedding: bool = False) -> None:
     """Refuses the known unsupported kinds.
 
     Args:
         folder: holds the JSON files.
         names: of all files, including those not downloaded yet.
+        embedding: whether an embedding model is wanted.
 
     Raises:
         CheckpointInvalid: the kind is unsupported, or a JSON file is damaged.
@@ -72,7 +73,8 @@ def refuse_foreign(name: str, folder: Path, names: Collection[str]) -> None:
             f"{name} is a reranker or model for images and text ({', '.join(named) or 'with a vision_config'}), which "
             f"is not served. {SERVED}"
         )
-    refuse_embedding(name, named, read_modules(folder))
+    if not embedding:
+        refuse_embedding(name, named, read_modules(folder))
     _refuse_weights(name, named, config, top, names)
 
 

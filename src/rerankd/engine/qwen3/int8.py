@@ -7,7 +7,6 @@ and head are not quantized.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
@@ -17,10 +16,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from rerankd.engine.loading.checkpoint_files import local_weight_files
 from rerankd.engine.loading.checksums import checksum
 from rerankd.engine.loading.kept import NotKept, find_kept, keep
 from rerankd.engine.loading.tensor_file import map_tensors, write_tensors
+from rerankd.engine.loading.weight_sums import folder_key, weight_sums
 from rerankd.engine.qwen3.kernels.packing import Packer
 from rerankd.engine.qwen3.linear import Int8Weight, LayerWeights, PackedWeight, layer_weights
 from rerankd.engine.qwen3.model import Qwen3Config, Qwen3Reranker
@@ -108,36 +107,9 @@ def _names(folder: Path, *parts: object) -> tuple[str, str]:
 
     The disk cache keeps one file for each folder.
     """
-    checkpoint = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-    shards = [shard for shard in local_weight_files(folder) if shard.is_file()]
-    sums = [(shard.name, total) for shard, total in zip(shards, _sums(checkpoint, shards), strict=True)]
-    made_from = hashlib.sha256(repr((FORMAT, sums, (folder / "config.json").read_bytes(), parts)).encode())
-    return f"int8-{checkpoint}", made_from.hexdigest()[:16]
-
-
-def _sums(checkpoint: str, shards: list[Path]) -> list[str]:
-    """The checksum of each shard, from the disk cache if no shard has changed since."""
-    marks = [_mark(shard) for shard in shards]
-    name = f"sums-{checkpoint}"
-    known: dict[str, str] = {}
-    if (kept := find_kept(name, ".json")) is not None:
-        known = json.loads(kept.read_bytes())
-    if set(marks) <= known.keys():
-        return [known[mark] for mark in marks]
-    sums = [checksum(shard) for shard in shards]
-    try:
-        content = json.dumps(dict(zip(marks, sums, strict=True)))
-        keep(name, ".json", lambda path: path.write_text(content), replaces=name)
-    except OSError as error:
-        if not isinstance(error, NotKept):
-            logger.warning("The checksums of the weights cannot be kept: %s", error)
-    return sums
-
-
-def _mark(shard: Path) -> str:
-    """Changes when a file is written or replaced. A program can set size and mtime, but not inode and ctime."""
-    found = shard.stat()
-    return f"{found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+    config = (folder / "config.json").read_bytes()
+    made_from = hashlib.sha256(repr((FORMAT, weight_sums(folder), config, parts)).encode())
+    return f"int8-{folder_key(folder)}", made_from.hexdigest()[:16]
 
 
 def _read(name: str, progress: Progress) -> dict[str, Tensor] | None:

@@ -45,11 +45,15 @@ class _Place:
 class StoredTensors:
     """The tensors of a folder.
 
+    Args:
+        embedding: it is an embedding model, whose names may lack the prefix `model.`.
+
     Raises:
-        CheckpointInvalid: a file is damaged, a tensor is there twice, a shard is missing, or the adapter does not fit.
+        CheckpointInvalid: a file is damaged, a tensor is there twice, a shard is missing, the adapter does not fit, or
+            it is an embedding model where a reranker is wanted.
     """
 
-    def __init__(self, folder: Path, adapter: Adapter | None = None) -> None:
+    def __init__(self, folder: Path, adapter: Adapter | None = None, *, embedding: bool = False) -> None:
         stored = _stored(folder)
         _check_index(folder, stored)
         self._scales = {name: place for name, place in stored.items() if name.rpartition(".")[2] in NOT_WEIGHTS}
@@ -57,7 +61,11 @@ class StoredTensors:
         for name in [name for name in self._places if name.startswith(OTHER_NETWORKS)]:
             del self._places[name]
         if "embed_tokens.weight" in self._places:  # Qwen3-Embedding's names lack the prefix `model.`
-            raise CheckpointInvalid(f"{folder} holds an embedding model (Qwen3-Embedding), not a reranker. {SERVED}")
+            if not embedding:
+                raise CheckpointInvalid(
+                    f"{folder} holds an embedding model (Qwen3-Embedding), not a reranker. {SERVED}"
+                )
+            self._places = {f"model.{name}": place for name, place in self._places.items()}
         self._adapter = adapter
         self._changes = {} if adapter is None else _changes(adapter, self._places)
         self.num_bytes = sum(file.stat().st_size for file in {place.file for place in stored.values()})

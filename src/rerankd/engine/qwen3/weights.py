@@ -25,17 +25,22 @@ class Checkpoint:
 
     Attributes:
         folder: with `*.safetensors`.
-        yes_id, no_id: of the answers; without `no_id` the logit is that of `yes`.
+        yes_id, no_id: of the answers; without `no_id` the logit is that of `yes`. An embedding model has neither.
         scale: the factor from the checkpoint's logit to the log-odds.
         adapter: is merged into the weights.
     """
 
     folder: Path
     config: Qwen3Config
-    yes_id: int
-    no_id: int | None
+    yes_id: int | None = None
+    no_id: int | None = None
     scale: float = 1.0
     adapter: Adapter | None = None
+
+    @property
+    def is_embedding(self) -> bool:
+        """Whether the network has no head."""
+        return self.yes_id is None
 
 
 def read_config(folder: Path) -> Qwen3Config:
@@ -55,7 +60,7 @@ def load_reranker(
     Raises:
         CheckpointInvalid: a tensor is missing, left over or of the wrong shape, or a file is damaged.
     """
-    stored = StoredTensors(checkpoint.folder, checkpoint.adapter)
+    stored = StoredTensors(checkpoint.folder, checkpoint.adapter, embedding=checkpoint.is_embedding)
     head = _read_head(stored, checkpoint).to(device)
     with torch.device("meta"):
         model = Qwen3Reranker(checkpoint.config, head_rows=head.shape[0])
@@ -79,7 +84,7 @@ class LayerwiseReader:
 
     def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype, progress: Progress) -> None:
         self._checkpoint, self._dtype, self._progress = checkpoint, dtype, progress
-        self._stored = StoredTensors(checkpoint.folder, checkpoint.adapter)
+        self._stored = StoredTensors(checkpoint.folder, checkpoint.adapter, embedding=checkpoint.is_embedding)
         self._head = _read_head(self._stored, checkpoint)
         self._bytes_read = 0
         with torch.device("meta"):
@@ -123,8 +128,10 @@ class LayerwiseReader:
 def _read_head(stored: StoredTensors, checkpoint: Checkpoint) -> Tensor:
     """The rows of the head for `no` and `yes`, (2, hidden_size); with one answer or a classifier (1, hidden_size).
 
-    float32, times the scale of the format.
+    float32, times the scale of the format. An embedding model has no rows.
     """
+    if checkpoint.is_embedding:
+        return torch.empty(0, checkpoint.config.hidden_size)
     if "score.weight" in stored:
         head = stored.read("score.weight").float()
         if head.shape[0] != 1:

@@ -23,6 +23,7 @@ async function search() {
   page.setAttribute("aria-busy", "true");
   const call = {
     query, model: $("model").value || undefined, top_n: TOP_N, depth: Number($("depth").value),
+    first: $("first")?.value,
     passages: $("highlight").checked ? { highlight: true } : undefined,
   };
   try {
@@ -86,7 +87,7 @@ function bestSentence(result) {
 }
 
 $("ask").addEventListener("submit", (event) => { event.preventDefault(); search(); });
-for (const name of ["model", "depth", "highlight"]) $(name).addEventListener("change", search);
+for (const name of ["model", "depth", "first", "highlight"]) $(name)?.addEventListener("change", search);
 if ($("key")) {
   $("key").value = sessionStorage.getItem("rerankd-key") ?? "";
   $("key").addEventListener("input", () => sessionStorage.setItem("rerankd-key", $("key").value.trim()));

@@ -1,0 +1,157 @@
+"""Qwen3-Embedding: texts → unit vectors, through the layers that serve the rerankers.
+
+The vector of a text is the hidden state of the token at its end, after the final norm. A query stands behind its task,
+a document alone. Source: https://huggingface.co/Qwen/Qwen3-Embedding-0.6B (README), and the checkpoint's own prompts.
+Unlike there, control strings inside a text stay plain text.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn import functional
+
+from rerankd.engine.engine import MAX_BATCH_TOKENS, MAX_BATCH_TOKENS_GPU
+from rerankd.engine.loading.devices import Execution
+from rerankd.engine.loading.embedding_files import Prompts
+from rerankd.engine.qwen3.loaded import load_network
+from rerankd.engine.qwen3.model import rope_angles
+from rerankd.engine.qwen3.packed import Packed
+from rerankd.engine.qwen3.weights import Checkpoint, Progress, read_config
+from rerankd.engine.tokenising import encodings
+from rerankd.errors import CheckpointInvalid
+
+MAX_TOKENS = 8192
+"""Of a text with its task and its end, as in the README."""
+
+END = "<|endoftext|>"
+
+LEAST_DIMENSIONS = 32
+"""The shortest vectors that the models were trained for."""
+
+
+class Qwen3Embedder:
+    """A checkpoint of Qwen3-Embedding. Implements `engine.protocols.EmbeddingModel`. Not thread-safe.
+
+    Args:
+        folder: contains config.json, tokenizer.json and *.safetensors.
+        prompts: the checkpoint's own.
+        dimensions: cuts the vectors, and makes them of length 1 again; None: all.
+
+    Raises:
+        CheckpointInvalid: a file is damaged, or is of another kind of model.
+        SettingsError: the dimensions are out of range; see `load_network`.
+    """
+
+    def __init__(
+        self, folder: Path, execution: Execution, progress: Progress, prompts: Prompts, dimensions: int | None = None
+    ) -> None:
+        config = read_config(folder)
+        self.full_dimensions = config.hidden_size
+        self.dimensions = dimensions or config.hidden_size
+        self.num_truncated = 0
+        self._prompts = prompts
+        self._tokens = Tokens(folder, min(MAX_TOKENS, config.max_position_embeddings))
+        if self._tokens.max_token_id >= config.vocab_size:
+            raise CheckpointInvalid(f"{folder}: tokenizer.json and config.json belong to different models.")
+        self._network, self._layers = load_network(Checkpoint(folder, config), execution, progress)
+        self.kernels = self._layers.kernels
+        self._batch_tokens = MAX_BATCH_TOKENS if execution.device.type == "cpu" else MAX_BATCH_TOKENS_GPU
+
+    def queries(self, texts: Sequence[str], instruct: str | None = None) -> NDArray[np.float32]:
+        """See `engine.protocols.EmbeddingModel`."""
+        return self._vectors([self._prompts.query(instruct) + text for text in texts])
+
+    def documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """See `engine.protocols.EmbeddingModel`."""
+        return self._vectors([self._prompts.document + text for text in texts])
+
+    def token_ids(self, text: str) -> list[int]:
+        """What the network reads of a text."""
+        [ids] = self._tokens.of([text])
+        return list(ids)
+
+    def _vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        sequences = list(self._tokens.of(texts))
+        self.num_truncated += self._tokens.take_truncated()
+        rows = [self._pass(batch) for batch in _batches(sequences, self._batch_tokens)]
+        found: NDArray[np.float32] = torch.cat([torch.empty(0, self.dimensions), *rows]).numpy()
+        return found
+
+    @torch.inference_mode()
+    def _pass(self, sequences: Sequence[array[int]]) -> Tensor:
+        """(num_sequences, dimensions) float32 on the CPU."""
+        table, config = self._network.embed_tokens.weight, self._network.config
+        token_ids = torch.tensor(list(chain.from_iterable(sequences)), device=table.device)
+        positions = torch.cat([torch.arange(len(one), device=table.device) for one in sequences])
+        angles = rope_angles(positions, config)
+        nothing = table.new_empty(config.num_hidden_layers, 2, 0, config.num_key_value_heads, config.head_dim)
+        packed = Packed.of(map(len, sequences), [nothing] * len(sequences), ())
+        last = self._layers(self._network.embed_tokens(token_ids), angles.cos(), angles.sin(), packed)
+        hidden: Tensor = self._network.norm(last).float()[:, : self.dimensions]
+        return functional.normalize(hidden, dim=1).cpu()
+
+
+class Tokens:
+    """Texts → token ids with the end that the checkpoint's tokenizer appends.
+
+    Args:
+        max_tokens: a longer text is cut before its end token.
+
+    Raises:
+        CheckpointInvalid: the tokenizer cannot be read, or knows no end.
+    """
+
+    def __init__(self, folder: Path, max_tokens: int) -> None:
+        file = folder / "tokenizer.json"
+        try:
+            full = Tokenizer.from_file(str(file))
+        except Exception as error:  # the library raises bare Exception
+            raise CheckpointInvalid(f"{file} cannot be read: {error}") from error
+        full.no_truncation()
+        full.no_padding()
+        self._plain = Tokenizer(full.model)  # without control tokens, as in prompt.py
+        self._plain.normalizer = full.normalizer
+        self._plain.pre_tokenizer = full.pre_tokenizer
+        self._end = array("i", full.encode("").ids)  # of its template
+        if not self._end:  # the first revisions had none, and were read with it all the same
+            if (end := full.token_to_id(END)) is None:
+                raise CheckpointInvalid(f"{file} has no {END}: it is no tokenizer of Qwen3-Embedding.")
+            self._end = array("i", [end])
+        self.max_token_id = max(full.get_vocab().values())
+        self._room = max_tokens - len(self._end)
+        self._truncated = 0
+
+    def of(self, texts: Sequence[str]) -> Iterator[array[int]]:
+        """The ids of each text."""
+        for encoding in encodings(self._plain, texts):
+            ids = encoding.ids
+            self._truncated += len(ids) > self._room
+            yield array("i", ids[: self._room]) + self._end
+
+    def take_truncated(self) -> int:
+        """How many texts were cut since it was asked last."""
+        number, self._truncated = self._truncated, 0
+        return number
+
+
+def _batches(sequences: Sequence[array[int]], most: int) -> Iterator[list[array[int]]]:
+    """Consecutive sequences of at most `most` tokens together; a longer one is alone."""
+    batch: list[array[int]] = []
+    tokens = 0
+    for one in sequences:
+        if batch and tokens + len(one) > most:
+            yield batch
+            batch, tokens = [], 0
+        batch.append(one)
+        tokens += len(one)
+    if batch:
+        yield batch
