@@ -101,6 +101,7 @@ ARROWS = {
             "evaluation",
             "files",
             "jobs",
+            "passages",
             "rankers",
             "resumable",
             "search",

@@ -243,7 +243,7 @@ def test_the_prompts_of_e5_stand_where_its_files_lack_them(encoder_folder: Path,
 def test_the_embedded_model_embeds_in_16_languages() -> None:
     embedder = Embedder()
     assert (embedder.name, embedder.dimensions) == ("embedded", 512)
-    texts = ["Der Hund schläft im Garten.", "Der Zug nach Berlin fährt um acht Uhr ab.", "…", ""]
+    texts = ["Der Hund schläft im Garten.", "Der Zug nach Berlin fährt um acht Uhr ab.", " ", ""]
     documents = embedder.documents(texts)
     [query] = embedder.queries(["When does the train leave?"])
     assert documents.shape == (4, 512) and (documents @ query).argmax() == 1

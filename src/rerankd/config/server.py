@@ -264,7 +264,7 @@ class ServerSettings(DatabaseSettings, ClusterSettings, EngineSettings, SeveralM
     )
     embedder: str | None = setting(
         None,
-        "where the embedder of that index is here: a hub id or a folder; without it, where it was at the index's making",
+        "where the embedder of that index is here: a hub id or a folder; without it, the one that the index names",
         REQUESTS,
         metavar="MODEL",
     )

@@ -91,7 +91,7 @@ def prompts_of(folder: Path) -> Prompts:
 
 
 def digest_of(folder: Path) -> str:
-    """16 hex digits of what the vectors depend on: the weights, the tokenizer and the configuration.
+    """16 hex digits that stand for everything that the vectors depend on: weights, tokenizer and configuration.
 
     Raises:
         OSError: a file cannot be read.
