@@ -65,7 +65,7 @@ def test_files_are_found_by_meaning(open_page: Open, server: Server) -> None:
     page.keyboard.press("Enter")
     expect(page.locator("#output")).to_contain_text("No part of the files has a word of this.")
     page.select_option("#first", "dense")
-    expect(page.locator(".file").first).to_have_text("bills.md")
+    expect(page.locator(".file").first).to_have_text("bills.md", timeout=120_000)  # the embedder loads
     page.get_by_label("Found by").select_option("both")
     expect(page.locator("#output .hint").first).to_contain_text("The best")
 
