@@ -1,4 +1,4 @@
-"""XQuAD as a test collection in BEIR's layout: does the paragraph that answers a question come first?
+"""XQuAD as a test collection in BEIR's layout: does the paragraph, or the article, that answers a question come first?
 
     python benchmarks/xquad.py FOLDER xquad-en --language en       # FOLDER has xquad.en.json of google-deepmind/xquad
     rerankd eval xquad-en --models embedded --html report.html     # BM25, the model, and a report
@@ -16,16 +16,18 @@ from pathlib import Path
 SPLITS = ("test", "fit")
 
 
-def write(source: Path, folder: Path) -> None:
-    """Writes the folder."""
+def write(source: Path, folder: Path, *, articles: bool = False) -> None:
+    """Writes the folder. articles: each one is a document whole, in place of its paragraphs."""
     (folder / "qrels").mkdir(parents=True, exist_ok=True)
     corpus: list[dict[str, str]] = []
     queries: list[dict[str, str]] = []
     qrels: dict[str, list[str]] = {split: ["query-id\tcorpus-id\tscore"] for split in SPLITS}
-    paragraphs = [one for article in json.loads(source.read_text("utf-8"))["data"] for one in article["paragraphs"]]
-    for number, paragraph in enumerate(paragraphs):
-        corpus.append({"_id": f"p{number}", "title": "", "text": paragraph["context"]})
-        for question in paragraph["qas"]:
+    data = [article["paragraphs"] for article in json.loads(source.read_text("utf-8"))["data"]]
+    documents = data if articles else [[paragraph] for article in data for paragraph in article]
+    for number, paragraphs in enumerate(documents):
+        text = "\n\n".join(paragraph["context"] for paragraph in paragraphs)
+        corpus.append({"_id": f"p{number}", "title": "", "text": text})
+        for question in (asked for paragraph in paragraphs for asked in paragraph["qas"]):
             qid = f"q{len(queries)}"
             qrels[SPLITS[len(queries) % len(SPLITS)]].append(f"{qid}\tp{number}\t1")
             queries.append({"_id": qid, "text": question["question"]})
@@ -42,8 +44,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--language", default="en")
+    parser.add_argument("--articles", action="store_true", help="whole articles are the documents, not paragraphs")
     options = parser.parse_args()
-    write(options.folder / f"xquad.{options.language}.json", options.output)
+    write(options.folder / f"xquad.{options.language}.json", options.output, articles=options.articles)
 
 
 if __name__ == "__main__":

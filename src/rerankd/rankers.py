@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from rerankd.arguments import Documents
-from rerankd.types import Ranking
+from rerankd.types import Passages, Ranking
 
 
 class Ranker(Protocol):
@@ -22,6 +22,23 @@ class Ranker(Protocol):
         progress: Callable[[int], None] | None = None,
     ) -> Ranking:
         """Scores every document for the query, best first. instruct: None for the default of the model or server."""
+        ...
+
+
+class PassageRanker(Ranker, Protocol):
+    """A `Ranker` that also splits documents, as `Reranker` and `Client` do."""
+
+    def rank(
+        self,
+        query: str,
+        documents: Documents,
+        *,
+        top_n: int | None = None,
+        instruct: str | None = None,
+        passages: bool | Passages = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> Ranking:
+        """Scores every document for the query by its best passage, best first."""
         ...
 
 

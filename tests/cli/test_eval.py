@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from rerankd.cli.main import main
+from rerankd.runs.about import About, write_about
 
 RELEVANT = 3
 
@@ -116,3 +117,60 @@ def test_a_command_without_runs_says_so(files: Path, capsys: pytest.CaptureFixtu
     assert "with --qrels" in capsys.readouterr().err
     assert main(command(files, "--models", "embedded")) == 1
     assert "belong to a folder" in capsys.readouterr().err
+
+
+# Passages, costs, examples
+
+
+@pytest.fixture
+def of_passages(files: Path) -> Path:
+    """The files, whose run has passages and a file that says how it was made; and a corpus."""
+    rows = []
+    for query in range(30):
+        for place in range(6):
+            first, best = (-9.0, 10.0) if place == RELEVANT else (-6.0 - place / 10, -place)
+            logits, spans = [first, best], [(0, 21), (21, 60)]
+            passages = [
+                {"start": start, "end": end, "logit": one} for one, (start, end) in zip(logits, spans, strict=True)
+            ]
+            row = {"qid": f"q{query}", "docid": f"d{place}", "logit": max(logits), "tokens": 200, "passages": passages}
+            rows.append(json.dumps(row) + "\n")
+    (files / "ours.jsonl").write_text("".join(rows))
+    plan = {"model": {"name": "Qwen/Qwen3-Reranker-0.6B"}, "instruct": None, "depth": 6, "passages": {"max_tokens": 64}}
+    write_about(files / "ours.jsonl", About(plan, 3.0, 30, 180, 36_000, 0, 30_000))
+    texts = [f"The <i>beginning</i>. {n} The best passage of document {n}. And the rest of it." for n in range(6)]
+    corpus = [json.dumps({"_id": f"d{n}", "text": text}) + "\n" for n, text in enumerate(texts)]
+    (files / "corpus.jsonl").write_text("".join(corpus))
+    (files / "prices.toml").write_text('[rates."Qwen3-Reranker-0.6B"]\ninput_price = 0.5\ncurrency = "EUR"\n')
+    return files
+
+
+def test_other_aggregates_and_the_cost_are_printed(of_passages: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command(of_passages, "--prices", str(of_passages / "prices.toml"))) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "nDCG@10 of ours by what counts of a document's passages" in said
+    assert "best passage (MaxP)\t1.0000" in said or "best passage (MaxP) 1.0000" in said
+    assert "first passage (FirstP) 0.3562" in said.replace("\t", " ")
+    assert "100 % have their best passage behind the first" in said
+    assert "ours: 0.5000 EUR for 1,000 queries, 0.100 seconds a query" in said  # 1,000 tokens a query, 0.5 a million
+
+
+def test_the_report_shows_passages_costs_and_the_texts_of_examples(of_passages: Path) -> None:
+    page_path, corpus = of_passages / "report.html", str(of_passages / "corpus.jsonl")
+    options = ["--html", str(page_path), "--corpus", corpus, "--prices", str(of_passages / "prices.toml")]
+    assert main(command(of_passages, *options)) == 0
+    page = page_path.read_text()
+    assert not Tags(page).open and "What counts of a document" in page and "EUR for 1,000 queries" in page
+    assert "passages of 64 tokens" in page and "best passage of" in page and "<i>beginning" not in page
+
+
+def test_the_report_and_the_values_of_queries_may_go_to_stdout(
+    of_passages: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(of_passages, "--by-query", "-")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 60 and json.loads(lines[0])["run"] == "bm25"
+    assert main(command(of_passages, "--html", "-")) == 0
+    assert capsys.readouterr().out.lstrip().startswith("<!doctype html>")
+    assert main(command(of_passages, "--html", "-", "--json")) == 1
+    assert "Only one of" in capsys.readouterr().err

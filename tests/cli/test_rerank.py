@@ -107,7 +107,7 @@ def test_another_split_has_other_queries(beir: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--split", "dev"], "no split 'dev': pass --split with one of test, train"),
+        (["--split", "dev"], "no judgements of the split 'dev': pass --split with one of test, train"),
         (["--run", "bm25.trec"], "pass a folder, and no run"),
         (["--corpus", "none.jsonl"], "none.jsonl"),
     ],
@@ -158,4 +158,55 @@ def test_a_folder_that_cannot_be_evaluated_is_explained(
     more: list[str], words: str, beir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["eval", str(beir), *more]) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_a_result_goes_to_stdout(beir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    requests = tmp_path / "requests.jsonl"
+    jsonl(requests, [{"id": "q", "query": "When does it open?", "documents": ["It opens at one.", "Bread."]}])
+    asked = ["rerank", str(requests), "-o", "-", "--model", "embedded"]
+    assert main(asked) == 0
+    printed = capsys.readouterr()
+    assert [line.split()[:4] for line in printed.out.splitlines()] == [
+        ["q", "Q0", f"q:{n}", f"{n + 1}"] for n in (0, 1)
+    ]
+    assert "cannot be continued" in printed.err and not list(tmp_path.glob("*.job"))
+    assert main([*asked, "--format", "jsonl"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["docid"] == "q:0"
+    assert main(["rerank", str(beir), "--first", "bm25", "-o", "-"]) == 1
+    assert "pass a file as --output" in capsys.readouterr().err
+    assert main(["rerank", str(requests), "-o", "--depth", "3"]) == 2
+    assert "is an option, and no file" in capsys.readouterr().err
+
+
+def test_long_documents_are_scored_in_passages(beir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    filler = "Nothing about this place is of any interest to people who travel by train or on foot. " * 12
+    rows = [{**row, "text": filler + row["text"]} for row in records("corpus")]
+    jsonl(beir / "corpus.jsonl.gz", rows)
+    out = tmp_path / "ours.jsonl"
+    assert main(command(beir, out, "--depth", "5", "--passage-tokens", "20")) == 0
+    found = read_run(out).ranked
+    assert all(len(one.passages) > 3 for some in found.values() for one in some)
+    assert all(some[0].doc_id == f"yes{qid[1:]}" for qid, some in found.items())
+    qrels, runs = str(beir / "qrels" / "test.tsv"), [str(tmp_path / "ours.bm25.jsonl"), str(out)]
+    capsys.readouterr()
+    assert main(["eval", *runs, "--qrels", qrels, "--json"]) == 0
+    run = json.loads(capsys.readouterr().out)["runs"][1]
+    best = run["aggregates"]["aggregates"][0]
+    assert best["mean"] == run["means"]["nDCG@10"] == 1.0
+    assert run["aggregates"]["later"] == run["aggregates"]["relevant"] == 8 and run["made"]["passage_tokens"] == 20
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--passage-tokens", "8"], "at least 16"),
+        (["--max-passages", "3"], "belong to --passage-tokens"),
+        (["--passage-tokens", "64", "--then", "embedded"], "leave --then out"),
+    ],
+)
+def test_wrong_settings_of_passages_are_named(
+    more: list[str], words: str, beir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(beir, tmp_path / "ours.jsonl", *more)) == 1
     assert words in capsys.readouterr().err

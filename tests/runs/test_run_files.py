@@ -281,3 +281,31 @@ def test_empty_texts_are_texts(tmp_path: Path) -> None:
     assert read_queries([saved(tmp_path, "q.tsv", "7\t\n")]) == {"7": Query("")}
     corpus = saved(tmp_path, "c.jsonl", '{"_id": "a", "title": "", "text": ""}\n{"_id": "b", "title": "T", "text": ""}')
     assert dict(documents_of([corpus])) == {"a": "", "b": "T "}
+
+
+@pytest.mark.parametrize("levels", [[], ["default", "test"]], ids=["mteb 1", "mteb 2"])
+def test_predictions_of_mteb_are_a_run(levels: list[str], tmp_path: Path) -> None:
+    value: object = {"q1": {"a": 0.5, "c": 1.5, "b": 0.5}, "q2": {"d": -1.0}}
+    for level in reversed(levels):
+        value = {level: value}
+    if levels:
+        assert isinstance(value, dict)
+        value["mteb_model_meta"] = {"model_name": "m", "revision": {"a": 1}}
+    run = read_run(saved(tmp_path, "SciFact_predictions.json", json.dumps(value, indent=1)))
+    assert ids(run) == {"q1": ["c", "b", "a"], "q2": ["d"]} and run.name == "SciFact_predictions"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[1]", "no predictions of MTEB"),
+        ("{", "is not JSON"),
+        ('{"q": {"a": "high"}}', "no number"),
+        ('{"q": {"a": 1}, "p": 7}', "'p' has no object"),
+        ('{"de": {"test": {"q": {"a": 1}}}, "en": {"test": {"q": {"a": 1}}}}', "predictions of de, en"),
+        ("{}", "no documents in"),
+    ],
+)
+def test_other_json_is_no_run(text: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match=words):
+        read_run(saved(tmp_path, "p.json", text))

@@ -1,11 +1,15 @@
-"""A job that is killed again and again, at random moments: `python tests/support/killed_job.py KILLS FOLDER`.
+"""A job that is killed again and again, at random moments.
 
-The scorer is a function, so that a start takes a third of a second; everything about files is the real thing.
+    PYTHONPATH=tests python -m support.killed_job KILLS FOLDER [--passages]
+
+The scorer is a function, so that a start takes a third of a second; everything about files is the real thing. A job
+whose result is named `…-passages.jsonl` splits its documents.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -19,8 +23,11 @@ from rerankd.jobs.job import Job, Plan
 from rerankd.runs.run import read_run
 from rerankd.runs.texts import documents_of, read_queries
 from rerankd.testing import FakeRanker
+from rerankd.types import Passages
+from support.splitting import SplittingRanker
 
 QUERIES, DOCUMENTS = 300, 12
+PASSAGES, PASSAGE_WORDS = "-passages", 20
 
 
 def write_inputs(folder: Path) -> None:
@@ -35,7 +42,8 @@ def write_inputs(folder: Path) -> None:
 
 def job(folder: Path, out: str) -> Job:
     """The job that writes this file."""
-    plan = Plan((), {"name": "fake"}, None, DOCUMENTS, skip_missing=False)
+    passages = Passages(PASSAGE_WORDS, 0) if PASSAGES in out else None
+    plan = Plan((), {"name": "fake"}, None, DOCUMENTS, skip_missing=False, passages=passages)
     return Job(folder / out, plan, read_run(folder / "run.trec"), read_queries([folder / "queries.tsv"]), at_once=4)
 
 
@@ -48,7 +56,8 @@ def score(folder: Path, out: str) -> None:
             time.sleep(0.001)
             return zlib.crc32(f"{query} {document}".encode()) / 2**32
 
-        job(folder, out).score(FakeRanker(counting), partial(documents_of, [folder / "corpus.jsonl"]))
+        ranker = SplittingRanker(counting) if PASSAGES in out else FakeRanker(counting)
+        job(folder, out).score(ranker, partial(documents_of, [folder / "corpus.jsonl"]))
 
 
 def run_killed(folder: Path, out: str, kills: int, seed: int = 0) -> int:
@@ -58,9 +67,12 @@ def run_killed(folder: Path, out: str, kills: int, seed: int = 0) -> int:
         how often it was killed.
     """
     chance, killed = random.Random(seed), 0
+    command = [sys.executable, "-m", "support.killed_job", "--score", str(folder), out]
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
+    environment = {**os.environ, "PYTHONPATH": paths}
     for _ in range(kills):
         target = _num_scored(folder, out) + chance.randrange(QUERIES * DOCUMENTS // 6)
-        with subprocess.Popen([sys.executable, __file__, "--score", str(folder), out]) as process:
+        with subprocess.Popen(command, env=environment) as process:
             while process.poll() is None and _num_scored(folder, out) < target:
                 time.sleep(chance.random() / 100)
             if process.poll() is None:
@@ -69,7 +81,7 @@ def run_killed(folder: Path, out: str, kills: int, seed: int = 0) -> int:
         if (folder / out).exists():
             break
     if not (folder / out).exists():
-        subprocess.run([sys.executable, __file__, "--score", str(folder), out], check=True)
+        subprocess.run(command, env=environment, check=True)
     return killed
 
 
@@ -82,15 +94,15 @@ def main() -> None:
     if sys.argv[1] == "--score":
         score(Path(sys.argv[2]), sys.argv[3])
         return
-    kills, folder = int(sys.argv[1]), Path(sys.argv[2])
+    kills, folder, ending = int(sys.argv[1]), Path(sys.argv[2]), PASSAGES if "--passages" in sys.argv else ""
     write_inputs(folder)
-    score(folder, "undisturbed.jsonl")
+    score(folder, f"undisturbed{ending}.jsonl")
     done = rounds = pairs = 0
     while done < kills:
         rounds += 1
-        out = f"disturbed-{rounds}.jsonl"
+        out = f"disturbed-{rounds}{ending}.jsonl"
         done += run_killed(folder, out, kills - done, seed=rounds)
-        assert (folder / out).read_bytes() == (folder / "undisturbed.jsonl").read_bytes()
+        assert (folder / out).read_bytes() == (folder / f"undisturbed{ending}.jsonl").read_bytes()
         pairs += len((folder / f"{out}.scored").read_text().splitlines())
     print(f"{done} kills over {rounds} jobs: every result byte-equal; {pairs / rounds:,.0f} pairs scored a job")
     print(f"of {QUERIES * DOCUMENTS:,} that it has: what was in flight at a kill is scored again")

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from rerankd.cli.console import output_console
 from rerankd.cli.eval_models import ModelOptions, rerank_with_models
-from rerankd.cli.options import FLAG, SEVERAL, command, converter
-from rerankd.cli.table import show_table
+from rerankd.cli.evaluated import show
+from rerankd.cli.options import FLAG, OUTPUT, SEVERAL, command, converter
 from rerankd.errors import InvalidRequest, MissingExtra
 from rerankd.evaluation.depth import DEPTHS
 from rerankd.evaluation.measures import DEFAULT_MEASURES, Measures, without_own
-from rerankd.evaluation.study import Evaluated, Study, study
-from rerankd.evaluation.verdict import verdict
+from rerankd.evaluation.study import Study, study
 from rerankd.runs.about import read_about
 from rerankd.runs.judgements import Judgements, read_judgements
+from rerankd.runs.lines import STDIN
 from rerankd.runs.run import Run, read_run
-from rerankd.runs.texts import read_queries
+from rerankd.runs.texts import documents_of, read_queries
+
+if TYPE_CHECKING:
+    from rerankd.prices import PriceList  # needs pydantic, which measures do not
 
 app = command("eval")
 
@@ -47,9 +51,11 @@ def eval(
     measures: Annotated[list[str], SEVERAL] = list(DEFAULT_MEASURES),  # noqa: B006 - cyclopts copies it
     depths: Annotated[tuple[int, ...], DEPTHS_OPTION] = DEPTHS,
     queries: Annotated[Path | None, FILE] = None,
+    corpus: Annotated[Path | None, FILE] = None,
+    prices: Annotated[Path | None, FILE] = None,
     ignore_own: Annotated[bool, FLAG] = False,
-    by_query: Annotated[Path | None, FILE] = None,
-    html: Annotated[Path | None, FILE] = None,
+    by_query: Annotated[Path | None, OUTPUT, Parameter(show_default=False)] = None,
+    html: Annotated[Path | None, OUTPUT, Parameter(show_default=False)] = None,
     as_json: Annotated[bool, FLAG, Parameter("--json")] = False,
     folder: ModelOptions = MODELS,
 ) -> int:
@@ -64,13 +70,17 @@ def eval(
         measures: as ir_measures writes them; the first one decides
         depths: how many candidates to rerank in the depth study (default: 5 to 1,000)
         queries: the queries' texts, for the report
+        corpus: the documents' texts, for the report's examples; read once
+        prices: a settings file with [rates."MODEL"], for the cost of 1,000 queries
         ignore_own: leave out candidates whose id is their query's, as BEIR does (ArguAna, Quora)
-        by_query: write every measure of every query and run to this file, as JSONL
-        html: write a report to this file
+        by_query: write every measure of every query and run to this file, as JSONL; '-' is stdout
+        html: write a report to this file; '-' is stdout
         as_json: print JSON
     """
-    chosen = Measures(measures)
-    files = _files(paths, qrels, queries, folder)
+    chosen, rates = Measures(measures), _rates(prices) if prices else None
+    if sum([by_query == STDIN, html == STDIN, as_json]) > 1:
+        raise InvalidRequest("Only one of --by-query -, --html - and --json can have stdout.")
+    files = _files(paths, qrels, queries, corpus, folder)
     abouts = [read_about(path) for path in files.runs]
     runs = [
         replace(run, has_logits=run.has_logits or about is not None)  # a TREC run does not say what its scores are
@@ -79,40 +89,58 @@ def eval(
     runs = [without_own(run) if ignore_own else run for run in runs]
     judged = read_judgements(files.qrels)
     texts = {qid: query.text for qid, query in read_queries(files.queries).items()} if files.queries else {}
-    found = study(runs, judged, chosen, texts, depths, abouts)
+    found = study(runs, judged, chosen, texts, depths, abouts, partial(_price, rates))
+    found = replace(found, currency=rates.currency if rates else "")
     if by_query:
         _write(by_query, _by_query(runs, chosen, judged))
     if html:
-        _write(html, _html(found))
+        _write(html, _html(found, files.corpus))
     if as_json:
         print(json.dumps(asdict(found), ensure_ascii=False, indent=2))
-    else:
-        _print(found, html)
+    elif STDIN not in (by_query, html):
+        show(found, html)
     return 0
+
+
+def _rates(path: Path) -> PriceList:
+    try:
+        from rerankd.prices import read_price_list
+    except ImportError as error:
+        raise MissingExtra("A price list", error, "leave --prices out", "router") from None
+    return read_price_list(path)
+
+
+def _price(rates: PriceList | None, model: str) -> float | None:
+    """Of a million tokens; a list may name the model without its owner."""
+    names = (model, model.rpartition("/")[2])
+    return float(rates.of(names).input_price) if rates is not None and rates.has(names) else None
 
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """What is evaluated. queries: empty where their texts are unknown."""
+    """What is evaluated. queries, corpus: empty where their texts are unknown."""
 
     runs: Sequence[Path]
     qrels: Sequence[Path]
     queries: Sequence[Path]
+    corpus: Sequence[Path]
 
 
-def _files(paths: Sequence[Path], qrels: Path | None, queries: Path | None, options: ModelOptions) -> _Files:
+def _files(
+    paths: Sequence[Path], qrels: Path | None, queries: Path | None, corpus: Path | None, options: ModelOptions
+) -> _Files:
     if not paths:
         raise InvalidRequest("Name at least one run, or a folder with --models.")
     if any(path.is_dir() for path in paths):
-        if len(paths) > 1 or qrels or queries:
-            raise InvalidRequest("A folder is evaluated alone, with its own judgements and queries.")
+        if len(paths) > 1 or qrels or queries or corpus:
+            raise InvalidRequest("A folder is evaluated alone, with its own judgements, queries and documents.")
         runs, collection = rerank_with_models(paths[0], options)
-        return _Files(runs, collection.qrels, collection.queries)
+        return _Files(runs, collection.qrels, collection.queries, collection.corpus)
     if options != MODELS:
         raise InvalidRequest("--models and the options with it belong to a folder; runs are evaluated as they are.")
     if qrels is None:
         raise InvalidRequest("Pass the judgements of the runs with --qrels.")
-    return _Files(paths, [qrels], [queries] if queries else [])
+    return _Files(paths, [qrels], [queries] if queries else [], [corpus] if corpus else [])
 
 
 def _by_query(runs: Sequence[Run], measures: Measures, judged: Judgements) -> str:
@@ -124,57 +152,19 @@ def _by_query(runs: Sequence[Run], measures: Measures, judged: Judgements) -> st
     return "".join(f"{line}\n" for line in lines)
 
 
-def _html(found: Study) -> str:
+def _html(found: Study, corpus: Sequence[Path]) -> str:
     try:
         from rerankd.evaluation.report import report
     except ImportError as error:
         raise MissingExtra("The report", error, "leave --html out", "eval") from None
-    return report(found)
+    return report(found, dict(documents_of(corpus, found.shown_documents)))
 
 
 def _write(path: Path, text: str) -> None:
+    if path == STDIN:
+        sys.stdout.write(text)
+        return
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InvalidRequest(f"{path} cannot be written: {error.strerror or error}.") from None
-
-
-def _print(found: Study, html: Path | None) -> None:
-    console = output_console()
-    for run in found.runs[1:]:
-        said = verdict(found, run)
-        console.print(said.sentence, style={"better": "green", "worse": "red"}.get(said.kind, ""), highlight=False)
-        console.print(said.detail, style="dim", highlight=False)
-    if found.runs[1:]:
-        console.print()
-    rows = [[run.name, *(f"{run.means[name]:.4f}" for name in found.measures)] for run in found.runs]
-    show_table(("run", *found.measures), rows, numbers=found.measures)
-    for run in found.runs:
-        for line in _coverage(run):
-            console.print(line, style="dim", highlight=False)
-    _print_depths(found)
-    console.print(f"\n{found.queries:,} judged queries." + (f" Report: {html}" if html else ""), highlight=False)
-
-
-def _coverage(run: Evaluated) -> list[str]:
-    covered, lines = run.coverage, []
-    if covered.missing:
-        lines.append(f"{run.name}: {covered.missing:,} of {covered.judged:,} judged queries are missing and count as 0")
-    if covered.unjudged:
-        lines.append(f"{run.name}: {covered.unjudged:,} queries without judgements are left out")
-    if covered.own:
-        lines.append(f"{run.name}: {covered.own:,} candidates have their query's id (--ignore-own leaves them out)")
-    return lines
-
-
-def _print_depths(found: Study) -> None:
-    studies = [(run.name, run.compared.depths) for run in found.runs if run.compared and run.compared.depths]
-    if not studies or len(studies[0][1].points) < 3:
-        return
-    names = [name for name, _ in studies]
-    print(f"\n{found.measures[0]} by the number of candidates reranked")
-    rows = [
-        [point.depth, *(f"{depths.points[place].mean:.4f}" for _, depths in studies)]
-        for place, point in enumerate(studies[0][1].points)
-    ]
-    show_table(("depth", *names), rows, numbers=("depth", *names))

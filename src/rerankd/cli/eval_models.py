@@ -18,7 +18,7 @@ from cyclopts import Group, Parameter
 
 from rerankd.cli.log import log_to_stderr
 from rerankd.cli.options import COUNT, FLAG, SEVERAL, settings_from
-from rerankd.cli.reranking import LOCAL_AT_ONCE, Report, bm25, identity, print_summary, stamped
+from rerankd.cli.reranking import LOCAL_AT_ONCE, PassageOptions, Report, bm25, identity, print_summary, stamped
 from rerankd.cli.scoring import RemoteOptions, ranker_of
 from rerankd.config import RankSettings
 from rerankd.errors import InvalidRequest, SettingsError
@@ -43,7 +43,9 @@ class ModelOptions:
         instructs: and with each instruct of this TOML file, a line NAME = "TEXT" each
         run: the first stage (default: BM25, over the folder's corpus)
         split: the judgements
+        subset: which test collection of a snapshot, where it holds several, such as one for each language
         depth: candidates of each query that are reranked
+        passage_tokens: score documents in passages of at most so many tokens; the best one counts
         output: the folder of the runs (default: the folder's name and '-eval'); the same command continues there
         restart: make every run again
     """
@@ -53,7 +55,9 @@ class ModelOptions:
     instructs: Annotated[Path | None, Parameter(metavar="FILE")] = None
     run: Annotated[Path | None, Parameter(metavar="FILE")] = None
     split: Annotated[str, Parameter(metavar="NAME")] = "test"
+    subset: Annotated[str | None, Parameter(metavar="NAME")] = None
     depth: Annotated[int, COUNT] = 100
+    passage_tokens: Annotated[int | None, COUNT, Parameter(show_default=False)] = None
     output: Annotated[Path | None, Parameter(name=("--output", "-o"), metavar="DIR")] = None
     restart: Annotated[bool, FLAG] = False
 
@@ -108,7 +112,7 @@ def rerank_with_models(folder: Path, options: ModelOptions) -> tuple[list[Path],
         InvalidRequest: a file is missing or damaged, or a result was made with other inputs.
         InferenceError: a model failed; the same command continues.
     """
-    wanted, collection = variants(options), collection_in(folder, options.split)
+    wanted, collection = variants(options), collection_in(folder, options.split, subset=options.subset)
     if not collection.qrels:
         raise InvalidRequest(f"{folder} has no judgements (qrels.*, qrels/ or default/): there is nothing to measure.")
     output = options.output or Path(f"{folder.resolve().name}-eval")
@@ -119,7 +123,9 @@ def rerank_with_models(folder: Path, options: ModelOptions) -> tuple[list[Path],
     log_to_stderr("warning")
     first = options.run or output / "bm25.trec"
     inputs = (
-        inputs_of(folder, options.run, None, None) if options.run else retrieved(collection, bm25(options.depth, first))
+        inputs_of(folder, options.run, None, None, options.subset)
+        if options.run
+        else retrieved(collection, bm25(options.depth, first))
     )
     runs = [_reranked(variant, inputs, output / f"{variant.name}.jsonl", options) for variant in wanted]
     return [first, *runs], collection
@@ -136,6 +142,7 @@ def _reranked(variant: Variant, inputs: Inputs, out: Path, options: ModelOptions
             options.depth,
             skip_missing=False,
             first="" if options.run else IDENTITY,
+            passages=PassageOptions(passage_tokens=options.passage_tokens).split,
         )
         if not options.restart and _is_made(out, plan):
             print(f"{variant.name}: {out} is there already", file=sys.stderr)

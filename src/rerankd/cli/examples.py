@@ -27,6 +27,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "rerankd search . 'where are limits checked?' --include '*.py' --top-n 5",
         "rerankd search ./notes 'solar power' --no-rerank --json",
         "rerankd search ./docs 'wie tausche ich einen Schlüssel?' --first hybrid",
+        "rerankd search corpus.jsonl.gz 'solar power' --top-n 3",
     ),
     "rerankd index": (
         "rerankd index ./docs --index ./docs-index",
@@ -42,10 +43,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "rerankd rerank bm25.trec --queries q.tsv --corpus docs.jsonl -o out.trec",
         "rerankd rerank ./scifact --first bm25 -o scifact.jsonl --depth 50",
         "rerankd rerank requests.jsonl -o out.jsonl --url http://127.0.0.1:8000",
+        "rerankd rerank bm25.trec --queries q.tsv --corpus docs.jsonl -o out.jsonl --passage-tokens 512",
     ),
     "rerankd eval": (
         "rerankd eval bm25.trec reranked.trec --qrels qrels.tsv",
-        "rerankd eval bm25.trec a.jsonl b.jsonl --qrels qrels.tsv --html report.html",
+        "rerankd eval bm25.trec a.jsonl --qrels q.tsv --corpus docs.jsonl --html report.html",
         "rerankd eval ./scifact --models Qwen/Qwen3-Reranker-0.6B ./mine",
         "rerankd eval bm25.trec --qrels qrels.txt --measures nDCG@10 AP@100 --json",
     ),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, TypedDict, TypeVar
 
@@ -138,7 +139,15 @@ def read_positive(text: str) -> float:
     raise ValueError(f"{text!r} is not a number above 0")
 
 
+def read_output(text: str) -> Path:
+    """A file, or `-` for stdout."""
+    if text.startswith("-") and text != "-":
+        raise ValueError(f"{text!r} is an option, and no file: write ./{text}")
+    return Path(text)
+
+
 COUNT = Parameter(converter=converter(whole(1)), metavar="N")
 NUMBER = Parameter(converter=converter(whole(0)), metavar="N")
 POSITIVE = Parameter(converter=converter(read_positive), metavar="S")
+OUTPUT = Parameter(converter=converter(read_output), n_tokens=1, metavar="FILE", allow_leading_hyphen=True)
 DAY = Parameter(converter=converter(read_day), metavar="DAY")

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from rerankd.cli.log import log_to_stderr
-from rerankd.cli.options import COUNT, FLAG, NONE_GIVEN, Given, command, settings_from, takes
+from rerankd.cli.options import COUNT, FLAG, NONE_GIVEN, OUTPUT, Given, command, settings_from, takes
 from rerankd.cli.reranking import (
     LOCAL_AT_ONCE,
     REMOTE_AT_ONCE,
+    WHOLE,
+    PassageOptions,
     Report,
     beside,
     bm25,
@@ -27,12 +33,14 @@ from rerankd.errors import InvalidRequest
 from rerankd.jobs.job import Job, Plan
 from rerankd.runs.collection import collection_in
 from rerankd.runs.layouts import Inputs, inputs_of, retrieved
+from rerankd.runs.lines import STDIN
 from rerankd.search.corpus import IDENTITY
 
 app = command("rerank")
 
 FILE = Parameter(metavar="FILE")
 First = Literal["bm25"]
+Format = Literal["trec", "jsonl"]
 
 
 @app.default
@@ -40,16 +48,19 @@ First = Literal["bm25"]
 def rerank(
     run: Annotated[Path, Parameter(name="RUN")],
     *,
-    output: Annotated[Path, Parameter(name=("--output", "-o"), metavar="FILE")],
+    output: Annotated[Path, OUTPUT, Parameter(name=("--output", "-o"))],
     queries: Annotated[Path | None, FILE] = None,
     corpus: Annotated[Path | None, FILE] = None,
     of_folder: Annotated[Path | None, FILE, Parameter("--run")] = None,
     first: Annotated[First | None, Parameter(show_default=False)] = None,
     split: Annotated[str, Parameter(metavar="NAME")] = "test",
+    subset: Annotated[str | None, Parameter(metavar="NAME")] = None,
     depth: Annotated[int, COUNT] = 100,
     instruct: Annotated[str | None, Parameter(metavar="TEXT", show_default=False)] = None,
+    format: Format = "trec",
     skip_missing: Annotated[bool, FLAG] = False,
     restart: Annotated[bool, FLAG] = False,
+    passages: PassageOptions = WHOLE,
     remote: RemoteOptions = RemoteOptions(),  # noqa: B008 - frozen
     given: Given = NONE_GIVEN,
 ) -> int:
@@ -59,39 +70,62 @@ def rerank(
 
     Args:
         run: a run (TREC, MS MARCO, JSONL, Parquet), a BEIR folder, or JSONL with queries and their documents
-        output: the result; .trec, .jsonl or .parquet says its format
+        output: the result; .trec, .jsonl or .parquet says its format; '-' is stdout, and such a job cannot be continued
         queries: the queries' texts (`qid⇥text`, JSONL or Parquet)
         corpus: the documents' texts (`docid⇥text`, JSONL or Parquet), of any size
         of_folder: the run, where RUN is a folder
         first: where RUN is a folder, find the candidates of its judged queries, and write them beside the result
         split: the judgements that choose the queries of --first
+        subset: which test collection of a Hugging Face snapshot, where it holds several, such as one for each language
         depth: candidates of each query that are scored and written
         instruct: the sorting task of queries without one (default: the model card's, or the server's)
+        format: of stdout
         skip_missing: leave out documents that the corpus lacks
         restart: forget what an unfinished job has scored
     """
-    settings = settings_from(RankSettings, given)
+    settings, divided = settings_from(RankSettings, given), passages.split
+    if divided and settings.then:
+        raise InvalidRequest("--passage-tokens has one model's passages compared: leave --then out.")
     log_to_stderr("info")
-    inputs = _inputs(run, of_folder, queries, corpus, first, split, depth, output)
-    model = given.get("model")
-    with ranker_of(remote, settings, model) as ranker:
-        plan = Plan(
-            stamped(inputs.files),
-            identity(ranker, remote, settings, model),
-            instruct,
-            depth,
-            skip_missing,
-            IDENTITY if first else "",
-        )
-        at_once = REMOTE_AT_ONCE if remote.url else LOCAL_AT_ONCE
-        job = Job(output, plan, inputs.run, inputs.queries, at_once)
-        try:
-            ended = job.score(ranker, inputs.documents, Report(), restart=restart)
-        except KeyboardInterrupt:
-            print(f"\nStopped. To continue: rerankd {shlex.join(sys.argv[1:])}", file=sys.stderr)
-            raise
+    with _file_of(output, format, first) as out:
+        inputs = _inputs(run, of_folder, queries, corpus, first, split, subset, depth, out)
+        model = given.get("model")
+        with ranker_of(remote, settings, model) as ranker:
+            plan = Plan(
+                stamped(inputs.files),
+                identity(ranker, remote, settings, model),
+                instruct,
+                depth,
+                skip_missing,
+                IDENTITY if first else "",
+                divided,
+            )
+            at_once = REMOTE_AT_ONCE if remote.url else LOCAL_AT_ONCE
+            job = Job(out, plan, inputs.run, inputs.queries, at_once)
+            try:
+                ended = job.score(ranker, inputs.documents, Report(), restart=restart)
+            except KeyboardInterrupt:
+                if output != STDIN:
+                    print(f"\nStopped. To continue: rerankd {shlex.join(sys.argv[1:])}", file=sys.stderr)
+                raise
     print_summary(ended, output)
     return 0
+
+
+@contextmanager
+def _file_of(output: Path, format: Format, first: First | None) -> Iterator[Path]:
+    """Where the result is written. That of stdout goes there at the end, and its file goes."""
+    if output != STDIN:
+        yield output
+        return
+    if first:
+        raise InvalidRequest("--first writes its run beside the result: pass a file as --output.")
+    print("The result goes to stdout: this job cannot be continued after an interruption.", file=sys.stderr)
+    with TemporaryDirectory(prefix="rerankd-") as folder:
+        out = Path(folder, f"result.{format}")
+        yield out
+        with out.open(encoding="utf-8") as file:
+            shutil.copyfileobj(file, sys.stdout)
 
 
 def _inputs(
@@ -101,13 +135,14 @@ def _inputs(
     corpus: Path | None,
     first: First | None,
     split: str,
+    subset: str | None,
     depth: int,
     output: Path,
 ) -> Inputs:
     if first is None:
-        return inputs_of(run, of_folder, queries, corpus)
+        return inputs_of(run, of_folder, queries, corpus, subset)
     if of_folder or not run.is_dir():
         raise InvalidRequest("--first finds the candidates of a folder's queries: pass a folder, and no run.")
-    found = retrieved(collection_in(run, split, queries, corpus), bm25(depth, beside(output)))
+    found = retrieved(collection_in(run, split, queries, corpus, subset), bm25(depth, beside(output)))
     print(f"First stage, {len(found.run.ranked):,} queries: {beside(output)}", file=sys.stderr)
     return found

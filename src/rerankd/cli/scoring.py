@@ -17,7 +17,7 @@ from rerankd.calibration.profile import Calibration
 from rerankd.cli.progress import LoadingBar
 from rerankd.config import CLIENT_KEY, RankSettings
 from rerankd.errors import SettingsError
-from rerankd.rankers import Ranker
+from rerankd.rankers import PassageRanker
 from rerankd.types import DEFAULT_INSTRUCT, Explanation, Passages, Score
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def score(task: Task, settings: RankSettings, explain: bool, prompt: int | None)
 
 
 @contextmanager
-def ranker_of(remote: RemoteOptions, settings: RankSettings, model: str | None) -> Iterator[Ranker]:
+def ranker_of(remote: RemoteOptions, settings: RankSettings, model: str | None) -> Iterator[PassageRanker]:
     """The server that `remote` names, or the model of the settings in this process, for many calls.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +84,10 @@ class Measures:
         for metric in found.per_query:
             by_query[str(metric.measure)][metric.query_id] = float(metric.value)
         return Quality({str(measure): float(value) for measure, value in found.aggregated.items()}, by_query)
+
+    def of_first(self, judgements: Judgements) -> Callable[[Ranked], Mapping[str, float]]:
+        """The first measure of a ranking, by query."""
+        return lambda ranked: self.evaluate(ranked, judgements).by_query[self.names[0]]
 
 
 def _library() -> Any:

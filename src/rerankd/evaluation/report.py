@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from importlib import resources
 from itertools import pairwise
+from types import MappingProxyType
 
 from jinja2 import Environment, StrictUndefined
 
+from rerankd.evaluation.changes import Move
 from rerankd.evaluation.charts import Chart, Curve, Effects, Series, bar_chart, effects, line_chart, xy_chart
 from rerankd.evaluation.scores import BINS, Scores
 from rerankd.evaluation.study import Compared, Study
-from rerankd.evaluation.verdict import ALPHA, p_text, verdict, with_minus
+from rerankd.evaluation.verdict import ALPHA, p_text, passages_said, verdict, with_minus
 from rerankd.version import __version__
 
 TEMPLATE = "report.html"
+
+EXCERPT_CHARS = 320
+"""Of a document in the table of examples."""
+
+NO_TEXTS: Mapping[str, str] = MappingProxyType({})
 
 COLORS = range(5)
 GREY, GOOD, BAD = 5, 6, 7
 """Numbers of the template's palette."""
 
 
-def report(study: Study) -> str:
-    """The page, in UTF-8."""
+def report(study: Study, documents: Mapping[str, str] = NO_TEXTS) -> str:
+    """The page.
+
+    Args:
+        documents: the texts of those that moved, by id, as far as they are known.
+    """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["p"] = p_text
     environment.filters["minus"] = with_minus
+    environment.filters["excerpt"] = partial(_excerpt, documents)
     template = environment.from_string(resources.files(__package__).joinpath(TEMPLATE).read_text("utf-8"))
     return template.render(
         study=study,
@@ -40,6 +54,8 @@ def report(study: Study) -> str:
             for one in study.runs
             if one.compared is not None
         ],
+        passages_said=passages_said,
+        has_texts=bool(documents),
         alpha=ALPHA,
         made=datetime.now(UTC).strftime("%Y-%m-%d"),
         version=__version__,
@@ -165,3 +181,12 @@ def _effects(study: Study) -> Effects | None:
     measure = study.measures[0]
     found = [(one.name, one.compared.paired[measure]) for one in study.runs if one.compared is not None]
     return effects([(name, p.low, p.difference, p.high, p.p_holm < ALPHA) for name, p in found]) if found else None
+
+
+def _excerpt(documents: Mapping[str, str], move: Move) -> str:
+    """The beginning of a document, or of its best passage where the run says which one that is."""
+    text = documents.get(move.doc_id, "")
+    start, end = move.best or (0, len(text))
+    shown = " ".join(text[start : min(end, start + 2 * EXCERPT_CHARS)].split())
+    cut = shown[:EXCERPT_CHARS].rstrip()
+    return f"{'… ' if start else ''}{cut}{' …' if len(cut) < len(shown) or end < len(text) else ''}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rerankd.evaluation.aggregates import AggregateStudy
 from rerankd.evaluation.significance import FEW_QUERIES
 from rerankd.evaluation.study import Evaluated, Study
 
@@ -54,6 +55,15 @@ def _cautions(study: Study, run: Evaluated) -> list[str]:
             else "Reranking nothing is within 1 % of the best depth."
         )
     return said
+
+
+def passages_said(study: AggregateStudy) -> str:
+    """How much a run tells about passages."""
+    said = f"{study.split:,} of {study.documents:,} documents have several passages"
+    if not study.relevant:
+        return f"{said}; none of these is judged relevant."
+    share = f"{study.later / study.relevant:.0%}".replace("%", " %")
+    return f"{said}; of {study.relevant:,} relevant ones among these, {share} have their best passage behind the first."
 
 
 def signed(difference: float) -> str:

@@ -23,16 +23,16 @@ from typing import Any
 
 from rerankd.errors import InvalidRequest
 from rerankd.jobs.journal import Journal, Scored
+from rerankd.jobs.scoring import score_query
 from rerankd.jobs.store import Documents, build
-from rerankd.rankers import Ranker
+from rerankd.rankers import PassageRanker
 from rerankd.resumable import differences, to_json
 from rerankd.runs.about import About, write_about
-from rerankd.runs.float32 import rounded
 from rerankd.runs.replaced import replacement
 from rerankd.runs.run import Candidate, Run, decreasing
 from rerankd.runs.texts import Query
-from rerankd.runs.written import RankedPair, check_ids, format_of, write_ranked
-from rerankd.types import Score
+from rerankd.runs.written import RankedPair, RankedPassage, check_ids, format_of, write_ranked
+from rerankd.types import Passages
 
 fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None  # Windows has none: there is no lock there
 
@@ -51,6 +51,7 @@ class Plan:
         instruct: of queries that have none of their own; None for the default of the model or server.
         depth: candidates of a query that are scored.
         first: what found the candidates, where that is no file of the inputs.
+        passages: how documents are split; None: they are not.
     """
 
     inputs: tuple[tuple[str, int, int], ...]
@@ -59,6 +60,7 @@ class Plan:
     depth: int
     skip_missing: bool
     first: str = ""
+    passages: Passages | None = None
 
 
 @dataclass
@@ -121,7 +123,7 @@ class Job:
 
     def score(
         self,
-        ranker: Ranker,
+        ranker: PassageRanker,
         corpus: Corpus,
         report: Callable[[Progress], None] = lambda progress: None,
         *,
@@ -148,7 +150,8 @@ class Job:
                     self._loop(ranker, documents, journal, progress, report)
                 finally:
                     journal.sync()
-                write_ranked(self._out, self._pairs(journal), self._plan.model.get("name", "rerankd"))
+                name, has_passages = self._plan.model.get("name", "rerankd"), self._plan.passages is not None
+                write_ranked(self._out, self._pairs(journal), name, has_passages)
                 write_about(self._out, self._about(journal))
         shutil.rmtree(self._folder)
         return progress
@@ -156,7 +159,8 @@ class Job:
     def _about(self, journal: Journal) -> About:
         done = journal.total()
         own = sum(self._queries[qid].instruct is not None for qid in self._first)
-        return About(json.loads(to_json(self._plan)), done.seconds, done.queries, done.documents, done.tokens, own)
+        plan = json.loads(to_json(self._plan))
+        return About(plan, done.seconds, done.queries, done.documents, done.tokens, own, done.billed)
 
     @contextmanager
     def _locked(self, *, restart: bool) -> Iterator[None]:
@@ -197,7 +201,7 @@ class Job:
 
     def _loop(
         self,
-        ranker: Ranker,
+        ranker: PassageRanker,
         documents: Documents,
         journal: Journal,
         progress: Progress,
@@ -222,7 +226,7 @@ class Job:
                 report(progress)
 
     def _in_turn(
-        self, pool: ThreadPoolExecutor, ranker: Ranker, documents: Documents, left: Sequence[str]
+        self, pool: ThreadPoolExecutor, ranker: PassageRanker, documents: Documents, left: Sequence[str]
     ) -> Iterator[tuple[str, Scored, Sequence[str]]]:
         """Each query's scores, in order; `at_once` of them are being scored at any time."""
         coming = iter(left)
@@ -244,22 +248,10 @@ class Job:
                 future.cancel()
 
     def _rank(
-        self, ranker: Ranker, qid: str, ids: Sequence[str], texts: Sequence[str | None]
+        self, ranker: PassageRanker, qid: str, ids: Sequence[str], texts: Sequence[str | None]
     ) -> tuple[Scored, Sequence[str]]:
         there = [(doc_id, text) for doc_id, text in zip(ids, texts, strict=True) if text is not None]
-        if not there:
-            return Scored(qid, [], [], [], []), ()
-        query = self._queries[qid]
-        try:
-            ranking = ranker.rank(
-                query.text, [text for _, text in there], instruct=query.instruct or self._plan.instruct
-            )
-        except InvalidRequest as error:
-            raise InvalidRequest(f"query {qid!r}: {error}") from error
-        scores: list[Score] = sorted(ranking.ranked, key=lambda score: score.index)
-        logits = [rounded(score.raw_score) for score in scores]
-        tokens = [len(score.prompt.token_ids) if score.prompt else 0 for score in scores]
-        return Scored(qid, [d for d, _ in there], logits, [score.score for score in scores], tokens), ranking.warnings
+        return score_query(ranker, qid, self._queries[qid], there, self._plan.instruct, self._plan.passages)
 
     def _pairs(self, journal: Journal) -> Iterator[RankedPair]:
         for qid, first in self._first.items():
@@ -273,4 +265,5 @@ def _ranked_pairs(first: Sequence[Candidate], scored: Scored) -> Iterator[Ranked
     logits = decreasing(scored.logits[i] for i in order)
     for rank, (i, logit) in enumerate(zip(order, logits, strict=True), 1):
         doc_id = scored.doc_ids[i]
-        yield RankedPair(scored.qid, doc_id, rank, logit, scored.scores[i], *before[doc_id], scored.tokens[i])
+        passages = tuple(RankedPassage(*one) for one in scored.passages[i]) if scored.passages else ()
+        yield RankedPair(scored.qid, doc_id, rank, logit, scored.scores[i], *before[doc_id], scored.tokens[i], passages)

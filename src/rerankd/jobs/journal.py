@@ -16,25 +16,42 @@ SYNC_S = 2.0
 """Seconds after which what was written is on disk, too."""
 
 
+PassageLogit = tuple[int, int, float]
+"""Start and end of a passage in code points, and its logit, float32."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The scores of a query's documents, in the order of `doc_ids`. logits: float32. tokens: of each prompt."""
+    """The scores of a query's documents, in the order of `doc_ids`.
+
+    Attributes:
+        logits: float32.
+        tokens: of the prompts of each document.
+        passages: of each document, in the order of its text; empty where the job splits none.
+        billed: tokens of query and documents, once for each prompt; as a server counted them; 0 where unknown.
+    """
 
     qid: str
     doc_ids: Sequence[str]
     logits: Sequence[float]
     scores: Sequence[float]
     tokens: Sequence[int]
+    passages: Sequence[Sequence[PassageLogit]] = ()
+    billed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """What a journal holds in all. seconds: between its lines, without the time between two runs of the job."""
+    """What a journal holds in all. seconds: between its lines, without the time between two runs of the job.
+
+    billed: see `Scored`.
+    """
 
     queries: int
     documents: int
     tokens: int
     seconds: float
+    billed: int
 
 
 class Journal:
@@ -65,15 +82,16 @@ class Journal:
     def _parse(self, line: bytes, at: int) -> Scored:
         try:
             value = json.loads(line)
-            scored = Scored(value["q"], value["d"], value["l"], value["s"], value["t"])
-            if not len(scored.doc_ids) == len(scored.logits) == len(scored.scores) == len(scored.tokens):
+            passages = [[(start, end, logit) for start, end, logit in some] for some in value.get("p", ())]
+            ids, logits, scores, tokens = (value[key] for key in "dlst")
+            if any(len(one) != len(ids) for one in (logits, scores, tokens, passages or ids)):
                 raise ValueError("lists of different lengths")
+            return Scored(value["q"], ids, logits, scores, tokens, passages, value.get("b", 0))
         except (ValueError, KeyError, TypeError):
             raise InvalidRequest(
                 f"{self._path} is damaged at byte {at}. --restart begins the job again; to keep what stands before the "
                 "damage, cut the file off there."
             ) from None
-        return scored
 
     def __contains__(self, qid: str) -> bool:
         return qid in self._places
@@ -86,14 +104,15 @@ class Journal:
 
     def total(self) -> Total:
         """The sum over all queries."""
-        documents, tokens, seconds = 0, 0, 0.0
+        documents, tokens, billed, seconds = 0, 0, 0, 0.0
         with self._path.open("rb") as file:
             for line in file:
                 value = json.loads(line)
                 documents += len(value["d"])
                 tokens += sum(value["t"])
+                billed += value.get("b", 0)
                 seconds += value["e"]
-        return Total(len(self._places), documents, tokens, seconds)
+        return Total(len(self._places), documents, tokens, seconds, billed)
 
     def add(self, scored: Scored, seconds: float = 0.0) -> None:
         """Appends the scores of a query.
@@ -105,7 +124,8 @@ class Journal:
             InvalidRequest: there is no space; the line is not kept.
         """
         value = {"q": scored.qid, "d": scored.doc_ids, "l": scored.logits, "s": scored.scores, "t": scored.tokens}
-        line = f"{json.dumps({**value, 'e': round(seconds, 6)})}\n".encode()
+        rest = {**({"p": scored.passages} if scored.passages else {}), "b": scored.billed, "e": round(seconds, 6)}
+        line = f"{json.dumps({**value, **rest})}\n".encode()
         size = self._path.stat().st_size
         try:
             if self._file.write(line) != len(line):

@@ -22,6 +22,7 @@ class About:
         seconds: of scoring, over all runs of the job.
         queries, documents, tokens: scored; tokens of the prompts, 0 where a server scored.
         own_instructs: queries that have an instruct of their own.
+        billed_tokens: of queries and documents, once for each prompt; as a server counted them; 0 where unknown.
     """
 
     plan: Mapping[str, Any]
@@ -30,6 +31,7 @@ class About:
     documents: int
     tokens: int
     own_instructs: int
+    billed_tokens: int = 0
 
     @property
     def model(self) -> Mapping[str, str]:
@@ -72,8 +74,8 @@ def read_about(run: Path) -> About | None:
         values = json.loads(path.read_text("utf-8"))
         is_same = values.pop("run") == _digest(run)
         about = About(**values)
-        numbers = about.seconds + about.documents + about.queries + about.tokens + about.own_instructs
-        checked = (about.model["name"], about.instruct, numbers)
+        counts = about.documents + about.queries + about.tokens + about.own_instructs + about.billed_tokens
+        checked = (about.model["name"], about.instruct, about.seconds + counts)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InvalidRequest(f"{path} is damaged: remove it, and what it says about the run is unknown.") from None
     return about if is_same and checked else None

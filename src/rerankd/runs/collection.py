@@ -5,7 +5,8 @@
 | BEIR | `corpus.jsonl`, `queries.jsonl`, `qrels/<split>.tsv` |
 | a Hugging Face snapshot | `corpus/*.parquet`, `queries/*.parquet`, `qrels/<split>-*.parquet` or `default/…` |
 
-Each file may be compressed, and JSONL, Parquet or tab-separated.
+A snapshot's README.md may list files of other names (`snapshot.py`). Each file may be compressed, and JSONL, Parquet or
+tab-separated.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rerankd.errors import InvalidRequest
-from rerankd.runs.lines import kind_of
+from rerankd.runs.lines import has_records, kind_of
+from rerankd.runs.snapshot import Files, collection_files, split_of
 
-KINDS = (".jsonl", ".ndjson", ".jsonlines", ".parquet", ".pq", ".tsv", ".txt", ".trec")
+KINDS = frozenset((".jsonl", ".ndjson", ".jsonlines", ".parquet", ".pq", ".tsv", ".txt", ".trec"))
 QRELS_FOLDERS = ("qrels", "default")
 
 
@@ -31,22 +33,36 @@ class Collection:
 
 
 def collection_in(
-    folder: Path, split: str = "test", queries: Path | None = None, corpus: Path | None = None
+    folder: Path,
+    split: str | None = "test",
+    queries: Path | None = None,
+    corpus: Path | None = None,
+    subset: str | None = None,
 ) -> Collection:
     """The collection in a folder.
 
     Args:
-        split: of the judgements; where there is only one other, that one.
+        split: of the judgements; where there is only one other, that one. None: without judgements.
         queries, corpus: in place of those of the folder.
+        subset: which one, where the folder has several.
 
     Raises:
-        InvalidRequest: the queries, the corpus or the split are not there.
+        InvalidRequest: the queries, the corpus or the split are not there, or there are several collections.
+        MissingExtra: see `collection_files`.
     """
+    listed = {} if subset is None and queries and corpus else collection_files(folder, subset, KINDS)
     return Collection(
-        [queries] if queries else _files_of(folder, "queries"),
-        [corpus] if corpus else _files_of(folder, "corpus"),
-        _qrels_of(folder, split),
+        [queries] if queries else _of_split(listed["queries"], split) if listed else _files_of(folder, "queries"),
+        [corpus] if corpus else _of_split(listed["corpus"], split) if listed else _files_of(folder, "corpus"),
+        [] if split is None else _judgements(folder, listed.get("qrels", {}) or _qrels_in(folder), split),
     )
+
+
+def _of_split(files: Files, split: str | None) -> list[Path]:
+    """Those of the split, where the documents or queries of each have files of their own; else all."""
+    if split is not None and split in files:
+        return list(files[split])
+    return [path for some in files.values() for path in some]
 
 
 def _files_of(folder: Path, name: str) -> list[Path]:
@@ -58,23 +74,35 @@ def _files_of(folder: Path, name: str) -> list[Path]:
     return found
 
 
-def _qrels_of(folder: Path, split: str) -> list[Path]:
+def _qrels_in(folder: Path) -> Files:
+    """The judgements by split; one file without a split has none."""
     if single := _known(folder.glob("qrels.*")):
-        return single[:1]
-    found = next((files for name in QRELS_FOLDERS if (files := _known((folder / name).glob("*")))), [])
+        return {"": single[:1]}
     by_split: dict[str, list[Path]] = {}
-    for path in found:
-        by_split.setdefault(path.name.split(".")[0].split("-")[0], []).append(path)
-    if not by_split:
-        return []
-    if split in by_split:
-        return by_split[split]
-    if len(by_split) > 1:
-        raise InvalidRequest(
-            f"{found[0].parent} has no split {split!r}: pass --split with one of {', '.join(sorted(by_split))}."
-        )
-    return found
+    for path in next((files for name in QRELS_FOLDERS if (files := _known((folder / name).glob("*")))), []):
+        by_split.setdefault(split_of(path), []).append(path)
+    return by_split
+
+
+def _judgements(folder: Path, by_split: Files, split: str) -> list[Path]:
+    if split not in by_split and len(by_split) > 1:
+        names = ", ".join(sorted(by_split))
+        raise InvalidRequest(f"{folder} has no judgements of the split {split!r}: pass --split with one of {names}.")
+    return list(by_split[split] if split in by_split else next(iter(by_split.values()), []))
 
 
 def _known(paths: Iterable[Path]) -> list[Path]:
     return sorted(path for path in paths if path.is_file() and kind_of(path) in KINDS)
+
+
+def corpus_in(folder: Path) -> list[Path]:
+    """The files of documents of the one test collection in a folder; nothing where it is none.
+
+    Raises:
+        MissingExtra: see `collection_files`.
+    """
+    try:
+        found = collection_in(folder, None).corpus
+    except InvalidRequest:
+        return []
+    return list(found) if all(has_records(path) or kind_of(path) == ".tsv" for path in found) else []

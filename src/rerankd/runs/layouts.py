@@ -36,11 +36,14 @@ class Inputs:
     files: tuple[Path, ...]
 
 
-def inputs_of(path: Path, run: Path | None, queries: Path | None, corpus: Path | None) -> Inputs:
+def inputs_of(
+    path: Path, run: Path | None, queries: Path | None, corpus: Path | None, subset: str | None = None
+) -> Inputs:
     """Reads the run and the queries.
 
     Args:
         path: a run, whose queries and corpus are given; a folder, see `collection_in`; or a file of requests.
+        subset: of a folder with several collections.
 
     Raises:
         InvalidRequest: a part is missing or cannot be read.
@@ -48,7 +51,7 @@ def inputs_of(path: Path, run: Path | None, queries: Path | None, corpus: Path |
     if path.is_dir():
         if run is None:
             raise InvalidRequest(f"{path} is a folder: pass a run with --run, or --first bm25.")
-        found = collection_in(path, "", queries, corpus)
+        found = collection_in(path, None, queries, corpus, subset)
         return _of_files(run, found.queries, found.corpus)
     if run is not None:
         raise InvalidRequest("--run belongs to a folder: pass the run itself, with --queries and --corpus.")

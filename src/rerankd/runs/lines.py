@@ -23,7 +23,18 @@ COMPRESSED: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.op
 WITH_PYARROW = (".zst", ".lz4")
 STDIN = Path("-")
 
+JSONL = (".jsonl", ".ndjson", ".jsonlines")
+PARQUET = (".parquet", ".pq")
+
 Fields = Mapping[str, Any]
+
+Damaged = Callable[[InvalidRequest], None]
+"""Gets the error of a line or record; raises it, or passes it over."""
+
+
+def refuse(error: InvalidRequest) -> None:
+    """Raises the error."""
+    raise error from None
 
 
 def kind_of(path: Path) -> str:
@@ -34,8 +45,11 @@ def kind_of(path: Path) -> str:
     return suffixes[-1] if suffixes else ""
 
 
-def lines_of(path: Path) -> Iterator[tuple[int, str]]:
+def lines_of(path: Path, damaged: Damaged = refuse) -> Iterator[tuple[int, str]]:
     """The lines that hold more than white space, without their ends, each with its number from 1.
+
+    Args:
+        damaged: called with the error of a line that is not UTF-8, which is passed over if it returns.
 
     Raises:
         InvalidRequest: the file cannot be read, or a line is not UTF-8.
@@ -46,7 +60,8 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
             try:
                 line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
-                raise InvalidRequest(f"{path}:{number} is not UTF-8 (at byte {error.start} of the line).") from None
+                damaged(InvalidRequest(f"{path}:{number} is not UTF-8 (at byte {error.start} of the line)."))
+                continue
             if line.strip():
                 yield number, line.rstrip("\r\n")
 
@@ -65,22 +80,34 @@ def records_of(path: Path) -> Iterator[tuple[str, Fields]]:
         InvalidRequest: as `lines_of`; or a line is no JSON object, or the file is not Parquet.
         MissingExtra: Parquet is not installed.
     """
-    if kind_of(path) in (".parquet", ".pq"):
+    for number, record in numbered_records(path):
+        yield f"{path}:{number}", record
+
+
+def numbered_records(path: Path, damaged: Damaged = refuse) -> Iterator[tuple[int, Fields]]:
+    """The same, each with the number of its line from 1, or of its row from 0.
+
+    Args:
+        damaged: see `lines_of`; also called for a line that is no JSON object.
+    """
+    if kind_of(path) in PARQUET:
         yield from _parquet_records(path)
         return
-    for number, line in lines_of(path):
+    for number, line in lines_of(path, damaged):
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise InvalidRequest(f"{path}:{number} is not JSON: {error}.") from None
-        if not isinstance(value, dict):
-            raise InvalidRequest(f"{path}:{number} is JSON, but not an object.")
-        yield f"{path}:{number}", value
+            damaged(InvalidRequest(f"{path}:{number} is not JSON: {error}."))
+            continue
+        if isinstance(value, dict):
+            yield number, value
+        else:
+            damaged(InvalidRequest(f"{path}:{number} is JSON, but not an object."))
 
 
 def has_records(path: Path) -> bool:
     """Whether `records_of` reads the file, by its suffix."""
-    return kind_of(path) in (".jsonl", ".ndjson", ".jsonlines", ".parquet", ".pq")
+    return kind_of(path) in (*JSONL, *PARQUET)
 
 
 def text_field(record: Fields, place: str, *names: str) -> str:
@@ -129,7 +156,7 @@ def _open_with_pyarrow(path: Path, suffix: str) -> BinaryIO:
     return io.BufferedReader(pa.input_stream(str(path), compression="detect"))
 
 
-def _parquet_records(path: Path) -> Iterator[tuple[str, Fields]]:
+def _parquet_records(path: Path) -> Iterator[tuple[int, Fields]]:
     try:
         import pyarrow as pa
         import pyarrow.parquet
@@ -149,5 +176,5 @@ def _parquet_records(path: Path) -> Iterator[tuple[str, Fields]]:
             if batch is None:
                 return
             for record in batch.to_pylist():
-                yield f"{path}:{row}", record
+                yield row, record
                 row += 1

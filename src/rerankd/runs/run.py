@@ -3,8 +3,10 @@
 - TREC: `qid Q0 docid rank score tag`, separated by white space. The order is that of trec_eval: by score as a float32,
   then by docid, both descending; the rank is ignored.
 - MS MARCO: `qid⇥pid⇥rank`, by rank; or `top1000`, `qid⇥pid⇥query⇥passage`, as in the file. Neither has scores.
-- JSONL or Parquet, a record a pair: `qid`, `docid`, and `logit` or `score`. By this number, then as in the file.
+- JSONL or Parquet, a record a pair: `qid`, `docid`, and `logit` or `score`. By this number, then as in the file. It
+  may have `passages`, a list of `start`, `end` and `logit`.
 - JSONL or Parquet, a record a query: `query-id` and `corpus-ids`, best first, as the first stages of NanoBEIR.
+- JSON of MTEB: subset → split → qid → docid → score, of one subset and split; by score as TREC.
 - JSONL of rank_llm: `{"query": {"qid", …}, "candidates": [{"docid", "score", …}, …]}`. By score, then as in the file.
 
 trec_eval: https://github.com/usnistgov/trec_eval, form_res_rels.c. MS MARCO:
@@ -13,6 +15,7 @@ https://microsoft.github.io/msmarco/TREC-Deep-Learning. rank_llm: https://github
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,7 +24,20 @@ from typing import Any
 
 from rerankd.errors import InvalidRequest
 from rerankd.runs.float32 import below, rounded
-from rerankd.runs.lines import has_records, lines_of, records_of, text_field
+from rerankd.runs.lines import (
+    COMPRESSED,
+    JSONL,
+    PARQUET,
+    WITH_PYARROW,
+    has_records,
+    kind_of,
+    lines_of,
+    records_of,
+    text_field,
+)
+
+SUFFIXES = (*COMPRESSED, *WITH_PYARROW, *JSONL, *PARQUET, ".json", ".trec", ".txt", ".run", ".tsv")
+"""That say the compression, and then the format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +46,16 @@ class Candidate:
 
     Attributes:
         score: as in the file; minus the rank where the file has no score.
-        tokens: of its prompt; 0 where the file does not say.
+        tokens: of its prompts; 0 where the file does not say.
+        passages: the logits of its passages, in the order of the text; empty where the file has none.
+        best: start and end of the best one in the text, in code points; None where the file has none.
     """
 
     doc_id: str
     score: float
     tokens: int = 0
+    passages: tuple[float, ...] = ()
+    best: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +81,9 @@ def read_run(path: Path) -> Run:
     """
     queries: dict[str, dict[str, Candidate]] = {}
     kinds: set[bool] = set()
-    by_id = not has_records(path)
-    for place, qid, candidate, is_logit in _record_pairs(path) if has_records(path) else _line_pairs(path):
+    pairs = _record_pairs if has_records(path) else _predicted_pairs if kind_of(path) == ".json" else _line_pairs
+    by_id = pairs is not _record_pairs
+    for place, qid, candidate, is_logit in pairs(path):
         found = queries.setdefault(qid, {})
         if candidate.doc_id in found:
             raise InvalidRequest(f"{place}: query {qid!r} has document {candidate.doc_id!r} twice.")
@@ -79,7 +100,7 @@ def read_run(path: Path) -> Run:
 def name_of(path: Path) -> str:
     """A run's name: its file's, without suffixes that say the format or the compression."""
     name = path.name
-    for suffix in (".gz", ".bz2", ".xz", ".zst", ".lz4", ".jsonl", ".parquet", ".trec", ".txt", ".run", ".tsv"):
+    for suffix in SUFFIXES:
         name = name.removesuffix(suffix)
     return name or path.name
 
@@ -151,9 +172,55 @@ def _record_pairs(path: Path) -> Iterator[Pair]:
         score = number_of(record.get("logit" if is_logit else "score"), f"{place}: the score")
         tokens = record.get("tokens")
         candidate = Candidate(
-            text_field(record, place, "docid", "doc_id", "corpus-id"), score, tokens if isinstance(tokens, int) else 0
+            text_field(record, place, "docid", "doc_id", "corpus-id"),
+            score,
+            tokens if isinstance(tokens, int) else 0,
+            *_passages(place, record.get("passages")),
         )
         yield place, text_field(record, place, "qid", "query_id", "query-id"), candidate, is_logit
+
+
+def _predicted_pairs(path: Path) -> Iterator[Pair]:
+    """MTEB's predictions: of one subset and split, or the queries alone as MTEB 1 wrote them."""
+    found = _only(path, _json_of(path))
+    for qid, scores in found.items():
+        if not isinstance(scores, Mapping):
+            raise InvalidRequest(f"{path}: query {qid!r} has no object of documents and scores.")
+        for doc_id, score in scores.items():
+            yield f"{path}, query {qid!r}", qid, Candidate(doc_id, number_of(score, f"{path}: the score")), False
+
+
+def _json_of(path: Path) -> Mapping[str, Any]:
+    text = "\n".join(line for _, line in lines_of(path))
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"{path} is not JSON: {error}.") from None
+    if not isinstance(value, Mapping):
+        raise InvalidRequest(f"{path} is JSON, but no predictions of MTEB.")
+    return {name: one for name, one in value.items() if name != "mteb_model_meta"}
+
+
+def _only(path: Path, value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Down to the queries: the objects of a query hold numbers, those above hold objects of queries."""
+    inner = next((one for one in value.values() if isinstance(one, Mapping) and one), {})
+    if not any(isinstance(one, Mapping) for one in inner.values()):
+        return value
+    if len(value) > 1:
+        raise InvalidRequest(f"{path} has predictions of {', '.join(sorted(value))}: write those of one to a file.")
+    return _only(path, inner)
+
+
+def _passages(place: str, found: Any) -> tuple[tuple[float, ...], tuple[int, int] | None]:
+    """The logits of a document's passages, and where the best one stands."""
+    if not found:
+        return (), None
+    if not isinstance(found, list) or not all(isinstance(one, Mapping) for one in found):
+        raise InvalidRequest(f"{place}: 'passages' must be a list of objects with 'start', 'end' and 'logit'.")
+    logits = tuple(number_of(one.get("logit"), f"{place}: the logit of a passage") for one in found)
+    best = found[logits.index(max(logits))]
+    start, end = best.get("start"), best.get("end")
+    return logits, (start, end) if isinstance(start, int) and isinstance(end, int) else None
 
 
 def _of_ids(place: str, record: Mapping[str, Any]) -> Iterator[Pair]:

@@ -13,16 +13,29 @@ may have its own `instruct` (or `instruction`).
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rerankd.errors import InvalidRequest
-from rerankd.runs.lines import has_records, lines_of, records_of, text_field
+from rerankd.runs.lines import (
+    PARQUET,
+    Damaged,
+    has_records,
+    kind_of,
+    lines_of,
+    numbered_records,
+    records_of,
+    refuse,
+    text_field,
+)
+from rerankd.surrogates import without_surrogates
 
 IDS = ("_id", "id", "qid", "docid", "query_id", "doc_id", "query-id", "corpus-id")
 INSTRUCTS = ("instruct", "instruction")
+TEXTS = ("text", "contents", "content", "body", "segment", "passage", "page_content", "chunk", "abstract")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +107,99 @@ def _of_records(path: Path, wanted: Container[str] | None) -> Iterator[tuple[str
 
 def _of_lines(path: Path, wanted: Container[str] | None) -> Iterator[tuple[str, str]]:
     for number, line in lines_of(path):
-        doc_id, tab, rest = line.partition("\t")
-        if not tab:
-            raise InvalidRequest(f"{path}:{number} has no tab: a line is a document's id, a tab and its text.")
-        if wanted is None or doc_id in wanted:
-            parts = rest.split("\t")
-            yield doc_id, f"{parts[1]} {parts[2]}".strip() if len(parts) == 3 else rest
+        one = _of_line(path, number, line)
+        if wanted is None or one.doc_id in wanted:
+            yield one.doc_id, f"{one.title} {one.text}".strip() if one.has_title else one.text
 
 
 def document_text(record: Mapping[str, Any], place: str) -> str:
     """What of a record is ranked."""
-    text = text_field(record, place, "text", "contents", "body", "segment", "passage")
+    text, title = text_field(record, place, *TEXTS), _title(record)
+    return f"{title} {text}" if title else text
+
+
+def _title(record: Mapping[str, Any]) -> str:
     title = record.get("title")
-    return f"{title} {text}" if isinstance(title, str) and title else text
+    return without_surrogates(title) if isinstance(title, str) else ""
+
+
+class Document(NamedTuple):
+    """A document of a corpus.
+
+    Attributes:
+        number: of its line, from 1, or of its row, from 0.
+        doc_id: where its record has none, the number.
+        title: empty for none. has_title: whether the format has one.
+    """
+
+    number: int
+    doc_id: str
+    title: str
+    text: str
+    has_title: bool = True
+
+
+PROBED = 10
+"""Damaged records at the beginning of a file, after which it is no corpus."""
+
+
+def is_corpus(path: Path, field: str | None = None) -> bool:
+    """Whether a file holds documents: the suffix says so of Parquet, the first lines of other files."""
+    if kind_of(path) in PARQUET:
+        return True
+    seen: list[InvalidRequest] = []
+
+    def pass_over(error: InvalidRequest) -> None:
+        seen.append(error)
+        if len(seen) == PROBED:
+            raise error
+
+    with closing(numbered_documents(path, field, pass_over)) as documents:
+        try:
+            return next(documents, None) is not None
+        except InvalidRequest:
+            return False
+
+
+def numbered_documents(
+    path: Path, field: str | None = None, damaged: Damaged = refuse
+) -> Generator[Document, None, None]:
+    """The documents of a corpus, in the file's order.
+
+    Args:
+        field: that holds the text; None for the first known one.
+        damaged: called with the error of a line or record, which is passed over if it returns.
+
+    Raises:
+        InvalidRequest: the file cannot be read.
+        MissingExtra: see `records_of`.
+    """
+    if not has_records(path):
+        for number, line in lines_of(path, damaged):
+            try:
+                yield _of_line(path, number, line)
+            except InvalidRequest as error:
+                damaged(error)
+        return
+    for number, record in numbered_records(path, damaged):
+        try:
+            one = _of_record(f"{path}:{number}", number, record, field)
+        except InvalidRequest as error:
+            damaged(error)
+        else:
+            yield one
+
+
+def _of_record(place: str, number: int, record: Mapping[str, Any], field: str | None) -> Document:
+    has_id = any(record.get(name) is not None for name in IDS)
+    doc_id = text_field(record, place, *IDS) if has_id else str(number)
+    return Document(number, doc_id, _title(record), text_field(record, place, *((field,) if field else TEXTS)))
+
+
+def _of_line(path: Path, number: int, line: str) -> Document:
+    doc_id, tab, rest = line.partition("\t")
+    if not tab:
+        raise InvalidRequest(f"{path}:{number} has no tab: a line is a document's id, a tab and its text.")
+    parts = rest.split("\t")
+    title, text = parts[1:] if len(parts) == 3 else ("", rest)
+    return Document(number, doc_id, title, text, len(parts) == 3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,15 @@ ROWS_AT_ONCE = 50_000
 
 
 @dataclass(frozen=True, slots=True)
+class RankedPassage:
+    """The logit of a part of a document, `text[start:end]` in code points."""
+
+    start: int
+    end: int
+    logit: float
+
+
+@dataclass(frozen=True, slots=True)
 class RankedPair:
     """A document of a reranked run.
 
@@ -31,7 +40,8 @@ class RankedPair:
         logit: float32; strictly decreasing within a query, so that every evaluator reads this order.
         score: in [0, 1] for a model of this machine; a server's score as sent.
         first_rank, first_score: of the run that was reranked.
-        tokens: of the prompt; 0 where a server scored.
+        tokens: of the prompt, or of those of all passages; 0 where a server scored.
+        passages: in the order of the text, where documents were split; TREC has no place for them.
     """
 
     qid: str
@@ -42,6 +52,7 @@ class RankedPair:
     first_rank: int
     first_score: float
     tokens: int
+    passages: tuple[RankedPassage, ...] = ()
 
 
 def format_of(path: Path) -> str:
@@ -93,20 +104,25 @@ def write_run(path: Path, run: Run) -> None:
         raise InvalidRequest(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
-def write_ranked(path: Path, pairs: Iterable[RankedPair], tag: str) -> None:
+def write_ranked(path: Path, pairs: Iterable[RankedPair], tag: str, has_passages: bool = False) -> None:
     """Writes the file whole or not at all.
 
     Args:
         tag: the run's name, the last column of a TREC run.
+        has_passages: write the passages of each document, too.
 
     Raises:
         InvalidRequest: it cannot be written.
         MissingExtra: Parquet is not installed.
     """
-    write = {"trec": _write_trec, "jsonl": _write_jsonl, "parquet": _write_parquet}[format_of(path)]
+    names = [field.name for field in fields(RankedPair) if has_passages or field.name != "passages"]
+    write = {"jsonl": _write_jsonl, "parquet": _write_parquet}
     try:
         with replacement(path) as unfinished:
-            write(unfinished, pairs, tag)
+            if (format := format_of(path)) == "trec":
+                _write_trec(unfinished, pairs, tag)
+            else:
+                write[format](unfinished, pairs, names)
     except OSError as error:
         raise InvalidRequest(f"{path} cannot be written: {error.strerror or error}.") from error
 
@@ -118,24 +134,28 @@ def _write_trec(path: Path, pairs: Iterable[RankedPair], tag: str) -> None:
             file.write(f"{pair.qid} Q0 {pair.docid} {pair.rank} {written(pair.logit)} {name}\n")
 
 
-def _write_jsonl(path: Path, pairs: Iterable[RankedPair], tag: str) -> None:
+def _write_jsonl(path: Path, pairs: Iterable[RankedPair], names: Sequence[str]) -> None:
     with path.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
-        file.writelines(f"{json.dumps(asdict(pair), ensure_ascii=False)}\n" for pair in pairs)
+        for pair in pairs:
+            values = asdict(pair)
+            file.write(f"{json.dumps({name: values[name] for name in names}, ensure_ascii=False)}\n")
 
 
-def _write_parquet(path: Path, pairs: Iterable[RankedPair], tag: str) -> None:
+def _write_parquet(path: Path, pairs: Iterable[RankedPair], names: Sequence[str]) -> None:
     try:
         import pyarrow as pa
         import pyarrow.parquet
     except ImportError as error:
         raise MissingExtra("Parquet", error, "write a .jsonl or .trec file", "parquet") from None
+    passage = pa.struct([("start", pa.int32()), ("end", pa.int32()), ("logit", pa.float32())])
     types: dict[Any, Any] = {str: pa.string(), int: pa.int32(), float: pa.float64()}
+    types |= {"logit": pa.float32(), "passages": pa.list_(passage)}
     hints = get_type_hints(RankedPair)
-    names = [field.name for field in fields(RankedPair)]
-    schema = pa.schema([(name, pa.float32() if name == "logit" else types[hints[name]]) for name in names])
+    schema = pa.schema([(name, types[name] if name in types else types[hints[name]]) for name in names])
     with pyarrow.parquet.ParquetWriter(path, schema) as writer:
         for rows in _in_parts(pairs):
-            writer.write_table(pa.table({name: [getattr(row, name) for row in rows] for name in names}, schema))
+            values = [asdict(row) for row in rows]
+            writer.write_table(pa.table({name: [row[name] for row in values] for name in names}, schema))
 
 
 def _in_parts(pairs: Iterable[RankedPair]) -> Iterator[list[RankedPair]]:
