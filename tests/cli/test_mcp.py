@@ -32,7 +32,8 @@ def test_an_assistant_searches_and_ranks(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "keys.md").write_text("# Keys\n\nRotate a key on the page Keys. The old one works for an hour.\n")
     (folder / "bills.md").write_text("Bills come by mail on the first of a month.\n")
-    tools, (found, ranked, wrong) = asyncio.run(
+    (folder / "laws.jsonl").write_text('{"_id": "l7", "text": "The penalty for theft is a fine."}\n')
+    tools, (found, ranked, wrong, record) = asyncio.run(
         calls(
             folder,
             ("search", {"query": "how do I rotate a key?", "top_n": 1}),
@@ -41,6 +42,7 @@ def test_an_assistant_searches_and_ranks(tmp_path: Path) -> None:
                 {"query": "capital of China", "documents": ["Paris is in France.", "Beijing is China's capital."]},
             ),
             ("rerank", {"query": "without documents"}),
+            ("search", {"query": "what is the penalty for theft?", "top_n": 1}),
         )
     )
     assert set(tools) == {"search", "rerank"} and "best first" in tools["search"]
@@ -48,6 +50,8 @@ def test_an_assistant_searches_and_ranks(tmp_path: Path) -> None:
     assert hit["source"] == f"{folder}/keys.md:1-3" and "Rotate a key" in hit["text"]
     assert [one["source"] for one in ranked.structured_content["result"]] == ["1", "0"]
     assert wrong.is_error and "documents" in wrong.content[0].text
+    [law] = record.structured_content["result"]
+    assert (law["source"], law["id"], hit["id"]) == (f"{folder}/laws.jsonl:1", "l7", "")
 
 
 def test_a_folder_that_is_missing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

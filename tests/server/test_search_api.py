@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,7 +60,7 @@ def test_parts_of_files_are_found_and_ranked(client: httpx2.Client) -> None:
     reply = search(client, "how is a key rotated? bill")
     assert reply["found"] == 2 and [one["path"] for one in reply["results"]] == ["keys.md", "bills.md"]
     best = reply["results"][0]
-    assert set(best) == {"path", "first", "last", "heading", "text", "score"}
+    assert set(best) == {"path", "first", "last", "heading", "id", "text", "score"} and best["id"] == ""
     assert (best["first"], best["last"], best["heading"]) == (1, 7, "") and best["text"].startswith("# Accounts")
     assert reply["usage"]["total_tokens"] > 0 and reply["warnings"] == []
     assert len(search(client, "key bill", top_n=1)["results"]) == 1
@@ -130,6 +131,19 @@ def test_the_description_has_it_where_there_is_an_index(client: httpx2.Client) -
 def test_a_folder_without_an_index_is_refused_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="rerankd index PATH"), serving_model(models(FakeModel()), index=tmp_path):
         pass
+
+
+def test_a_record_of_a_corpus_has_its_id(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.jsonl"
+    rows = [{"_id": "k1", "title": "Keys", "text": "A key is rotated."}, {"_id": "k2", "text": "A key ends."}]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    Index(path, folder=tmp_path / "index")
+    with serving_model(models(FakeModel()), index=tmp_path / "index") as client:
+        results = search(client, "is a key rotated?")["results"]
+    assert [(one["path"], one["first"], one["id"], one["heading"]) for one in results] == [
+        ("corpus.jsonl", 1, "k1", "Keys"),
+        ("corpus.jsonl", 2, "k2", ""),
+    ]
 
 
 # With vectors

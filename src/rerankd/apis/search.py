@@ -38,6 +38,9 @@ class Found(Protocol):
     def heading(self) -> str: ...
 
     @property
+    def id(self) -> str: ...
+
+    @property
     def text(self) -> str: ...
 
     @property
@@ -59,8 +62,11 @@ class Finds(Protocol):
         ...
 
 
+PART = ("path", "first", "last", "heading", "id", "text")
+"""The fields of a part that a result has."""
+
 Order = Callable[[Sequence[int], Sequence[str], str], list[int]]
-"""Places of parts by score, the path of every part, and the model → places as they are shown."""
+"""Places of parts by score, what each is part of, and the model → places as they are shown."""
 
 CHOSEN_FROM = 3
 """The results are chosen from so many times as many, by the model: of a file the best part comes first."""
@@ -85,9 +91,10 @@ class Body(InstructBody):
 
 class Result(OwnFields):
     path: str = Field(description="Of the file, below the folder that was indexed.")
-    first: int = Field(description="Its first line; in a PDF file or a presentation the page.")
+    first: int = Field(description="Its first line; in a PDF file or a presentation the page; the line of a record.")
     last: int
-    heading: str = Field(description="The headings above the part, outermost first; empty for none.")
+    heading: str = Field(description="The headings above the part, outermost first, or its title; empty for none.")
+    id: str = Field(description="Of the record that it is part of; empty in a file without records.")
     text: str = Field(description="The part; the offsets of `passages` count in it.")
     score: float = Field(ge=0, le=1, description="The model reads the text below its headings.")
 
@@ -125,7 +132,7 @@ class Search(Api[Body]):
     def parse(self, body: Body) -> Call:
         task = body.instruct or body.instruction
         found = self._finds.search(body.query, body.depth, first=body.first, instruct=task)
-        sent = [{name: getattr(one, name) for name in ("path", "first", "last", "heading", "text")} for one in found]
+        sent = [{name: getattr(one, name) for name in PART} for one in found]
         documents = [one.document for one in found]
         show = Show(True, sent, at_most=body.top_n)
         warnings = (MISSING,) if body.first != "bm25" and not self._finds.has_all_vectors else ()
@@ -145,8 +152,9 @@ class Search(Api[Body]):
 
     def _shown(self, answer: Answer) -> list[Score]:
         scores = {score.index: score for score in answer.ranking.ranked}
-        paths = [one["path"] for one in answer.show.sent if isinstance(one, dict)]
-        order = self._order(list(scores), paths, answer.ranking.model or answer.info.name)
+        parts = [one for one in answer.show.sent if isinstance(one, dict)]
+        wholes = [f"{one['path']}:{one['first'] if one['id'] else ''}" for one in parts]
+        order = self._order(list(scores), wholes, answer.ranking.model or answer.info.name)
         return [scores[place] for place in order[: answer.show.at_most]]
 
     def error(self, error: RerankdError, request_id: str) -> tuple[int, JSON]:

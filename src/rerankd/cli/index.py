@@ -22,11 +22,13 @@ def index(
     A server that was started with the same --index DIR answers from each update at once.
 
     Args:
-        path: a folder, or one file
+        path: a folder, or one file; a corpus (BEIR folder, JSONL, Parquet, `docid⇥text`) is read document by document
     """
     made = opened(path, files, stage, embedder_of(stage))
     done = made.last_update
-    print(f"{done.added:,} files added, {done.changed:,} changed, {done.removed:,} removed, {done.kept:,} unchanged")
+    records = f"; {done.records:,} documents of them are new or changed" if done.records else ""
+    counts = f"{done.added:,} files added, {done.changed:,} changed, {done.removed:,} removed, {done.kept:,} unchanged"
+    print(f"{counts}{records}")
     if stage.first != "bm25" and made.made_by is not None:
         print(f"{done.embedded:,} parts embedded by {made.made_by.embedder}")
     return 0

@@ -31,6 +31,7 @@ class FileOptions:
         max_filesize: skip larger files: 500K, 2M; PDF and Office files may have 50 MB
         index: the folder of the index (default: one for each path and choice of files, in the user's cache)
         rebuild: remove the index and build it again
+        field: the field of a record (JSONL, Parquet) that holds its text (default: the first known one)
     """
 
     include: Annotated[tuple[str, ...], PATTERNS] = ()
@@ -39,6 +40,7 @@ class FileOptions:
     max_filesize: Annotated[int, SIZE] = 1_000_000
     index: Annotated[Path | None, Parameter(metavar="DIR", show_default=False)] = None
     rebuild: Annotated[bool, FLAG] = False
+    field: Annotated[str | None, Parameter(metavar="NAME", show_default=False)] = None
 
 
 @Parameter(name="*", group=Group("First stage", sort_key=2))
@@ -98,6 +100,7 @@ def opened(
             first=stage.first,
             embedder=embedder,
             rebuild=options.rebuild,
+            field=options.field,
             progress=_Progress(path, bar),
         )
     for note in index.last_update.notes:
@@ -114,7 +117,8 @@ class _Progress:
 
     def __call__(self, update: Update) -> None:
         if not update.to_embed:
-            self._bar(f"indexing {self._path}: {update.added:,} new files", 0.0)
+            numbers = f"{update.records:,} documents" if update.records else f"{update.added:,} new files"
+            self._bar(f"indexing {self._path}: {numbers}", 0.0)
             self._began = time.monotonic()
             return
         share = update.embedded / update.to_embed

@@ -76,11 +76,13 @@ class Result:
     Attributes:
         score: how well the text answers the query, in [0, 1] for a reranker.
         source: `file:first-last line`, or the number of the document.
+        id: of the record in a corpus; empty for any other file.
     """
 
     source: str
     score: float
     text: str
+    id: str = ""
 
 
 class Tools:
@@ -146,14 +148,15 @@ class Tools:
             return []
         ranking = self._ranker().rank(query, [hit.document for _, hit in found])
         scores = {one.index: one.score for one in ranking.ranked}
-        places = [str(path / hit.path) for path, hit in found]
+        places = [str(path / hit.whole) for path, hit in found]
         order = shown_order([one.index for one in ranking.ranked], places, ranking.model or "")[: _bounded(top_n)]
-        return [Result(_place(*found[place]), round(scores[place], 6), found[place][1].text) for place in order]
+        return [_result(*found[place], scores[place]) for place in order]
 
 
-def _place(path: Path, hit: Hit) -> str:
-    """The part's file and lines, so that an assistant can open it."""
-    return str((path if path.is_dir() else path.parent) / hit.source)
+def _result(path: Path, hit: Hit, score: float) -> Result:
+    """A part, with its file and lines, so that an assistant can open it."""
+    place = (path if path.is_dir() else path.parent) / (hit.whole if hit.id else hit.source)
+    return Result(str(place), round(score, 6), hit.text, hit.id)
 
 
 def _bounded(top_n: int) -> int:

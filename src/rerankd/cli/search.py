@@ -52,7 +52,7 @@ def search(
     The first search builds the index, later ones update it.
 
     Args:
-        path: a folder, or one file
+        path: a folder, one file, or a corpus (BEIR folder, JSONL, Parquet, `docid⇥text`)
         query: what to look for, in any language
         top_n: results to show, 0 for all
         depth: parts that the first stage finds and the model ranks
@@ -91,7 +91,7 @@ def _ranked(
         )
         model = found.model or "a model without a name"
         scores = {score.index: score for score in found.ranked}
-        order = shown_order(list(scores), [hit.path for hit in hits], model)[: top_n or None]
+        order = shown_order(list(scores), [hit.whole for hit in hits], model)[: top_n or None]
         texts = [hits[place].text for place in order]
         best = best_sentences(ranker, query, texts, instruct) if marks else [None] * len(texts)
     results = [
@@ -102,7 +102,7 @@ def _ranked(
 
 
 def _unranked(hits: Sequence[Hit], first: str, top_n: int) -> ranked.Ranking:
-    order = files_first(range(len(hits)), [hit.path for hit in hits])[: top_n or None]
+    order = files_first(range(len(hits)), [hit.whole for hit in hits])[: top_n or None]
     results = [_result(place, hits[index], index, hits[index].score) for place, index in enumerate(order, 1)]
     return ranked.Ranking(results, "BM25" if first == "bm25" else f"the {first} first stage")
 

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 from rerankd.errors import InvalidRequest
 from rerankd.files.folders import LeftOut, Selection, files_in
 from rerankd.files.lines import lines_of
+from rerankd.runs.collection import corpus_in
 from rerankd.search.made_by import MadeBy, made_by
+from rerankd.search.records import Corpora
 from rerankd.search.stored import Hit, StoredIndex, Update
 from rerankd.user_folders import cache_folder
 
@@ -32,7 +34,7 @@ MAX_NAMED = 5
 
 
 class Index:
-    """The text files of a folder, found by their words, by vectors or by both: the first stage before a reranker.
+    """The text files of a folder, or the documents of a corpus, found by their words, by vectors or by both.
 
         index = Index("docs")  # or Index("docs", first="hybrid")
         hits = index.search("how are keys rotated?", depth=50)
@@ -42,11 +44,13 @@ class Index:
     files, what a .gitignore names and generated files are left out.
 
     Args:
-        path: a folder, or one file.
+        path: a folder, or one file. The records of JSONL and Parquet files are documents with their id, title and text;
+            so are the lines of a file `docid⇥text` (MS MARCO). Of a test collection (BEIR) the corpus is read.
         folder: where the index is kept; None for one in the user's cache, for each path and choice of files.
         include, exclude: patterns of a .gitignore: only such files, no such files.
         max_bytes: of a text file; PDF and Office files may have 50 MB.
         ignoring: leave out what a .gitignore names, and generated files.
+        field: of the records of JSONL and Parquet files that holds their text; None for the first known one.
         first: how `search` finds; `dense` and `hybrid` also make the vectors of all parts.
         embedder: an `Embedder`, or a model for one; None: the one that made the vectors of the index, else the embedded
             model. An index has the vectors of one embedder.
@@ -72,6 +76,7 @@ class Index:
         exclude: Sequence[str] = (),
         max_bytes: int = 1_000_000,
         ignoring: bool = True,
+        field: str | None = None,
         first: First = "bm25",
         embedder: Asked = None,
         rebuild: bool = False,
@@ -81,7 +86,8 @@ class Index:
         if not self._path.exists():
             raise InvalidRequest(f"There is no {self._path}.")
         self._selection = Selection(include, exclude, max_bytes, ignoring, converting=True)
-        self._folder = Path(folder) if folder is not None else _default_folder(self._path, self._selection)
+        self._field = field
+        self._folder = Path(folder) if folder is not None else _default_folder(self._path, self._selection, field)
         self._first, self._asked = _checked(first), embedder
         if rebuild and self._folder.exists():
             StoredIndex(self._folder)  # refuses to remove a folder that is no index
@@ -120,15 +126,17 @@ class Index:
             raise InvalidRequest("An index that was opened without its files cannot be updated.")
         if not self._path.exists():
             raise InvalidRequest(f"There is no {self._path}.")
-        left_out = LeftOut()
-        files = self._files(self._path.resolve(), left_out)
+        path = self._path.resolve()
+        named = corpus_in(path) if path.is_dir() else [path]
+        left_out, corpora = LeftOut(), Corpora(self._field, named)
+        files = self._files(path, named, left_out)
         if self._first == "bm25":
-            update, num_cut = self._stored.update(files, lines_of, progress), 0
+            update, num_cut = self._stored.update(files, lines_of, progress, corpora=corpora), 0
         else:
             with closing(self._vectors(make=True).embedding()) as embedding:
-                update = self._stored.update(files, lines_of, progress, embedding)
+                update = self._stored.update(files, lines_of, progress, embedding, corpora)
             num_cut = embedding.num_cut
-        update.notes = tuple(_notes(update, left_out, num_cut))
+        update.notes = (*_notes(update, left_out, num_cut), *corpora.notes())
         self.last_update = update
         return update
 
@@ -190,12 +198,12 @@ class Index:
         """The number of parts and files."""
         return len(self._stored)
 
-    def _files(self, path: Path, left_out: LeftOut) -> Iterator[tuple[str, Path]]:
-        """Name below the path, and place."""
+    def _files(self, path: Path, named: Sequence[Path], left_out: LeftOut) -> Iterator[tuple[str, Path]]:
+        """Name below the path, and place: of a test collection the corpus alone, of any other folder every file."""
         if not path.is_dir():
             yield path.name, path
             return
-        for file in files_in(path, self._selection, left_out):
+        for file in named or files_in(path, self._selection, left_out):
             yield file.relative_to(path).as_posix(), file
 
 
@@ -230,7 +238,7 @@ def _loaded(folder: Path, asked: Asked) -> Embeds:
     return embedder_of(made_by(folder), asked)
 
 
-def _default_folder(path: Path, selection: Selection) -> Path:
+def _default_folder(path: Path, selection: Selection, field: str | None) -> Path:
     chosen = json.dumps([str(path.resolve()), list(selection.include), list(selection.exclude), selection.max_bytes])
-    key = hashlib.sha256(f"{chosen}{selection.ignoring}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{chosen}{selection.ignoring}{field or ''}".encode()).hexdigest()[:16]
     return cache_folder() / "search" / key

@@ -24,7 +24,7 @@ def shown_order(ranked: Sequence[int], paths: Sequence[str], model: str) -> list
 
     Args:
         ranked: places in the first stage's order, best first by the model.
-        paths: of each place's file.
+        paths: of each place's file, or a name for its record.
         model: the name of the model that ranked.
     """
     return files_first(mixed(ranked) if model.startswith(SMALL_MODELS) else ranked, paths)

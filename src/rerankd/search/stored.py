@@ -15,15 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 from rerankd.errors import InvalidRequest, MissingExtra
 from rerankd.files.lines import Line
+from rerankd.runs.texts import Document
 from rerankd.search.keys import key_of
 from rerankd.search.parts import PART_CHARS, Part, parts_of
+from rerankd.search.records import Corpora, Digests, parts_of_document
 from rerankd.search.tokens import VERSION, tokens_of
 
 if TYPE_CHECKING:
     from rerankd.search.embedding import Embedding
 
 HEAP_BYTES = 64_000_000
-LAYOUT = 5
+REPORT_EVERY = 1_000
+LAYOUT = 6
 FORMAT = f"{VERSION}.{LAYOUT}.{PART_CHARS}"
 """What an index of other tokens, fields or parts differs in."""
 
@@ -36,10 +39,11 @@ class Hit:
 
     Attributes:
         path: of the file, below the folder that was searched, with `/`.
-        first, last: its lines, from 1; pages of a PDF file or a presentation.
+        first, last: its lines, from 1; pages of a PDF file or a presentation; the line or row of a record.
         text: as it is in the file; in HTML, PDF and Office files what a reader sees.
         score: of the stage that found it; greater is better.
-        heading: the headings above the part, outermost first, joined by ` > `.
+        heading: the headings above the part, outermost first, joined by ` > `; the title of a record.
+        id: of its record; empty in a file without records.
     """
 
     path: str
@@ -48,11 +52,19 @@ class Hit:
     text: str
     score: float
     heading: str = ""
+    id: str = ""
 
     @property
     def source(self) -> str:
-        """`file:12-30`."""
+        """`file:12-30`, or `file:12 (id)` of a record."""
+        if self.id:
+            return f"{self.path}:{self.first} ({self.id})"
         return f"{self.path}:{self.first}" if self.first == self.last else f"{self.path}:{self.first}-{self.last}"
+
+    @property
+    def whole(self) -> str:
+        """What it is a part of: a name for its record, or its file."""
+        return f"{self.path}:{self.first}" if self.id else self.path
 
     @property
     def document(self) -> str:
@@ -66,6 +78,7 @@ class Update:
 
     Attributes:
         added, changed, removed, kept: numbers of files.
+        records: documents of files of records that are new or changed.
         embedded, to_embed: texts that have a vector since, and those that had none.
         skipped: the new or changed files without a text, and why.
         notes: what was left out, in sentences.
@@ -75,6 +88,7 @@ class Update:
     changed: int = 0
     removed: int = 0
     kept: int = 0
+    records: int = 0
     embedded: int = 0
     to_embed: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
@@ -89,6 +103,8 @@ class _Run:
     read: Read
     known: dict[str, str]
     embedding: Embedding | None
+    corpora: Corpora
+    report: Callable[[Update], None]
     update: Update = field(default_factory=Update)
     read_again: set[str] = field(default_factory=set)
 
@@ -122,9 +138,9 @@ class StoredIndex:
     def _schema(self) -> Any:
         fields = self._tantivy.SchemaBuilder()
         fields.add_text_field("tokens", tokenizer_name="whitespace", index_option="freq")
-        for name in ("path", "kind", "key"):
+        for name in ("path", "kind", "key", "entry"):
             fields.add_text_field(name, stored=True, tokenizer_name="raw", index_option="basic")
-        for name in ("text", "heading", "state"):
+        for name in ("text", "heading", "id", "state"):
             fields.add_bytes_field(name, stored=True)
         for name in ("first", "last"):
             fields.add_unsigned_field(name, stored=True)
@@ -136,17 +152,19 @@ class StoredIndex:
         read: Read,
         report: Callable[[Update], None] = lambda update: None,
         embedding: Embedding | None = None,
+        corpora: Corpora | None = None,
     ) -> Update:
         """Makes the index hold exactly these files, by name. A file of the same size and time is not opened.
 
         Args:
             read: a file's lines; raises InvalidRequest for one that has none, MissingExtra for one to try again.
             embedding: makes the vectors of all parts that have none; None: nobody does.
+            corpora: reads the files of records; None: those with known fields.
 
         Raises:
             InvalidRequest: another process updates this index, or the disk is full.
         """
-        run = _Run(self._writer(), read, self._known(), embedding)
+        run = _Run(self._writer(), read, self._known(), embedding, corpora or Corpora(), report)
         try:
             for name, path in files:
                 self._take(run, name, path)
@@ -193,34 +211,76 @@ class StoredIndex:
             report(update)
 
     def _take(self, run: _Run, name: str, path: Path) -> None:
-        try:
-            status = path.stat()
-        except OSError:  # it was removed a moment ago
+        if (stamp := _stamp(path, run.corpora.field)) is None:  # it was removed a moment ago
             return
-        stamp, before, update = f"{status.st_size} {status.st_mtime_ns}", run.known.pop(name, None), run.update
+        before, update = run.known.pop(name, None), run.update
         if before == stamp:
             update.kept += 1
             return
-        lines: Sequence[Line] = ()  # a file without a text is known, so that it is not opened again
-        try:
-            lines = run.read(path)
-        except InvalidRequest as error:
-            update.skipped[name] = str(error)
-        except MissingExtra as error:
-            update.skipped[name], stamp = str(error), ""
-        run.writer.delete_documents_by_term("path", name)
-        self._add(run.writer, path=name, kind="file", state=stamp.encode())
-        for part in parts_of(lines):
-            self._add_part(run, name, part)
-        run.read_again.add(name)
+        self._read(run, name, path, stamp)
         update.changed += before is not None
         update.added += before is None
 
-    def _add_part(self, run: _Run, name: str, part: Part) -> None:
-        """The words of its headings and of its file's name count as its own."""
-        words = f"{PurePosixPath(name).with_suffix('')}\n{part.heading}\n{part.text}"
+    def _read(self, run: _Run, name: str, path: Path, stamp: str) -> None:
+        lines: Sequence[Line] = ()  # a file without a text is known, so that it is not opened again
+        try:
+            if (documents := run.corpora.documents(path)) is not None:
+                self._take_records(run, name, stamp, documents)
+                return
+            lines = run.read(path)
+        except InvalidRequest as error:
+            run.update.skipped[name] = str(error)
+        except MissingExtra as error:
+            run.update.skipped[name], stamp = str(error), ""
+        self._forget(run, name)
+        self._add_file(run, name, stamp)
+        for part in parts_of(lines):
+            self._add_part(run, name, part)
+
+    def _forget(self, run: _Run, name: str) -> None:
+        run.writer.delete_documents_by_term("path", name)
+        run.read_again.add(name)
+
+    def _take_records(self, run: _Run, name: str, stamp: str, documents: Iterable[Document]) -> None:
+        """Only the documents that differ from those of the last update are read into the index."""
+        before = self._digests(name)
+        if not before:  # it was new, or a file without records
+            self._forget(run, name)
+        digests = Digests(before)
+        for document in documents:
+            if not digests.is_new(document):
+                continue
+            if digests.was_there(document.number):
+                run.writer.delete_documents_by_term("entry", _entry(name, document.number))
+            for part in parts_of_document(document):
+                self._add_part(run, name, part, document.doc_id)
+            run.update.records += 1
+            if run.update.records % REPORT_EVERY == 0:
+                run.report(run.update)
+        for number in digests.gone():
+            run.writer.delete_documents_by_term("entry", _entry(name, number))
+        run.writer.delete_documents_by_term("entry", _entry(name))
+        self._add_file(run, name, stamp)
+        self._add(run.writer, path=name, kind="digests", entry=_entry(name), state=digests.to_bytes())
+
+    def _digests(self, name: str) -> bytes:
+        """What the last update knew of the records of a file; nothing where it had none."""
+        query = self._tantivy.Query.term_query(self._index.schema, "entry", _entry(name), "basic")
+        searcher = self._index.searcher()
+        documents = [searcher.doc(address) for _, address in searcher.search(query, limit=2).hits]
+        return next((bytes(one.get_first("state")) for one in documents if one.get_first("kind") == "digests"), b"")
+
+    def _add_file(self, run: _Run, name: str, stamp: str) -> None:
+        self._add(run.writer, path=name, kind="file", entry=_entry(name), state=stamp.encode())
+
+    def _add_part(self, run: _Run, name: str, part: Part, doc_id: str = "") -> None:
+        """The words of its headings and of its file's name, or of its id, count as its own."""
+        words = f"{doc_id or PurePosixPath(name).with_suffix('')}\n{part.heading}\n{part.text}"
         text, heading = (one.encode(errors="replace") for one in (part.text, part.heading))
         document = _document(heading.decode(), text.decode())
+        of_record: dict[str, str | bytes] = {}
+        if doc_id:
+            of_record = {"id": doc_id.encode(errors="replace"), "entry": _entry(name, part.first)}
         self._add(
             run.writer,
             path=name,
@@ -231,6 +291,7 @@ class StoredIndex:
             tokens=" ".join(tokens_of(words)),
             first=part.first,
             last=part.last,
+            **of_record,
         )
         if run.embedding is not None:
             run.embedding.take(document)
@@ -300,10 +361,25 @@ class StoredIndex:
         return int(self._index.searcher().num_docs)
 
 
+def _stamp(path: Path, field: str | None) -> str | None:
+    """By which a changed file is known: its size and time, and the field that is read of its records."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return f"{status.st_size} {status.st_mtime_ns}{f' {field}' if field else ''}"
+
+
+def _entry(name: str, number: int | None = None) -> str:
+    """The key of a file's own entry, or of the parts of one of its records."""
+    return f"{'' if number is None else number}:{name}"
+
+
 def _hit(document: Any, score: float) -> Hit:
     lines = document.get_first("first"), document.get_first("last")
     text, heading = (document.get_first(name).decode() for name in ("text", "heading"))
-    return Hit(document.get_first("path"), *lines, text, float(score), heading)
+    doc_id = (document.get_first("id") or b"").decode()
+    return Hit(document.get_first("path"), *lines, text, float(score), heading, doc_id)
 
 
 def _document(heading: str, text: str) -> str:

@@ -52,7 +52,7 @@ function item(result) {
   const lines = result.first === result.last ? `${result.first}` : `${result.first}–${result.last}`;
   const place = make("div", { class: "place-row" },
     make("span", { class: "file" }, result.path),
-    make("span", { class: "hint" }, lines),
+    make("span", { class: "hint" }, result.id ? `${lines} · ${result.id}` : lines),
     make("span", { class: "score", title: "score" }, result.score.toFixed(4)));
   const above = result.heading ? make("p", { class: "above" }, result.heading) : null;
   return make("li", {}, place, above, ...text(result));
