@@ -56,6 +56,16 @@ def test_a_new_file_replaces_those_that_it_is_told_to(folder: Path) -> None:
     assert set(folder.iterdir()) == {other, new}
 
 
+def test_a_file_that_nothing_used_for_long_goes_when_another_is_written(folder: Path) -> None:
+    unused, used, strange = keep("thing-1", ".bin", write(b"1")), keep("thing-2", ".bin", write(b"2")), folder / "notes"
+    strange.write_text("not ours")
+    for file in (unused, used, strange):
+        os.utime(file, (0, 0))
+    assert find_kept("thing-2", ".bin") == used
+    new = keep("thing-3", ".bin", write(b"3"))
+    assert set(folder.iterdir()) == {used, strange, new}
+
+
 @pytest.mark.parametrize("content", [b"", b"conten", b"cOntent", b"content\0"])
 def test_a_damaged_file_is_not_found(content: bytes, caplog: pytest.LogCaptureFixture) -> None:
     file = keep("thing-1", ".bin", write(b"content"))

@@ -1,16 +1,19 @@
 """The disk cache of compiled kernels and quantized weights.
 
 The next start runs and trusts these files. So only the user may write to the folder, and the name of each file ends in
-the checksum of its contents. Knows nothing about the contents.
+the checksum of its contents. A file that no start used for UNUSED_DAYS is removed when a new one is written. Knows
+nothing about the contents.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -31,6 +34,10 @@ UNFINISHED = "tmp"
 """The prefix of a writer's temporary folder. A running writer holds a lock on it."""
 
 
+UNUSED_DAYS = 90
+"""int8 weights of a deleted checkpoint, or kernels of an old release, would otherwise stay for ever."""
+
+
 class NotKept(OSError):
     """The disk cache has no usable folder; the message gives the reason."""
 
@@ -44,6 +51,8 @@ def find_kept(prefix: str, suffix: str) -> Path | None:
     _remove_leftovers(folder)
     for file in sorted(folder.glob(f"{prefix}-{'[0-9a-f]' * CHECKSUM_LEN}{suffix}")):
         if _is_intact(file, prefix, suffix):
+            with suppress(OSError):  # a read-only folder
+                os.utime(file)
             return file
         logger.warning("%s cannot be read: it is damaged, or not yours alone. It is made again.", file)
         _remove(file)
@@ -74,6 +83,7 @@ def keep(prefix: str, suffix: str, write: Callable[[Path], object], *, replaces:
         for other in folder.glob(f"{replaces}*{suffix}"):
             if other != file:
                 _remove(other)
+    _remove_unused(folder)
     return file
 
 
@@ -163,6 +173,18 @@ def _remove_leftovers(folder: Path) -> None:
                 shutil.rmtree(left, ignore_errors=True)
             finally:
                 os.close(lock)
+
+
+def _remove_unused(folder: Path) -> None:
+    """`find_kept` sets the time of each file that it finds."""
+    oldest = time.time() - UNUSED_DAYS * 24 * 3600
+    for file in folder.iterdir():
+        with suppress(OSError):  # another process removed it
+            found = file.lstat()
+            is_kept = stat.S_ISREG(found.st_mode) and re.search(rf"-[0-9a-f]{{{CHECKSUM_LEN}}}\.\w+$", file.name)
+            if is_kept and found.st_mtime < oldest:
+                file.unlink()
+                logger.info("%s was removed: nothing used it for %d days.", file, UNUSED_DAYS)
 
 
 def _remove(file: Path) -> None:
