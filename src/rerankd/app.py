@@ -44,9 +44,9 @@ def create_app(
     prices = PriceFile(settings.config, len(models.all))
     mailer = mailer_of(settings)
     mails: CreditMails | None = None
-    if mailer is not None and store is not None and settings.warn_credit is not None:
-        limit = round(settings.warn_credit * 1_000_000)
-        mails = CreditMails(store.low_credit, mailer, prices, limit, settings.public_url or "")
+    if mailer is not None and store is not None:
+        limit = None if settings.warn_credit is None else round(settings.warn_credit * 1_000_000)
+        mails = CreditMails(store, mailer, prices, limit, settings.public_url or "")
     server = create_server(settings, models, prices, store, on_failure, held, traces or Traces(), mails)
     pages = web_routes(WebContext(settings, prices, models, store, server.metrics.status, mailer))
     server.app.include_router(pages)

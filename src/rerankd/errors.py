@@ -11,6 +11,7 @@
     │   │   └── WrongKey             the key is not valid, or no longer
     │   ├── Forbidden                the key may not use this model
     │   ├── OutOfCredit              the account cannot pay for the call
+    │   │   └── OverBudget           the budget of the key in this month cannot
     │   └── ModelNotFound            the server does not answer to this model name
     ├── Unavailable                  try again later: carries `retry_after_s`
     │   ├── Busy                     the queue is full
@@ -38,6 +39,7 @@ has a table of statuses.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import date
 from typing import Any, Literal, NamedTuple
 
 from rerankd.money import decimal
@@ -190,6 +192,37 @@ class OutOfCredit(RequestError):
         self.available = available
         self.cost = cost
         self.currency = currency
+
+
+class OverBudget(OutOfCredit):
+    """The budget of the key in this month cannot pay for the call, which was not computed.
+
+    Args:
+        budget: of a calendar month (UTC); in millionths of `currency`, as all amounts here.
+        spent: in this month.
+        reserved: by running calls.
+        cost: of this call; None if it was not computed, since nothing is left.
+        starts_again: the first day of the next month.
+    """
+
+    def __init__(
+        self, budget: int, spent: int, reserved: int, cost: int | None, currency: str, starts_again: date
+    ) -> None:
+        running = f", {decimal(reserved)} {currency} are reserved by running calls" if reserved else ""
+        needed = "" if cost is None else f", and this call costs {decimal(cost)} {currency}"
+        RequestError.__init__(
+            self,
+            f"Budget exceeded: this API key may spend {decimal(budget)} {currency} a month. "
+            f"{decimal(spent)} {currency} are spent{running}{needed}. Nothing was charged. "
+            f"The budget starts again on {starts_again} at 00:00 UTC. To call before, raise it on the page Keys, or "
+            "with `rerankd keys budget`.",
+        )
+        self.available = max(0, budget - spent - reserved)
+        self.cost = cost
+        self.currency = currency
+        self.budget = budget
+        self.spent = spent
+        self.starts_again = starts_again
 
 
 class ModelNotFound(RequestError):

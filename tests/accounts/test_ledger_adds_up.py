@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, defaultdict
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
 
@@ -22,12 +23,13 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import func, select
 
+from rerankd.accounts.budget import month_of
 from rerankd.accounts.decision import Charge, Concurrency
 from rerankd.accounts.ledger import Ledger
 from rerankd.accounts.reservation import Reservation
-from rerankd.accounts.schema import entries
+from rerankd.accounts.schema import entries, months
 from rerankd.accounts.store import Store
-from rerankd.errors import OutOfCredit, RateLimited
+from rerankd.errors import OutOfCredit, OverBudget, RateLimited
 from rerankd.prices import Price
 from support.payers import Clock, Payer, live, new_payer
 from support.stores import free_what_died
@@ -42,6 +44,7 @@ DAY = 24 * 3600
 # A call costs from nothing to all that an account has, and two in a row as often as not more than that.
 TOKENS = st.sampled_from([1, 10, 300, 700, 1000])
 CREDIT = st.sampled_from([1, 100, 400, 1500])
+BUDGETS = st.sampled_from([None, 100, 300, 10**6])
 
 
 class OneAccount(RuleBasedStateMachine):
@@ -58,11 +61,18 @@ class OneAccount(RuleBasedStateMachine):
         self.payer = new_payer(self.store, self.ledger, credit=self.balance)
         self.charged: defaultdict[str, list[float]] = defaultdict(list)  # when, by request_id
         self.repeats: defaultdict[str, list[float]] = defaultdict(list)
+        self.budget: int | None = None
+        self.months: Counter[int] = Counter()  # what was charged, by month
 
     @rule(micro=CREDIT | st.just(-100))
     def credit(self, micro: int) -> None:
         self.ledger.add_credits(self.payer.account_id, micro)
         self.balance += micro
+
+    @rule(micro=BUDGETS)
+    def set_budget(self, micro: int | None) -> None:
+        self.store.keys.set_budget(self.payer.caller.key_id, micro)
+        self.budget = micro
 
     @rule(
         target=calls,
@@ -77,9 +87,15 @@ class OneAccount(RuleBasedStateMachine):
         except RateLimited:
             assert limit is not None
             return multiple()
+        except OverBudget as error:
+            assert error.cost is not None and error.cost > error.available and error.budget == self.budget
+            assert error.spent == self.months[self.month]
+            return multiple()
         except OutOfCredit as error:
             assert error.cost is not None and error.cost > error.available
             return multiple()
+        if self.budget is not None and reservation.charge.cost:
+            assert self.months[self.month] + self.payer.money[1] <= self.budget
         charged = self.charged[reservation.call.request_id]
         repeats = [when for when in self.repeats[reservation.call.request_id] if self.clock.now - when < DAY]
         assert reservation.is_repeat == (charged != [] and self.clock.now - charged[-1] < DAY and len(repeats) < 3)
@@ -103,6 +119,7 @@ class OneAccount(RuleBasedStateMachine):
             if len(charged) == charged_before or len(repeats) >= 3:  # no twin was quicker, or too many were
                 charged.append(self.clock.now)
                 self.balance -= reservation.charge.cost
+                self.months[self.month] += reservation.charge.cost
                 expected = reservation.charge
             else:
                 self.repeats[reservation.call.request_id].append(self.clock.now)
@@ -114,7 +131,7 @@ class OneAccount(RuleBasedStateMachine):
     def release(self, call: tuple[Reservation, int]) -> None:
         self.ledger.release(call[0])
 
-    @rule(seconds=st.sampled_from([1, 30, 59, 60, 3600, DAY]))
+    @rule(seconds=st.sampled_from([1, 30, 59, 60, 3600, DAY, 20 * DAY]))
     def wait(self, seconds: int) -> None:
         self.clock.now += seconds
 
@@ -126,6 +143,17 @@ class OneAccount(RuleBasedStateMachine):
     def it_adds_up(self) -> None:
         assert self.ledger.check() == []
         assert self.payer.account.balance == self.balance
+        assert self.spent == {month: cost for month, cost in self.months.items() if cost}
+
+    @property
+    def month(self) -> int:
+        return month_of(datetime.fromtimestamp(self.clock.now, UTC))
+
+    @property
+    def spent(self) -> dict[int, int]:
+        query = select(months.c.month, months.c.spent).where(months.c.key_id == self.payer.caller.key_id)
+        with self.store.database.read() as connection:
+            return {row.month: row.spent for row in connection.execute(query)}
 
     def teardown(self) -> None:
         other = Ledger(self.store.database, clock=self.clock)
@@ -138,6 +166,9 @@ def test_it_adds_up_in_any_order(store: Store) -> None:
     machine = type("OneAccountHere", (OneAccount,), {"store": store})
     run_state_machine_as_test(machine, settings=settings(max_examples=40, stateful_step_count=30, deadline=None))
 
+
+BUDGET = 250
+"""Of one of the two keys that many threads use at once; its account has more."""
 
 PAYERS = st.integers(0, 1)
 OPERATIONS = st.one_of(
@@ -199,6 +230,7 @@ def test_it_adds_up_when_many_write_at_once(store: Store, lease_s: float) -> Non
     @given(st.lists(st.lists(OPERATIONS, min_size=4, max_size=12), min_size=4, max_size=4))
     def check(parts: list[list[Any]]) -> None:
         payers = [new_payer(store, credit=400) for _ in range(2)]
+        store.keys.set_budget(payers[0].caller.key_id, BUDGET)
         start = threading.Barrier(len(parts))
         ledgers = [Ledger(store.database, lease_s), Ledger(store.database, lease_s)]  # two processes, of two threads
         workers = [
@@ -213,6 +245,7 @@ def test_it_adds_up_when_many_write_at_once(store: Store, lease_s: float) -> Non
         assert store.ledger.check() == []
         free_what_died(store)
         assert store.ledger.check() == []
+        assert spent(store, payers[0]) <= BUDGET
         for payer in payers:
             charges = [
                 (reservation.call.request_id, charge)
@@ -229,6 +262,12 @@ def test_it_adds_up_when_many_write_at_once(store: Store, lease_s: float) -> Non
             assert lowest_balance(store, payer) >= 0
 
     check()
+
+
+def spent(store: Store, payer: Payer) -> int:
+    query = select(func.coalesce(func.sum(months.c.spent), 0)).where(months.c.key_id == payer.caller.key_id)
+    with store.database.read() as connection:
+        return int(connection.scalar(query) or 0)
 
 
 def lowest_balance(store: Store, payer: Payer) -> int:

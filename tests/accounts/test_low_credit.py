@@ -42,7 +42,7 @@ def test_a_mail_says_what_is_left(store: Store) -> None:
 
     def look(received: Received) -> None:
         mailer = Mailer(received.url, "rerank@example.org")
-        CreditMails(store.low_credit, mailer, PriceFile(None), LIMIT, "https://rerank.example").look()
+        CreditMails(store, mailer, PriceFile(None), LIMIT, "https://rerank.example").look()
 
     with smtp_server() as received:
         received.refuse.add("bob@example.org")

@@ -79,7 +79,7 @@ def test_from_an_empty_database_to_a_bill(command: Command, store: Store) -> Non
     assert call(store, secret.strip(), 51_000) == 5000
 
     header, line = command("keys", "list")[1].splitlines()
-    assert header.split() == ["id", "account", "name", "key", "models", "own", "limits", "created", "last", "used"]
+    assert header.split() == "id account name key models own limits spent this month created last used".split()
     assert "laptop [1]" in line and secret[:7] in line and "all" in line and "never" not in line
     assert secret.strip() not in line
     assert "24.995 USD" in command("accounts", "list")[1]
@@ -355,3 +355,23 @@ def test_the_default_folder_is_made_or_another_place_is_asked_for(
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
     assert main(["accounts", "list"]) == 1
     assert "--database" in capsys.readouterr().err
+
+
+def test_a_budget_is_given_shown_changed_and_removed(command: Command, store: Store, ann: str) -> None:
+    command("credits", "add", ann, "25.00")
+    made = command("keys", "create", "--account", ann, "--name", "job", "--budget", "5")
+    assert made[0] == 0
+    (key,) = store.keys.all()
+    assert key.budget == 5_000_000 and call(store, made[1].strip(), 11_001_000) == 1_100_000
+    assert "1.10 USD of 5.00 USD" in command("keys", "list")[1]
+    [listed] = json.loads(command("keys", "list", "--json")[1])
+    assert (listed["budget"], listed["spent_this_month"], listed["currency"]) == (5_000_000, 1_100_000, "USD")
+    told = "Key 1 may spend 2.50 USD a month; it has spent 1.10 USD in this month.\n"
+    assert command("keys", "budget", "1", "2.50") == (0, told, "")
+    assert command("keys", "budget", "1", "none")[1].startswith("Key 1 may spend any amount;")
+    assert "  1.10 USD  " in command("keys", "list")[1]
+    for wrong, why in (("0", "must be more than 0"), ("much", "must be a number such as 25.00")):
+        status, _, error = command("keys", "budget", "1", wrong)
+        assert status and why in error
+    assert "There is no key 9." in command("keys", "budget", "9", "5")[2]
+    assert command("keys", "create", "--account", ann, "--name", "k", "--budget", "0")[0]

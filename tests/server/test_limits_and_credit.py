@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from datetime import date
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from fastapi.testclient import TestClient
 
+from rerankd.accounts.store import Store
 from rerankd.apis.base import Api, ApiSettings
 from rerankd.apis.registry import api_routes
 from rerankd.app import create_app
 from rerankd.config import ServerSettings
-from rerankd.errors import Forbidden, OutOfCredit, RateLimited, RerankdError
+from rerankd.errors import Forbidden, OutOfCredit, OverBudget, RateLimited, RerankdError
+from rerankd.prices import MICRO
 from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
 from rerankd.types import Prompt, RerankRequest
 from support.error_shapes import JSON
 from support.fakes import NumberedModel, scorer_of
+from support.payers import new_payer
 from support.redis_server import free_port, running_redis
 from support.server import Server, StartServer
-from support.serving import serving
+from support.serving import serving, serving_model
 from support.surfaces import FOLDERS, ONE_EACH, RERANK, Surface
+from support.waiting import wait_until
 
 DIALECTS = {one.name: one for dialects in api_routes(ApiSettings()).values() for one in dialects}
 
@@ -180,6 +187,15 @@ def test_an_error_for_lack_of_credit_says_what_is_lacking() -> None:
     assert "costs 2.00 USD" in str(BROKE) and "1.50 USD are left" in str(BROKE)
     assert "0.000001 EUR" in str(OutOfCredit(-1, 1, "EUR")) and "-0.000001 EUR" in str(OutOfCredit(-1, 1, "EUR"))
     assert "small, smaller" in str(FORBIDDEN)
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_a_spent_budget_is_told_like_an_empty_balance(name: str) -> None:
+    over = OverBudget(5_000_000, 4_900_000, 0, 200_000, "USD", date(2031, 1, 1))
+    status, body = DIALECTS[name].error(over, "id")
+    told = json.loads(json.dumps(EXPECTED[name][BROKE][1]).replace(str(BROKE), str(over)))
+    assert (status, body) == (EXPECTED[name][BROKE][0], told)
+    assert "may spend 5.00 USD a month. 4.90 USD are spent" in json.dumps(body) and "2031-01-01" in json.dumps(body)
 
 
 # Over HTTP.
@@ -335,3 +351,30 @@ def test_who_has_an_ipv6_address_has_its_network(addresses: list[str], statuses:
         for address in addresses:
             found.append(TestClient(app, client=(address, 1)).post("/v1/rerank", json=GOOD).status_code)
     assert found == statuses
+
+
+def test_a_key_whose_budget_is_spent_is_refused_before_its_body_is_read(store: Store, tmp_path: Path) -> None:
+    prices = tmp_path / "rerankd.toml"
+    prices.write_text(f'[rates."{NumberedModel().info.name}"]\ninput_price = 1\n')
+    payer = new_payer(store)
+    key, secret = store.keys.create(payer.account_id, "job", budget=7)  # each call costs 4
+    served = Models(ServedModel(lambda _: scorer_of(NumberedModel())))
+    with serving_model(served, store=store, accounts=True, config=prices) as client:
+        client.headers["authorization"] = f"Bearer {secret}"
+
+        def call(path: str, **changes: object) -> tuple[int, str]:
+            response = client.post(path, json={"model": "m", "query": "q", "documents": ["1", "2"], **changes})
+            assert response.headers.get("x-should-retry", "false") == "false"
+            return response.status_code, response.text
+
+        name = NumberedModel().info.name
+        assert call("/v1/rerank", model=name)[0] == 200
+        status, told = call("/v1/rerank", model=name)
+        assert status == 402 and "0.000004 USD are spent, and this call costs 0.000004 USD" in told
+        store.keys.set_budget(key.id, 4)
+        # Nothing is left, so the body, which has mistakes, is not read. (A key is looked up again after a second.)
+        wait_until(lambda: call("/v1/rerank", documents=7)[0] == 402)
+        assert "0.000004 USD are spent. Nothing was charged" in call("/v1/rerank", documents=7)[1]
+        store.keys.set_budget(key.id, 100)
+        assert call("/v1/rerank", model=name)[0] == 200
+    assert payer.account.balance == MICRO - 8 and store.ledger.check() == []

@@ -98,6 +98,7 @@ SIGNED_IN = {
             "/account/second-factor/on",
             "/account/second-factor/off",
             "/keys",
+            "/keys/budget",
             "/keys/{key_id:row}/revoke",
             "/sign-out",
         )
@@ -124,6 +125,7 @@ ADMIN = {
     *(
         ("POST", f"/admin/accounts/{{account_id:row}}/{what}")
         for what in (
+            "budget",
             "credit",
             "limits",
             "link",

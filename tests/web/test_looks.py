@@ -113,7 +113,7 @@ def test_the_pages_of_a_server_with_accounts(
         page.goto(f"{url}/{name}")
         check(page, name.replace("/", "-"))
     page.fill("#name", "a new key")
-    page.click("text=Models and limits of this key")
+    page.click("text=Models, limits and budget of this key")
     page.click("text=Create the key")
     expect(page.locator("#secret")).to_be_visible()
     check(page, "key-made")

@@ -60,6 +60,8 @@ TYPED = {
     "requests_per_minute": "7",
     "role": "admin",
     "disabled": "yes",
+    "key": "1",
+    "budget": "5",
 }
 """With these, each form would do something."""
 

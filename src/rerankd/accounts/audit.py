@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 
 from rerankd.accounts.database import REPORT_S, Database
+from rerankd.accounts.month_sql import month_of_day
 from rerankd.accounts.schema import (
     CHARGE_SUMS,
     Day,
@@ -27,6 +28,8 @@ from rerankd.accounts.schema import (
     daily_charge_totals,
     daily_charges,
     entries,
+    keys,
+    months,
     quotas,
     reservations,
 )
@@ -99,6 +102,7 @@ _CHARGED = (
     func.sum(entries.c.billed_tokens).label("billed_tokens"),
     (-func.sum(entries.c.amount)).label("cost"),
 )
+_MONTH = month_of_day(daily_charges.c.day).label("month")
 _IS_CHARGE = entries.c.kind == "charge"
 _OF_A_DAY = {name: f"{name.replace('_', ' ')} of the day" for name in CHARGE_SUMS}
 
@@ -148,6 +152,16 @@ STORED_SUMS = (
             daily_charge_totals.c.day, daily_charge_totals.c.model, *(daily_charge_totals.c[n] for n in CHARGE_SUMS)
         ),
         select(_DAY, entries.c.model, *_CHARGED).where(_IS_CHARGE).group_by(_DAY, entries.c.model),
+    ),
+    StoredSums(
+        "Account {account_id}, key {key_id}, month {month}",
+        {"spent": "spending"},
+        select(keys.c.account_id, months.c.key_id, months.c.month, months.c.spent).join_from(months, keys),
+        select(
+            daily_charges.c.account_id, daily_charges.c.key_id, _MONTH, func.sum(daily_charges.c.cost).label("spent")
+        )
+        .where(daily_charges.c.cost != 0)
+        .group_by(daily_charges.c.account_id, daily_charges.c.key_id, _MONTH),
     ),
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from rerankd.accounts.budget import over_budget
 from rerankd.errors import OutOfCredit, RateLimited, WrongKey
 from rerankd.prices import Price
 
@@ -53,6 +54,9 @@ class AccountState:
         created: when the account was created: its free tokens expire from then on.
         key_is_valid: the key is neither revoked nor expired, and the account is enabled.
         key_running, account_running: the number of running calls.
+        budget: what the calls of the key may cost in a calendar month; None: any amount.
+        spent: what they cost in this one.
+        key_reserved: the cost of the key's running calls.
         free_used, free_reserved: free tokens of the model; None: no quota row yet.
         last_charged: when the same call was last charged; None: never.
         times_charged: how often the same call was charged.
@@ -70,6 +74,9 @@ class AccountState:
     last_charged: datetime | None = None
     times_charged: int = 0
     repeats: int = 0
+    budget: int | None = None
+    spent: int = 0
+    key_reserved: int = 0
 
     @property
     def available(self) -> int:
@@ -103,6 +110,7 @@ def decide(
         WrongKey: the key is no longer valid.
         RateLimited: the key or the account has reached its concurrency limit.
         OutOfCredit: the account cannot pay.
+        OverBudget: the budget of the key cannot.
     """
     if not state.key_is_valid:
         raise WrongKey
@@ -114,11 +122,14 @@ def decide(
 
 
 def charge_for(state: AccountState, price: Price, tokens: int, now: datetime) -> Charge:
-    """Spends free tokens first, then credit. Raises OutOfCredit."""
+    """Spends free tokens first, then credit. Raises OutOfCredit or OverBudget."""
     free = min(tokens, free_tokens_left(price, state.created, state.free_used, state.free_reserved, now))
     cost = price.cost(tokens - free)
     if cost and state.available < cost:
         raise OutOfCredit(state.available, cost, price.currency)
+    # Running calls count, also those that began in the month before: each is charged in the month in which it ends.
+    if cost and state.budget is not None and state.spent + state.key_reserved + cost > state.budget:
+        raise over_budget(state.budget, state.spent, now, price.currency, state.key_reserved, cost)
     return Charge(cost, free, tokens - free, tokens)
 
 

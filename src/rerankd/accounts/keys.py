@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, func, insert, or_, select, update
 
 from rerankd.accounts.admin_log import Actor, write
+from rerankd.accounts.budget import month_of
 from rerankd.accounts.database import Database
-from rerankd.accounts.schema import LIMITS, NO_LIMITS, accounts, keys, limits_of
+from rerankd.accounts.schema import LIMITS, NO_LIMITS, accounts, keys, limits_of, months
 from rerankd.accounts.tokens import new_token, token_hash
-from rerankd.accounts.validation import check_limits, read_name
+from rerankd.accounts.validation import check_budget, check_limits, read_name
 from rerankd.errors import InvalidRequest, WrongKey
+from rerankd.money import decimal
 from rerankd.types import CallLimits
 
 PREFIX = "rk-"
@@ -37,6 +39,8 @@ class Key:
         hint: the first and last characters of the secret.
         models: the models that it may use; empty: all.
         last_used: to the minute.
+        budget: what its calls may cost in a calendar month (UTC), in millionths; None: any amount.
+        spent: what they cost in this one.
     """
 
     id: int
@@ -49,6 +53,8 @@ class Key:
     models: tuple[str, ...]
     limits: CallLimits
     last_used: datetime | None
+    budget: int | None = None
+    spent: int = 0
 
     def is_usable(self, now: datetime) -> bool:
         """Whether it is neither revoked nor expired. Its account may still be disabled."""
@@ -62,6 +68,7 @@ class Caller:
     Attributes:
         models: the models that the key may use; empty: all.
         available: what the account can still spend, in millionths.
+        budget, spent: of the key in this month; see `Key`.
     """
 
     account_id: int
@@ -73,6 +80,13 @@ class Caller:
     available: int
     account_created: datetime
     key_last_used: datetime | None
+    budget: int | None = None
+    spent: int = 0
+
+    @property
+    def can_pay(self) -> bool:
+        """Whether the account has credit, and the key's budget has something left."""
+        return self.available > 0 and (self.budget is None or self.spent < self.budget)
 
 
 VALID = (
@@ -81,6 +95,9 @@ VALID = (
     accounts.c.disabled.is_(False),
 )
 """Conditions for a valid key with an enabled account, in a query with the parameter `now`."""
+
+_IN_MONTH = (months.c.key_id == keys.c.id) & (months.c.month == bindparam("month"))
+_SPENT = func.coalesce(months.c.spent, 0).label("spent")
 
 _FIND = (
     select(
@@ -93,10 +110,14 @@ _FIND = (
         (accounts.c.balance - accounts.c.reserved).label("available"),
         accounts.c.created,
         keys.c.last_used,
+        keys.c.budget,
+        _SPENT,
     )
     .join_from(keys, accounts)
+    .join(months, _IN_MONTH, isouter=True)
     .where(keys.c.hash == bindparam("hash"), *VALID)
 )
+_LIST = select(keys, _SPENT).join_from(keys, months, _IN_MONTH, isouter=True)
 
 
 class Keys:
@@ -112,12 +133,13 @@ class Keys:
         expires: datetime | None = None,
         models: Sequence[str] = (),
         limits: CallLimits = NO_LIMITS,
+        budget: int | None = None,
         by: Actor = "operator",
     ) -> tuple[Key, str]:
         """Creates a key. Returns it with its secret, which is not stored.
 
         Raises:
-            InvalidRequest: no such account, or an invalid name, limit or expiry.
+            InvalidRequest: no such account, or an invalid name, limit, budget or expiry.
         """
         now = datetime.now(UTC)
         if expires is not None and expires <= now:
@@ -132,6 +154,7 @@ class Keys:
             "expires": expires,
             "models": [read_name(model, 300) for model in models],
             **check_limits(limits),
+            "budget": check_budget(budget),
         }
         with self._database.transaction() as connection:
             _check_number(connection, account_id, now)
@@ -142,7 +165,7 @@ class Keys:
     def find(self, secret: str) -> Caller | None:
         """The owner of a secret; None if the key is unknown, revoked or expired, or its account disabled."""
         with self._database.read() as connection:
-            row = connection.execute(_FIND, {"hash": token_hash(secret), "now": datetime.now(UTC)}).first()
+            row = connection.execute(_FIND, _found_by(token_hash(secret))).first()
         return None if row is None else _caller(row)
 
     def of_playground(self, account_id: int) -> Caller:
@@ -151,7 +174,7 @@ class Keys:
         Raises:
             WrongKey: it was revoked, or the account is disabled.
         """
-        parameters = {"hash": _playground_hash(account_id), "now": datetime.now(UTC)}
+        parameters = _found_by(_playground_hash(account_id))
         with self._database.read() as connection:
             row = connection.execute(_FIND, parameters).first()
         if row is None:
@@ -187,7 +210,7 @@ class Keys:
         Raises:
             InvalidRequest: there is no such key.
         """
-        whose = keys.c.id == key_id if account_id is None else (keys.c.id == key_id) & (keys.c.account_id == account_id)
+        whose = _one(key_id, account_id)
         with self._database.transaction() as connection:
             key = connection.execute(select(keys).where(whose)).first()
             if key is None:
@@ -197,21 +220,60 @@ class Keys:
             if changed.rowcount:
                 write(connection, by, "key revoked", key.account_id, f"{key.name} ({key.hint})")
 
+    def set_budget(self, key_id: int, budget: int | None, account_id: int | None = None, by: Actor = "operator") -> Key:
+        """Sets what the calls of a key may cost in a calendar month. Running calls are charged in any case.
+
+        Args:
+            budget: in millionths, > 0; None: any amount.
+            account_id: the account that must own the key; None: any.
+
+        Raises:
+            InvalidRequest: there is no such key, or the budget is out of range.
+        """
+        values, whose, now = {"budget": check_budget(budget)}, _one(key_id, account_id), _this_month()
+        with self._database.transaction() as connection:
+            connection.execute(update(keys).where(whose).values(values))
+            row = connection.execute(_LIST.where(whose), now).first()
+            if row is None:
+                raise InvalidRequest(f"There is no key {key_id}.")
+            in_month = (months.c.key_id == key_id) & (months.c.month == now["month"])
+            connection.execute(update(months).where(in_month).values(warned=None))
+            key = _key(row._mapping)
+            shown = "none" if budget is None else f"{decimal(budget)} a month"
+            write(connection, by, "budget set", key.account_id, f"{key.name} ({key.hint}): {shown}")
+        return key
+
     def of_account(self, account_id: int) -> list[Key]:
         """The newest first, including revoked ones, without the playground's.
 
         Of more than MAX_LISTED, revoked keys are left out first.
         """
-        query = select(keys).where(keys.c.account_id == account_id, keys.c.hint != PLAYGROUND_HINT)
+        query = _LIST.where(keys.c.account_id == account_id, keys.c.hint != PLAYGROUND_HINT)
         query = query.order_by(keys.c.revoked.is_not(None), keys.c.id.desc()).limit(MAX_LISTED)
         with self._database.read() as connection:
-            found = [_key(row._mapping) for row in connection.execute(query)]
+            found = [_key(row._mapping) for row in connection.execute(query, _this_month())]
         return sorted(found, key=lambda key: -key.id)
 
     def all(self) -> list[Key]:
         """The keys of all accounts, the newest first, including revoked ones."""
         with self._database.read() as connection:
-            return [_key(row._mapping) for row in connection.execute(select(keys).order_by(keys.c.id.desc()))]
+            return [_key(row._mapping) for row in connection.execute(_LIST.order_by(keys.c.id.desc()), _this_month())]
+
+
+def _one(key_id: int, account_id: int | None) -> ColumnElement[bool]:
+    """Condition for a key, of one account or of any."""
+    return keys.c.id == key_id if account_id is None else (keys.c.id == key_id) & (keys.c.account_id == account_id)
+
+
+def _found_by(key_hash: bytes) -> dict[str, Any]:
+    """The parameters of _FIND."""
+    now = datetime.now(UTC)
+    return {"hash": key_hash, "now": now, "month": month_of(now)}
+
+
+def _this_month() -> dict[str, int]:
+    """The parameter of _LIST."""
+    return {"month": month_of(datetime.now(UTC))}
 
 
 def _check_number(connection: Connection, account_id: int, now: datetime) -> None:
@@ -235,7 +297,7 @@ def _playground_hash(account_id: int) -> bytes:
 
 
 def _caller(row: Sequence[Any]) -> Caller:
-    account_id, key_id, name, models, *limits, available, created, last_used = row
+    account_id, key_id, name, models, *limits, available, created, last_used, budget, spent = row
     return Caller(
         account_id,
         key_id,
@@ -246,6 +308,8 @@ def _caller(row: Sequence[Any]) -> Caller:
         available,
         created,
         last_used,
+        budget,
+        spent,
     )
 
 
@@ -261,4 +325,6 @@ def _key(row: RowMapping) -> Key:
         models=tuple(row["models"]),
         limits=limits_of(row),
         last_used=row["last_used"],
+        budget=row["budget"],
+        spent=row.get("spent", 0),
     )

@@ -111,6 +111,7 @@ class Ledger:
             WrongKey: the key is no longer valid.
             RateLimited: the key or the account has reached its concurrency limit.
             OutOfCredit: the account cannot pay. Nothing is reserved.
+            OverBudget: the budget of the key cannot. Nothing is reserved.
         """
         now = self._now()
         call = replace(call, request_id=storable(call.request_id))
@@ -139,7 +140,8 @@ class Ledger:
         meanwhile, the account pays the cost from its present balance.
 
         Raises:
-            OutOfCredit: nothing was reserved any more, and the account cannot pay. Nothing is charged.
+            OutOfCredit: nothing was reserved any more, and the account, or the budget of the key, cannot pay. Nothing
+                is charged.
         """
         now, caller = self._now(), reservation.caller
         if tokens is not None and tokens < reservation.call.tokens:

@@ -6,11 +6,11 @@ SQLAlchemy omits FOR UPDATE there.)
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, delete, exists, func, insert, select, true, update
+from sqlalchemy import BigInteger, bindparam, cast, delete, exists, func, insert, select, true, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from rerankd.accounts.keys import VALID
-from rerankd.accounts.schema import accounts, entries, keys, quotas, repeats, reservations
+from rerankd.accounts.schema import accounts, entries, keys, months, quotas, repeats, reservations
 
 _IS_EXPIRED = (
     reservations.c.process_id != bindparam("own_process"),
@@ -27,10 +27,13 @@ LOCK_ACCOUNT = (
     .with_for_update(key_share=True, of=accounts)
 )
 
+_OF_KEY = reservations.c.key_id == bindparam("key")
 _RUNNING_CALLS = (
     select(
         func.count().label("account_running"),
-        func.count().filter(reservations.c.key_id == bindparam("key")).label("key_running"),
+        func.count().filter(_OF_KEY).label("key_running"),
+        # PostgreSQL sums into a type that Python reads as Decimal.
+        cast(func.coalesce(func.sum(reservations.c.cost).filter(_OF_KEY), 0), BigInteger).label("key_reserved"),
     )
     .where(reservations.c.account_id == bindparam("account"))
     .subquery()
@@ -51,9 +54,18 @@ _FREE_REPEATS = (
     .subquery()
 )
 _KEY_IS_VALID = exists().where(keys.c.id == bindparam("key"), accounts.c.id == keys.c.account_id, *VALID)
+_BUDGET = select(keys.c.budget).where(keys.c.id == bindparam("key")).scalar_subquery()
+_IN_MONTH = (months.c.key_id == bindparam("key"), months.c.month == bindparam("month"))
+_SPENT = func.coalesce(select(months.c.spent).where(*_IN_MONTH).scalar_subquery(), 0)
 
 CALL_STATE = select(
-    _KEY_IS_VALID.label("key_is_valid"), _RUNNING_CALLS, _FREE_TOKENS, _EARLIER_CHARGES, _FREE_REPEATS
+    _KEY_IS_VALID.label("key_is_valid"),
+    _BUDGET.label("budget"),
+    _SPENT.label("spent"),
+    _RUNNING_CALLS,
+    _FREE_TOKENS,
+    _EARLIER_CHARGES,
+    _FREE_REPEATS,
 ).select_from(_RUNNING_CALLS.join(_FREE_TOKENS, true()).join(_EARLIER_CHARGES, true()).join(_FREE_REPEATS, true()))
 """Always one row, with the fields of `AccountState` that depend on the call; nulls where there is no quota."""
 

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from rerankd.accounts import ledger_sql as sql
+from rerankd.accounts.budget import month_of
 from rerankd.accounts.decision import (
     CHARGED_ONCE_IN,
     FREE_REPEATS,
@@ -59,6 +60,7 @@ def read_state(
         "idempotency_key": idempotency_key,
         "now": now,
         "a_day_ago": now - CHARGED_ONCE_IN,
+        "month": month_of(now),
     }
     row = connection.execute(sql.CALL_STATE, parameters).one()
     return AccountState(account.balance, account.reserved, caller.account_created, **row._mapping)

@@ -158,6 +158,16 @@ keys = Table(
     Column("models", JSON, nullable=False),  # a list of names; empty: all
     *_limits(),
     Column("last_used", Time),  # to the minute
+    Column("budget", BigInteger),  # what its calls may cost in a calendar month; null: any amount
+)
+
+months = Table(
+    "months",  # what the calls of a key cost in each calendar month (UTC): the sum of its entries
+    metadata,
+    Column("key_id", ForeignKey("keys.id"), primary_key=True),
+    Column("month", Integer, primary_key=True),  # as 202611
+    Column("spent", BigInteger, nullable=False),
+    Column("warned", Time),  # that the budget is nearly spent; null: not yet
 )
 
 quotas = Table(  # free tokens

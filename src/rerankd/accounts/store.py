@@ -13,6 +13,7 @@ from rerankd.accounts.invites import Invites
 from rerankd.accounts.keys import Caller, Keys
 from rerankd.accounts.ledger import Ledger
 from rerankd.accounts.links import Links
+from rerankd.accounts.low_budgets import LowBudgets
 from rerankd.accounts.low_credit import LowCredit
 from rerankd.accounts.passwords import Passwords
 from rerankd.accounts.second_factor import SecondFactors
@@ -31,6 +32,7 @@ class Store:
     ledger: Ledger
     links: Links
     low_credit: LowCredit
+    low_budgets: LowBudgets
     second_factors: SecondFactors
     calls: Calls
     admin_log: AdminLog
@@ -47,6 +49,7 @@ class Store:
             Ledger(database),
             Links(database, passwords),
             LowCredit(database),
+            LowBudgets(database),
             SecondFactors(database),
             Calls(database),
             AdminLog(database),

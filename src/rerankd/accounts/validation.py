@@ -38,7 +38,7 @@ def read_name(text: str, max_length: int) -> str:
     return name
 
 
-def read_amount(text: str) -> int:
+def read_amount(text: str, field: str = "amount") -> int:
     """An amount of money such as `25.00`, in millionths.
 
     Raises:
@@ -46,8 +46,20 @@ def read_amount(text: str) -> int:
     """
     if not re.fullmatch(r"[+-]?[0-9]{1,9}(\.[0-9]{1,6})?", text.strip()):
         message = "must be a number such as 25.00, with up to nine digits before the point and six after it"
-        raise _invalid("amount", message)
+        raise _invalid(field, message)
     return int(Decimal(text.strip()) * MICRO)
+
+
+def read_budget(text: str) -> int | None:
+    """What a key may spend in a month, in millionths; None for an empty text: any amount. Raises InvalidRequest."""
+    return read_amount(text, "budget") if text.strip() else None
+
+
+def check_budget(micro: int | None) -> int | None:
+    """Raises InvalidRequest for a budget that is out of range."""
+    if micro is not None and not 0 < micro < MAX_AMOUNT:
+        raise _invalid("budget", "must be more than 0 and less than 1000000000; revoke a key that may spend nothing")
+    return micro
 
 
 def storable(text: str) -> str:

@@ -15,10 +15,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
+from rerankd.accounts.budget import over_budget
 from rerankd.accounts.decision import UNLIMITED, CallCost, Charge, Concurrency
 from rerankd.admission.async_store import AsyncStore
 from rerankd.admission.identity import Authenticator, Identity
@@ -123,6 +125,7 @@ class Gate:
         Raises:
             RateLimited: the key or the account has reached its limit.
             OutOfCredit: the account has nothing left.
+            OverBudget: the budget of the key is spent.
             Unavailable: Redis or the accounts do not answer.
         """
         price = self._price()
@@ -201,6 +204,7 @@ class Gate:
             InvalidRequest: more tokens than the limit of a whole minute.
             RateLimited: too many calls or tokens in this minute, or too many running calls on all servers.
             OutOfCredit: the account cannot pay.
+            OverBudget: the budget of the key cannot.
             Unavailable: Redis or the accounts do not answer.
         """
         caller = admitted.identity.caller
@@ -276,11 +280,14 @@ class Gate:
 
     async def _refuse_without_credit(self, identity: Identity, price: Price) -> None:
         caller = identity.caller
-        if self._accounts is None or caller is None or caller.available > 0 or not price.input_price:
+        if self._accounts is None or caller is None or caller.can_pay or not price.input_price:
             return
         quota = await self._accounts.run(self._accounts.ledger.quota, caller.account_id, price)
-        if not quota.left:
-            raise OutOfCredit(caller.available, None, price.currency)
+        if quota.left:
+            return
+        if caller.available > 0 and caller.budget is not None:
+            raise over_budget(caller.budget, caller.spent, datetime.now(UTC), price.currency)
+        raise OutOfCredit(caller.available, None, price.currency)
 
     async def _count(self, windows: tuple[Window, ...], tokens: int, is_counted: bool) -> Mapping[str, RateLimitStatus]:
         uncounted = _without(windows, requests_per_minute=None) if is_counted else windows

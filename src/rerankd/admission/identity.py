@@ -100,7 +100,7 @@ class Authenticator:
         caller = await accounts.run(accounts.keys.find, key)
         if caller is None:
             raise WrongKey
-        if caller.available > 0:  # a caller without credit may get some at any moment
+        if caller.can_pay:  # a caller without credit may get some at any moment
             self._cache[_hash(key)] = caller
         return Identity(f"key:{caller.key_id}", caller)
 

@@ -94,6 +94,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "rerankd keys create": ("rerankd keys create --account ada@example.org --name search --expires 90d",),
     "rerankd keys list": ("rerankd keys list --account ada@example.org",),
     "rerankd keys revoke": ("rerankd keys revoke 3",),
+    "rerankd keys budget": ("rerankd keys budget 3 25.00", "rerankd keys budget 3 none"),
     "rerankd credits": ("rerankd credits add ada@example.org 25.00 --note 'invoice 17'",),
     "rerankd accounts backup": ("rerankd accounts backup rerankd-2030-12-31.db",),
     "rerankd credits list": ("rerankd credits list ada@example.org --since 2030-01-01",),

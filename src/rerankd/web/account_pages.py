@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import ClassVar
 
 from fastapi import APIRouter
@@ -12,12 +12,14 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from rerankd.accounts.accounts import Account
+from rerankd.accounts.budget import next_month
 from rerankd.accounts.keys import Key
 from rerankd.accounts.ledger import Quota
 from rerankd.accounts.schema import LIMITS
 from rerankd.accounts.sessions import Session
 from rerankd.accounts.store import Store
 from rerankd.accounts.usage import By, as_csv, usage
+from rerankd.accounts.validation import read_budget
 from rerankd.admission.gate import merge_limits
 from rerankd.errors import InvalidRequest
 from rerankd.prices import Price
@@ -27,6 +29,8 @@ from rerankd.web.forms import NO_REFUSAL, Form, Refusal
 from rerankd.web.guards import Guards
 from rerankd.web.pages import Page, Pages
 from rerankd.web.usage_report import UsageReport, requested_period, usage_report
+
+DONE = {"budget": "The budget is set."}
 
 CSV_COLUMNS: tuple[By, ...] = ("day", "key", "model")
 """The columns before the sums."""
@@ -43,7 +47,14 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True)
 class KeysPage(Page):
-    """`/keys`. ended: revoked and expired keys. min_expiry: the first day that a new key may expire."""
+    """`/keys`.
+
+    Attributes:
+        ended: revoked and expired keys.
+        min_expiry: the first day that a new key may expire.
+        starts_again: the day on which budgets start again.
+        done: a message after a change.
+    """
 
     template: ClassVar[str] = "keys.html"
     usable: Sequence[Key]
@@ -53,6 +64,9 @@ class KeysPage(Page):
     problem: str
     typed: Form
     created: NewKey | None
+    currency: str
+    starts_again: date
+    done: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +94,7 @@ class AccountPages:
         self._guards.page(router, "/keys", self.keys)
         self._guards.form(router, "/keys", self.create_key, self.keys)
         self._guards.form(router, "/keys/{key_id:row}/revoke", self.revoke_key, self.keys)
+        self._guards.form(router, "/keys/budget", self.set_budget, self.keys)
         self._guards.page(router, "/usage", self.usage)
         self._guards.page(router, "/usage.csv", self.usage_csv)
 
@@ -90,7 +105,7 @@ class AccountPages:
         expires = _end_of(form["expires"]) if form["expires"] else None
         models = form.all("model")  # also names that are not served now: a confined key stays confined
         key, secret = self._store.keys.create(
-            session.account.id, form["name"], expires, models, read_limits(form), by="owner"
+            session.account.id, form["name"], expires, models, read_limits(form), read_budget(form["budget"]), "owner"
         )
         not_served = [name for name in key.models if name not in self._context.names()]
         # The secret is shown in this response only, so there is no redirection.
@@ -99,6 +114,11 @@ class AccountPages:
     def revoke_key(self, request: Request, session: Session, form: Form) -> Response:
         self._store.keys.revoke(request.path_params["key_id"], session.account.id, by="owner")
         return RedirectResponse("/keys", 303)
+
+    def set_budget(self, request: Request, session: Session, form: Form) -> Response:
+        key_id, budget = form.number("key") or 0, read_budget(form["budget"])
+        self._store.keys.set_budget(key_id, budget, session.account.id, "owner")
+        return RedirectResponse("/keys?done=budget", 303)
 
     def usage(self, request: Request, session: Session, _: Refusal = NO_REFUSAL, /) -> Response:
         prices, account = self._context.prices.current(), session.account
@@ -129,6 +149,9 @@ class AccountPages:
             problem=refusal.problem,
             typed=refusal.typed,
             created=created,
+            currency=self._context.prices.current().currency,
+            starts_again=next_month(now),
+            done=DONE.get(request.query_params.get("done", ""), ""),
         )
         return self._pages.render(page, request, session, refusal.status)
 
@@ -144,9 +167,9 @@ def read_limits(form: Form) -> CallLimits:
     return CallLimits(**{name: form.number(name) for name in LIMITS})
 
 
-def _end_of(date: str) -> datetime:
+def _end_of(day: str) -> datetime:
     """The end of a day, in UTC. Raises InvalidRequest."""
     try:
-        return datetime.combine(datetime.fromisoformat(date).date(), time(), UTC) + timedelta(days=1)
+        return datetime.combine(datetime.fromisoformat(day).date(), time(), UTC) + timedelta(days=1)
     except (ValueError, OverflowError):
-        raise InvalidRequest(f"Expires: “{date[:40]}” is not a date.") from None
+        raise InvalidRequest(f"Expires: “{day[:40]}” is not a date.") from None

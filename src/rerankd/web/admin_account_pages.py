@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
 from typing import ClassVar
 from urllib.parse import urlencode
 
@@ -12,10 +13,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from rerankd.accounts.accounts import Account
+from rerankd.accounts.budget import next_month
 from rerankd.accounts.keys import Key
 from rerankd.accounts.sessions import Session
 from rerankd.accounts.store import Store
-from rerankd.accounts.validation import read_amount
+from rerankd.accounts.validation import read_amount, read_budget
 from rerankd.errors import InvalidRequest
 from rerankd.web import formatting
 from rerankd.web.account_pages import read_limits
@@ -35,13 +37,20 @@ DONE = {
     "password": "The password is set, and the account is signed out everywhere.",
     "factor": "The second factor is removed: the password alone signs in.",
     "revoked": "The key is revoked.",
+    "budget": "The budget is set.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class AdminAccountPage(Page):
-    """`/admin/accounts/{id}`. is_own: the administrator's own account. done: a message after a change. link: for a new
-    password, just created."""
+    """`/admin/accounts/{id}`.
+
+    Attributes:
+        starts_again: the day on which budgets start again.
+        is_own: the administrator's own account.
+        done: a message after a change.
+        link: for a new password, just created.
+    """
 
     template: ClassVar[str] = "admin_account.html"
     usage: UsageReport
@@ -49,6 +58,7 @@ class AdminAccountPage(Page):
     keys: Sequence[Key]
     currency: str
     limits: Mapping[str, int | None]
+    starts_again: date
     is_own: bool
     done: str
     problem: str
@@ -77,6 +87,7 @@ class AdminAccountPages:
             "role": self.set_role,
             "second-factor": self.remove_second_factor,
             "keys/{key_id:row}/revoke": self.revoke_key,
+            "budget": self.set_budget,
         }
         for path, handler in changes.items():
             guards.form(router, f"{ONE_ACCOUNT}/{path}", handler, self.account, "admin")
@@ -100,6 +111,7 @@ class AdminAccountPages:
                 keys=self._store.keys.of_account(account.id),
                 currency=currency,
                 limits=asdict(account.limits),
+                starts_again=next_month(datetime.now(UTC)),
                 is_own=account.id == session.account.id,
                 done=self._done(request, account),
                 problem=refusal.problem,
@@ -149,6 +161,12 @@ class AdminAccountPages:
         account = self._existing(request)
         self._store.keys.revoke(request.path_params["key_id"], account.id, session.account.id)
         return back_to(account.id, "revoked")
+
+    def set_budget(self, request: Request, session: Session, form: Form) -> Response:
+        account = self._existing(request)
+        key_id, budget = form.number("key") or 0, read_budget(form["budget"])
+        self._store.keys.set_budget(key_id, budget, account.id, session.account.id)
+        return back_to(account.id, "budget")
 
     def _done(self, request: Request, account: Account) -> str:
         """What was changed: for credit, with its note and the balance after it."""
