@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from rerankd.config import ServerSettings
 from rerankd.mail import Mailer
+from rerankd.oidc.provider import Provider
 from rerankd.prices import PriceFile
 from rerankd.server.app import create_server
 from rerankd.server.credit_mails import CreditMails
@@ -39,7 +40,7 @@ def create_app(
         traces: of the calls; None for none.
 
     Raises:
-        SettingsError: the price list is invalid, or the package `redis` is missing.
+        SettingsError: the price list is invalid, or the package `redis` or `joserfc` is missing.
     """
     prices = PriceFile(settings.config, len(models.all))
     mailer = mailer_of(settings)
@@ -48,11 +49,19 @@ def create_app(
         limit = None if settings.warn_credit is None else round(settings.warn_credit * 1_000_000)
         mails = CreditMails(store, mailer, prices, limit, settings.public_url or "")
     server = create_server(settings, models, prices, store, on_failure, held, traces or Traces(), mails)
-    pages = web_routes(WebContext(settings, prices, models, store, server.metrics.status, mailer))
-    server.app.include_router(pages)
+    status, provider = server.metrics.status, provider_of(settings)
+    server.app.include_router(web_routes(WebContext(settings, prices, models, store, status, mailer, provider)))
     return server.app
 
 
 def mailer_of(settings: ServerSettings) -> Mailer | None:
     """Sends the mails of accounts; None without a server for them. Raises SettingsError."""
     return Mailer(settings.smtp, settings.mail_from or "") if settings.smtp else None
+
+
+def provider_of(settings: ServerSettings) -> Provider | None:
+    """Where people of accounts sign in; None without a provider. Raises SettingsError."""
+    if settings.oidc_issuer is None or settings.oidc_client_secret is None:
+        return None
+    secret = settings.oidc_client_secret.get_secret_value()
+    return Provider(settings.oidc_issuer, settings.oidc_client_id or "", secret)

@@ -89,7 +89,7 @@ KEYED = {
 }
 RERANK = set(api_routes(ApiSettings()))
 SIGNED_IN = {
-    *(("GET", path) for path in ("/account", "/keys", "/usage", "/usage.csv")),
+    *(("GET", path) for path in ("/account", "/account/email", "/keys", "/usage", "/usage.csv")),
     *(("GET", path) for path in ("/statement", "/statement.csv", "/calls", "/calls.csv")),
     *(
         ("POST", path)
@@ -97,6 +97,10 @@ SIGNED_IN = {
             "/account/password",
             "/account/second-factor/on",
             "/account/second-factor/off",
+            "/account/second-factor/codes",
+            "/account/unlink",
+            "/account/delete",
+            "/account/email",
             "/keys",
             "/keys/budget",
             "/keys/{key_id:row}/revoke",
@@ -127,12 +131,15 @@ ADMIN = {
         for what in (
             "budget",
             "credit",
+            "delete",
+            "email-link",
             "limits",
             "link",
             "password",
             "role",
             "second-factor",
             "state",
+            "unlink",
             "keys/{key_id:row}/revoke",
         )
     ),
@@ -228,6 +235,18 @@ def test_every_route_has_a_kind_of_door(fort: Fort) -> None:
     told = {(method.upper(), path) for path, methods in described.items() for method in methods}
     assert told == {(method, path.replace(":path}", "}")) for method, path in KEYED | RERANK | OPEN} & told
     assert told >= {route for route in RERANK if "{" not in route[1]}  # the others spell a path that is told
+
+
+def test_a_provider_adds_four_open_routes(fort: Fort) -> None:
+    registered: dict[str, Any] = {"oidc_issuer": "https://id.example", "oidc_client_id": "id"}
+    registered["oidc_client_secret"] = "secret"
+    models = Models(ServedModel(lambda _: scorer_of(NumberedModel())))
+    without, having = (
+        set(routes_of(create_app(ServerSettings(accounts=True, **more), models, fort.store).routes))
+        for more in ({}, registered)
+    )
+    reading = {("GET", path) for path in ("/sign-in/oidc", "/sign-in/oidc/callback", "/sign-in/confirm")}
+    assert having - without == reading | {("POST", "/sign-in/confirm")}
 
 
 def test_open_routes_ask_for_nothing(fort: Fort) -> None:
@@ -669,8 +688,8 @@ def busy_life(fort: Fort) -> tuple[set[str], str]:
             replies.append(stranger.post("/sign-in", data=form))
         secrets.add(stranger.cookies["rerankd-session"])
         csrf = fort.csrf(admin)
-        made = admin.post("/keys", data={"csrf": csrf, "name": "busy"})
-        [key] = re.findall(r'id="secret"[^>]*>(rk-[^<]+)<', made.text)
+        admin.post("/keys", data={"csrf": csrf, "name": "busy"})
+        [key] = re.findall(r'id="secret"[^>]*>(rk-[^<]+)<', admin.get("/keys").text)
         invited = admin.post("/admin/invites", data={"csrf": csrf})
         [invitation] = re.findall(r"/sign-up#([\w-]+)<", invited.text)
         secrets |= {key, invitation}

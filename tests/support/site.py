@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 
 from rerankd.accounts.accounts import Account
 from rerankd.accounts.store import Store, open_store
+from rerankd.app import provider_of
 from rerankd.config import ServerSettings
 from rerankd.engine.scorer import EngineScorer
 from rerankd.prices import PriceFile
@@ -114,7 +115,10 @@ class Site:
 def site_of(store: Store, settings: ServerSettings, models: Models | None = None) -> Site:
     """The pages over a database, with an administrator and a user."""
     prices, app = PriceFile(settings.config), FastAPI(openapi_url=None)
-    app.include_router(web_routes(WebContext(settings, prices, models or loaded_models(), store, lambda: STATUS)))
+    context = WebContext(
+        settings, prices, models or loaded_models(), store, lambda: STATUS, provider=provider_of(settings)
+    )
+    app.include_router(web_routes(context))
     admin = store.accounts.create("admin@example.com", "Ada", PASSWORD, "admin")
     user = store.accounts.create("user@example.com", "", PASSWORD)
     return Site(app, store, prices, admin, user, settings)

@@ -6,6 +6,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,20 @@ def site(make_site: Callable[..., Site]) -> Site:
 
 
 @pytest.fixture
-def serve_site(site: Site) -> Iterator[tuple[Site, str]]:
+def serve() -> Iterator[Callable[[Site], str]]:
+    """Serves the pages for a browser: `serve(site)` is their address."""
+    with ExitStack() as stack:
+        yield lambda site: stack.enter_context(_served(site))
+
+
+@pytest.fixture
+def serve_site(site: Site, serve: Callable[[Site], str]) -> tuple[Site, str]:
     """The same for a browser: (the site, its address)."""
+    return site, serve(site)
+
+
+@contextmanager
+def _served(site: Site) -> Iterator[str]:
     server = uvicorn.Server(uvicorn.Config(site.app, port=0, log_config=None, lifespan="off"))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -103,6 +116,6 @@ def serve_site(site: Site) -> Iterator[tuple[Site, str]]:
         assert thread.is_alive()
         threading.Event().wait(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
-    yield site, f"http://127.0.0.1:{port}"
+    yield f"http://127.0.0.1:{port}"
     server.should_exit = True
     thread.join()

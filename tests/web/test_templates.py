@@ -8,11 +8,14 @@ import pytest
 from jinja2 import Environment, PackageLoader, meta, nodes
 
 import rerankd.web.account_routes
+import rerankd.web.oidc_pages
 import rerankd.web.routes  # noqa: F401  # with account_routes, imports every page class
 from rerankd.web.formatting import FILTERS
 from rerankd.web.pages import Page
 
-EVERYWHERE = {"path", "root", "session", "static", "version", "accounts_on", "by_mail", "has_index", "sign_up"}
+EVERYWHERE = {
+    *("path", "root", "session", "static", "version", "accounts_on", "by_mail", "has_index", "provider", "sign_up"),
+}
 
 
 def page_classes(base: type[Page] = Page) -> dict[str, type[Page]]:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from rerankd.accounts.admin_log import Actor, write
 from rerankd.accounts.database import Database
 from rerankd.accounts.passwords import Passwords
-from rerankd.accounts.schema import NO_LIMITS, accounts, limits_of, links, sessions
+from rerankd.accounts.schema import NO_LIMITS, accounts, confirmations, limits_of, links, sessions
 from rerankd.accounts.validation import check_limits, read_email, read_name, storable
 from rerankd.errors import InvalidRequest
 from rerankd.types import CallLimits
@@ -31,6 +31,8 @@ class Account:
         balance: credit less charges.
         reserved: the cost of running calls.
         has_second_factor: whether a sign-in needs a code of an authenticator app, too.
+        has_password: without one, its owner signs in at a provider, or nobody does.
+        is_deleted: only its number and its entries are left.
         limits: the account's own; None where the price's or the server's apply.
     """
 
@@ -44,6 +46,8 @@ class Account:
     reserved: int
     limits: CallLimits
     has_second_factor: bool = False
+    has_password: bool = True
+    is_deleted: bool = False
 
     @property
     def available(self) -> int:
@@ -103,21 +107,23 @@ class Accounts:
         """Raises InvalidRequest if no administrator would be left."""
         with self._database.transaction() as connection:
             if role != "admin":
-                _keep_an_admin(connection, account_id)
-            _update(connection, account_id, {"role": role})
+                keep_an_admin(connection, account_id)
+            update_account(connection, account_id, {"role": role})
             write(connection, by, "role changed", account_id, role)
 
     def set_limits(self, account_id: int, limits: CallLimits, by: Actor = "operator") -> None:
         """Raises InvalidRequest if a limit is less than 1."""
         values = check_limits(limits)
         with self._database.transaction() as connection:
-            _update(connection, account_id, values)
+            update_account(connection, account_id, values)
             shown = ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
             write(connection, by, "limits set", account_id, shown or "none")
 
     def enable(self, account_id: int, by: Actor = "operator") -> None:
+        """Raises InvalidRequest for a deleted account."""
         with self._database.transaction() as connection:
-            _update(connection, account_id, {"disabled": False})
+            refuse_deleted(connection, account_id)
+            update_account(connection, account_id, {"disabled": False})
             write(connection, by, "account enabled", account_id)
 
     def disable(self, account_id: int, by: Actor = "operator") -> None:
@@ -127,8 +133,8 @@ class Accounts:
             InvalidRequest: no administrator would be left.
         """
         with self._database.transaction() as connection:
-            _keep_an_admin(connection, account_id)
-            _update(connection, account_id, {"disabled": True})
+            keep_an_admin(connection, account_id)
+            update_account(connection, account_id, {"disabled": True})
             sign_out(connection, account_id)
             write(connection, by, "account disabled", account_id)
 
@@ -140,7 +146,7 @@ class Accounts:
         """
         hashed = self._passwords.hash(password)
         with self._database.transaction() as connection:
-            _update(connection, account_id, {"password": hashed})
+            update_account(connection, account_id, {"password": hashed})
             sign_out(connection, account_id)
             write(connection, by, "password set", account_id)
 
@@ -159,7 +165,7 @@ class Accounts:
 
     def _update(self, account_id: int, values: Mapping[str, Any]) -> None:
         with self._database.transaction() as connection:
-            _update(connection, account_id, values)
+            update_account(connection, account_id, values)
 
 
 def new_account(
@@ -207,6 +213,8 @@ def account_of(row: RowMapping) -> Account:
         reserved=row["reserved"],
         limits=limits_of(row),
         has_second_factor=row["totp_secret"] is not None,
+        has_password=row["password"] is not None,
+        is_deleted=row["deleted"] is not None,
     )
 
 
@@ -214,20 +222,29 @@ def _account(row: Row[Any] | None) -> Account | None:
     return None if row is None else account_of(row._mapping)
 
 
-def _keep_an_admin(connection: Connection, account_id: int) -> None:
+def keep_an_admin(connection: Connection, account_id: int) -> None:
     """Raises InvalidRequest if this is the only administrator."""
     # Locked in one order, so that two administrators cannot remove each other at once.
     if set(connection.scalars(ENABLED_ADMINS.order_by(accounts.c.id).with_for_update())) == {account_id}:
         raise InvalidRequest("This is the only administrator: make another one first.")
 
 
-def _update(connection: Connection, account_id: int, values: Mapping[str, Any]) -> None:
+def refuse_deleted(connection: Connection, account_id: int) -> None:
+    """Raises InvalidRequest for a deleted account."""
+    deleted = select(accounts.c.id).where(accounts.c.id == account_id, accounts.c.deleted.is_not(None))
+    if connection.execute(deleted).first() is not None:
+        raise InvalidRequest("This account was deleted: nobody can use it again.")
+
+
+def update_account(connection: Connection, account_id: int, values: Mapping[str, Any]) -> None:
+    """Raises InvalidRequest if there is no such account."""
     changed = connection.execute(update(accounts).where(accounts.c.id == account_id).values(values))
     if not changed.rowcount:
         raise InvalidRequest(f"There is no account {account_id}.")
 
 
 def sign_out(connection: Connection, account_id: int) -> None:
-    """Ends the sessions of an account, and its links for a new password."""
+    """Ends the sessions of an account, its links for a new password, and its sign-ins that are not confirmed."""
+    connection.execute(delete(confirmations).where(confirmations.c.account_id == account_id))
     connection.execute(delete(links).where(links.c.account_id == account_id))
     connection.execute(delete(sessions).where(sessions.c.account_id == account_id))

@@ -1,12 +1,22 @@
-"""One-time links. With one, a person chooses a new password, or creates the account of an e-mail address."""
+"""One-time links. With one, a person chooses a new password, creates the account of an e-mail address, or changes the
+address of an account."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
-from rerankd.accounts.accounts import Account, account_of, insert_account, new_account, sign_out
+from rerankd.accounts.accounts import (
+    Account,
+    account_of,
+    has_account,
+    insert_account,
+    new_account,
+    select_by_email,
+    sign_out,
+)
 from rerankd.accounts.admin_log import Actor, write
 from rerankd.accounts.database import Database
 from rerankd.accounts.passwords import Passwords
@@ -55,8 +65,8 @@ class Links:
         """
         hashed = self._passwords.hash(password)
         with self._database.transaction() as connection:
-            account_id = _use(connection, token)[0]
-            if account_id is None:
+            account_id, email = _use(connection, token)
+            if account_id is None or email is not None:
                 raise InvalidRequest(NOT_VALID)
             account = _enabled(connection, account_id)
             connection.execute(update(accounts).where(accounts.c.id == account_id).values(password=hashed))
@@ -80,9 +90,47 @@ class Links:
         """
         values = new_account(email, name, self._passwords.hash(password))
         with self._database.transaction() as connection:
-            if _use(connection, token)[1] != values["email"]:
+            if _use(connection, token) != (None, values["email"]):
                 raise InvalidRequest("This link is for another e-mail address, or for another purpose.")
             return insert_account(connection, values)
+
+    def for_email(self, account_id: int, email: str, by: Actor = "operator") -> str:
+        """Returns the secret token of a link with which the owner of an account, signed in, changes its address.
+
+        Args:
+            by: `owner` for a link that is mailed to the new address; it lives for an hour, others for a day.
+
+        Raises:
+            InvalidRequest: the address is malformed or has an account already; or the account is disabled.
+        """
+        token, now, email = new_token(), datetime.now(UTC), read_email(email)
+        lifetime = LINK_LIFETIME if by == "owner" else ADMIN_LINK_LIFETIME
+        with self._database.transaction() as connection:
+            _enabled(connection, account_id)
+            if connection.execute(select_by_email(email)).first():
+                raise has_account(email)
+            connection.execute(delete(links).where(links.c.expires <= now))
+            values = {"hash": token_hash(token), "account_id": account_id, "email": email, "expires": now + lifetime}
+            connection.execute(insert(links), values)
+            write(connection, by, "e-mail link created", account_id)
+        return token
+
+    def change_email(self, token: str, account_id: int) -> str:
+        """Changes the address of the account, and uses all its links up. Returns the new address.
+
+        Raises:
+            InvalidRequest: the link is not valid, or of another account; or the address has an account by now.
+        """
+        with self._database.transaction() as connection:
+            linked, email = _use(connection, token)
+            if linked != account_id or email is None:
+                raise InvalidRequest("This link is for another account, or for another purpose.")
+            try:
+                connection.execute(update(accounts).where(accounts.c.id == account_id).values(email=email))
+            except IntegrityError:
+                raise has_account(email) from None
+            connection.execute(delete(links).where(links.c.account_id == account_id))
+        return email
 
 
 def _use(connection: Connection, token: str) -> tuple[int | None, str | None]:

@@ -110,6 +110,7 @@ accounts = Table(
     Column("totp_secret", String(32)),  # of the second factor; null: the password alone signs in
     Column("totp_step", BigInteger),  # of the code that was used last
     Column("warned", Time),  # that credit runs low; null: not since there was enough
+    Column("deleted", Time),  # null: it is not; a deleted account has neither name nor address
     *_limits(),
     CheckConstraint("role IN ('admin', 'user')", "role"),
     CheckConstraint("reserved >= 0", "reserved"),
@@ -122,6 +123,13 @@ sessions = Table(
     _account(index=True),
     Column("csrf", String(64), nullable=False),
     Column("expires", Time, nullable=False, index=True),
+)
+
+recovery_codes = Table(  # each signs in once, in place of a code of the second factor
+    "recovery_codes",
+    metadata,
+    _account(primary_key=True),
+    Column("hash", LargeBinary(32), primary_key=True),  # SHA-256 of the code
 )
 
 invites = Table(
@@ -141,6 +149,25 @@ links = Table(  # one-time links: for a new password of an account, or for the a
     Column("hash", LargeBinary(32), primary_key=True),  # SHA-256 of the token
     Column("account_id", ForeignKey("accounts.id")),
     Column("email", String(254)),
+    Column("expires", Time, nullable=False),
+)
+
+identities = Table(  # people at an OpenID provider who sign in to an account
+    "identities",
+    metadata,
+    Column("issuer", String(300), primary_key=True),
+    Column("subject", String(255), primary_key=True),
+    _account(index=True),
+    Column("created", Time, nullable=False),
+)
+
+confirmations = Table(  # sign-ins at a provider that need a password or a code before they open a session
+    "confirmations",
+    metadata,
+    Column("hash", LargeBinary(32), primary_key=True),  # SHA-256 of the token
+    _account(),
+    Column("issuer", String(300)),  # of the identity that is linked then; null: it is linked already
+    Column("subject", String(255)),
     Column("expires", Time, nullable=False),
 )
 

@@ -9,6 +9,7 @@ from rerankd.accounts.accounts import Accounts
 from rerankd.accounts.admin_log import AdminLog
 from rerankd.accounts.calls import Calls
 from rerankd.accounts.database import Database
+from rerankd.accounts.identities import Identities
 from rerankd.accounts.invites import Invites
 from rerankd.accounts.keys import Caller, Keys
 from rerankd.accounts.ledger import Ledger
@@ -34,6 +35,7 @@ class Store:
     low_credit: LowCredit
     low_budgets: LowBudgets
     second_factors: SecondFactors
+    identities: Identities
     calls: Calls
     admin_log: AdminLog
 
@@ -51,6 +53,7 @@ class Store:
             LowCredit(database),
             LowBudgets(database),
             SecondFactors(database),
+            Identities(database),
             Calls(database),
             AdminLog(database),
         )

@@ -12,6 +12,7 @@ from cyclopts import Group, Parameter, validators
 from rich.console import Console
 
 from rerankd.accounts.accounts import Account, Role
+from rerankd.accounts.deletion import delete_account
 from rerankd.accounts.passwords import PASSWORD_LENGTH, check_password_length
 from rerankd.accounts.validation import read_email
 from rerankd.cli.options import FLAG, NONE_GIVEN, OPTIONS, Given, command
@@ -91,7 +92,7 @@ def _row(account: Account, unit: str) -> tuple[object, ...]:
         show_money(account.reserved, unit),
         show_limits(account.limits),
         account.created,
-        "disabled" if account.disabled else "",
+        "deleted" if account.is_deleted else "disabled" if account.disabled else "",
     )
 
 
@@ -151,6 +152,16 @@ def _set_disabled(email: str, disabled: bool, given: Given) -> int:
         account = account_of(store, email)
         (store.accounts.disable if disabled else store.accounts.enable)(account.id)
     print(f"{account.email} is {'disabled' if disabled else 'enabled'}.")
+    return 0
+
+
+@action(app, "delete")
+def delete(email: Email, /, *, given: Given = NONE_GIVEN) -> int:
+    """Delete an account for ever: its keys are refused, and its entries stay under a number."""
+    with opened(given) as store:
+        account = account_of(store, email)
+        delete_account(store.database, account.id)
+    print(f"Deleted {account.email}. Its entries stay, as those of account {account.id}.")
     return 0
 
 

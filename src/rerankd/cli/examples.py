@@ -86,6 +86,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "rerankd accounts list": ("rerankd accounts list",),
     "rerankd accounts password": ("rerankd accounts password ada@example.org",),
     "rerankd accounts remove-second-factor": ("rerankd accounts remove-second-factor ada@example.org",),
+    "rerankd accounts delete": ("rerankd accounts delete ada@example.org",),
     "rerankd accounts disable": ("rerankd accounts disable ada@example.org",),
     "rerankd accounts enable": ("rerankd accounts enable ada@example.org",),
     "rerankd accounts limits": ("rerankd accounts limits ada@example.org --requests-per-minute 60",),

@@ -22,7 +22,7 @@ CLIENT_KEY = "RERANKD_API_KEY"
 
 Kind = TypeVar("Kind", bound="Settings")
 
-SECRETS = ("api_key", "database", "redis", "smtp", "ssl_keyfile_password")
+SECRETS = ("api_key", "database", "oidc_client_secret", "redis", "smtp", "ssl_keyfile_password")
 """Settings that may hold a secret. `RERANKD_API_KEY_FILE` names a file with it: options show in the process list."""
 
 SECTIONS = ("models", "rates")

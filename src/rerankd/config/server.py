@@ -9,6 +9,7 @@ from typing import Literal
 
 from rerankd.config.base import ACCESS, ADDRESS, LIMITS, MODEL, OPERATION, REQUESTS, TLS, Settings
 from rerankd.config.models import CascadeSettings, ClusterSettings, EngineSettings, SeveralModels
+from rerankd.config.oidc import OidcSettings
 from rerankd.errors import SettingsError
 from rerankd.setting import Secret, setting
 from rerankd.types import MAX_PASSAGES, MIN_PASSAGE_TOKENS, CallLimits
@@ -56,7 +57,7 @@ class DatabaseSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerSettings(DatabaseSettings, ClusterSettings, EngineSettings, SeveralModels, CascadeSettings):
+class ServerSettings(DatabaseSettings, ClusterSettings, EngineSettings, SeveralModels, CascadeSettings, OidcSettings):
     """The settings of `rerankd serve`."""
 
     fallback: bool = setting(
@@ -322,6 +323,7 @@ class ServerSettings(DatabaseSettings, ClusterSettings, EngineSettings, SeveralM
             raise SettingsError(f"With --accounts every caller has a key of its own: drop {other}, or --accounts.")
         if self.sign_up != "off" and not self.accounts:
             raise SettingsError(f"--sign-up {self.sign_up} makes accounts: pass --accounts too, or drop it.")
+        self.check_oidc(self.accounts)
         if self.warn_credit is not None and self.smtp is None:
             raise SettingsError("--warn-credit sends mails: pass --smtp too.")
         if self.smtp is not None and not (self.accounts and self.mail_from and self.public_url):

@@ -25,12 +25,13 @@ from rerankd.errors import InvalidRequest
 from rerankd.prices import Price
 from rerankd.types import CallLimits
 from rerankd.web.context import WebContext
+from rerankd.web.cookies import end_show, show_once, to_show
 from rerankd.web.forms import NO_REFUSAL, Form, Refusal
 from rerankd.web.guards import Guards
 from rerankd.web.pages import Page, Pages
 from rerankd.web.usage_report import UsageReport, requested_period, usage_report
 
-DONE = {"budget": "The budget is set."}
+DONE = {"budget": "The budget is set.", "revoked": "The key is revoked."}
 
 CSV_COLUMNS: tuple[By, ...] = ("day", "key", "model")
 """The columns before the sums."""
@@ -99,21 +100,34 @@ class AccountPages:
         self._guards.page(router, "/usage.csv", self.usage_csv)
 
     def keys(self, request: Request, session: Session, refusal: Refusal = NO_REFUSAL, /) -> Response:
-        return self._keys(request, session, refusal, None)
+        now = datetime.now(UTC)
+        keys = self._store.keys.of_account(session.account.id)
+        page = KeysPage(
+            usable=[key for key in keys if key.is_usable(now)],
+            ended=[key for key in keys if not key.is_usable(now)],
+            models=self._context.model_names(),
+            min_expiry=now + timedelta(days=1),
+            problem=refusal.problem,
+            typed=refusal.typed,
+            created=self._created(request, keys),
+            currency=self._context.prices.current().currency,
+            starts_again=next_month(now),
+            done=DONE.get(request.query_params.get("done", ""), ""),
+        )
+        response = self._pages.render(page, request, session, refusal.status)
+        return end_show(response, request, "/keys")
 
     def create_key(self, request: Request, session: Session, form: Form) -> Response:
         expires = _end_of(form["expires"]) if form["expires"] else None
         models = form.all("model")  # also names that are not served now: a confined key stays confined
-        key, secret = self._store.keys.create(
+        _, secret = self._store.keys.create(
             session.account.id, form["name"], expires, models, read_limits(form), read_budget(form["budget"]), "owner"
         )
-        not_served = [name for name in key.models if name not in self._context.names()]
-        # The secret is shown in this response only, so there is no redirection.
-        return self._keys(request, session, NO_REFUSAL, NewKey(key, secret, not_served))
+        return show_once(RedirectResponse("/keys", 303), request, "/keys", secret)
 
     def revoke_key(self, request: Request, session: Session, form: Form) -> Response:
         self._store.keys.revoke(request.path_params["key_id"], session.account.id, by="owner")
-        return RedirectResponse("/keys", 303)
+        return RedirectResponse("/keys?done=revoked", 303)
 
     def set_budget(self, request: Request, session: Session, form: Form) -> Response:
         key_id, budget = form.number("key") or 0, read_budget(form["budget"])
@@ -138,22 +152,14 @@ class AccountPages:
         rows = usage(self._store.database, CSV_COLUMNS, session.account.id, since, until)
         return self._pages.csv(as_csv(rows, CSV_COLUMNS), f"rerankd-usage-{days}-days.csv")
 
-    def _keys(self, request: Request, session: Session, refusal: Refusal, created: NewKey | None) -> Response:
-        now = datetime.now(UTC)
-        keys = self._store.keys.of_account(session.account.id)
-        page = KeysPage(
-            usable=[key for key in keys if key.is_usable(now)],
-            ended=[key for key in keys if not key.is_usable(now)],
-            models=self._context.model_names(),
-            min_expiry=now + timedelta(days=1),
-            problem=refusal.problem,
-            typed=refusal.typed,
-            created=created,
-            currency=self._context.prices.current().currency,
-            starts_again=next_month(now),
-            done=DONE.get(request.query_params.get("done", ""), ""),
-        )
-        return self._pages.render(page, request, session, refusal.status)
+    def _created(self, request: Request, keys: Sequence[Key]) -> NewKey | None:
+        """The key that the form before this page created. A reload shows it no more, and creates no second one."""
+        secret = to_show(request, "/keys")
+        caller = self._store.keys.find(secret) if secret else None
+        key = next((key for key in keys if caller and key.id == caller.key_id), None)
+        if key is None:
+            return None
+        return NewKey(key, secret, [name for name in key.models if name not in self._context.names()])
 
     def _limits_of(self, account: Account) -> CallLimits:
         """The limits in force: the account's own, else the model's, else the server's."""

@@ -9,13 +9,17 @@ from rerankd.accounts.store import Store
 from rerankd.web.account_pages import AccountPages
 from rerankd.web.admin_account_pages import AdminAccountPages
 from rerankd.web.admin_pages import AdminPages
+from rerankd.web.anonymous import AnonymousPages
 from rerankd.web.call_pages import CallPages
 from rerankd.web.context import WebContext
+from rerankd.web.email_pages import EmailPages
 from rerankd.web.guards import Guards
+from rerankd.web.own_account_pages import OwnAccountPages
 from rerankd.web.pages import Pages
 from rerankd.web.recovery_pages import RecoveryPages
 from rerankd.web.sign_in_pages import SignInPages
 from rerankd.web.statement_pages import StatementPages
+from rerankd.web.throttle import Throttle
 
 
 class _RowNumber(Convertor[int]):
@@ -35,8 +39,17 @@ def account_routes(context: WebContext, store: Store, pages: Pages) -> tuple[API
     register_url_convertor("row", _RowNumber())
     router = APIRouter()
     guards = Guards(store.sessions, pages)
-    SignInPages(context, store, guards, pages).add_to(router)
-    RecoveryPages(context, store, guards, pages).add_to(router)
+    anonymous, sign_ins = AnonymousPages(pages, store.sessions), Throttle()
+    own_account = OwnAccountPages(store, guards, pages, anonymous, sign_ins)
+    own_account.add_to(router)
+    EmailPages(context, store, guards, pages, own_account).add_to(router)
+    SignInPages(context, store, guards, anonymous, sign_ins).add_to(router, own_account.account_page)
+    if context.provider is not None:
+        # Imported here: an extra installs what checks the provider's tokens.
+        from rerankd.web.oidc_pages import OidcPages
+
+        OidcPages(context, context.provider, store, guards, anonymous, sign_ins).add_to(router)
+    RecoveryPages(context, store, guards, pages, anonymous).add_to(router)
     AccountPages(context, store, guards, pages).add_to(router)
     StatementPages(context, store, guards, pages).add_to(router)
     CallPages(context, store, guards, pages).add_to(router)

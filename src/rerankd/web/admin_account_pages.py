@@ -14,6 +14,7 @@ from starlette.responses import RedirectResponse, Response
 
 from rerankd.accounts.accounts import Account
 from rerankd.accounts.budget import next_month
+from rerankd.accounts.deletion import delete_account
 from rerankd.accounts.keys import Key
 from rerankd.accounts.sessions import Session
 from rerankd.accounts.store import Store
@@ -38,6 +39,8 @@ DONE = {
     "factor": "The second factor is removed: the password alone signs in.",
     "revoked": "The key is revoked.",
     "budget": "The budget is set.",
+    "unlinked": "The provider is unlinked: nobody signs in to the account there.",
+    "deleted": "The account is deleted: its number and its entries are left.",
 }
 
 
@@ -49,7 +52,8 @@ class AdminAccountPage(Page):
         starts_again: the day on which budgets start again.
         is_own: the administrator's own account.
         done: a message after a change.
-        link: for a new password, just created.
+        link: just created, for the owner. opens: what it does.
+        num_linked: how many people at a provider sign in to the account.
     """
 
     template: ClassVar[str] = "admin_account.html"
@@ -64,6 +68,8 @@ class AdminAccountPage(Page):
     problem: str
     typed: Form
     link: str
+    opens: str
+    num_linked: int
 
 
 class AdminAccountPages:
@@ -86,22 +92,34 @@ class AdminAccountPages:
             "state": self.set_state,
             "role": self.set_role,
             "second-factor": self.remove_second_factor,
+            "unlink": self.unlink,
+            "delete": self.delete,
+            "link": self.create_link,
+            "email-link": self.create_email_link,
             "keys/{key_id:row}/revoke": self.revoke_key,
             "budget": self.set_budget,
         }
         for path, handler in changes.items():
             guards.form(router, f"{ONE_ACCOUNT}/{path}", handler, self.account, "admin")
-        guards.form(router, f"{ONE_ACCOUNT}/link", self.create_link, self.account, "admin")
 
     def account(self, request: Request, session: Session, refusal: Refusal = NO_REFUSAL, /) -> Response:
-        return self._account(request, session, refusal, "")
+        return self._account(request, session, refusal)
 
     def create_link(self, request: Request, session: Session, form: Form) -> Response:
         token = self._store.links.for_password(self._other(request, session).id, session.account.id)
         # Shown in this response only. After the #: browsers send it to no server.
-        return self._account(request, session, NO_REFUSAL, f"{self._context.address(request)}/reset#{token}")
+        link, opens = f"{self._context.address(request)}/reset#{token}", "sets a new password of the account"
+        return self._account(request, session, NO_REFUSAL, link, opens)
 
-    def _account(self, request: Request, session: Session, refusal: Refusal, link: str) -> Response:
+    def create_email_link(self, request: Request, session: Session, form: Form) -> Response:
+        account, email = self._existing(request), form["email"]
+        token = self._store.links.for_email(account.id, email, session.account.id)
+        link = f"{self._context.address(request)}/account/email#{token}"
+        return self._account(request, session, NO_REFUSAL, link, f"changes the address to {email.strip()}")
+
+    def _account(
+        self, request: Request, session: Session, refusal: Refusal, link: str = "", opens: str = ""
+    ) -> Response:
         currency = self._context.prices.current().currency
 
         def show(request: Request, session: Session, account: Account, _: str) -> Response:
@@ -117,6 +135,8 @@ class AdminAccountPages:
                 problem=refusal.problem,
                 typed=refusal.typed,
                 link=link,
+                opens=opens,
+                num_linked=len(self._store.identities.of_account(account.id)),
             )
             return self._pages.render(page, request, session, refusal.status)
 
@@ -156,6 +176,16 @@ class AdminAccountPages:
         account = self._other(request, session)
         self._store.second_factors.turn_off(account.id, session.account.id)
         return back_to(account.id, "factor")
+
+    def unlink(self, request: Request, session: Session, form: Form) -> Response:
+        account = self._existing(request)
+        self._store.identities.unlink(account.id, session.account.id)
+        return back_to(account.id, "unlinked")
+
+    def delete(self, request: Request, session: Session, form: Form) -> Response:
+        account = self._other(request, session)
+        delete_account(self._store.database, account.id, session.account.id)
+        return back_to(account.id, "deleted")
 
     def revoke_key(self, request: Request, session: Session, form: Form) -> Response:
         account = self._existing(request)

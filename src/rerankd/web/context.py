@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from rerankd.config import ServerSettings
 from rerankd.mail import Mailer
+from rerankd.oidc.provider import Provider
 from rerankd.prices import PriceFile
 from rerankd.server.metrics.metrics import ServerStatus
 from rerankd.server.models import Models
@@ -25,6 +26,7 @@ class WebContext:
     Attributes:
         accounts: None without accounts.
         mailer: sends mails to accounts; None: none are sent.
+        provider: where people sign in, too; None: with their passwords only.
         status: the figures of the page for administrators.
     """
 
@@ -34,6 +36,7 @@ class WebContext:
     accounts: Store | None = None
     status: Callable[[], ServerStatus] | None = None
     mailer: Mailer | None = None
+    provider: Provider | None = None
 
     @property
     def needs_key(self) -> bool:

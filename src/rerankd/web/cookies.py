@@ -1,8 +1,9 @@
-"""The pages' two cookies: the session of a signed-in account, and the CSRF token of visitors without one."""
+"""The cookies of the pages: a session, the CSRF token of visitors without one, and values for minutes."""
 
 from __future__ import annotations
 
 import secrets
+from urllib.parse import quote, unquote
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,6 +13,12 @@ from rerankd.admission.session_calls import SESSION_COOKIE
 from rerankd.web.pages import root_of
 
 FORM_COOKIE = "rerankd-form"
+ATTEMPT_COOKIE = "rerankd-attempt"
+CONFIRMATION_COOKIE = "rerankd-confirm"
+SHOWN_COOKIE = "rerankd-shown"
+
+SHORT_LIFETIME_S = 600
+SHOWN_LIFETIME_S = 60
 
 
 def set_session(response: Response, request: Request, token: str) -> Response:
@@ -36,6 +43,46 @@ def set_form_token(response: Response, request: Request, token: str) -> Response
     if request.cookies.get(FORM_COOKIE) != token:
         _set_cookie(response, request, FORM_COOKIE, token, None)
     return response
+
+
+def set_short_cookie(
+    response: Response, request: Request, name: str, value: str, lifetime_s: int = SHORT_LIFETIME_S
+) -> Response:
+    """Stores a value for ten minutes, or for another time."""
+    _set_cookie(response, request, name, quote(value, safe=""), lifetime_s)
+    return response
+
+
+def short_cookie(request: Request, name: str) -> str:
+    """That value; empty without one."""
+    return unquote(request.cookies.get(name, ""))
+
+
+def delete_short_cookie(response: Response, request: Request, name: str) -> Response:
+    """Removes that value, if there is one."""
+    if name in request.cookies:
+        response.delete_cookie(name, path=root_of(request) or "/")
+    return response
+
+
+def show_once(response: Response, request: Request, page: str, text: str) -> Response:
+    """Has the next page show a text that is not stored. A reload of that page does not show it again.
+
+    Args:
+        page: the path of the page, without a prefix.
+    """
+    return set_short_cookie(response, request, SHOWN_COOKIE, f"{page} {text}", SHOWN_LIFETIME_S)
+
+
+def to_show(request: Request, page: str) -> str:
+    """That text; empty without one."""
+    path, _, text = short_cookie(request, SHOWN_COOKIE).partition(" ")
+    return text if path == page else ""
+
+
+def end_show(response: Response, request: Request, page: str) -> Response:
+    """Ends it, once the page was shown."""
+    return delete_short_cookie(response, request, SHOWN_COOKIE) if to_show(request, page) else response
 
 
 def _set_cookie(response: Response, request: Request, name: str, value: str, max_age: int | None) -> None:

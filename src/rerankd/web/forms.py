@@ -60,6 +60,12 @@ class Refusal:
 NO_REFUSAL = Refusal()
 
 
+def check_repeated(form: Form) -> None:
+    """Checks a new password, which was typed twice. Raises InvalidRequest."""
+    if form["new"] != form["again"]:
+        raise InvalidRequest("The two passwords are not the same.")
+
+
 def role_of(form: Form) -> Role:
     """The role that a form chooses."""
     return "admin" if form["role"] == "admin" else "user"

@@ -31,6 +31,7 @@ class PageHandler(Protocol):
 
 
 FormHandler = Callable[[Request, Session, Form], Response]
+AnonymousHandler = Callable[[Request], Response]
 AnonymousFormHandler = Callable[[Request, Form], Response]
 
 
@@ -92,6 +93,16 @@ class Guards:
 
         router.add_api_route(path, endpoint, methods=["POST"], response_model=None)
 
+    def anonymous_page(
+        self, router: APIRouter, path: str, handler: AnonymousHandler, limiter: CapacityLimiter | None = None
+    ) -> None:
+        """Adds a page for visitors without a session. limiter: limits how many handlers run at once."""
+
+        async def endpoint(request: Request) -> Response:
+            return await to_thread.run_sync(self._show_anonymously, request, handler, limiter=limiter)
+
+        router.add_api_route(path, endpoint, methods=["GET"], response_model=None)
+
     def session(self, request: Request) -> Session | None:
         """The session of a signed-in visitor."""
         token = request.cookies.get(SESSION_COOKIE)
@@ -109,6 +120,12 @@ class Guards:
             return handler(request, self._authorize(request, role))
         except _Denied as denied:
             return denied.response
+        except Unavailable as error:
+            return self._unavailable(request, error)
+
+    def _show_anonymously(self, request: Request, handler: AnonymousHandler) -> Response:
+        try:
+            return handler(request)
         except Unavailable as error:
             return self._unavailable(request, error)
 

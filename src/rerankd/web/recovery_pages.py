@@ -14,13 +14,11 @@ from rerankd.accounts.store import Store
 from rerankd.accounts.validation import read_email
 from rerankd.errors import InvalidRequest
 from rerankd.mail import Mailer
+from rerankd.web.anonymous import AnonymousPage, AnonymousPages, address_of
 from rerankd.web.context import WebContext
-from rerankd.web.cookies import form_token, set_form_token
-from rerankd.web.formatting import duration
-from rerankd.web.forms import Form
+from rerankd.web.forms import Form, check_repeated
 from rerankd.web.guards import Guards
 from rerankd.web.pages import Page, Pages
-from rerankd.web.sign_in_pages import AnonymousPage, address_of, check_repeated
 from rerankd.web.throttle import Throttle
 
 RESET = """\
@@ -73,12 +71,15 @@ class MailedPage(Page):
 class RecoveryPages:
     """`/forgot`, `/reset`, and `/sign-up/mail` where people create accounts themselves."""
 
-    def __init__(self, context: WebContext, store: Store, guards: Guards, pages: Pages) -> None:
+    def __init__(
+        self, context: WebContext, store: Store, guards: Guards, pages: Pages, anonymous: AnonymousPages
+    ) -> None:
         self._settings = context.settings
         self._mailer = context.mailer
         self._store = store
         self._guards = guards
         self._pages = pages
+        self._anonymous = anonymous
         self._mails, self._resets = Throttle(), Throttle()
 
     def add_to(self, router: APIRouter) -> None:
@@ -91,7 +92,7 @@ class RecoveryPages:
                 self._guards.anonymous_form(router, "/sign-up/mail", self.mail_sign_up)
 
     def forgot_page(self, request: Request) -> Response:
-        return self._show(ForgotPage, request, Form())
+        return self._anonymous.show(ForgotPage, request, Form())
 
     def forgot(self, request: Request, form: Form) -> Response:
         return self._mail(request, form, self._send_reset)
@@ -100,17 +101,17 @@ class RecoveryPages:
         return self._mail(request, form, self._send_sign_up)
 
     def reset_page(self, request: Request) -> Response:
-        return self._show(ResetPage, request, Form())
+        return self._anonymous.show(ResetPage, request, Form())
 
     def reset(self, request: Request, form: Form) -> Response:
         address = address_of(request)
         if wait := self._resets.attempt(address, address):
-            return self._too_many(ResetPage, request, form, wait)
+            return self._anonymous.too_many(ResetPage, request, form, wait)
         try:
             check_repeated(form)
             self._store.links.set_password(form["code"].strip(), form["new"])
         except InvalidRequest as error:
-            return self._show(ResetPage, request, form, str(error), 400)
+            return self._anonymous.show(ResetPage, request, form, str(error), 400)
         self._resets.succeeded(address, address)
         # Not signed in: a link in a mail does not replace the second factor.
         return RedirectResponse("/sign-in?reset", 303)
@@ -120,10 +121,10 @@ class RecoveryPages:
         try:
             email = read_email(form["email"])
         except InvalidRequest as error:
-            return self._show(ForgotPage, request, form, str(error), 400)
+            return self._anonymous.show(ForgotPage, request, form, str(error), 400)
         # Every attempt counts: each may send a mail to somebody.
         if wait := self._mails.attempt(email, address_of(request)):
-            return self._too_many(ForgotPage, request, form, wait)
+            return self._anonymous.too_many(ForgotPage, request, form, wait)
         mailer = self._mailer
         assert mailer is not None, "This is a bug: the form exists only with a mailer."
         mailer.later(lambda: send(mailer, email))
@@ -147,15 +148,3 @@ class RecoveryPages:
     def _site(self) -> str:
         """From the settings, never from the request: its Host header is the sender's choice."""
         return self._settings.public_url or ""
-
-    def _too_many(self, page: type[AnonymousPage], request: Request, form: Form, wait: int) -> Response:
-        response = self._show(page, request, form, f"Too many attempts. Try again in {duration(wait)}.", 429)
-        response.headers["retry-after"] = str(wait)
-        return response
-
-    def _show(
-        self, page: type[AnonymousPage], request: Request, form: Form, problem: str = "", status: int = 200
-    ) -> Response:
-        token = form_token(request)
-        response = self._pages.render(page(token, form, problem), request, status=status)
-        return set_form_token(response, request, token)

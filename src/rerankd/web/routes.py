@@ -76,6 +76,7 @@ def web_routes(context: WebContext) -> APIRouter:
     shared = {
         "accounts_on": context.accounts is not None,
         "by_mail": context.mailer is not None,
+        "provider": context.settings.provider_name if context.provider is not None else "",
         "has_index": context.settings.index is not None,
         "sign_up": context.settings.sign_up if context.accounts is not None else "off",
     }
