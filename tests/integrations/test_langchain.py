@@ -20,6 +20,7 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 from rerankd import AsyncClient, Client, RemoteError
 from rerankd.integrations.langchain import RerankdCompressor
 from rerankd.testing import FakeRanker
+from support.playground_code import scores_of_code
 
 pytest_plugins = ["support.integration_server"]
 
@@ -119,3 +120,8 @@ def test_the_example_runs(address: tuple[str, str]) -> None:
     done = subprocess.run([sys.executable, example], capture_output=True, text=True, timeout=60, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0].endswith("Beijing is the capital of China.")
+
+
+def test_the_playgrounds_code_runs(address: tuple[str, str], tmp_path: Path) -> None:
+    first, second = scores_of_code(tmp_path, "LangChain", *address)
+    assert first[1] == 1 and 1 >= first[0] >= second[0] >= 0

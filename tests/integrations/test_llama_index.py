@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
 from rerankd import AsyncClient, Client
 from rerankd.integrations.llama_index import RerankdPostprocessor
+from support.playground_code import scores_of_code
 
 pytest_plugins = ["support.integration_server"]
 
@@ -118,3 +120,8 @@ def test_a_model_in_this_process_does_the_same(client: Client, nodes: list[NodeW
     there = RerankdPostprocessor(client=client).postprocess_nodes(nodes, query_str=QUERY)
     assert [node.node_id for node in here] == [node.node_id for node in there]
     assert [node.score for node in here] == pytest.approx([node.score for node in there], abs=1e-4)
+
+
+def test_the_playgrounds_code_runs(address: tuple[str, str], tmp_path: Path) -> None:
+    first, second = scores_of_code(tmp_path, "LlamaIndex", *address)
+    assert first[1] == 1 and 1 >= first[0] >= second[0] >= 0

@@ -71,3 +71,16 @@ def test_the_slider_greys_what_min_score_would_leave_out(page: Page, client: htt
     slider.focus()
     page.keyboard.press("Home")
     expect(page.locator(".ranked li.under")).to_have_count(0)
+
+
+def test_the_best_sentence_is_marked_in_the_text(page: Page) -> None:
+    page.click("#more summary")
+    page.check("#highlight")
+    page.click("#rank")
+    expect(page.locator(".ranked li")).to_have_count(3)
+    expect(page.locator(".ranked mark")).to_have_text([ANSWER.strip()])
+    expect(page.locator(".ranked li").first.locator("mark")).to_be_visible()
+    page.uncheck("#highlight")
+    page.click("#rank")
+    expect(page.locator("#playground[aria-busy=false]")).to_be_attached()
+    expect(page.locator(".ranked mark")).to_have_count(0)
