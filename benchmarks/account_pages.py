@@ -18,7 +18,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -196,10 +198,12 @@ def serving(*options: str) -> Iterator[tuple[str, int]]:
             lines = iter(process.stderr)
             url = next(found[1] for line in lines if (found := re.search(r"Listening on (http://\S+)", line)))
             next(line for line in lines if "Ready:" in line)
-            os.set_blocking(process.stderr.fileno(), False)
+            reader = threading.Thread(target=deque, args=(lines, 0))  # a full pipe would stop the server
+            reader.start()
             yield url, process.pid
         finally:
             process.terminate()
+            reader.join()
 
 
 def pages() -> Iterator[tuple[int, str]]:

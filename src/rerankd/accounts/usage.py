@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal, get_args
@@ -64,12 +64,12 @@ def usage(
         raise InvalidRequest(f"Usage is summed by {', '.join(get_args(By))}; not by {', '.join(unknown)}.")
     of_all = account_id is None and not {"account", "key"} & set(by)
     table = daily_charge_totals if of_all else daily_charges
-    groups = [column for name in dict.fromkeys(by) for column in _group(table, name)]
-    query = select(*groups, *_sums(table)).select_from(_joined(table, by)).group_by(*groups).having(func.count() > 0)
+    groups = [table.c[_GROUPS.get(name, name)] for name in dict.fromkeys(by)]
+    query = _within(select(*groups, *_sums(table)).group_by(*groups).having(func.count() > 0), table, since, until)
     if account_id is not None:
         query = query.where(table.c.account_id == account_id)
     with database.read(REPORT_S) as connection:
-        found = connection.execute(_within(query, table, since, until))
+        found = connection.execute(_named(query, by))
         return sorted((_row(row) for row in found.mappings()), key=lambda row: [getattr(row, name) for name in by])
 
 
@@ -106,23 +106,20 @@ def csv_cell(value: object) -> str:
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
-def _group(table: Table, by: By) -> tuple[ColumnElement[Any], ...]:
-    match by:
-        case "account":
-            return table.c.account_id, accounts.c.email
-        case "key":
-            return table.c.key_id, keys.c.name, keys.c.hint
-        case _:
-            return (table.c[by],)
+_GROUPS: Mapping[By, str] = {"account": "account_id", "key": "key_id"}
+"""The columns whose names differ from what they group by."""
 
 
-def _joined(table: Table, by: Sequence[By]) -> FromClause:
-    joined: FromClause = table
+def _named(query: Select[Any], by: Sequence[By]) -> Select[Any]:
+    """The sums with the names of their accounts and keys, which are looked up once for each sum."""
+    sums = query.subquery()
+    joined: FromClause = sums
+    names: list[ColumnElement[Any]] = []
     if "account" in by:
-        joined = joined.join(accounts, table.c.account_id == accounts.c.id)
+        joined, names = joined.join(accounts, sums.c.account_id == accounts.c.id), [accounts.c.email]
     if "key" in by:
-        joined = joined.join(keys, table.c.key_id == keys.c.id)
-    return joined
+        joined, names = joined.join(keys, sums.c.key_id == keys.c.id), [*names, keys.c.name, keys.c.hint]
+    return select(sums, *names).select_from(joined)
 
 
 def _sums(table: Table) -> tuple[ColumnElement[Any], ...]:
