@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from rerankd.engine import behind_space as module
-from rerankd.engine.behind_space import behind_space
+from rerankd.engine import text_tokens
 from rerankd.engine.qwen3.prompt import Qwen3Prompt
+from rerankd.engine.text_tokens import behind_space
 from rerankd.types import Limits, RerankRequest
 
 BEGINNINGS = (
@@ -107,7 +107,7 @@ def test_random_texts_of_all_characters(tokenizer: Tokenizer) -> None:
 def test_a_beginning_of_any_length_will_do(
     head_chars: int, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "HEAD_CHARS", head_chars)
+    monkeypatch.setattr(text_tokens, "HEAD_CHARS", head_chars)
     chance = random.Random(head_chars)
     check(tokenizer, [*BEGINNINGS, *(wild_text(chance) for _ in range(1000))])
 

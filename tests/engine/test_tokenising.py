@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from rerankd.engine import tokenising
-from rerankd.engine import truncation as truncation_module
+from rerankd.engine import text_tokens
 from rerankd.engine.qwen3.prompt import FAR_OVER, MAX_CALL_TOKENS, Qwen3Prompt
 from rerankd.engine.tokenising import PIECE_CHARS, PIECE_TEXTS, Line, encodings
-from rerankd.engine.truncation import MAX_TOKEN_CHARS, READ_AT_LEAST, USUAL_TOKEN_CHARS, TextCounter
+from rerankd.engine.text_tokens import MAX_TOKEN_CHARS, READ_AT_LEAST, USUAL_TOKEN_CHARS, TextCounter
 from rerankd.errors import InvalidRequest, PromptTooLong, TooManyTokens
 from rerankd.types import Limits
 from support.pairs_request import pairs_request
@@ -159,7 +159,7 @@ def test_a_text_is_cut_as_if_it_had_been_read_whole(
     counter = TextCounter(tokenizer)
     ours = counter.truncate_all("document", [text], limit, 8192, side)[text]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(truncation_module, "USUAL_TOKEN_CHARS", 10**6)
+        patch.setattr(text_tokens, "USUAL_TOKEN_CHARS", 10**6)
         whole = counter.truncate_all("document", [text], limit, 8192, side)[text]
     assert (ours.text, ours.tokens) == (whole.text, whole.tokens)
     assert ours.original_tokens == whole.original_tokens or ours.at_least

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from rerankd.engine import word_tokens
+from rerankd.engine import text_tokens
 from rerankd.engine.qwen3.prompt import Qwen3Prompt
-from rerankd.engine.word_tokens import SPLIT, WordTokens
+from rerankd.engine.text_tokens import SPLIT, WordTokens
 from rerankd.types import Limits, RerankRequest
 
 ALPHABET = [chr(code) for code in range(0x2030) if WordTokens.reads(chr(code))] + ["€"]
@@ -72,7 +72,7 @@ def test_other_texts_are_left_to_the_tokenizer(text: str) -> None:
 def test_words_are_forgotten_before_they_are_too_many(
     tokenizer: Tokenizer, expected: Ids, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(word_tokens, "MAX_WORDS", 50)
+    monkeypatch.setattr(text_tokens, "MAX_WORDS", 50)
     words, chance = WordTokens(tokenizer), random.Random(5)
     for _ in range(300):
         text = " ".join(f"word{chance.randrange(1000)}" for _ in range(5)) + " " + "x" * 40
@@ -81,7 +81,7 @@ def test_words_are_forgotten_before_they_are_too_many(
 
 
 def test_threads_share_what_they_know(tokenizer: Tokenizer, expected: Ids, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(word_tokens, "MAX_WORDS", 100)
+    monkeypatch.setattr(text_tokens, "MAX_WORDS", 100)
     words = WordTokens(tokenizer)
 
     def read(seed: int) -> None:

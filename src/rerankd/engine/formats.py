@@ -15,7 +15,6 @@ from typing import Any
 from rerankd.engine.loading.checkpoint_files import read_modules
 from rerankd.engine.loading.checkpoint_json import read_json
 from rerankd.errors import CheckpointInvalid
-from rerankd.types import DEFAULT_INSTRUCT
 
 QWEN3 = {"Qwen3ForCausalLM", "Qwen3ForSequenceClassification"}
 QWEN2 = {"Qwen2ForCausalLM", "Qwen2ForSequenceClassification"}
@@ -60,12 +59,6 @@ class Format:
     true: str = "yes"
     false: str | None = "no"
     scale: float = 1.0
-
-    def head_of(self, instruct: str, query: str) -> str:
-        """The head of a query. The default of Qwen3-Reranker is replaced by that of this format."""
-        if self.default_instruct is not None and instruct.rstrip(".") == DEFAULT_INSTRUCT:
-            instruct = self.default_instruct
-        return self.head.format(instruct=self.instruction.format(instruct=instruct) if instruct else "", query=query)
 
 
 _JUDGE = "Judge whether the Document meets the requirements based on the Query and the Instruct provided. "

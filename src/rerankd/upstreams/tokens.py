@@ -11,7 +11,7 @@ from rerankd.client.dialects import num_tokens_about
 from rerankd.engine.loading.checkpoint import local_folder
 from rerankd.engine.loading.hub import download_file
 from rerankd.engine.qwen3.prompt import Qwen3Prompt
-from rerankd.engine.truncation import CountedText, TextCounter
+from rerankd.engine.text_tokens import CountedText, TextCounter
 from rerankd.errors import CheckpointInvalid, CheckpointNotFound
 from rerankd.ranking import Encodes
 from rerankd.types import Prompt, RerankRequest

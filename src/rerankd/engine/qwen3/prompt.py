@@ -18,10 +18,9 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from rerankd.engine.formats import QWEN3_RERANKER, Format
-from rerankd.engine.truncation import MAX_TOKEN_CHARS, CountedText, Side, TextCounter, readable_part
-from rerankd.engine.word_tokens import WordTokens
+from rerankd.engine.text_tokens import MAX_TOKEN_CHARS, CountedText, Side, TextCounter, WordTokens, readable_part
 from rerankd.errors import CheckpointInvalid, InvalidRequest, PromptTooLong, TooManyTokens
-from rerankd.types import Prompt, RerankRequest
+from rerankd.types import DEFAULT_INSTRUCT, Prompt, RerankRequest
 
 MAX_CALL_TOKENS = 50_000_000
 """Upper bound on the tokens of all prompts of a call, checked before they are made."""
@@ -36,7 +35,7 @@ QWEN_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-"""How Qwen's tokenizer splits a text before BPE; word_tokens.py does the same for Latin script. No piece reaches from a
+"""How Qwen's tokenizer splits a text before BPE; text_tokens.py does the same for Latin script. No piece reaches from a
 line feed to `<`, none from `>:` to the space after it, and NFC composes nothing there: so head and document of a body
 can be tokenised apart."""
 
@@ -103,9 +102,17 @@ class Qwen3Prompt:
         """Tokens around the body: prefix and suffix."""
         return len(self._prefix) + len(self._suffix)
 
+    def _head_of(self, instruct: str, query: str) -> str:
+        """The head of a query. The default of Qwen3-Reranker is replaced by that of the format."""
+        layout = self._format
+        if layout.default_instruct is not None and instruct.rstrip(".") == DEFAULT_INSTRUCT:
+            instruct = layout.default_instruct
+        said = layout.instruction.format(instruct=instruct) if instruct else ""
+        return layout.head.format(instruct=said, query=query)
+
     def _count_head(self, instruct: str, query: str) -> int:
         """Tokens of a body with an empty document."""
-        head, lead = self._format.head_of(instruct, query), self._format.lead
+        head, lead = self._head_of(instruct, query), self._format.lead
         if not self._format.bridge:
             return self._counter.count(head + lead)
         return self._counter.count(head) + len(self._bridge) + self._counter.count(lead)
@@ -191,7 +198,7 @@ class Qwen3Prompt:
         return [counted[text] for text in request.documents]
 
     def _heads(self, instruct: str, queries: Sequence[CountedText]) -> list[_Head]:
-        texts = {query.text: self._format.head_of(instruct, query.text) for query in queries}
+        texts = {query.text: self._head_of(instruct, query.text) for query in queries}
         heads = self._counter.token_ids(texts.values())
         ids = {text: head + self._bridge for text, head in zip(texts, heads, strict=True)}
         prefixes = {text: (*self._prefix, *head) for text, head in ids.items()}
