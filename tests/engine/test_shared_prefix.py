@@ -11,12 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerankd.engine.protocols import LastChunk
-from rerankd.engine.qwen3.kv_cache import PrefixCache, num_shared
 from rerankd.engine.qwen3.layers import TorchLayers
 from rerankd.engine.qwen3.linear import float_layers
 from rerankd.engine.qwen3.model import Qwen3Reranker
 from rerankd.engine.qwen3.ops import GroupedOperations, Operations, TorchOperations
-from rerankd.engine.qwen3.shared_prefix import SharedPrefixForward
+from rerankd.engine.qwen3.shared_prefix import PrefixCache, SharedPrefixForward, num_shared
 from rerankd.engine.qwen3.weights import Checkpoint, load_reranker, read_config
 from support.prompts import prompts
 

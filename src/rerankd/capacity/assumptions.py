@@ -11,7 +11,7 @@ the end (9)."""
 SHARED_TOKENS = 77
 
 CACHED_TOKENS = 61
-"""Of the shared ones: before the query. A replica keeps their keys and values (`engine/qwen3/kv_cache.py`)."""
+"""Of the shared ones: before the query. A replica keeps their keys and values (`engine/qwen3/shared_prefix.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
