@@ -182,7 +182,7 @@ ONE_FILE = {
 
 # The modules of server/, from bottom to top: each imports only modules of the layers below its own.
 SERVER_LAYERS = (
-    {"connections", "encodings", "held", "interpreter", "json_bounds", "listening"},  # bytes and sockets
+    {"connections", "encodings", "held", "interpreter", "json_text", "listening"},  # bytes and sockets
     {
         "access_log",
         "credit_mails",
@@ -193,7 +193,6 @@ SERVER_LAYERS = (
         "paths",
         "reply_headers",
         "validation",
-        "written",
     },
     {"api_errors", "beside", "hang_up", "keyed_paths", "openai_errors", "protocol", "served"},
     {"served_pool"},

@@ -23,10 +23,10 @@ from starlette.requests import Request
 from rerankd.apis.errors import NotJSON
 from rerankd.errors import Busy, InvalidRequest
 from rerankd.server import body as body_module
-from rerankd.server import json_bounds
+from rerankd.server import json_text
 from rerankd.server.connections import Connections
 from rerankd.server.held import SMALL_BODY, HeldBytes
-from rerankd.server.json_bounds import MAX_DEPTH, MAX_VALUES, check_bounds, measure
+from rerankd.server.json_text import MAX_DEPTH, MAX_VALUES, check_bounds, measure
 from support.raw import BODY, call, connected
 from support.server import Server, StartServer
 from support.surfaces import ONE_EACH, SHARED, Surface
@@ -105,14 +105,14 @@ def test_bounds_of_json() -> None:
 
 @pytest.mark.parametrize("piece", [1, 2, 3, 7, 1 << 18])
 def test_values_and_depth_are_counted_right(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_bounds, "PIECE", piece)
+    monkeypatch.setattr(json_text, "PIECE", piece)
     chance = random.Random(0)
     for _ in range(400):
         value = _any_value(chance, chance.randrange(12))
         text = json.dumps(value, ensure_ascii=chance.random() < 0.5)
-        monkeypatch.setattr(json_bounds, "MAX_DEPTH", chance.randrange(12))
+        monkeypatch.setattr(json_text, "MAX_DEPTH", chance.randrange(12))
         *_, (num_values, too_deep) = measure(text.encode())
-        assert too_deep == (_depth(value) > json_bounds.MAX_DEPTH)
+        assert too_deep == (_depth(value) > json_text.MAX_DEPTH)
         # An empty container counts as if it held one value.
         assert _count(value) <= num_values <= _count(value) + _containers(value)
 
@@ -229,7 +229,7 @@ def test_a_failed_calls_body_is_freed_at_once(monkeypatch: pytest.MonkeyPatch) -
         """One that can be watched."""
 
     seen: list[weakref.ref[Body]] = []
-    parse = body_module._parse
+    parse = body_module.parse
 
     def watched(raw: list[bytes]) -> Any:
         value, warnings = parse(raw)
@@ -237,7 +237,7 @@ def test_a_failed_calls_body_is_freed_at_once(monkeypatch: pytest.MonkeyPatch) -
         seen.append(weakref.ref(body))
         return body, warnings
 
-    monkeypatch.setattr(body_module, "_parse", watched)
+    monkeypatch.setattr(body_module, "parse", watched)
     app = create_app(ServerSettings(), Models(ServedModel(lambda _: scorer_of(NumberedModel()))))
     with TestClient(app) as client:
         while client.get("/health").status_code != 200:

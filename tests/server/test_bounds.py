@@ -12,7 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from rerankd.apis.base import ApiSettings
-from rerankd.apis.vllm_rerank import Body, VLLMRerank
+from rerankd.apis.vllm import Body, VLLMRerank
 from rerankd.app import create_app
 from rerankd.config import ServerSettings
 from rerankd.server.models import Models

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from starlette.responses import JSONResponse
 
-from rerankd.server.written import WrittenJSON, pieces
+from rerankd.server.json_text import WrittenJSON, pieces
 from support.server import Server, StartServer
 from support.surfaces import ALL, COHERE_V1, COHERE_V2, JINA, MIXEDBREAD, RERANK, TEI, VOYAGE, XINFERENCE, Surface
 

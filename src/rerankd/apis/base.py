@@ -331,8 +331,15 @@ class Api(ABC, Generic[BodyT]):
         Raises:
             InvalidRequest: a mistake that the body's model does not exclude.
         """
-        call, asked = self.parse(body), body.passages_asked()
-        call = replace(call, deadline_ms=body.deadline_asked())
+        own, asked = body.own(), body.passages_asked()
+        call = replace(
+            self.parse(body),
+            explain=own.explain,
+            deadline_ms=own.deadline_ms,
+            min_score=own.min_score,
+            calibration=own.calibration,
+            cascade=own.cascade,
+        )
         if asked is None:
             return call
         options = PassageOptions() if isinstance(asked, bool) else asked
@@ -367,11 +374,11 @@ class Api(ABC, Generic[BodyT]):
         show: Show = Show(),
         priority: int = 0,
     ) -> Call:
-        """The call of a body that has our fields `instruct` and `explain`. limits: None for the usual ones."""
+        """The call of a body that has our field `instruct`. limits: None for the usual ones."""
         queries = (query,) if isinstance(query, str) else query
         instruct, unused = body.instruct_asked()
         request = (queries, tuple(documents), instruct, top_n, limits or self.limits(), priority)
-        return Call(*request, model=model or None, warnings=unused + warnings, explain=body.explain, show=show)
+        return Call(*request, model=model or None, warnings=unused + warnings, show=show)
 
     @abstractmethod
     def reply(self, answer: Answer) -> Reply:

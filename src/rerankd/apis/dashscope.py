@@ -6,7 +6,6 @@ catalogue of Model Studio, the `dashscope` SDK 2.0.2, and EmpirioLabs' page for 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, Field
@@ -105,7 +104,7 @@ def _call(
     if not texts.documents:
         raise TooManyDocuments(0, settings.max_documents)
     request = (texts.query,), tuple(texts.documents), options.instruct or DEFAULT_INSTRUCT, options.top_n
-    return Call(*request, _limits(settings), model=model, explain=options.explain, show=show)
+    return Call(*request, _limits(settings), model=model, show=show)
 
 
 def _usage(answer: Answer) -> JSON:
@@ -159,26 +158,16 @@ class NativeBody(RequestBody):
     )
     parameters: NativeParameters | None = None
 
+    def own(self) -> RequestBody:
+        """See `RequestBody.own`."""
+        inner = self.parameters or NativeParameters()
+        given = {name: getattr(self, name) for name in RequestBody.model_fields}
+        given = {name: getattr(inner, name) if value is None else value for name, value in given.items()}
+        return RequestBody.model_construct(**given)
+
     def passages_asked(self) -> PassageOptions | bool | None:
         """See `RequestBody.passages_asked`."""
-        inner = self.parameters.passages if self.parameters else None
-        return inner if self.passages is None else self.passages
-
-    def cut_asked(self) -> tuple[float | str | None, str | None]:
-        """See `RequestBody.cut_asked`."""
-        inner = self.parameters or NativeParameters()
-        min_score = inner.min_score if self.min_score is None else self.min_score
-        return min_score, self.calibration or inner.calibration
-
-    def deadline_asked(self) -> int | None:
-        """See `RequestBody.deadline_asked`."""
-        inner = self.parameters.deadline_ms if self.parameters else None
-        return inner if self.deadline_ms is None else self.deadline_ms
-
-    def cascade_asked(self) -> bool | int | None:
-        """See `RequestBody.cascade_asked`."""
-        inner = self.parameters.cascade if self.parameters else None
-        return inner if self.cascade is None else self.cascade
+        return self.own().passages
 
 
 class NativeOutput(BaseModel):
@@ -213,8 +202,7 @@ class DashScopeNative(Api[NativeBody]):
 
     def parse(self, body: NativeBody) -> Call:
         options = body.parameters or NativeParameters()
-        call = _call(body.input, options, self.settings, body.model, Show(bool(options.return_documents)))
-        return call if body.explain is None else replace(call, explain=body.explain)
+        return _call(body.input, options, self.settings, body.model, Show(bool(options.return_documents)))
 
     def reply(self, answer: Answer) -> JSON:
         return {

@@ -148,7 +148,7 @@ ALL: tuple[ApiFacts, ...] = (
     ApiFacts(
         "vllm-rerank",
         "Rerank (vLLM)",
-        "vllm_rerank:VLLMRerank",
+        "vllm:VLLMRerank",
         (*SHARED, "/v2/rerank", "/invocations"),
         client="vllm",
         instruct="instruction",

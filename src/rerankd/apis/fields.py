@@ -112,17 +112,9 @@ class RequestBody(BaseModel):
         "the best documents it scores.",
     )
 
-    def cut_asked(self) -> tuple[float | str | None, str | None]:
-        """The threshold, and the name of the calibration."""
-        return self.min_score, self.calibration
-
-    def deadline_asked(self) -> int | None:
-        """Milliseconds; None: the body has none."""
-        return self.deadline_ms
-
-    def cascade_asked(self) -> bool | int | None:
-        """See `cascade`."""
-        return self.cascade
+    def own(self) -> RequestBody:
+        """The fields of this class, where the API has them in several places."""
+        return self
 
     def unknown_fields(self) -> list[Problem]:
         """The first unknown fields, as mistakes: a misspelt field explains a missing one."""

@@ -11,8 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 from starlette.types import Scope
 
@@ -31,7 +30,6 @@ MANY_DOCUMENTS = 1000
 MAX_REST_S = 0.02
 """A large call has a handful of pieces of work, and takes seconds to score."""
 
-Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 _large_calls = ThreadPoolExecutor(1, thread_name_prefix="rerankd-large")
@@ -56,9 +54,7 @@ class _Rests:
 _after_a_rest = _Rests()  # for the only thread of _large_calls
 
 
-async def beside(
-    scope: Scope, work: Callable[Parameters, Result], *args: Parameters.args, **options: Parameters.kwargs
-) -> Result:
+async def beside(scope: Scope, work: Callable[[], Result]) -> Result:
     """Does the work of a request on another thread, unless the request is small.
 
     Args:
@@ -66,21 +62,17 @@ async def beside(
     """
     share = share_of(scope)
     if share.size <= SMALL_BODY:
-        return work(*args, **options)
+        return work()
     if not _is_large(share):
-        return await asyncio.to_thread(work, *args, **options)
-    return await asyncio.get_running_loop().run_in_executor(
-        _large_calls, _after_a_rest, partial(work, *args, **options)
-    )
+        return await asyncio.to_thread(work)
+    return await asyncio.get_running_loop().run_in_executor(_large_calls, _after_a_rest, work)
 
 
-async def beside_if_large(
-    scope: Scope, work: Callable[Parameters, Result], *args: Parameters.args, **options: Parameters.kwargs
-) -> Result:
+async def beside_if_large(scope: Scope, work: Callable[[], Result]) -> Result:
     """The same for work that takes less time than changing threads does, unless the call is large."""
     if not _is_large(share_of(scope)):
-        return work(*args, **options)
-    return await beside(scope, work, *args, **options)
+        return work()
+    return await beside(scope, work)
 
 
 def _is_large(share: HeldBody) -> bool:

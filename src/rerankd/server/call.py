@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -36,6 +37,7 @@ from rerankd.server.cascade import SecondStage, TwoStages, rank_again, sum_of
 from rerankd.server.context import ServerContext
 from rerankd.server.hang_up import unless_gone
 from rerankd.server.held import share_of
+from rerankd.server.json_text import WrittenJSON
 from rerankd.server.metrics.calls import Work
 from rerankd.server.models import Served
 from rerankd.server.reply_headers import (
@@ -48,7 +50,6 @@ from rerankd.server.reply_headers import (
 )
 from rerankd.server.served import LocalScorer
 from rerankd.server.validation import check_items, read_call
-from rerankd.server.written import WrittenJSON
 from rerankd.tracing import NO_SPAN, CallSpan
 from rerankd.types import Logits, Ranking, TokenCounts
 
@@ -198,10 +199,8 @@ async def _read(state: _CallState, apis: Sequence[Api[Any]], context: ServerCont
     state.is_counted = context.models.default.ready and await gate.count_large(admitted, request)
     check_items(value, api.body, api.max_documents)
     share_of(request.scope).add(api.own_bytes)
-    if api.waits:
-        call, ignored = await asyncio.to_thread(read_call, value, api, settings.strict)
-    else:
-        call, ignored = await beside(request.scope, read_call, value, api, settings.strict)
+    read = partial(read_call, value, api, settings.strict)
+    call, ignored = await (asyncio.to_thread(read) if api.waits else beside(request.scope, read))
     deadline_ms = call.deadline_ms or deadline_ms_of(request.headers) or settings.deadline_ms
     call = replace(call, deadline_ms=deadline_ms)
     share_of(request.scope).num_documents = len(call.documents)
@@ -235,7 +234,7 @@ async def _score(
                 *(second, prepared, ranking, cost),
                 lambda names, cost: gate.reserve(admitted, names, cost, is_counted=True, is_part=True),
                 until,
-                lambda prepare, asked: beside(request.scope, prepare, asked),
+                lambda prepare, asked: beside(request.scope, partial(prepare, asked)),
                 lambda ranked: unless_gone(ranked, request),
             )
             ranking = both.ranking
@@ -246,7 +245,7 @@ async def _score(
         _note(state, call, prepared, ranking, started)
         used = TokenCounts(ranking.usage.total_tokens or 0, ranking.usage.text_tokens or 0)
         answer = _answer_to(call, state, scorer, ranking, used, second)
-        response = await beside_if_large(request.scope, _reply, state.api, answer)
+        response = await beside_if_large(request.scope, partial(_reply, state.api, answer))
         await settlement.settle(used.text_tokens - (both.tokens if both else 0), is_whole)
         state.charge = settlement.charge
         if both is not None and both.settlement is not None:
@@ -266,7 +265,7 @@ async def _prepare(
     deadline = call.deadline if call.deadline_ms is None else state.started + call.deadline_ms / 1000
     owner, came_through = str(caller.account_id) if caller else "", hops(state.request.headers)
     bounded = replace(call, limits=limits, owner=owner, hops=came_through, deadline=deadline)
-    prepared = await beside(state.request.scope, scorer.prepare, bounded)
+    prepared = await beside(state.request.scope, partial(scorer.prepare, bounded))
     state.encode_seconds = time.monotonic() - started
     state.span.part("prepare", started, started + state.encode_seconds)
     return prepared
@@ -276,7 +275,7 @@ async def _cost(state: _CallState, gate: Gate, call: Call, prepared: Prepared) -
     """What is set aside for the call, and by what it is known if it is sent again."""
     fingerprint = b""
     if gate.charges:
-        fingerprint = await beside(state.request.scope, _fingerprint, state.api.name, call, prepared)
+        fingerprint = await beside(state.request.scope, partial(_fingerprint, state.api.name, call, prepared))
     highlighted = most_tokens(prepared) if call.wants_sentences else 0
     return CallCost(prepared.usage.text_tokens + highlighted, state.request_id, fingerprint, state.api.name)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
@@ -15,11 +16,11 @@ from rerankd.errors import InvalidRequest, Unauthorized, Unavailable
 from rerankd.server.beside import beside
 from rerankd.server.body import read_json
 from rerankd.server.context import Context, ServerContext
+from rerankd.server.json_text import WrittenJSON
 from rerankd.server.openai_errors import refusal
 from rerankd.server.reply_headers import warning_header
 from rerankd.server.served import LocalScorer
 from rerankd.server.validation import read_as
-from rerankd.server.written import WrittenJSON
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -86,7 +87,7 @@ async def _answer(
         await context.auth.identify(request)
         context.models.default.scorer  # noqa: B018  # raises Loading before the body is read
         value, unused = await read_json(request, settings.max_body_mb, json_only=False)
-        body, ignored = await beside(request.scope, read_as, value, kind, settings.strict)
+        body, ignored = await beside(request.scope, partial(read_as, value, kind, settings.strict))
         headers = warning_header(unused + ignored)
         with context.models.default.lease() as scorer:
             return await beside(request.scope, lambda: WrittenJSON(work(body, scorer), headers=headers))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from rerankd.apis.base import Api, Call
 from rerankd.errors import InvalidRequest, Problem, TooManyDocuments
+from rerankd.server.json_text import JSONObject
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -25,15 +25,11 @@ WANTED = "Input should be "
 MEMBERS = ("str", "bool", "Explain", "PassageOptions")
 """pydantic's names for the members of unions."""
 
-JSONObject = dict[str, Any]
-
 
 def read_call(value: JSONObject, api: Api[Any], strict: bool) -> tuple[Call, tuple[str, ...]]:
     """The call that an API's body asks for. See `read_as`."""
     body, ignored = read_as(value, api.body, strict)
-    min_score, calibration = body.cut_asked()
-    call = replace(api.read(body), min_score=min_score, calibration=calibration, cascade=body.cascade_asked())
-    return call, ignored
+    return api.read(body), ignored
 
 
 def read_as(value: JSONObject, kind: type[Body], strict: bool) -> tuple[Body, tuple[str, ...]]:
