@@ -6,7 +6,8 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -233,6 +234,32 @@ def test_imports_follow_the_arrows(path: Path) -> None:
         elif top in CONFINED:
             assert part in CONFINED[top], f"{part} must not import {top}"
             assert top not in ONE_FILE or path == SOURCE / ONE_FILE[top], f"only {ONE_FILE[top]} may import {top}"
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """Imports in functions and for types only count, too."""
+    names = {module_of(path): path for path in FILES}
+    graph = {name: imported_modules(path, names) for name, path in names.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def imported_modules(path: Path, names: Collection[str]) -> set[str]:
+    """The modules of the package that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names} & set(names)
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)} & set(names)
+    return found
 
 
 def test_the_layers_of_the_server() -> None:

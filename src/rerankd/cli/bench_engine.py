@@ -14,7 +14,7 @@ from rich.table import Table
 
 from rerankd.bench.measure import Result, Task, measure
 from rerankd.bench.random_weights import random_checkpoint
-from rerankd.cli.bench import EngineOptions
+from rerankd.cli.bench_options import EngineOptions
 from rerankd.cli.console import output_console
 from rerankd.engine.loading.checkpoint import find_checkpoint
 from rerankd.engine.loading.devices import choose_device, describe_device
