@@ -17,18 +17,16 @@ from rerankd.accounts.keys import Key
 from rerankd.accounts.ledger import Quota
 from rerankd.accounts.schema import LIMITS
 from rerankd.accounts.sessions import Session
-from rerankd.accounts.store import Store
 from rerankd.accounts.usage import By, as_csv, usage
 from rerankd.accounts.validation import read_budget
 from rerankd.admission.gate import merge_limits
 from rerankd.errors import InvalidRequest
 from rerankd.prices import Price
 from rerankd.types import CallLimits
-from rerankd.web.context import WebContext
 from rerankd.web.cookies import end_show, show_once, to_show
 from rerankd.web.forms import NO_REFUSAL, Form, Refusal
-from rerankd.web.guards import Guards
-from rerankd.web.pages import Page, Pages
+from rerankd.web.page_group import PageGroup
+from rerankd.web.pages import Page
 from rerankd.web.usage_report import UsageReport, requested_period, usage_report
 
 DONE = {"budget": "The budget is set.", "revoked": "The key is revoked."}
@@ -82,14 +80,8 @@ class UsagePage(Page):
     limits: CallLimits
 
 
-class AccountPages:
+class AccountPages(PageGroup):
     """`/keys`, `/usage` and `/usage.csv`."""
-
-    def __init__(self, context: WebContext, store: Store, guards: Guards, pages: Pages) -> None:
-        self._context = context
-        self._store = store
-        self._guards = guards
-        self._pages = pages
 
     def add_to(self, router: APIRouter) -> None:
         self._guards.page(router, "/keys", self.keys)
@@ -110,7 +102,7 @@ class AccountPages:
             problem=refusal.problem,
             typed=refusal.typed,
             created=self._created(request, keys),
-            currency=self._context.prices.current().currency,
+            currency=self._currency,
             starts_again=next_month(now),
             done=DONE.get(request.query_params.get("done", ""), ""),
         )

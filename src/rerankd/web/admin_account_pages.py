@@ -17,16 +17,16 @@ from rerankd.accounts.budget import next_month
 from rerankd.accounts.deletion import delete_account
 from rerankd.accounts.keys import Key
 from rerankd.accounts.sessions import Session
-from rerankd.accounts.store import Store
 from rerankd.accounts.validation import read_amount, read_budget
 from rerankd.errors import InvalidRequest
 from rerankd.web import formatting
 from rerankd.web.account_pages import read_limits
-from rerankd.web.context import WebContext
 from rerankd.web.forms import NO_REFUSAL, Form, Refusal, role_of
-from rerankd.web.guards import FormHandler, Guards
-from rerankd.web.pages import Page, Pages
-from rerankd.web.shown_account import ONE_ACCOUNT, ShownAccounts
+from rerankd.web.guards import FormHandler
+from rerankd.web.listing import number_of, text_of
+from rerankd.web.page_group import PageGroup
+from rerankd.web.pages import Page
+from rerankd.web.shown_account import ONE_ACCOUNT
 from rerankd.web.usage_report import UsageReport, usage_report
 
 DONE = {
@@ -72,15 +72,8 @@ class AdminAccountPage(Page):
     num_linked: int
 
 
-class AdminAccountPages:
+class AdminAccountPages(PageGroup):
     """`/admin/accounts/{id}`, and its forms."""
-
-    def __init__(self, context: WebContext, store: Store, guards: Guards, pages: Pages) -> None:
-        self._context = context
-        self._store = store
-        self._guards = guards
-        self._pages = pages
-        self._accounts = ShownAccounts(store, pages)
 
     def add_to(self, router: APIRouter) -> None:
         guards = self._guards
@@ -120,14 +113,12 @@ class AdminAccountPages:
     def _account(
         self, request: Request, session: Session, refusal: Refusal, link: str = "", opens: str = ""
     ) -> Response:
-        currency = self._context.prices.current().currency
-
         def show(request: Request, session: Session, account: Account, _: str) -> Response:
             page = AdminAccountPage(
-                usage=usage_report(self._store.database, request, account.id, currency),
+                usage=usage_report(self._store.database, request, account.id, self._currency),
                 account=account,
                 keys=self._store.keys.of_account(account.id),
-                currency=currency,
+                currency=self._currency,
                 limits=asdict(account.limits),
                 starts_again=next_month(datetime.now(UTC)),
                 is_own=account.id == session.account.id,
@@ -200,14 +191,13 @@ class AdminAccountPages:
 
     def _done(self, request: Request, account: Account) -> str:
         """What was changed: for credit, with its note and the balance after it."""
-        done, entry = request.query_params.get("done", ""), request.query_params.get("entry", "")
-        if done != "credit" or not (entry.isascii() and entry.isdigit() and len(entry) < 19):
+        done, entry = text_of(request, "done"), number_of(request, "entry")
+        if done != "credit" or entry is None:
             return DONE.get(done, "")
-        credit = self._store.ledger.credit(account.id, int(entry))
+        credit = self._store.ledger.credit(account.id, entry)
         if credit is None:
             return ""
-        currency = self._context.prices.current().currency
-        amount, balance = (formatting.money(micro, currency) for micro in (credit.amount, credit.balance_after))
+        amount, balance = (formatting.money(micro, self._currency) for micro in (credit.amount, credit.balance_after))
         note = f" (“{credit.note}”)" if credit.note else ""
         return f"{amount} is added{note}. The new balance is {balance}."
 

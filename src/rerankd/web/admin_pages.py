@@ -15,19 +15,18 @@ from rerankd.accounts.accounts import Account
 from rerankd.accounts.admin_log import AdminAction
 from rerankd.accounts.directory import SORTS, Listing, Sort, list_accounts
 from rerankd.accounts.sessions import Session
-from rerankd.accounts.store import Store
 from rerankd.accounts.usage import By, as_csv, usage
 from rerankd.web import formatting
 from rerankd.web.admin_account_pages import back_to
-from rerankd.web.context import WebContext
 from rerankd.web.forms import NO_REFUSAL, Form, Refusal, role_of
-from rerankd.web.guards import Guards
-from rerankd.web.pages import Page, Pages
-from rerankd.web.shown_account import ONE_ACCOUNT, ShownAccounts
+from rerankd.web.listing import ON_A_PAGE, number_of, page_of, text_of
+from rerankd.web.page_group import PageGroup
+from rerankd.web.pages import Page
+from rerankd.web.shown_account import ONE_ACCOUNT
 from rerankd.web.upstream_pages import UpstreamForms, UpstreamRow, upstream_rows
 from rerankd.web.usage_report import UsageReport, requested_period, usage_report
 
-ON_A_PAGE = 50
+MAX_SEARCH, MAX_PAGES = 254, 10**7
 
 CSV_COLUMNS: tuple[By, ...] = ("account", "model")
 """The columns before the sums."""
@@ -88,15 +87,8 @@ class AdminLogPage(Page):
     older: int | None
 
 
-class AdminPages:
+class AdminPages(PageGroup):
     """`/admin` and its tabs."""
-
-    def __init__(self, context: WebContext, store: Store, guards: Guards, pages: Pages) -> None:
-        self._context = context
-        self._store = store
-        self._guards = guards
-        self._pages = pages
-        self._accounts = ShownAccounts(store, pages)
 
     def add_to(self, router: APIRouter) -> None:
         guards = self._guards
@@ -151,14 +143,9 @@ class AdminPages:
         link = f"{self._context.address(request)}/sign-up#{token}"
         return self._overview(request, session, NO_REFUSAL, link)
 
-    @property
-    def _currency(self) -> str:
-        return self._context.prices.current().currency
-
     def _overview(self, request: Request, session: Session, refusal: Refusal, invitation: str | None) -> Response:
-        search, sort = request.query_params.get("search", "").strip()[:254], request.query_params.get("sort", "")
-        column, is_descending = _sort_of(sort)
-        number = _page_number(request.query_params.get("page", ""))
+        search, number = text_of(request, "search", MAX_SEARCH), number_of(request, "page", MAX_PAGES) or 1
+        column, is_descending = _sort_of(text_of(request, "sort"))
         listing = self._listing(search, column, is_descending, number)
         last = max(1, -(-listing.total // ON_A_PAGE))
         if number > last:
@@ -182,11 +169,8 @@ class AdminPages:
         return list_accounts(self._store.database, search, sort, is_descending, offset, ON_A_PAGE)
 
     def _log(self, request: Request, session: Session, account: Account | None, base: str) -> Response:
-        before = request.query_params.get("before", "")
-        before_id = int(before) if before.isascii() and before.isdigit() and len(before) < 19 else None
-        found = self._store.admin_log.find(ON_A_PAGE + 1, before_id, account.id if account else None)
-        shown = found[:ON_A_PAGE]
-        older = shown[-1].id if len(found) > len(shown) else None
+        account_id = account.id if account else None
+        shown, older = page_of(self._store.admin_log.find(ON_A_PAGE + 1, number_of(request, "before"), account_id))
         return self._pages.render(AdminLogPage(account, base, shown, older), request, session)
 
     def _tiles(self) -> dict[str, str]:
@@ -215,7 +199,3 @@ def _sort_of(text: str) -> tuple[Sort, bool]:
     """(column, whether descending); by e-mail address where there is no such column."""
     column: Sort = next((name for name in SORTS if name == text.removeprefix("-")), "email")
     return column, text == f"-{column}"
-
-
-def _page_number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 8 and int(text) else 1

@@ -17,16 +17,13 @@ from rerankd.accounts.accounts import Account
 from rerankd.accounts.calls import CallFilter, ListedCall, as_csv
 from rerankd.accounts.keys import Key
 from rerankd.accounts.sessions import Session
-from rerankd.accounts.store import Store
-from rerankd.web.context import WebContext
 from rerankd.web.forms import NO_REFUSAL, Refusal
-from rerankd.web.guards import Guards
-from rerankd.web.pages import Page, Pages
-from rerankd.web.shown_account import ShownAccounts, account_paths
+from rerankd.web.listing import ON_A_PAGE, number_of, page_of, text_of
+from rerankd.web.page_group import PageGroup
+from rerankd.web.pages import Page
+from rerankd.web.shown_account import account_paths
 
-ON_A_PAGE = 50
 MAX_CSV_LINES = 50_000
-MAX_ID = 10**18
 
 FIELDS = ("days", "outcome", "status", "key", "model", "id")
 """The parameters of the address that choose the calls."""
@@ -58,15 +55,8 @@ class CallsPage(Page):
     currency: str
 
 
-class CallPages:
+class CallPages(PageGroup):
     """`/calls`, `/calls.csv`, and the same for administrators."""
-
-    def __init__(self, context: WebContext, store: Store, guards: Guards, pages: Pages) -> None:
-        self._context = context
-        self._store = store
-        self._guards = guards
-        self._pages = pages
-        self._accounts = ShownAccounts(store, pages)
 
     def add_to(self, router: APIRouter) -> None:
         for path, role in account_paths("/calls"):
@@ -88,9 +78,8 @@ class CallPages:
         return self._download(request, session, None, "/admin")
 
     def _show(self, request: Request, session: Session, account: Account | None, base: str) -> Response:
-        chosen = {name: request.query_params.get(name, "").strip()[:300] for name in FIELDS}
-        found = self._store.calls.find(_filter(request, account), ON_A_PAGE + 1)
-        shown = found[:ON_A_PAGE]
+        chosen = {name: text_of(request, name) for name in FIELDS}
+        shown, older = page_of(self._store.calls.find(_filter(request, account), ON_A_PAGE + 1))
         query = {name: value for name, value in chosen.items() if value}
         page = CallsPage(
             account=account,
@@ -98,10 +87,10 @@ class CallPages:
             calls=shown,
             keys=self._store.keys.of_account(account.id) if account else (),
             chosen=chosen,
-            older=urlencode({**query, "before": str(shown[-1].id)}) if len(found) > len(shown) else "",
+            older=urlencode({**query, "before": older}) if older else "",
             query=urlencode(query),
             kept_days=self._context.settings.call_log_days,
-            currency=self._context.prices.current().currency,
+            currency=self._currency,
         )
         return self._pages.render(page, request, session)
 
@@ -109,7 +98,7 @@ class CallPages:
         wanted = replace(_filter(request, account), before=None)
         pages = self._store.calls.pages(wanted, MAX_CSV_LINES)
         first = next(pages, [])  # before the reply begins: the database may not answer
-        text = _csv_of(chain([first], pages), self._context.prices.current().currency)
+        text = _csv_of(chain([first], pages), self._currency)
         return self._pages.csv(text, "rerankd-calls.csv")
 
 
@@ -121,20 +110,14 @@ def _csv_of(pages: Iterator[list[ListedCall]], currency: str) -> Iterator[str]:
 
 def _filter(request: Request, account: Account | None) -> CallFilter:
     """Which calls are asked for. A parameter that makes no sense chooses nothing."""
-    asked = request.query_params
-    days, outcome = _number(asked.get("days")), asked.get("outcome")
+    days, outcome = number_of(request, "days"), text_of(request, "outcome")
     return CallFilter(
         account_id=account.id if account else None,
         since=datetime.now(UTC) - timedelta(days=min(days, 3650)) if days else None,
         outcome="answered" if outcome == "answered" else "refused" if outcome == "refused" else None,
-        status=_number(asked.get("status"), 999),
-        key_id=_number(asked.get("key")),
-        model=asked.get("model", "").strip() or None,
-        request_id=asked.get("id", "").strip() or None,
-        before=_number(asked.get("before")),
+        status=number_of(request, "status", 999),
+        key_id=number_of(request, "key"),
+        model=text_of(request, "model") or None,
+        request_id=text_of(request, "id") or None,
+        before=number_of(request, "before"),
     )
-
-
-def _number(text: str | None, largest: int = MAX_ID) -> int | None:
-    text = (text or "").strip()
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 and int(text) <= largest else None

@@ -13,12 +13,10 @@ from starlette.responses import Response
 from rerankd.accounts.accounts import Account
 from rerankd.accounts.sessions import Session
 from rerankd.accounts.statement import StatementLine, as_csv, statement
-from rerankd.accounts.store import Store
-from rerankd.web.context import WebContext
 from rerankd.web.forms import NO_REFUSAL, Refusal
-from rerankd.web.guards import Guards
-from rerankd.web.pages import Page, Pages
-from rerankd.web.shown_account import ShownAccounts, account_paths
+from rerankd.web.page_group import PageGroup
+from rerankd.web.pages import Page
+from rerankd.web.shown_account import account_paths
 from rerankd.web.usage_report import PERIODS, requested_period
 
 MAX_LINES = 1000
@@ -45,15 +43,8 @@ class StatementPage(Page):
     periods: tuple[int, ...]
 
 
-class StatementPages:
+class StatementPages(PageGroup):
     """`/statement`, `/statement.csv`, and the same of every account for administrators."""
-
-    def __init__(self, context: WebContext, store: Store, guards: Guards, pages: Pages) -> None:
-        self._context = context
-        self._store = store
-        self._guards = guards
-        self._pages = pages
-        self._accounts = ShownAccounts(store, pages)
 
     def add_to(self, router: APIRouter) -> None:
         for path, role in account_paths("/statement"):
@@ -74,7 +65,7 @@ class StatementPages:
             base=base,
             lines=lines[: -MAX_LINES - 1 : -1],
             is_cut=len(lines) > MAX_LINES,
-            currency=self._context.prices.current().currency,
+            currency=self._currency,
             days=days,
             periods=PERIODS,
         )
@@ -85,7 +76,7 @@ class StatementPages:
         lines = statement(self._store.database, account.id, since, until)
         if not base:  # which administrator gave the credit is for administrators
             lines = [_without_giver(line) for line in lines]
-        text = as_csv(lines, self._context.prices.current().currency)
+        text = as_csv(lines, self._currency)
         return self._pages.csv(text, f"rerankd-statement-{account.id}-{days}-days.csv")
 
 

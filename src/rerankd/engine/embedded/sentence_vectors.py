@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rerankd.engine.embedded.files import SHA256, VOCABULARY, WEIGHTS, find_files
 from rerankd.engine.embedded.network import DIMENSIONS, SentenceEncoder
 from rerankd.engine.embedded.vocabulary import BEGIN, END, UNKNOWN, Vocabulary
-from rerankd.engine.truncation import TextCounter
+from rerankd.engine.text_tokens import TextCounter
 
 Vector = NDArray[np.float32]
 NOTHING: Vector = np.zeros(DIMENSIONS, np.float32)
