@@ -18,10 +18,15 @@ print([name for name in ("torch", "transformers") if name in sys.modules])
 """
 
 
-def test_a_changed_folder_brings_its_tests() -> None:
+def test_a_changed_file_brings_the_tests_that_import_it() -> None:
     assert chosen([]) == sorted(ALWAYS)
-    assert set(chosen(["src/rerankd/accounts/keys.py", "README.md"])) - set(ALWAYS) == {"tests/accounts"}
-    assert set(chosen(["tests/client/test_use.py"])) - set(ALWAYS) == {"tests/client/test_use.py"}
+    assert set(chosen(["tests/client/test_use.py", "README.md"])) - set(ALWAYS) == {"tests/client/test_use.py"}
+    of_keys = set(chosen(["src/rerankd/accounts/keys.py"])) - set(ALWAYS)
+    assert "tests/accounts/test_keys.py" in of_keys
+    assert all(name.startswith("tests/accounts/") for name in of_keys)
+    of_batching = chosen(["src/rerankd/engine/batching.py"])
+    assert "tests/engine/test_batching.py" in of_batching and "tests/engine/test_formats.py" not in of_batching
+    assert "tests/engine/test_kernels.py" in chosen(["src/rerankd/engine/qwen3/kernels/layers.h"])
 
 
 def test_a_test_of_prices_loads_neither_torch_nor_transformers() -> None:
