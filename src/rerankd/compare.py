@@ -42,7 +42,7 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """So many queries changed, of so many that could."""
+    """How many queries changed, of those that could change."""
 
     queries: int
     of: int

@@ -110,7 +110,7 @@ class PromptTooLong(InvalidRequest):
         part: the part of the prompt that is too long.
         index: of the document.
         limit: in tokens.
-        tokens: the prompt has at least so many; None if only a part of it was counted.
+        tokens: a lower bound for the whole prompt; None if only a part of it was counted.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class PromptTooLong(InvalidRequest):
 
     @classmethod
     def of_text(cls, part: Literal["query", "document"], index: int, tokens: int, limit: int) -> PromptTooLong:
-        """A text of at least so many tokens."""
+        """A text that is too long. tokens: at least."""
         name = "query" if part == "query" else f"document {index}"
         message = (
             f"The {name} has at least {tokens} tokens and would have to be truncated: the limit is {limit} tokens."
@@ -138,7 +138,7 @@ class PromptTooLong(InvalidRequest):
 
     @classmethod
     def of_document(cls, index: int, tokens: int, limit: int) -> PromptTooLong:
-        """The prompt of a document, of at least so many tokens."""
+        """A prompt that is too long because of its document. tokens: at least."""
         message = f"The prompt for document {index} has at least {tokens} tokens: the model reads {limit} tokens."
         return cls(f"{message} Shorten the document, or allow truncation.", "document", index, limit, tokens)
 

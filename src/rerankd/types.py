@@ -75,7 +75,7 @@ class Passages:
         max_tokens: of a passage, >= 16. None: as many as fit beside the query; a document that fits is not split.
         overlap_tokens: >= 0; the most tokens at the end of a passage that the next one repeats, in whole sentences, and
             at most half a passage. None: 64 with `max_tokens`, else 0.
-        max_per_doc: >= 1; the text after so many passages is not read, with a warning.
+        max_per_doc: >= 1; the text after these passages is not read, with a warning.
         highlight: score the sentences of the best passage of each result, too.
 
     Raises:
@@ -132,7 +132,7 @@ class Passage:
     sentences: tuple[Sentence, ...] = ()
 
     def moved(self, by: int) -> Passage:
-        """The same part of a text that has so many characters more at its start."""
+        """The same part, of a text with `by` more characters at its start."""
         if not by:
             return self
         sentences = tuple(replace(one, start=one.start + by, end=one.end + by) for one in self.sentences)

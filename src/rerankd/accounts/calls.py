@@ -90,7 +90,7 @@ class Calls:
             wanted = replace(wanted, before=found[-1].id)
 
     def delete_until(self, until: datetime, limit: int = 5000) -> int:
-        """Deletes calls that ended before, at most so many. Returns how many."""
+        """Deletes calls that ended before, at most `limit`. Returns their number."""
         old = select(calls.c.id).where(calls.c.time < until).limit(limit)
         with self._database.transaction() as connection:
             return connection.execute(delete(calls).where(calls.c.id.in_(old))).rowcount

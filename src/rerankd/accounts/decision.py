@@ -134,7 +134,7 @@ def charge_for(state: AccountState, price: Price, tokens: int, now: datetime) ->
 
 
 def part_of(charge: Charge, price: Price, tokens: int) -> Charge:
-    """The charge of a call of which only so many tokens were computed."""
+    """The charge of a call of which only some tokens were computed."""
     if not charge.free_tokens and not charge.billed_tokens:
         return free_charge(tokens)
     free = min(tokens, charge.free_tokens)

@@ -72,7 +72,7 @@ def statement(
     Args:
         since: the first day included, in UTC.
         until: the first day excluded.
-        newest: only so many lines, the newest; None: all.
+        newest: the most lines, of which the newest are kept; None: all.
     """
     with database.read(REPORT_S) as connection:
         balance = connection.scalar(select(accounts.c.balance).where(accounts.c.id == account_id)) or 0

@@ -138,7 +138,7 @@ class Answer:
 
     @property
     def search_units(self) -> int:
-        """Cohere's bill for a query with so many documents; a passage and a sentence that was scored is one, too."""
+        """Cohere's unit: a query with up to 100 documents. Each scored passage and sentence counts as a document."""
         scored = [score for score in self.ranking.scores if score.scored]
         sentences = sum(len(passage.sentences) for score in scored for passage in score.passages)
         documents = sum(max(1, score.num_passages) for score in scored) + sentences

@@ -88,7 +88,7 @@ class V1Body(InstructBody):
         None,
         ge=1,
         description=f"Documents × this must be below {MAX_CHUNKS}; {DEFAULT_CHUNKS_PER_DOC} by default. A document "
-        "that is longer than the served context is split into so many passages at most; the best one counts.",
+        "that is longer than the served context is split into at most this many passages; the best one counts.",
     )
 
 
@@ -135,7 +135,7 @@ class Meta(BaseModel):
     api_version: ApiVersion
     billed_units: BilledUnits
     tokens: Tokens
-    warnings: list[str] = Field(description="What was not done as asked.")
+    warnings: list[str] = Field(description="Each deviation from the request.")
 
 
 class Reply(BaseModel):

@@ -234,7 +234,7 @@ class CompatibleReply(BaseModel):
     model: str
     results: list[Result]
     usage: Usage
-    meta: dict[str, Any] | None = Field(None, description="Only with warnings: what was not done as asked.")
+    meta: dict[str, Any] | None = Field(None, description="Only with warnings: each deviation from the request.")
 
 
 class OpenAIError(BaseModel):

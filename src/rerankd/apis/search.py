@@ -69,7 +69,7 @@ Order = Callable[[Sequence[int], Sequence[str], str], list[int]]
 """Places of parts by score, what each is part of, and the model → places as they are shown."""
 
 CHOSEN_FROM = 3
-"""The results are chosen from so many times as many, by the model: of a file the best part comes first."""
+"""The model ranks this many times as many parts as results are shown, so that each file shows its best part."""
 
 
 # The bodies, as the API's description shows them.

@@ -235,10 +235,10 @@ class Body(Options):
     rank_fields: RankFields | None = Field(None, description="The keys of object documents that are scored.")
     max_doc_length: int | None = Field(None, ge=1, description="Jina's name of max_tokens_per_doc.")
     max_chunks_per_doc: int | None = Field(
-        None, description="Cohere's: documents over the served context are split into so many passages at most."
+        None, description="Cohere's: the most passages of a document that is longer than the served context."
     )
     overlap_tokens: int | None = Field(
-        None, description="SiliconFlow's: so many tokens at the end of a passage are in the next one, too."
+        None, description="SiliconFlow's: the tokens at the end of a passage that the next one repeats."
     )
     return_len: bool | None = Field(None, description="Xinference's; tokens are always counted in `meta.tokens`.")
 
@@ -263,7 +263,7 @@ class Reply(BaseModel):
     model: str
     usage: VLLMUsage
     results: list[Result]
-    meta: dict[str, Any] = Field(description="Cohere's counters; `warnings`: what was not done as asked.")
+    meta: dict[str, Any] = Field(description="Cohere's counters; `warnings`: each deviation from the request.")
 
 
 class Error(BaseModel):

@@ -51,7 +51,7 @@ class Body(InstructBody):  # type: ignore[no-redef]  # pydantic's plugin has a `
     return_documents: bool | None = Field(None, description="Echo each document; false by default.")
     return_len: bool | None = Field(None, description="Count the tokens in `meta.tokens`; false by default.")
     max_chunks_per_doc: int | None = Field(
-        None, description="Documents over the served context are split into so many passages at most."
+        None, description="The most passages of a document that is longer than the served context."
     )
     kwargs: str | None = Field(
         None, description="A JSON object; its key `instruction` or `instruct` is the instruct.", examples=["{}"]
@@ -95,7 +95,7 @@ class Meta(BaseModel):
     api_version: None
     billed_units: None
     tokens: Tokens | None = Field(description="null unless `return_len`.")
-    warnings: list[str] | None = Field(description="What was not done as asked.")
+    warnings: list[str] | None = Field(description="Each deviation from the request.")
 
 
 class Reply(BaseModel):

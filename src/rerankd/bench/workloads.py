@@ -35,7 +35,7 @@ class Workload:
 
     Attributes:
         spread: standard deviation of the lengths, as a share of the mean.
-        passage_tokens: documents are split into equal passages of so many tokens at most; None: they are not.
+        passage_tokens: the longest of the equal passages into which documents are split; None: they are not split.
     """
 
     name: str

@@ -36,7 +36,7 @@ class Judged:
 
 
 def fit_curve(queries: Sequence[Judged]) -> Curve:
-    """The curve with the lowest log loss on held-out queries, from those that so many labels permit.
+    """The curve with the lowest log loss on held-out queries, among those that the number of labels permits.
 
     Raises:
         InvalidRequest: there are labels of one kind only, or the scores do not separate the kinds.
@@ -160,7 +160,7 @@ def keep_threshold(queries: Sequence[Judged], alpha: float) -> Threshold | None:
         for query in queries
         if any(query.relevant)
     ]
-    place = math.floor(alpha * (len(best) + 1))  # so many may be under it
+    place = math.floor(alpha * (len(best) + 1))  # the number that may be under it
     return Threshold(sorted(best)[place - 1], alpha, len(best)) if place >= 1 else None
 
 

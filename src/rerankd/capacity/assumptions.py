@@ -34,7 +34,7 @@ class Replica:
 
     @classmethod
     def from_rate(cls, documents_per_s: float, document_tokens: int, max_batch_tokens: int = 512) -> Replica:
-        """One that ranks so many documents a second, without a cost of a batch of its own."""
+        """A replica with a known rate, whose batches cost nothing beside their tokens."""
         own = document_tokens + TEMPLATE_TOKENS - SHARED_TOKENS
         return cls(1 / (documents_per_s * own), 0.0, max_batch_tokens)
 
@@ -54,7 +54,7 @@ class Front:
     token_s: float = 0.4e-6
 
     def seconds(self, documents: int, tokens: int) -> float:
-        """Of a call with so many documents of so many tokens in all."""
+        """The time of a call. tokens: of all documents."""
         return self.call_s + documents * self.document_s + tokens * self.token_s
 
 

@@ -45,7 +45,7 @@ class Mix:
         return sum(documents * tokens for documents, tokens in self.sizes) / sum(size[0] for size in self.sizes)
 
     def calls(self, documents_per_s: float, number: int, seed: int) -> list[Call]:
-        """So many calls at a rate: always the same for a seed, and at another rate the same calls, closer together."""
+        """The calls of a seed: the same at every rate, but closer together or farther apart."""
         rng = random.Random(seed)
         gaps = _gaps(self.gaps, rng)
         mean = self.documents / documents_per_s

@@ -45,8 +45,8 @@ def calibrate(
         qrels: the judgements of --run, in TREC's or BEIR's format, JSONL or Parquet
         output: the profile, a TOML file for --calibration of 'serve' and 'rank'; its name names the calibration
         grade: the least grade of a relevant document
-        min_recall: of further queries, so many keep their best relevant document over the threshold 'keep'
-        max_fpr: of further queries without a relevant document, at most so many have one over the threshold 'relevant'
+        min_recall: the share of further queries whose best relevant document stays over the threshold 'keep'
+        max_fpr: the largest share of further queries without a relevant document that have one over 'relevant'
         as_json: print the report as JSON
     """
     settings = settings_from(ScoringSettings, given)

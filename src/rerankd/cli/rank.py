@@ -96,8 +96,8 @@ class RankingOptions:
         calibration: print probabilities by this file of 'rerankd calibrate'; with --url, by the server's of this name
         as_json: the same as --output json
         passages: split documents that do not fit at sentences; the best passage counts and is shown
-        passage_tokens: the same, with so many tokens in a passage at most
-        deadline: answer after so many milliseconds; documents that are not scored by then come last
+        passage_tokens: the same, with passages of at most this many tokens
+        deadline: answer within this time; documents without a score by then come last
         explain: show logit, tokens and truncations of each result; local models only
         prompt: print the exact prompt of one document, counted from 0, and exit
     """

@@ -179,7 +179,7 @@ def _padded(text: Text, width: int, right: bool = False) -> Text:
 
 
 def cut_right(text: str, width: int) -> str:
-    """The beginning of a text, in at most so many columns."""
+    """The beginning of a text that fits into the columns."""
     if cell_len(text) <= width:
         return text
     ellipsis = _ellipsis(width)

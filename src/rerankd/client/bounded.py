@@ -6,7 +6,7 @@ import httpx2
 
 MAX_REPLY_BYTES = 8_000_000
 BYTES_PER_DOCUMENT = 200
-"""An unpacked reply has at most MAX_REPLY_BYTES, and so many more for each document of its request."""
+"""An unpacked reply has at most MAX_REPLY_BYTES, and this many more for each document of its request."""
 
 MAX_STATUS_BYTES = 1_000_000
 """Of a reply about the server itself."""

@@ -28,7 +28,7 @@ def costs_of(prompts: Sequence[Prompt]) -> list[int]:
 
 
 def num_parts(tokens: int, max_batch_tokens: int, num_replicas: int) -> int:
-    """How many parts a call of so many tokens has, at least 1.
+    """The number of parts of a call, at least 1.
 
     Args:
         max_batch_tokens: of a replica's engine.

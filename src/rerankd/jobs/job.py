@@ -68,7 +68,7 @@ class Progress:
     """How far a job is.
 
     Attributes:
-        queries, of: done, of so many.
+        queries, of: those that are done, and all.
         share: by characters of the documents, in [0, 1].
         pairs, truncated, missing: of this run of the command.
     """

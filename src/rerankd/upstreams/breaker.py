@@ -18,7 +18,7 @@ STATES: tuple[State, ...] = ("unknown", "closed", "open", "refused", "wrong")
 FAILURES_IN_A_ROW = 5
 
 SHARE_OF_FAILURES, OF_ATTEMPTS, WITHIN_S = 0.5, 20, 30.0
-"""Also so many failures open it, of at least so many attempts in so many seconds."""
+"""This share of failures opens it, too, among at least this many attempts within this many seconds."""
 
 FIRST_REST_S, LONGEST_REST_S = 1.0, 30.0
 """Of an upstream that is full and does not say for how long: doubles each time."""
@@ -82,7 +82,7 @@ class Breaker:
             self._leave("refused", now, REFUSED_S)
 
     def rest(self, now: float, wanted_s: float | None) -> None:
-        """It is full, for so many seconds if it said so, and more than 0. Not a failure."""
+        """It is full, which is no failure. wanted_s: how long, if it says so."""
         seconds = min(wanted_s, LONGEST_WANTED_REST_S) if wanted_s else self._rest_s
         if not wanted_s:  # none, or a date that is past: one of the clocks is wrong
             self._rest_s = min(2 * self._rest_s, LONGEST_REST_S)

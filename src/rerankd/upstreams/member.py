@@ -69,7 +69,7 @@ class Stats:
     _seconds: Spread = field(default_factory=lambda: Spread(SECONDS))
 
     def took(self, seconds: float) -> None:
-        """An attempt was answered after so many seconds."""
+        """Counts the seconds until an attempt was answered."""
         self._seconds.add(seconds)
 
     @property

@@ -17,7 +17,7 @@ TICK_S = 0.1
 """Between two looks at what is due."""
 
 HEALTH_S, MISSES = 10.0, 2
-"""Between two looks at the health of a server that has a path for it; so many misses in a row open its breaker."""
+"""Between two looks at the health of a server that has a path for it, and the misses in a row that open its breaker."""
 
 CHECK_S, HOSTED_CHECK_S = 900.0, 86_400.0
 """Between two known-answer checks of an upstream that answers; where it has no health, it costs money."""

@@ -38,7 +38,7 @@ def page_of(found: Sequence[Row]) -> tuple[Sequence[Row], int | None]:
     """(the rows of a page, the id before which the next page begins; None on the last page).
 
     Args:
-        found: one row more than a page has, if there are so many.
+        found: the rows of a page, and one more where there is one.
     """
     shown = found[:ON_A_PAGE]
     return shown, shown[-1].id if len(found) > len(shown) else None
