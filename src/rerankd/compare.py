@@ -158,7 +158,7 @@ def _drift(differences: Sequence[float]) -> Drift:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """Of those that are known; None if none is."""
+    """The mean of the known values; None if no value is known."""
     known = [value for value in values if value is not None]
     return fmean(known) if known else None
 

@@ -10,7 +10,7 @@ from rerankd.ranking import Prepared
 from rerankd.types import Logits, Passage, Ranking, RerankRequest, Score, Sentence, Usage, sigmoid
 
 MAX_SENTENCES = 64
-"""Of a passage; the others are not scored."""
+"""The sentences of a passage that are scored, at most."""
 
 
 def sentence_request(prepared: Prepared, ranking: Ranking) -> RerankRequest | None:

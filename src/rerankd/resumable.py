@@ -73,7 +73,7 @@ def _difference(name: str, before: Any, now: Any) -> str:
 
 
 NAMES = {"inputs": "the input files", "parts": "their division into units"}
-"""Of values too long to print."""
+"""Names of values that are too long to print."""
 
 
 def _digest(values: Mapping[str, Any]) -> str:

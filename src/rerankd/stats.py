@@ -16,7 +16,7 @@ class CacheStats:
     bytes: int = 0
 
     def __add__(self, other: CacheStats) -> CacheStats:
-        """Of both caches."""
+        """The sums of both caches."""
         return CacheStats(
             self.hits + other.hits, self.misses + other.misses, self.tokens + other.tokens, self.bytes + other.bytes
         )
@@ -34,7 +34,7 @@ class Histogram:
     total: float
 
     def __add__(self, other: Histogram) -> Histogram:
-        """Of the values of both, which have the same bounds."""
+        """The histogram of all values of both, which have the same bounds."""
         counts = tuple(mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True))
         return Histogram(self.bounds, counts, self.total + other.total)
 

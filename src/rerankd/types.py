@@ -58,10 +58,10 @@ class CallLimits:
 
 
 OVERLAP_TOKENS = 64
-"""Between passages of a stated length."""
+"""Tokens that passages of a stated length share."""
 
 MAX_PASSAGES = 64
-"""Of a document, unless the call says otherwise."""
+"""The most passages of a document, unless the call says otherwise."""
 
 MIN_PASSAGE_TOKENS = 16
 """Any character has fewer."""

@@ -21,7 +21,7 @@ DEFAULT_MODEL = "default/not-specified"
 """What its clients send when they name no model."""
 
 MAX_CHARACTERS = 122_880
-"""Of a query or a document."""
+"""The longest query or document."""
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=MAX_CHARACTERS)]
 

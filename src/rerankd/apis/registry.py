@@ -1,4 +1,4 @@
-"""Which path is answered by which APIs, from the table of `facts`. Knows no API itself."""
+"""The APIs that answer at each path, from the table of `facts`. Knows no API itself."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ class Options(RequestBody):
         )
 
     def instruct_asked(self) -> tuple[str | None, tuple[str, ...]]:
-        """The instruct, and a warning where another one was said too."""
+        """The instruct, and a warning for each field with a different one."""
         kwargs = self.chat_template_kwargs or {}
         if refused := [key for key in kwargs if key in ("chat_template", "tools", "tokenize")]:
             raise InvalidRequest(f"chat_template_kwargs must not hold {refused[0]}: the template is the model's own.")

@@ -14,10 +14,10 @@ from rerankd.batch.rows import Columns
 from rerankd.errors import InvalidRequest
 
 UNIT_BYTES = 4_000_000
-"""Of JSONL; some 5,000 pairs of 200 tokens, a minute of work on a fast processor and a second on a GPU."""
+"""Bytes of JSONL in a unit: some 5,000 pairs of 200 tokens, a minute on a fast processor, a second on a GPU."""
 
 UNIT_ROWS = 5_000
-"""Of Parquet."""
+"""Rows of Parquet in a unit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ MIN_LABELS, MIN_EACH = 30, 10
 MIN_ISOTONIC = 1_000
 FOLDS = 5
 MAX_STEPS = 200
-"""Of Newton's method and of an isotonic curve."""
+"""The most steps of Newton's method, and of an isotonic curve."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("depth", "labels"), int),
     "relevant_share": (int, float),
 }
-"""Of the values of a file, beside its tables."""
+"""The types of a file's values, without its tables."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Of probabilities against judgements; each but `auc` is better when it is lower.
+    """Measures of probabilities against judgements. Each but `auc` is better when it is lower.
 
     Attributes:
         ece: the expected calibration error over `BINS` bins of equal mass.
@@ -85,7 +85,7 @@ def report(queries: Sequence[Judged], curve: Curve) -> Report:
 
 
 def figures(p: Array, labels: Array) -> Figures:
-    """Of probabilities."""
+    """The measures of some probabilities."""
     bounded = p.clip(1e-12, 1 - 1e-12)
     log_loss = -(labels * np.log(bounded) + (1 - labels) * np.log(1 - bounded)).mean()
     ece = sum(number * abs(mean - share) for mean, share, number in _bins(p, labels)) / len(labels)

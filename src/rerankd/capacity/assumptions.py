@@ -11,7 +11,7 @@ the end (9)."""
 SHARED_TOKENS = 77
 
 CACHED_TOKENS = 61
-"""Of the shared ones: before the query. A replica keeps their keys and values (`engine/qwen3/shared_prefix.py`)."""
+"""The shared tokens before the query. A replica keeps their keys and values (`engine/qwen3/shared_prefix.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Replica:
     max_batch_tokens: int = 512
 
     def seconds(self, tokens: int) -> float:
-        """Of a batch."""
+        """The time of a batch."""
         return self.batch_s + tokens * self.token_s
 
     @classmethod

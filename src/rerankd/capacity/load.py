@@ -36,12 +36,12 @@ class Mix:
 
     @property
     def documents(self) -> float:
-        """Of a call, mean."""
+        """The mean number of documents of a call."""
         return sum(documents for documents, _ in self.sizes) / len(self.sizes)
 
     @property
     def tokens(self) -> float:
-        """Of a document, mean."""
+        """The mean number of tokens of a document."""
         return sum(documents * tokens for documents, tokens in self.sizes) / sum(size[0] for size in self.sizes)
 
     def calls(self, documents_per_s: float, number: int, seed: int) -> list[Call]:

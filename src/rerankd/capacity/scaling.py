@@ -18,7 +18,7 @@ CALLS_EACH = 8
 FEW = 400
 
 STEPS = 5
-"""Of the search for a rate in [LOWEST, 1] of the work that replicas can do."""
+"""Steps of the search for a rate in [LOWEST, 1] of the work that replicas can do."""
 
 LOWEST = 0.4
 

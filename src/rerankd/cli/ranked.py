@@ -24,7 +24,7 @@ Output = Literal["table", "tsv", "csv", "json", "jsonl"]
 OUTPUTS: tuple[Output, ...] = get_args(Output)
 
 COUNTS = ("prompt_tokens", "query_tokens", "document_tokens")
-"""Of an explanation."""
+"""The counts of an explanation that are printed."""
 
 GAP = 2
 BAR_WIDTHS = (16, 8, 0)

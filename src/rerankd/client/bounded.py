@@ -9,7 +9,7 @@ BYTES_PER_DOCUMENT = 200
 """An unpacked reply has at most MAX_REPLY_BYTES, and this many more for each document of its request."""
 
 MAX_STATUS_BYTES = 1_000_000
-"""Of a reply about the server itself."""
+"""The largest reply about the server itself."""
 
 
 def max_reply_bytes(num_documents: int) -> int:

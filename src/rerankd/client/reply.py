@@ -14,7 +14,7 @@ from rerankd.apis.explained import read_explanation
 from rerankd.types import Explanation, Passage, Sentence, Usage, sigmoid
 
 MAX_COUNT = 2**63
-"""Of tokens or searches: JSON's numbers have no bound."""
+"""The largest count of tokens or searches that is read: JSON's numbers have no bound."""
 
 MAX_MESSAGE = 500
 """Characters of a server's error message in ours."""

@@ -23,7 +23,7 @@ from rerankd.types import LoadProgress
 FRONT = "Front"
 
 CALLS_AT_ONCE = 1000
-"""Of one front. The default of Ray Serve, 5, would leave the replicas without work."""
+"""The most calls at a time of one front. The default of Ray Serve, 5, would leave the replicas without work."""
 
 
 def build(args: dict[str, Any]) -> Any:

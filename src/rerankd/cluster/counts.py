@@ -35,7 +35,7 @@ class Counts:
 
     @property
     def tokens_per_s(self) -> float:
-        """Of one replica, while it computes; 1 before the first answer."""
+        """The speed of one replica while it computes; 1 before the first answer."""
         with self._lock:
             stats = list(self._latest.values())
         seconds = sum(one.seconds_computing for one in stats)

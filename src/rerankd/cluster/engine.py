@@ -38,7 +38,7 @@ AHEAD = 3
 """Parts that a replica may have: one is computed while the next ones wait there."""
 
 WATCH_S = 1.0
-"""Between two looks at the number of replicas."""
+"""Seconds between two checks of the number of replicas."""
 
 PATIENCE_S = 60.0
 """How long calls wait while no replica runs: a new one has to load its model."""
@@ -112,7 +112,7 @@ class ClusterEngine:
 
     @property
     def max_batch_tokens(self) -> int:
-        """Of each replica's engine."""
+        """The most tokens in a batch of a replica's engine."""
         return self._replicas.described.max_batch_tokens
 
     @property

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 APPLICATION, DEPLOYMENT = "rerankd", "Replica"
 
 OBJECT_STORE_BYTES = 200_000_000
-"""Of a Ray that is started here. Parts are small, and travel without it."""
+"""The object store of a Ray that is started here. Parts are small, and travel without it."""
 
 DRAIN_S = 120.0
 """What a replica that ends has for its requests."""

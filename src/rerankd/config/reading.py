@@ -26,7 +26,7 @@ SECRETS = ("api_key", "database", "oidc_client_secret", "redis", "smtp", "ssl_ke
 """Settings that may hold a secret. `RERANKD_API_KEY_FILE` names a file with it: options show in the process list."""
 
 SECTIONS = ("models", "rates")
-"""Of the settings file: upstreams/settings.py and prices.py read them."""
+"""Sections of the settings file that upstreams/settings.py and prices.py read."""
 
 
 def read_settings(kind: type[Kind], options: Mapping[str, Any], environment: Mapping[str, str]) -> Kind:

@@ -33,7 +33,7 @@ READ_AT_LEAST = 4096
 """Characters of a text that are always read, so that the tokens of a short text are counted exactly."""
 
 MAX_CHARS = 16_384
-"""Of a text that is read word by word: splitting holds Python's lock, for half a millisecond."""
+"""The longest text that is read word by word: splitting it holds Python's lock for half a millisecond."""
 
 MAX_WORDS = 65_536
 """Words kept, some 15 MB; then all are forgotten."""

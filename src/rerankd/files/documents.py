@@ -19,7 +19,7 @@ SUFFIXES = {
 }
 PAGED = {".pdf", ".pptx", ".pptm", ".ppt", ".odp"}
 MAX_BYTES = 50_000_000
-"""Of a file: it holds fonts and pictures beside its text."""
+"""The largest file that is read; it has fonts and pictures beside its text."""
 
 HEADING, PAGE_END = "#", "\f"
 

@@ -48,7 +48,7 @@ class Selection:
     converting: bool = False
 
     def most_bytes(self, path: Path) -> int:
-        """Of this file."""
+        """The most bytes of this file that are read."""
         is_converted = self.converting and path.suffix.lower() in documents.SUFFIXES
         return max(self.max_bytes, documents.MAX_BYTES) if is_converted else self.max_bytes
 

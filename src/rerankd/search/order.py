@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import TypeVar
 
 RANK_CONSTANT = 60
-"""Of reciprocal rank fusion: Cormack, Clarke and Büttcher, SIGIR 2009 (https://doi.org/10.1145/1571941.1572114)."""
+"""Reciprocal rank fusion: Cormack, Clarke and Büttcher, SIGIR 2009 (https://doi.org/10.1145/1571941.1572114)."""
 
 Item = TypeVar("Item", bound=Hashable)
 

@@ -18,7 +18,7 @@ MIN_LIST_LINES, LIST_SHARE = 3, 2 / 3
 """A list of links, such as a table of contents, has at least this many lines, and this share of its letters in links."""
 
 SEPARATOR = " > "
-"""Between a heading and the heading below it."""
+"""Separates a heading from the heading below it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,7 @@ def create_server(
 
 
 def _search_routes(settings: ServerSettings) -> Routes:
-    """Of the API that searches the server's index, if it has one."""
+    """The routes of the search API, if the server has an index."""
     if settings.index is None:
         return {}
     from rerankd.search.index import Index  # its library is an extra

@@ -272,7 +272,7 @@ async def _prepare(
 
 
 async def _cost(state: _CallState, gate: Gate, call: Call, prepared: Prepared) -> CallCost:
-    """What is set aside for the call, and by what it is known if it is sent again."""
+    """The tokens to reserve for the call, and the fingerprint that recognises a repeated call."""
     fingerprint = b""
     if gate.charges:
         fingerprint = await beside(state.request.scope, partial(_fingerprint, state.api.name, call, prepared))

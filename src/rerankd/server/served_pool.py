@@ -29,7 +29,7 @@ from rerankd.upstreams.upstream import Upstream
 logger = logging.getLogger(__name__)
 
 FOLLOW_S = 1.0
-"""Between two looks whether the settings have changed."""
+"""Seconds between two checks of the settings file for a change."""
 
 NO_VALUES = Histogram((math.inf,), (0,), 0.0)
 

@@ -21,10 +21,10 @@ SHARE_OF_FAILURES, OF_ATTEMPTS, WITHIN_S = 0.5, 20, 30.0
 """This share of failures opens it, too, among at least this many attempts within this many seconds."""
 
 FIRST_REST_S, LONGEST_REST_S = 1.0, 30.0
-"""Of an upstream that is full and does not say for how long: doubles each time."""
+"""The first and the longest pause of a full upstream that does not name one. The pause doubles each time."""
 
 LONGEST_WANTED_REST_S = 300.0
-"""The most that is believed of a `Retry-After`."""
+"""The longest accepted `Retry-After`."""
 
 FIRST_PROBE_S, LONGEST_PROBE_S, JITTER = 1.0, 60.0, 0.2
 """Seconds until the first probe, which double with each that fails; and how much chance changes them."""

@@ -31,7 +31,7 @@ MAX_HOPS = 3
 """Servers that may pass a call on. A server that is asked by another one does not retry by itself."""
 
 MAX_DIFFERENCE = 0.01
-"""Between an upstream's count of a call's tokens and ours, as a share of the larger one."""
+"""The largest accepted difference between an upstream's count of tokens and ours, as a share of the larger count."""
 
 WHOLE_DEADLINE = 0.9
 """A timeout is an upstream's fault if it had its own `timeout_s`, or at least this share of the model's deadline."""

@@ -14,13 +14,15 @@ from rerankd.upstreams.upstream import Upstream
 logger = logging.getLogger(__name__)
 
 TICK_S = 0.1
-"""Between two looks at what is due."""
+"""Seconds between two rounds of the prober."""
 
 HEALTH_S, MISSES = 10.0, 2
-"""Between two looks at the health of a server that has a path for it, and the misses in a row that open its breaker."""
+"""Seconds between two checks of the health of a server, if it has a path for it; failed checks in a row that open its
+breaker."""
 
 CHECK_S, HOSTED_CHECK_S = 900.0, 86_400.0
-"""Between two known-answer checks of an upstream that answers; where it has no health, it costs money."""
+"""Seconds between two known-answer checks of an upstream that answers: a server, and a hosted service, where each costs
+money."""
 
 
 @dataclass(slots=True)

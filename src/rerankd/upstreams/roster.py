@@ -17,10 +17,10 @@ from rerankd.upstreams.upstream import Upstream
 logger = logging.getLogger(__name__)
 
 DNS_S = 10.0
-"""Between two look-ups of a name whose addresses are upstreams."""
+"""Seconds between two look-ups of a name whose addresses are upstreams."""
 
 IDLE_S = 0.5
-"""Between two looks whether a dropped upstream still works on a call."""
+"""Seconds between two checks whether a dropped upstream still works on a call."""
 
 
 class Roster:

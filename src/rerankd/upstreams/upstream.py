@@ -19,10 +19,10 @@ from rerankd.upstreams.secrets import KeySource
 from rerankd.upstreams.settings import UpstreamSettings
 
 LARGEST_LOGIT = 36.74
-"""Of a score of exactly 1; the largest whose sigmoid is not yet 1 in float64. A score of exactly 0 has its negative."""
+"""The logit of a score of 1: the largest whose sigmoid is not yet 1 in float64. A score of 0 has its negative."""
 
 MAX_NAME_CHARS = 200
-"""Of the model's name in a reply: it goes into a header."""
+"""The longest name of a model that is read from a reply: it goes into a header."""
 
 HEALTH_PATH = "/health"
 DASHSCOPE = frozenset({"dashscope", "dashscope-compatible"})

@@ -78,7 +78,7 @@ def _int8_rate(rows: torch.Tensor, weight: torch.Tensor) -> float:
 
 @torch.inference_mode()
 def _rate(multiply: Callable[[], object]) -> float:
-    """Of the fastest call. The first one also compiles the product."""
+    """The rate of the fastest call. The first call also compiles the product."""
     best = float("inf")
     began = time.perf_counter()
     for number in range(1, MAX_CALLS + 1):

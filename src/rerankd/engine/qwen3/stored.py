@@ -75,11 +75,11 @@ class StoredTensors:
 
     @property
     def names(self) -> list[str]:
-        """Of all tensors."""
+        """The names of all tensors."""
         return list(self._places)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Of one tensor."""
+        """The shape of a tensor."""
         place = self._places[name]
         with safe_open(place.file, "pt") as shard:
             return tuple(shard.get_slice(place.name).get_shape())

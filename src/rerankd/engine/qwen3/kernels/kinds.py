@@ -31,7 +31,7 @@ class Kind:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of everything but int8 weights."""
+        """The dtype of everything but int8 weights."""
         import torch
 
         return torch.bfloat16 if self.dtype_name == "bfloat16" else torch.float32
