@@ -1,4 +1,4 @@
-"""What one run of a model does to the rankings of another: drift, order, quality. Knows no file and no dtype."""
+"""Compares the rankings of two runs of a model: drift, order, quality. Knows no file and no dtype."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ MICRO = 1_000_000
 
 
 class Price(BaseModel):
-    """What one model costs and allows. The limits apply to accounts without limits of their own."""
+    """The price and the limits of one model. The limits apply to accounts without limits of their own."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

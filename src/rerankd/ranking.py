@@ -32,7 +32,7 @@ from rerankd.types import (
 
 
 class Scorer(Protocol):
-    """What ranks the documents of a request: an engine in this process, or what stands elsewhere."""
+    """Ranks the documents of a request: an engine in this process, replicas, or upstreams."""
 
     @property
     def info(self) -> ModelInfo:
@@ -307,7 +307,7 @@ def _refuse_truncated(prepared: Prepared, max_tokens: int) -> None:
 
 
 def explanation(score: Score, info: ModelInfo) -> Explanation:
-    """What lies behind a score that this process's engine gave."""
+    """The explanation of a score of this process's engine."""
     prompt, logit = score.prompt, score.logit
     assert prompt is not None and logit is not None, "another server's score"
     counts = (len(prompt.token_ids), prompt.query_tokens, prompt.document_tokens, prompt.shared_len)

@@ -20,7 +20,7 @@ HTML_RESULTS = 50
 
 
 class Result(Protocol):
-    """What is shown of one document's score."""
+    """One row of a shown ranking."""
 
     @property
     def index(self) -> int:

@@ -1,4 +1,4 @@
-"""What the results of a long run depend on: written when it begins, compared when it resumes. Knows no field."""
+"""The conditions of a long run's results: written when it begins, compared when it resumes. Knows no field."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Plan(Protocol):
 
 
 def model_identity(info: ModelInfo, version: str) -> dict[str, str]:
-    """What scores depend on. The weights are known by their size and by samples, not read whole."""
+    """Everything that scores depend on. Size and samples identify the weights, which are not read whole."""
     known = {"name": info.name, "dtype": info.dtype, "prompt": info.prompt_id, "rerankd": version}
     if info.folder:
         known["weights"] = _fingerprint(Path(info.folder))

@@ -1,4 +1,4 @@
-"""What a setting is: one field of a settings class, declared once with its type, default, bounds and help.
+"""Settings: each is one field of a settings class, declared once with its type, default, bounds and help.
 
 Knows no setting by name, no option and no variable.
 """
@@ -53,7 +53,7 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a declaration adds to a field's type and default.
+    """The metadata that a declaration adds to a field's type and default.
 
     Attributes:
         help: one clause that describes the setting.

@@ -20,7 +20,7 @@ MAX_ROUNDS = 20
 
 
 class Encodes(Protocol):
-    """What makes a model's prompts, as far as `prepare` needs it."""
+    """Makes a model's prompts, as far as `prepare` needs it."""
 
     def encode(self, request: RerankRequest) -> list[Prompt]:
         """One prompt for each document, in order."""

@@ -1,4 +1,4 @@
-"""What a cache and an engine have done, and the sum over several of them. Standard library only."""
+"""The counts of caches and engines, and their sums. Standard library only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
-    """What a cache has done since it was made. tokens: that did not have to be computed. bytes: it holds now."""
+    """The counts of a cache since its creation. tokens: those that it saved. bytes: its size now."""
 
     hits: int = 0
     misses: int = 0
@@ -53,7 +53,7 @@ class ReplicaStats:
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """What an engine has done since it started, its known-answer check included.
+    """The counts of an engine since its start, its known-answer check included.
 
     running: requests of which at least one prompt is, or was, in a batch; waiting: the others in the queue.
     tokens_computed, seconds_computing: of the batches that are done. batch_fill: of each of them, its tokens over the

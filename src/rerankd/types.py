@@ -22,7 +22,7 @@ LoadProgress = Callable[[str, float], None]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one call may hold. Tokens are counted by the served model's tokenizer; None = no limit.
+    """The limits of one call. Tokens are counted by the served model's tokenizer; None = no limit.
 
     Attributes:
         max_documents: more are refused.
@@ -290,7 +290,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What a caller needs to check a score of an engine, here or in another rerankd, by hand.
+    """Everything that a caller needs to check the score of an engine, here or in another rerankd, by hand.
 
     Attributes:
         prompt_tokens: of the whole prompt, template included.
@@ -326,7 +326,7 @@ class TokenCounts:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a call used. None: the server does not send it.
+    """The usage of a call. None: the server does not send it.
 
     Attributes:
         total_tokens: as the server counts them; in this process the tokens of all prompts, template included.
@@ -371,7 +371,7 @@ class Ranking(Results[Score]):
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What a served model is. `max_tokens`: the longest prompt it can read, template included."""
+    """The description of a served model. `max_tokens`: the longest prompt it can read, template included."""
 
     name: str
     kind: Literal["qwen3", "qwen2", "cross-encoder", "bi-encoder"]

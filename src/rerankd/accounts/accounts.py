@@ -51,7 +51,7 @@ class Account:
 
     @property
     def available(self) -> int:
-        """What further calls may cost."""
+        """The credit that is left for further calls."""
         return self.balance - self.reserved
 
 

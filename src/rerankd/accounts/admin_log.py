@@ -1,4 +1,4 @@
-"""What administrators did: written in the transaction that does it, and never changed afterwards."""
+"""The log of administrators' actions: written in the transaction of the action, and never changed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rerankd.accounts.schema import accounts, admin_log
 from rerankd.accounts.validation import storable
 
 Actor = int | Literal["operator", "owner"]
-"""Who does something: the administrator with this account, the operator on the command line, or the account's owner."""
+"""The actor: the administrator with this account, the operator on the command line, or the account's owner."""
 
 MAX_DETAIL = 500
 

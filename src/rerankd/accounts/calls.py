@@ -44,7 +44,7 @@ class ListedCall:
 
 @dataclass(frozen=True, slots=True)
 class CallFilter:
-    """Which calls are listed; None: any.
+    """A filter of calls; None: any.
 
     Attributes:
         since: the first moment included.

@@ -85,7 +85,7 @@ class AccountState:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What a call costs, in millionths. tokens: all of them; a free repeat has neither free nor billed ones."""
+    """The charge of a call, in millionths. tokens: all of them; a free repeat has neither free nor billed ones."""
 
     cost: int
     free_tokens: int

@@ -1,4 +1,4 @@
-"""Which accounts run low on credit, each named once until its credit is above the limit again."""
+"""Finds accounts that run low on credit, each once until its credit is above the limit again."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Admitted:
 
 
 class Settlement:
-    """What a running call still owes.
+    """The open charge of a running call.
 
     Attributes:
         limits: the caller's rate limits, this call included.
@@ -111,7 +111,7 @@ class Gate:
         return self._accounts is not None
 
     async def identify(self, request: Request) -> Identity:
-        """Who calls. Costs nothing.
+        """Identifies the caller. Costs nothing.
 
         Raises:
             Unauthorized: no key was sent, or it is not valid.

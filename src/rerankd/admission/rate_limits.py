@@ -115,7 +115,7 @@ class RateLimiter:
             await self._add(costs)
 
     async def status(self, windows: Sequence[Window]) -> Mapping[str, RateLimitStatus]:
-        """What is left of `requests` and of `tokens`, each in the window with the least left.
+        """The rest of `requests` and of `tokens`, each in the window with the smallest rest.
 
         A kind without a limit is missing. `reset_s` counts until the oldest call is a minute old, or until all tokens
         have left the window.

@@ -1,4 +1,4 @@
-"""What every API consists of: a request, a reply, errors and paths. Knows no HTTP library and no single API."""
+"""The base of every API: a request, a reply, errors and paths. Knows no HTTP library and no single API."""
 
 from __future__ import annotations
 
@@ -285,7 +285,7 @@ class Api(ABC, Generic[BodyT]):
         return self.facts.name
 
     def paths(self) -> tuple[str, ...]:
-        """Where it is answered with POST."""
+        """The paths of its POST requests."""
         return self.facts.paths
 
     def at(self, path: str) -> Api[BodyT]:
@@ -309,7 +309,7 @@ class Api(ABC, Generic[BodyT]):
         return type(self).claims is not Api.claims
 
     def status_routes(self) -> tuple[StatusRoute, ...]:
-        """What the clients of this API ask about the server."""
+        """The routes by which clients of this API ask about the server."""
         return ()
 
     def limits(self, **own: Any) -> Limits:

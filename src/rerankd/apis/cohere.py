@@ -153,7 +153,7 @@ BodyT = TypeVar("BodyT", V1Body, V2Body)
 
 
 class _Cohere(Api[BodyT]):
-    """What both versions share."""
+    """The base of both versions."""
 
     version: str
     error_body = Error

@@ -34,7 +34,7 @@ WRONG_KEY = "Incorrect API key provided."
 
 
 class _Compatible(NamedTuple):
-    """What OpenAI's clients read."""
+    """The error that OpenAI's clients read."""
 
     code: str
     type: str = "invalid_request_error"

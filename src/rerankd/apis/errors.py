@@ -1,4 +1,4 @@
-"""What can be wrong with an HTTP request before its fields are read. Knows no status and no API.
+"""Errors of an HTTP request before its fields are read. Knows no status and no API.
 
 InvalidRequest
 ├── NotJSON              the body cannot be read as JSON

@@ -1,4 +1,4 @@
-"""What each API is called, where it is asked, and how its fields are called. Standard library only.
+"""The name, the paths and the field names of each API. Standard library only.
 
 The server, the client, the documentation and the tests read this table. To add an API, write its file in this folder
 and add its entry to `ALL`. Knows no bodies' types, no errors and no server.

@@ -186,7 +186,7 @@ class ShownPassage(BaseModel):
 
 
 class OwnFields(BaseModel):
-    """What rerankd adds to a result of any API, where the caller asks for it."""
+    """The fields that rerankd adds to a result of any API if the caller asks for them."""
 
     scored: bool | None = Field(None, description="false: the deadline came first.")
     explain: JSON | None = None

@@ -18,7 +18,7 @@ from rerankd.apis.status import ServerView, StatusRoute
 from rerankd.errors import Busy, InvalidRequest, Problem, RerankdError, Unauthorized
 
 DEFAULT_MODEL = "default/not-specified"
-"""What its clients send when they name no model."""
+"""The model name that its clients send by default."""
 
 MAX_CHARACTERS = 122_880
 """The longest query or document."""

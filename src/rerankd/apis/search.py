@@ -45,7 +45,7 @@ class Found(Protocol):
 
     @property
     def document(self) -> str:
-        """What is ranked: the text below its heading."""
+        """The ranked text: the part below its heading."""
         ...
 
 

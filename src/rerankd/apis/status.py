@@ -1,4 +1,4 @@
-"""What the clients of an API ask about the server: paths and answers. Knows no HTTP library; errors are the API's."""
+"""Status routes: paths and answers about the server for an API's clients. Knows no HTTP library; errors are the API's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ JSON = dict[str, Any]
 
 
 class ServerView(Protocol):
-    """What an API may say about the server."""
+    """The server, as the status routes of an API see it."""
 
     @property
     def info(self) -> ModelInfo:

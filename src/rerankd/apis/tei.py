@@ -97,7 +97,7 @@ BodyT = TypeVar("BodyT", bound=_Options)
 
 
 class _TEI(Api[BodyT]):
-    """What both routes share: errors, and usage in headers."""
+    """The base of both routes: errors, and usage in headers."""
 
     error_body = Error
     errors = ERRORS

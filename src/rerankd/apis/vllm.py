@@ -267,7 +267,7 @@ class Reply(BaseModel):
 
 
 class Error(BaseModel):
-    """What the clients of vLLM, Cohere, Jina, Voyage and DashScope read, side by side."""
+    """An error with the keys that clients of vLLM, Cohere, Jina, Voyage and DashScope read."""
 
     error: ErrorObject
     message: str

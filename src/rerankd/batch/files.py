@@ -31,7 +31,7 @@ SUFFIXES: dict[str, Format] = {
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one unit of work reads: bytes (JSONL) or rows (Parquet) `start` to `end` of a file."""
+    """The input of one unit of work: bytes (JSONL) or rows (Parquet) `start` to `end` of a file."""
 
     path: Path
     start: int

@@ -101,7 +101,7 @@ class OutputFolder:
                 folder.rmdir()
 
     def _remove_unfinished(self) -> None:
-        """What killed processes left."""
+        """Removes the files of killed processes."""
         for folder in self._own.glob("unfinished-*"):
             with suppress(OSError):
                 for path in folder.iterdir():

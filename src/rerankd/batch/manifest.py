@@ -1,4 +1,4 @@
-"""What a batch consists of: its input, its units and everything that its scores depend on. Written once, then checked.
+"""The contents of a batch: its input, its units and everything that its scores depend on. Written once, then checked.
 
 A resume continues only what it would begin in the same way: the same manifest.
 """

@@ -18,7 +18,7 @@ from rerankd.user_folders import cache_folder
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Where the published sizes differ. tied: the head is the embedding."""
+    """The differences of the published sizes. tied: the head is the embedding."""
 
     hidden_size: int
     intermediate_size: int

@@ -22,7 +22,7 @@ NAMED = ("keep", "relevant")
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """What a caller asks of the scores.
+    """The threshold and the calibration of a call.
 
     Attributes:
         min_score: results under it are left out; a score in the scale of the reply, or a threshold of the calibration.
@@ -147,7 +147,7 @@ def _nothing(ranking: Ranking, calibration: Calibration | None) -> bool:
 
 
 def _doubts(calibration: Calibration, info: ModelInfo | None, scores: Sequence[Score]) -> list[str]:
-    """What weakens the guarantees, in words."""
+    """Sentences about everything that weakens the guarantees."""
     doubts = []
     candidates = len(scores)
     if any(score.num_passages > 1 for score in scores):

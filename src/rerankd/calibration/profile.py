@@ -67,7 +67,7 @@ KINDS: dict[str, type | tuple[type, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What `rerankd calibrate` writes.
+    """The file of `rerankd calibrate`.
 
     Attributes:
         model, prompt_id, instruct, dtype: of the scores that it was made from. It holds for these only; another dtype

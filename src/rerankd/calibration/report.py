@@ -47,7 +47,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What `min_score` = threshold keeps."""
+    """The results that `min_score` = threshold keeps."""
 
     threshold: float
     precision: Share

@@ -1,4 +1,4 @@
-"""What the simulation assumes about a machine, a front, a network and a database: each number by name."""
+"""The assumptions of the simulation about machine, front, network and database: each number by name."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Front:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What lies between the fronts and the replicas, and beside them.
+    """The parts between the fronts and the replicas, and beside them.
 
     Attributes:
         hop_s: from a front to a replica or back: packing, the network, unpacking.

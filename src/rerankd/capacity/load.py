@@ -22,7 +22,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """What calls are like, as a server saw them, or as they are assumed.
+    """The shape of calls, as a server saw them, or as they are assumed.
 
     Attributes:
         sizes: (documents, tokens of a document, mean) of calls; one after the other, in random order.

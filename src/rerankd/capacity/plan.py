@@ -60,7 +60,7 @@ class NotReachable(InvalidRequest):
 
 
 def row(system: System, mix: Mix, documents_per_s: float, *, num_calls: int, seed: int = 0) -> Row:
-    """What a system does under a load."""
+    """The behaviour of a system under a load."""
     calls = mix.calls(documents_per_s, num_calls, seed)
     outcome = simulate(system, calls, seed)
     latencies = sorted(outcome.latencies[num_calls // 10 :])

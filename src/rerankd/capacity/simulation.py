@@ -22,7 +22,7 @@ SHARED = tuple(range(SHARED_TOKENS))
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """What is simulated."""
+    """The simulated system."""
 
     replicas: int
     replica: Replica
@@ -33,7 +33,7 @@ class System:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a load.
+    """The result of a load.
 
     Attributes:
         latencies: seconds of each call, in the order of the calls.

@@ -52,7 +52,7 @@ PYTHONS = Parameter(converter=_interpreters, n_tokens=1, metavar="SYSTEM=PYTHON"
 @Parameter(name="*", group=Group("A model in this process (not with --url)", sort_key=2))
 @dataclass(frozen=True, kw_only=True)
 class EngineOptions:
-    """What is measured in this process.
+    """The measurements in this process.
 
     Attributes:
         peer_python: run this system with this interpreter, in whose environment it is installed; repeatable

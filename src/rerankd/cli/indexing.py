@@ -22,7 +22,7 @@ from rerankd.search.stored import Update
 @Parameter(name="*", group=Group("Files", sort_key=1))
 @dataclass(frozen=True, kw_only=True)
 class FileOptions:
-    """Which files of the folder are indexed.
+    """The files of the folder that are indexed.
 
     Attributes:
         include: only such files: '*.md', 'docs/**'; repeatable

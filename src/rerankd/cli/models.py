@@ -47,7 +47,7 @@ def models(
 
 
 async def _cards(url: str, api_key: str | None, timeout_s: float) -> list[dict[str, Any]]:
-    """What the server lists.
+    """The list of the server.
 
     Raises:
         RemoteError: it lists nothing.

@@ -63,7 +63,7 @@ class Ranked:
 
     @property
     def text(self) -> str:
-        """What the score is about: the best passage, or the document."""
+        """The scored text: the best passage, or the document."""
         text = self.document.text
         return text[self.passages[0].start : self.passages[0].end] if self.passages else text
 

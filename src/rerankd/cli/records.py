@@ -48,7 +48,7 @@ class SourcedDocument:
 
 @dataclass
 class FieldChoice:
-    """Which field of a record holds its text.
+    """The field of a record with its text.
 
     Attributes:
         asked: the field that the caller named; None for the first of FIELDS.

@@ -1,4 +1,4 @@
-"""What `rerankd rerank` and `rerankd eval DIR` share: the first stage, and one job with its progress on stderr."""
+"""Shared by `rerankd rerank` and `rerankd eval DIR`: the first stage, and one job with its progress on stderr."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _stamp(path: Path) -> tuple[str, int, int]:
 
 
 def identity(ranker: Ranker, remote: RemoteOptions, settings: RankSettings, model: str | None) -> dict[str, str]:
-    """What tells a scorer from others.
+    """The identity of a scorer.
 
     Args:
         model: as the command line names it.
@@ -134,7 +134,7 @@ def _index_folder(corpus: Sequence[Path]) -> Path:
 
 
 def beside(output: Path) -> Path:
-    """Where the first stage of a result is written."""
+    """The file of a result's first stage."""
     return output.with_name(f"{name_of(output)}.bm25.{'trec' if format_of(output) == 'trec' else 'jsonl'}")
 
 
@@ -158,7 +158,7 @@ class Report:
 
 
 def print_summary(progress: Progress, output: Path) -> None:
-    """What a job did, on stderr."""
+    """Prints the summary of a job on stderr."""
     lines = [f"{progress.pairs:,} documents of {progress.of:,} queries in {duration(progress.seconds)}: {output}"]
     if progress.missing:
         lines.append(f"{progress.missing:,} documents are not in the corpus and were left out.")

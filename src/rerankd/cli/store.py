@@ -1,4 +1,4 @@
-"""What the commands about accounts share: the database, accounts by e-mail address, limits, and output formats."""
+"""Shared by the commands about accounts: the database, accounts by e-mail address, limits, and output formats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `Client` and `AsyncClient` have in common. Sends nothing."""
+"""The common base of `Client` and `AsyncClient`. Sends nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONCURRENT_CHUNKS = 4
 
 
 class BaseClient:
-    """What both clients have in common: settings, copies and pickles.
+    """The settings of a client, its copies and pickles.
 
     A copy, an unpickled client and a forked process have the same settings, including the key, and their own
     connections.

@@ -60,7 +60,7 @@ class Call:
 
     @property
     def own_fields(self) -> dict[str, object]:
-        """What only a rerankd reads; a plain threshold needs no server."""
+        """The options that only rerankd reads; a plain threshold needs no server."""
         if self.calibration is None:
             return {}
         given = {"min_score": self.min_score, "calibration": self.calibration}
@@ -249,7 +249,7 @@ class Endpoint:
         return replace(ranking, nothing_relevant=nothing, left_out=left_out if call.min_score is not None else 0)
 
     def _boundaries(self, call: Call) -> Iterator[int]:
-        """Where each request begins in `call.sent`, and the end of the last one."""
+        """The place in `call.sent` where each request begins, and the end of the last one."""
         if not call.sent:
             return
         max_documents = self._max_documents or len(call.sent)

@@ -156,7 +156,7 @@ def _scored(entry: Any, num_documents: int, by_rerankd: bool) -> Scored:
 
 
 def _own(entry: dict[str, Any]) -> tuple[tuple[Passage, ...], int, bool]:
-    """What only a rerankd sends: passages, the number of those that it scored, and whether it scored the document."""
+    """The fields of rerankd only: passages, the number of scored ones, and whether it scored the document."""
     listed = entry.get("passages")
     found = tuple(map(_passage, listed)) if isinstance(listed, list) else ()
     return found, _count(entry, "num_passages") or len(found), entry.get("scored") is not False

@@ -1,4 +1,4 @@
-"""What the replicas have computed, as far as the front knows: from the counters in each of their answers."""
+"""The work of the replicas, as the front knows it from the counters in their answers."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Replicas(Protocol):
 
     @property
     def described(self) -> Described:
-        """What one of them says about itself."""
+        """The description that one of them gives of itself."""
         ...
 
     async def score(self, part: PackedPrompts, priority: int, owner: str) -> Scored | Failed:

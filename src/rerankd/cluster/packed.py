@@ -1,4 +1,4 @@
-"""What crosses from the front to a replica and back: prompts as arrays, outcomes as data.
+"""The data between a front and a replica: prompts as arrays, outcomes as values.
 
 Errors of ours do not survive pickling, so a replica never raises one: it answers with `Failed`. Knows no ray.
 """
@@ -73,7 +73,7 @@ def unpack(packed: PackedPrompts) -> list[Prompt]:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What a replica computed.
+    """The outcome of a replica.
 
     Attributes:
         logits: of each prompt of the part, float64.
@@ -101,7 +101,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What a replica says about itself.
+    """The description of a replica.
 
     Attributes:
         settings: those that it was deployed with, as text.

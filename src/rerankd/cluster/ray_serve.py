@@ -32,7 +32,7 @@ OBJECT_STORE_BYTES = 200_000_000
 """The object store of a Ray that is started here. Parts are small, and travel without it."""
 
 DRAIN_S = 120.0
-"""What a replica that ends has for its requests."""
+"""Seconds that a replica that ends has for its requests."""
 
 HEALTH_EVERY_S, HEALTH_WITHIN_S = 2.0, 30.0
 

@@ -35,7 +35,7 @@ class Replica:
         self._name = uuid.uuid4().hex
 
     async def describe(self) -> Described:
-        """What runs here."""
+        """The description of this replica."""
         info, engine = self._scorer.info, self._scorer.engine
         reads_texts = info.kind not in ("qwen3", "qwen2")
         return Described(info, self._settings, engine.max_batch_tokens, reads_texts, __version__, os.getpid())

@@ -1,4 +1,4 @@
-"""What a model's replicas are: the model, their number, their share of a machine. Knows no ray."""
+"""The settings of replicas: the model, their number, their share of a machine. Knows no ray."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ReplicaSettings:
 
     @property
     def as_text(self) -> str:
-        """What the scores and the speed of a replica depend on."""
+        """Everything that the scores and the speed of a replica depend on."""
         values = {**asdict(self.choice), "threads": self.cpus}
         return ", ".join(f"{name} {value}" for name, value in values.items())
 

@@ -1,4 +1,4 @@
-"""What the settings of every command have, and the headings under which they are shown."""
+"""The base of every command's settings, and the headings of their groups."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ MODEL_HELP = "hub id, folder, 'embedded', or 'auto': Qwen/Qwen3-Reranker-0.6B, e
 
 @dataclass(frozen=True, kw_only=True)
 class OneModel(Settings):
-    """Which model runs: of several that are served, the first."""
+    """The model that runs: of several served models, the first."""
 
     model: str = setting(
         "auto", MODEL_HELP, MODEL, metavar="MODEL", clean=lambda names: names.partition(",")[0].strip()
@@ -60,7 +60,7 @@ class OneModel(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class SeveralModels(Settings):
-    """Which models are served."""
+    """The models that are served."""
 
     model: tuple[str, ...] = setting(
         ("auto",), f"{MODEL_HELP}; repeatable: the first one is the default", MODEL, metavar="MODEL", clean=str.strip

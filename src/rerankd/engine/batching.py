@@ -1,4 +1,4 @@
-"""Which waiting steps make the next batch. Pure: no clock, no thread, no tensor."""
+"""Chooses the steps of the next batch. Pure: no clock, no thread, no tensor."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RECENT_BATCHES = 16
 
 
 class Waiting(NamedTuple):
-    """What the choice knows of a request.
+    """A request, as the choice sees it.
 
     served, remaining: cost computed so far, and still to compute. costs: of its next steps, in order, each >= 1; either
     all of them, or more than fit into a batch. tokens_held: see `chunks.tokens_held`.

@@ -103,7 +103,7 @@ def tokens_held(steps: Iterable[Step]) -> int:
 
 
 def may_hold(needs: Sequence[int]) -> list[bool]:
-    """Which of the waiting requests may run, in the order of arrival, so that the tokens they hold stay bounded.
+    """Whether each waiting request may run, in the order of arrival, so that the tokens that they hold stay bounded.
 
     needs: the `tokens_held` of each request. A request that may run once may run until it is done.
     """

@@ -1,4 +1,4 @@
-"""What an engine has done since it started. Only counts: knows no queue, no clock and no way to show it."""
+"""Counts the work of an engine since its start. Knows no queue, no clock and no way to show it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may still join the queue of an engine, here or in front of replicas. Knows no request and no lock."""
+"""Refuses requests at the queue of an engine, here or in front of replicas. Knows no request and no lock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the engine runs: prompts from texts, and logits from prompts; and what an engine itself is."""
+"""The protocols of the engine: prompts from texts, logits from prompts, and the engine itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run's logits say about relevance: how far they are probabilities, and how well they part the pairs."""
+"""How well a run's logits fit relevance: as probabilities, and as a separation of the pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a comparison says, in one sentence: the effect first, then how sure it is."""
+"""The result of a comparison in one sentence: the effect first, then how sure it is."""
 
 from __future__ import annotations
 

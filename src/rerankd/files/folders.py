@@ -31,7 +31,7 @@ GENERATED = (
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which files of a folder to read.
+    """The choice of files in a folder.
 
     Attributes:
         include: patterns of a .gitignore; none includes all files.

@@ -1,4 +1,4 @@
-"""What the integrations share: a ranking by any ranker, with its warnings in the log. Knows no framework."""
+"""Ranks for the integrations with any ranker, and logs its warnings. Knows no framework."""
 
 from __future__ import annotations
 

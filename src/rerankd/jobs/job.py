@@ -118,7 +118,7 @@ class Job:
 
     @property
     def folder(self) -> Path:
-        """Where the job keeps what it has done."""
+        """The folder of the job's finished work."""
         return self._folder
 
     def score(

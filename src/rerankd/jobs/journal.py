@@ -1,4 +1,4 @@
-"""What a job has scored so far: a line for each query, appended, never changed."""
+"""The scores of a job so far: a line for each query, appended, never changed."""
 
 from __future__ import annotations
 

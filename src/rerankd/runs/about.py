@@ -1,4 +1,4 @@
-"""What is known about a reranked run: a JSON file beside it, `RUN.about.json`, from the job that wrote the run."""
+"""The description of a reranked run: a JSON file beside it, `RUN.about.json`, from the job that wrote the run."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ FirstStage = Callable[[Sequence[Path], Mapping[str, Query]], Run]
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a job reranks.
+    """The input of a job.
 
     Attributes:
         queries: by id.

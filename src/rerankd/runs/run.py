@@ -60,7 +60,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one system retrieved.
+    """The result of one retrieval system.
 
     Attributes:
         ranked: query id → its candidates, best first; the queries are in the file's order.

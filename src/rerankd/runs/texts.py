@@ -40,7 +40,7 @@ TEXTS = ("text", "contents", "content", "body", "segment", "passage", "page_cont
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is looked for. instruct: the sorting task of this query; None for that of the job."""
+    """The text of a query. instruct: its sorting task; None for that of the job."""
 
     text: str
     instruct: str | None = None

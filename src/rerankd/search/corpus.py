@@ -18,7 +18,7 @@ REPORT_EVERY = 1_000
 UNFINISHED = ".index-"
 ABANDONED_S = 7 * 24 * 3600.0
 IDENTITY = f"bm25, tokens {VERSION}, k1 1.2, b 0.75"
-"""What the candidates of a query depend on, beside the texts."""
+"""The version of the first stage: beside the texts, candidates depend on it."""
 
 
 class CorpusIndex:

@@ -74,7 +74,7 @@ class Hit:
 
 @dataclass
 class Update:
-    """What an update did.
+    """The result of an update.
 
     Attributes:
         added, changed, removed, kept: numbers of files.

@@ -122,7 +122,7 @@ def _lifespan(
     on_failure: Callable[[], None],
     credit_mails: CreditMails | None,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """What happens at the start and the end of the application."""
+    """Starts and ends the parts of the application."""
     models, gate = context.models, context.gate
 
     @asynccontextmanager

@@ -301,7 +301,7 @@ async def _nothing(prepared: Prepared) -> Ranking:
 
 
 def _cut(call: Call, context: ServerContext) -> Cut | None:
-    """What the call asks of the scores; None for nothing."""
+    """The threshold and the calibration of the call; None if it has neither."""
     if call.min_score is None and call.calibration is None:
         return None
     return Cut(min_score_of(call.min_score), find(context.calibrations, call.calibration))
@@ -364,7 +364,7 @@ def _is_explained(ranking: Ranking) -> bool:
 
 
 def _unexplained(explain: Explain | bool | None, ranking: Ranking) -> tuple[str, ...]:
-    """What the caller wants to know, and this server does not."""
+    """Warnings for explanations that the caller wants and this server does not have."""
     if explain and not _is_explained(ranking):
         return ("explain ignored: another server scored",)
     if isinstance(explain, Explain) and explain.prompt is not None and not _has_prompts(ranking):

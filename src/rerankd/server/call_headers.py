@@ -1,4 +1,4 @@
-"""What a caller's headers ask of one call: its id, its deadline, the servers that it came through. Knows no API."""
+"""Reads the headers of a call: its id, its deadline, the servers that it came through. Knows no API."""
 
 from __future__ import annotations
 

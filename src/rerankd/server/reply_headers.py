@@ -27,7 +27,7 @@ def rate_limit_headers(limits: Mapping[str, RateLimitStatus]) -> dict[str, str]:
 
 
 def upstream_headers(upstream: str | None, attempts: int) -> dict[str, str]:
-    """Which server scored, and how many were asked, if it was not the first one."""
+    """The name of the server that scored, and the number of attempts if it was not the first."""
     if upstream is None:
         return {}
     more = {"x-rerankd-attempts": str(attempts)} if attempts > 1 else {}

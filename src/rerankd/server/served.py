@@ -176,7 +176,7 @@ class ServedModel:
 
     @property
     def scorer(self) -> LocalScorer:
-        """What ranks, once it is loaded.
+        """The scorer, once it is loaded.
 
         Raises:
             Loading: with a guess of the seconds left.

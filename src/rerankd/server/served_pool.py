@@ -115,7 +115,7 @@ class ServedPool:
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
-        """Where it runs; None before `load`."""
+        """The event loop that runs it; None before `load`."""
         return self._task.get_loop() if self._task else None
 
     def load(self, on_failure: Callable[[], None], accept: Callable[[str], None] = lambda name: None) -> None:

@@ -1,4 +1,4 @@
-"""Which upstream is asked next. Pure: the chance is passed in.
+"""Chooses the next upstream. Pure: the caller passes the chance in.
 
 Of two upstreams, picked by weight, the one with less outstanding work for its weight is asked (the power of two
 choices). The first of the two is always the same for one query, so that its caches are warm; the second is random.

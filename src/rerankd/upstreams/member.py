@@ -1,4 +1,4 @@
-"""What a pool knows about each of its upstreams: its breaker, its work and its counts. Sends nothing by itself."""
+"""An upstream as its pool sees it: its breaker, its work and its counts. Sends nothing by itself."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Slots:
 
 @dataclass(slots=True)
 class Stats:
-    """What one upstream has done since the start.
+    """The counts of one upstream since the start.
 
     Attributes:
         outcomes: of its attempts, by kind: `answered`, or a kind of `outcomes.Kind`.
@@ -79,7 +79,7 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What one attempt asks. request_id: the same in every attempt of a call. hops: servers that passed it on."""
+    """The request of one attempt. request_id: the same in every attempt of a call. hops: servers that passed it on."""
 
     prepared: Prepared
     request_id: str
@@ -88,7 +88,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What one attempt gave: a score for every document, in the call's order.
+    """The result of one attempt: a score for every document, in the call's order.
 
     billed: what was computed before the call's deadline; None: all of it.
     """
@@ -151,11 +151,11 @@ class Member(ABC):
 
     @property
     def hidden(self) -> tuple[str, ...]:
-        """What must not be in a reply or the log: its host and its key."""
+        """Texts that no reply and no log may contain: its host and its key."""
         return ()
 
     def cost_of(self, tokens: int, search_units: int) -> float:
-        """What an answer costs, in the currency of its settings."""
+        """The cost of an answer, in the currency of its settings."""
         return 0.0
 
     @abstractmethod

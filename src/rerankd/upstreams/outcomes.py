@@ -1,4 +1,4 @@
-"""What a failed attempt means: for the upstream, for the next attempt, and for the caller. Pure."""
+"""The meaning of a failed attempt: for the upstream, for the next attempt, and for the caller. Pure."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ KEY = re.compile(
     r"(bearer\s+)?\b(sk|pa|jina|gsk|hf|key|api)[-_][\w-]{6,}|\b[A-Za-z0-9_+/=-]{32,}|[\w-]*\*{3,}[\w-]*",
     re.IGNORECASE,
 )
-"""What looks like one, whole or masked."""
+"""Texts that look like a key, whole or masked."""
 
 
 def kind_of(error: Exception) -> Kind:
-    """What an attempt's error means."""
+    """The meaning of an attempt's error."""
     kinds: tuple[tuple[bool, Kind], ...] = (
         (isinstance(error, TimeoutError | RemoteTimeout), "timeout"),
         (isinstance(error, RemoteUnreachable), "unreachable"),

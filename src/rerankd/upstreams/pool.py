@@ -301,7 +301,7 @@ class Pool:
         return min(self.members, key=lambda member: member.tier).model if self.members else None
 
     def _error(self, call: _Call) -> RerankdError:
-        """What the caller sees, since nobody answered."""
+        """The error for the caller after no upstream answered."""
         kind = call.last[0] if call.last else "full"
         if kind == "full":
             return Busy(f"No upstream of {self.name} can be asked now. Try again later.", self.retry_after_s())

@@ -1,4 +1,4 @@
-"""Which upstreams a pool has: those of its settings and of the addresses of their names, also after a change."""
+"""The upstreams of a pool: those of its settings and of the addresses of their names, also after a change."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class Roster:
 
 
 def _identity(settings: UpstreamSettings) -> UpstreamSettings:
-    """What an upstream keeps all its life; with another one it is another upstream."""
+    """The identity of an upstream: if it changes, it is another upstream."""
     of_calls = UpstreamSettings(name=settings.name, url=settings.url)
     fixed = ("dialect", "model", "concurrency", "max_documents", "discover", "skip_self_test")
     return of_calls.model_copy(update={name: getattr(settings, name) for name in fixed})

@@ -1,4 +1,4 @@
-"""Where an upstream's key comes from: a variable, a file that may change, or the text itself. Never shows a key."""
+"""The key of an upstream: from a variable, from a file that may change, or the text itself. Never shows a key."""
 
 from __future__ import annotations
 

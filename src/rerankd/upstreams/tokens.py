@@ -26,7 +26,7 @@ TOKENIZER = "tokenizer.json"
 
 
 def open_tokens(name: str | None, *, offline: bool = False) -> tuple[Encodes, bool]:
-    """What counts the tokens, and whether it counts exactly.
+    """A counter of tokens, and whether it counts exactly.
 
     Args:
         name: a folder with `tokenizer.json`, or a name on the hub; None: the tokens are estimated.

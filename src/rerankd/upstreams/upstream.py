@@ -81,7 +81,7 @@ class Upstream(Member):
 
     @property
     def hidden(self) -> tuple[str, ...]:
-        """What must not be in a reply or the log."""
+        """Texts that no reply and no log may contain."""
         return self.host, self._key.current() if self._key else ""
 
     def cost_of(self, tokens: int, search_units: int) -> float:

@@ -190,7 +190,7 @@ class AdminAccountPages(PageGroup):
         return back_to(account.id, "budget")
 
     def _done(self, request: Request, account: Account) -> str:
-        """What was changed: for credit, with its note and the balance after it."""
+        """The change that was made: for credit, with its note and the balance after it."""
         done, entry = text_of(request, "done"), number_of(request, "entry")
         if done != "credit" or entry is None:
             return DONE.get(done, "")

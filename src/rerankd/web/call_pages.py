@@ -109,7 +109,7 @@ def _csv_of(pages: Iterator[list[ListedCall]], currency: str) -> Iterator[str]:
 
 
 def _filter(request: Request, account: Account | None) -> CallFilter:
-    """Which calls are asked for. A parameter that makes no sense chooses nothing."""
+    """The calls that the address asks for. Ignores parameters that make no sense."""
     days, outcome = number_of(request, "days"), text_of(request, "outcome")
     return CallFilter(
         account_id=account.id if account else None,

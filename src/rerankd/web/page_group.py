@@ -1,4 +1,4 @@
-"""What the groups of pages have in common that exist only with accounts. Knows no page."""
+"""The common base of the groups of pages that exist only with accounts. Knows no page."""
 
 from __future__ import annotations
 

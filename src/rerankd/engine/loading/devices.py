@@ -1,4 +1,4 @@
-"""Which device computes, and how its threads are set up."""
+"""Chooses the device, and sets up its threads."""
 
 from __future__ import annotations
 

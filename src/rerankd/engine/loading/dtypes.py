@@ -43,7 +43,7 @@ def lacks_int8(device: torch.device) -> str | None:
 
 
 def explain_auto() -> str:
-    """What `auto` chooses on the CPU and why, and what int8 would gain. One line for the log."""
+    """The choice of `auto` on the CPU, its reason, and the gain of int8: one line for the log."""
     rates = _cpu_rates()
     if rates.bfloat16 >= rates.float32:
         chosen, best = f"bfloat16 ({rates.bfloat16:.0f} GFLOP/s; float32: {rates.float32:.0f})", rates.bfloat16

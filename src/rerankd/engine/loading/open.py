@@ -26,7 +26,7 @@ FALLBACK_NOTICE = (
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What to load, and how.
+    """The model to load, and how.
 
     model: `auto`, `embedded`, a hub id or a folder. device, dtype, deterministic: see devices.py. offline: the hub is
     not asked. fallback: under `auto`, the embedded model will do.

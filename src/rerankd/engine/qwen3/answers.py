@@ -1,4 +1,4 @@
-"""Which tokens a checkpoint answers with: those of its format, or those that its LogitScore names."""
+"""The answer tokens of a checkpoint: those of its format, or those that its LogitScore names."""
 
 from __future__ import annotations
 

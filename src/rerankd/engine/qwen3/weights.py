@@ -21,7 +21,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What reading the weights needs.
+    """A checkpoint whose weights are read.
 
     Attributes:
         folder: with `*.safetensors`.

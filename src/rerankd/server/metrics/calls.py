@@ -20,7 +20,7 @@ LIMIT_KINDS = ("requests", "tokens", "concurrency")
 
 
 class Work(NamedTuple):
-    """What an answered call ranked.
+    """The work of an answered call.
 
     truncated: the number of texts by their part, a query once. split, unread: documents with several passages, and
     those whose end no passage has. passages: of all documents, where the call wanted them.

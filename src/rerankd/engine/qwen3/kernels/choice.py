@@ -1,4 +1,4 @@
-"""Which kernels run here: the best kind that processor, system and compiler permit, or none."""
+"""Chooses the kernels: the best kind that processor, system and compiler permit, or none."""
 
 from __future__ import annotations
 
