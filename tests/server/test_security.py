@@ -197,7 +197,7 @@ class Fort:
 
 
 @pytest.fixture(scope="module")
-def fort(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> Fort:
+def fort(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fort]:
     folder = tmp_path_factory.mktemp("fort")
     card, file = folder / "rerankd.toml", folder / "rerankd.db"
     card.write_text(CARD)
@@ -221,7 +221,8 @@ def fort(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) ->
     admin_key = keys.create(admin.id, "the administrator's")[0].id
     options = ("--accounts", "--database", f"sqlite:///{file}", "--config", str(card), "--sign-up", "invite")
     server = start_server("--model", "embedded", *options, "--max-body-mb", "1")
-    return Fort(server, store, file, admin, user, admin_key, secrets)
+    yield Fort(server, store, file, admin, user, admin_key, secrets)
+    store.database.close()
 
 
 def test_every_route_has_a_kind_of_door(fort: Fort) -> None:

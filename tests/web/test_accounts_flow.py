@@ -6,7 +6,7 @@ import csv
 import io
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2
@@ -26,12 +26,14 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def store(database: str) -> Store:
+def store(database: str) -> Iterator[Store]:
     """With the first administrator, made as docs/accounts.md says."""
     command = [sys.executable, "-m", "rerankd", "accounts", "create", "--admin", "--password-stdin"]
     command += ["--database", database, "--name", "Ada", "admin@example.com"]
     subprocess.run(command, input=f"{PASSWORD}\n", text=True, check=True, capture_output=True)
-    return open_store(database)
+    opened = open_store(database)
+    yield opened
+    opened.database.close()
 
 
 @pytest.fixture(scope="module")

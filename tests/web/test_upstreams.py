@@ -83,6 +83,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched
             router.wait_for(**{"gpu-1": "closed", "tei-reserve": "wrong"})
             with ExitStack() as stack:
                 yield Watched(router, good, bad, store, admin, stack)
+    store.database.close()
 
 
 def rows_of(page: str) -> dict[str, list[str]]:

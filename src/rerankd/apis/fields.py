@@ -60,7 +60,10 @@ class PassageOptions(BaseModel):
         description=f"At the end of a passage, repeated by the next one; {OVERLAP_TOKENS} with `max_tokens`, else 0.",
     )
     max_per_doc: int | None = Field(
-        None, ge=1, description=f"The most passages of a document; the text after them is not read. {MAX_PASSAGES} by default and at most."
+        None,
+        ge=1,
+        description=f"The most passages of a document; the text after them is not read. {MAX_PASSAGES} by default and "
+        "at most.",
     )
     top_n: int = Field(1, ge=0, description="How many passages of each result are returned.")
     highlight: bool = Field(False, description="Score the sentences of the best passage of each result, too; billed.")
