@@ -8,7 +8,7 @@
     │   │   └── PromptTooLong        one prompt does not fit the served context
     │   ├── Unauthorized
     │   │   ├── MissingKey           no key was sent
-    │   │   └── WrongKey             the key is not valid, or no longer
+    │   │   └── WrongKey             the key is invalid or has expired
     │   ├── Forbidden                the key may not use this model
     │   ├── OutOfCredit              the account cannot pay for the call
     │   │   └── OverBudget           the budget of the key in this month cannot

@@ -154,5 +154,5 @@ class Mailer:
 
 
 def _address(text: str) -> Address | None:
-    """None for a text that is no plain address."""
+    """None for a text that is not a plain address."""
     return Address(addr_spec=text) if ADDRESS.fullmatch(text) and ".." not in text else None

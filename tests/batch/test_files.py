@@ -55,13 +55,13 @@ def test_parts_of_parquet_hold_each_row_once(groups: list[int], unit_rows: int) 
         ({"query": " ", "document": "d"}, [Pair("a:1", 0, error="'query' is empty")]),
         ({"document": "d"}, [Pair("a:1", 0, error="'query' is missing")]),
         ({"query": "q"}, [Pair("a:1", 0, error="'document' is missing")]),
-        ({"query": "q", "document": 3}, [Pair("a:1", 0, error="'document' is no text, but of type int")]),
+        ({"query": "q", "document": 3}, [Pair("a:1", 0, error="'document' is not a string, but of type int")]),
         (
             {"query": "q", "documents": ["d", None]},
             [Pair("a:1", 0, "q", "d"), Pair("a:1", 1, error="'document'[1] is missing")],
         ),
-        ("not JSON", [Pair("a:1", 0, error="the record is no object")]),
-        ([1], [Pair("a:1", 0, error="the record is no object")]),
+        ("not JSON", [Pair("a:1", 0, error="the record is not an object")]),
+        ([1], [Pair("a:1", 0, error="the record is not an object")]),
     ],
 )
 def test_a_record_is_its_pairs_or_a_row_that_says_why_not(record: object, expected: list[Pair]) -> None:

@@ -112,7 +112,7 @@ def test_a_file_has_everything(curve: Curve, tmp_path: Path) -> None:
 def test_a_damaged_file_is_refused(old: str, new: str, tmp_path: Path) -> None:
     CALIBRATION.save(path := tmp_path / "support.toml")
     path.write_text(path.read_text().replace(old, new))
-    with pytest.raises(SettingsError, match="is no calibration"):
+    with pytest.raises(SettingsError, match="is not a calibration"):
         Calibration.load(path)
 
 

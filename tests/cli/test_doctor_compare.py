@@ -84,7 +84,7 @@ def test_the_table_is_for_a_person(make_checkpoint: Callable[..., Path]) -> None
     )
     assert any(re.fullmatch(verdict, line) for line in lines)
     assert any(re.fullmatch(r"known-answer check +sane +sane", line) for line in lines)
-    assert lines[-1] == "The built-in set is small: what decides is your own data (--data FILE)."
+    assert lines[-1] == "The built-in set is small: decide on your own data (--data FILE)."
 
 
 def test_what_was_cut_is_said(

@@ -37,8 +37,8 @@ def test_its_own_server_is_asked_where_no_other_is_named(
     [
         (Answer(401, {}), "answered 401: pass --api-key, or set RERANKD_API_KEY"),
         (Answer(503, {}), "answered 503 to /v1/models; rerankd health"),
-        (Answer(200, {"models": []}), "something else than a list of models"),
-        (Answer(200, {"data": [{"id": 1}, {}]}), "something else than a list of models"),
+        (Answer(200, {"models": []}), "did not answer with a list of models"),
+        (Answer(200, {"data": [{"id": 1}, {}]}), "did not answer with a list of models"),
     ],
 )
 def test_a_server_that_lists_nothing_is_one_line(

@@ -243,7 +243,7 @@ GOOD = {"index": 0, "relevance_score": 0.5}
 )
 def test_a_reply_that_is_no_ranking_is_reported(ask: Ask, body: Any, problem: str) -> None:
     with StandIn([Answer(body=body)]) as server:
-        with pytest.raises(RemoteReplyInvalid, match="answered something else than a ranking") as raised:
+        with pytest.raises(RemoteReplyInvalid, match="did not answer with a ranking") as raised:
             ask(server.url)
         assert len(server.requests) == 1
     assert problem in str(raised.value)
@@ -252,7 +252,7 @@ def test_a_reply_that_is_no_ranking_is_reported(ask: Ask, body: Any, problem: st
 
 def test_a_reply_that_cannot_be_unpacked_is_reported(ask: Ask) -> None:
     with StandIn([Answer(body=b"no gzip", headers={"content-encoding": "gzip"})]) as server:
-        with pytest.raises(RemoteReplyInvalid, match="answered something else than a ranking"):
+        with pytest.raises(RemoteReplyInvalid, match="did not answer with a ranking"):
             ask(server.url)
 
 

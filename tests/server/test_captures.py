@@ -119,7 +119,7 @@ DIFFERENCES = (
         ("status 200, here 401",),
     ),
     Difference(
-        "a document that is no text is named by its index",
+        "a document that is not a text is named by its index",
         "It says which one is wrong.",
         {VLLM: ("document number", "document null")},
         ("error.param: 'body.documents', here 'body.documents.0'",),

@@ -188,7 +188,7 @@ def test_what_cannot_be_bound_is_one_line(embedded_server: Server, tmp_path: Pat
         ("--port", port): "--port",
         ("--host", "192.0.2.1", "--no-auth"): "--host",
         ("--host", "no.such.name.invalid", "--no-auth"): "--host",
-        ("--uds", str(tmp_path / "text")): "is no socket",
+        ("--uds", str(tmp_path / "text")): "is not a socket",
         ("--uds", str(tmp_path / "none" / "x")): "--uds",
         ("--uds", str(tmp_path / ("x" * 200))): "--uds",
         ("--ssl-certfile", str(tmp_path / "none.pem")): "--ssl-certfile",

@@ -65,7 +65,7 @@ class SecondFactors:
             InvalidRequest: the secret is malformed, or the code is wrong.
         """
         if not SECRET.fullmatch(secret):
-            raise InvalidRequest("The secret is none of this page.")
+            raise InvalidRequest("The secret is not from this page.")
         step = self._step_of(secret, code, -1)
         if step is None:
             raise InvalidRequest("The code is wrong. Check the clock of the device with the app.")

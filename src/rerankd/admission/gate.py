@@ -197,7 +197,7 @@ class Gate:
         Args:
             names: of the model that answers; its price and its limits hold.
             is_counted: `count_large` has counted the call.
-            is_part: of a call that is running, so that it is no call more.
+            is_part: of a call that is running, so that it is not another call.
 
         Raises:
             WrongKey: the key is no longer valid.

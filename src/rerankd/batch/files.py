@@ -47,7 +47,7 @@ def format_of(path: Path) -> Format:
     if (found := SUFFIXES.get(path.suffix.lower())) is not None:
         return found
     unpack = " Unpack it first: a part of a compressed file cannot be read alone." if path.suffix == ".gz" else ""
-    raise InvalidRequest(f"{path} is no .jsonl or .parquet file.{unpack}")
+    raise InvalidRequest(f"{path} is not a .jsonl or .parquet file.{unpack}")
 
 
 def parts_of(path: Path, unit_bytes: int, unit_rows: int) -> Iterator[Part]:

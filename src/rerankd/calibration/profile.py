@@ -95,7 +95,7 @@ class Calibration:
         """Reads a file of `rerankd calibrate`; its name is that of the file.
 
         Raises:
-            SettingsError: the file cannot be read, or is no calibration.
+            SettingsError: the file cannot be read, or is not a calibration.
         """
         path = Path(path)
         try:
@@ -109,7 +109,7 @@ class Calibration:
         except OSError as error:
             raise SettingsError(f"{path} cannot be read: {error.strerror}.") from error
         except (KeyError, TypeError, ValueError) as error:
-            raise SettingsError(f"{path} is no calibration: {error}.") from error
+            raise SettingsError(f"{path} is not a calibration: {error}.") from error
 
     def save(self, path: Path) -> None:
         """Writes it as TOML."""
@@ -143,7 +143,7 @@ def _curve(values: Mapping[str, Any]) -> Curve:
     curve = Curve(**read)
     numbers = (curve.slope, curve.offset, *curve.logits, *curve.probabilities)
     if not all(isinstance(value, int | float) and math.isfinite(value) for value in numbers):
-        raise ValueError("its curve has values that are no numbers")
+        raise ValueError("its curve has values that are not numbers")
     if curve.slope <= 0 or len(curve.logits) != len(curve.probabilities) or len(curve.logits) == 1:
         raise ValueError("its curve is incomplete or falls")
     for steps in (curve.logits, curve.probabilities):
@@ -168,7 +168,7 @@ def load_calibrations(sources: Sequence[str]) -> dict[str, Calibration]:
     """Calibrations by name, from `FILE` or `NAME=FILE`.
 
     Raises:
-        SettingsError: a file cannot be read or is no calibration, or two have the same name.
+        SettingsError: a file cannot be read or is not a calibration, or two have the same name.
     """
     found: dict[str, Calibration] = {}
     for source in sources:

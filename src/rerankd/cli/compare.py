@@ -24,7 +24,7 @@ from rerankd.selftest import SelfTest, run_self_test
 from rerankd.startup import start_scorer
 from rerankd.types import ModelInfo, Ranking
 
-BUILT_IN_NOTE = "The built-in set is small: what decides is your own data (--data FILE)."
+BUILT_IN_NOTE = "The built-in set is small: decide on your own data (--data FILE)."
 
 
 @dataclass(frozen=True, slots=True)

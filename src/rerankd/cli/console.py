@@ -69,7 +69,7 @@ def ending_quietly(command: str) -> Iterator[None]:
         SystemExit: the output could not be written.
     """
     for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError, ValueError):  # there is none, or it is no file
+        with suppress(AttributeError, ValueError):  # there is none, or it is not a file
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         try:

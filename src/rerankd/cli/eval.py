@@ -37,7 +37,7 @@ MODELS = ModelOptions()
 def _depths(text: str) -> tuple[int, ...]:
     parts = text.split(",")
     if not all(part.strip().isdecimal() and int(part) for part in parts):
-        raise ValueError(f"{text!r} is no list of depths such as 10,20,50,100")
+        raise ValueError(f"{text!r} is not a list of depths such as 10,20,50,100")
     return tuple(int(part) for part in parts)
 
 

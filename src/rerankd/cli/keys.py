@@ -40,7 +40,7 @@ def _expiry(text: str) -> datetime:
     try:
         return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
     except ValueError:
-        raise ValueError(f"{text!r} is neither like 90d nor like 2030-12-31") from None
+        raise ValueError(f"{text!r} is not like 90d or 2030-12-31") from None
 
 
 @action(app, "create")

@@ -62,7 +62,7 @@ async def _cards(url: str, api_key: str | None, timeout_s: float) -> list[dict[s
         cards = json.loads(content)["data"]
         return [card for card in cards if isinstance(card["id"], str)]
     except (ValueError, LookupError, TypeError):
-        raise RemoteReplyInvalid(f"{url} answered something else than a list of models.", status) from None
+        raise RemoteReplyInvalid(f"{url} did not answer with a list of models.", status) from None
 
 
 def _row(card: dict[str, Any]) -> tuple[object, ...]:

@@ -62,7 +62,7 @@ class FieldChoice:
         """The text of a record, and its other fields.
 
         Raises:
-            InvalidRequest: the field is missing or is no string.
+            InvalidRequest: the field is missing or is not a string.
         """
         name = self.asked or self.found_in(record)
         if name is None:
@@ -73,7 +73,7 @@ class FieldChoice:
         if text is None and self.asked:
             raise InvalidRequest(f"{place} has no field {name!r}: it has {_names(record)}.")
         if not isinstance(text, str):
-            raise InvalidRequest(f"{place}: the field {name!r} is no string, but {_shown(text)}.")
+            raise InvalidRequest(f"{place}: the field {name!r} is not a string, but {_shown(text)}.")
         if not self.asked:
             self.taken[name] = self.taken.get(name, 0) + 1
         return text, {key: value for key, value in record.items() if key != name}

@@ -99,7 +99,7 @@ class Client(BaseClient):
         Raises:
             InvalidRequest: an argument has the wrong type or is out of range.
             SettingsError: a header cannot be sent.
-            RemoteError: the server cannot be reached, refuses the call, or sends something else than a ranking.
+            RemoteError: the server cannot be reached, refuses the call, or does not send a ranking.
             Closed: `close` was called.
         """
         self.refuse_if_closed()

@@ -10,7 +10,7 @@ RerankdError
     │   └── RemoteModelNotFound  the server has no such model, or no such path
     ├── RemoteUnavailable        the server cannot answer now: has `retry_after_s`
     │   └── RemoteRateLimited    the caller is over its rate limit
-    └── RemoteReplyInvalid       the reply is no ranking
+    └── RemoteReplyInvalid       the reply is not a ranking
 """
 
 from __future__ import annotations
@@ -84,4 +84,4 @@ class RemoteRateLimited(RemoteUnavailable):
 
 
 class RemoteReplyInvalid(RemoteError):
-    """The reply is no ranking."""
+    """The reply is not a ranking."""

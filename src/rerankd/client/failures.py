@@ -44,7 +44,7 @@ def connection_error(name: str, cause: httpx2.HTTPError) -> RemoteError:
     if isinstance(cause, httpx2.TimeoutException) and not isinstance(cause, httpx2.ConnectTimeout):
         error: RemoteError = RemoteTimeout(f"{name} did not answer in time: {reason}", reason=reason)
     elif isinstance(cause, httpx2.DecodingError):
-        error = RemoteReplyInvalid(f"{name} answered something else than a ranking: {reason}", reason=reason)
+        error = RemoteReplyInvalid(f"{name} did not answer with a ranking: {reason}", reason=reason)
     else:
         error = RemoteUnreachable(f"{name} cannot be reached: {reason}", reason=reason)
     error.__cause__ = cause
@@ -81,8 +81,8 @@ def _refusal(response: httpx2.Response) -> type[RemoteRefused] | None:
 
 
 def reply_error(name: str, response: httpx2.Response, reason: ValueError) -> RemoteReplyInvalid:
-    """The error for a successful response that is no ranking."""
-    message = f"{name} answered something else than a ranking ({reason}): {error_message(response)}"
+    """The error for a successful response that is not a ranking."""
+    message = f"{name} did not answer with a ranking ({reason}): {error_message(response)}"
     return RemoteReplyInvalid(message, response.status_code, request_id(response), str(reason))
 
 

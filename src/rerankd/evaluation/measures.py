@@ -68,7 +68,7 @@ class Measures:
             measure = self._library.parse_measure(name)
             measure.validate_params()
         except (NameError, ValueError, SyntaxError, TypeError, KeyError) as error:
-            raise InvalidRequest(f"{name!r} is no measure of ir_measures: {error}. Examples: nDCG@10, AP.") from None
+            raise InvalidRequest(f"{name!r} is not a measure of ir_measures: {error}. Examples: nDCG@10, AP.") from None
         if measure.NAME == "nDCG" and measure["dcg"] == "exp-log2":
             # Its provider is a Perl script that takes only numbers as ids.
             raise InvalidRequest(f"{name} cannot be calculated: nDCG with linear gain, as in trec_eval, can.")

@@ -52,7 +52,7 @@ class Scores:
 
 
 def scores_of(run: Run, judgements: Judgements) -> Scores | None:
-    """The logits of a run beside its judgements; None where its scores are no logits or no pair is judged.
+    """The logits of a run beside its judgements; None where its scores are not logits or no pair is judged.
 
     Pairs without a judgement are left out, or count as irrelevant where the judgements name relevant documents only.
     """

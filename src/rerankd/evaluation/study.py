@@ -46,7 +46,7 @@ class Evaluated:
 
     Attributes:
         compared: None for the baseline.
-        scores: of its pairs; None where they are no logits.
+        scores: of its pairs; None where they are not logits.
         made: None where it is unknown.
         aggregates: None where no document has several passages.
     """

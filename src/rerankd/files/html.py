@@ -29,7 +29,7 @@ NumberedLine = tuple[int, str, int, int]
 
 
 def lines_of(text: str) -> list[NumberedLine]:
-    """The visible lines; an empty one between blocks. Of any text: a mistake in HTML is no error."""
+    """The visible lines; an empty one between blocks. Of any text: a mistake in HTML is not an error."""
     reader = _Reader()
     reader.feed(text)
     reader.close()

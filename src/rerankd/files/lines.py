@@ -36,7 +36,7 @@ def lines_of(path: Path) -> list[Line]:
     """The lines of a file; gzip is unpacked.
 
     Raises:
-        NotText: it is no text, and has no converter.
+        NotText: it is not text, and has no converter.
         InvalidRequest: it cannot be read.
         MissingExtra: its converter is not installed.
     """

@@ -59,7 +59,7 @@ TAR_AT, TAR = 257, b"ustar"
 
 
 class NotText(InvalidRequest):
-    """A file or stdin that is no text; the message says what it is, and how to convert it if possible."""
+    """A file or stdin that is not text; the message says what it is, and how to convert it if possible."""
 
 
 def text_of(source: str, raw: bytes) -> str:
@@ -87,7 +87,7 @@ def bytes_of(path: Path) -> bytes:
     except OSError as error:
         raise InvalidRequest(f"{path} cannot be read: {error.strerror}.") from error
     except ValueError as error:  # a NUL in the name
-        raise InvalidRequest(f"{str(path)!r} is no file name: {error}.") from error
+        raise InvalidRequest(f"{str(path)!r} is not a file name: {error}.") from error
 
 
 def _kind(raw: bytes) -> str | None:

@@ -40,7 +40,7 @@ def parts_of(lines: Iterable[Line]) -> Iterator[Part]:
     """Consecutive parts of at most PART_CHARS. A longer line is cut; its parts have the same number.
 
     They end before a heading, at a form feed or at an empty line where one is near, else at a line's end. A list of
-    links is no part: it has the words of other pages, and no answer.
+    links is not a part: it has the words of other pages, and no answer.
     """
     held: list[Line] = []
     above, size = _Headings(), 0

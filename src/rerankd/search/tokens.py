@@ -16,7 +16,7 @@ VERSION = 1
 """Part of an index: another version builds a new one, since query and document need the same tokens."""
 
 MAX_TOKEN_CHARS = 80
-"""Longer runs are no words: keys, hashes, encoded pictures."""
+"""Longer runs are not words: keys, hashes, encoded pictures."""
 
 TATWEEL = "\u0640"
 

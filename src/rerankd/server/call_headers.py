@@ -21,7 +21,7 @@ def deadline_ms_of(headers: Mapping[str, str]) -> int | None:
     """The deadline in milliseconds, 1 to 9,999,999; None without the header.
 
     Raises:
-        InvalidRequest: it is no number of milliseconds.
+        InvalidRequest: it is not a number of milliseconds.
     """
     text = headers.get(DEADLINE_HEADER)
     if text is None:
@@ -32,6 +32,6 @@ def deadline_ms_of(headers: Mapping[str, str]) -> int | None:
 
 
 def hops(headers: Mapping[str, str]) -> int:
-    """The number of servers that passed the call on; 0 for a header that is no number."""
+    """The number of servers that passed the call on; 0 for a header that is not a number."""
     text = headers.get("x-rerankd-hop")
     return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 4 else 0

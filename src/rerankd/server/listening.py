@@ -52,7 +52,7 @@ def _bind_host(host: str, port: int) -> list[socket.socket]:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise SettingsError(
-            f"{host} is no address of this machine ({error.strerror}): pass --host 127.0.0.1, --host 0.0.0.0, or a "
+            f"{host} is not an address of this machine ({error.strerror}): pass --host 127.0.0.1, --host 0.0.0.0, or a "
             "name that it has."
         ) from None
     bound: list[socket.socket] = []
@@ -106,7 +106,7 @@ def _remove_stale(path: Path) -> None:
     """Removes the socket file that a killed server left."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise SettingsError(f"{path} exists and is no socket: pass --uds with another file.")
+            raise SettingsError(f"{path} exists and is not a socket: pass --uds with another file.")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.connect(str(path))
     except ConnectionRefusedError:

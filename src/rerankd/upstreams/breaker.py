@@ -82,7 +82,7 @@ class Breaker:
             self._leave("refused", now, REFUSED_S)
 
     def rest(self, now: float, wanted_s: float | None) -> None:
-        """It is full, which is no failure. wanted_s: how long, if it says so."""
+        """It is full, which is not a failure. wanted_s: how long, if it says so."""
         seconds = min(wanted_s, LONGEST_WANTED_REST_S) if wanted_s else self._rest_s
         if not wanted_s:  # none, or a date that is past: one of the clocks is wrong
             self._rest_s = min(2 * self._rest_s, LONGEST_REST_S)

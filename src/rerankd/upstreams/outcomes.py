@@ -29,7 +29,7 @@ WORDS: Mapping[Kind, str] = {
     "unreachable": "cannot be reached",
     "timeout": "did not answer in time",
     "error": "answered with an error of its own",
-    "invalid_reply": "answered something else than a ranking",
+    "invalid_reply": "did not answer with a ranking",
     "full": "is full",
     "refused": "refused this server's key, credit or model name",
 }

@@ -180,7 +180,7 @@ def _problems(section: str, error: ValidationError) -> str:
 
 
 def _refuse_open_file(path: Path, models: Mapping[str, ModelSettings]) -> None:
-    """A key in a file that others can read is no secret."""
+    """A key in a file that others can read is not a secret."""
     for name, model in models.items():
         for one in model.upstreams:
             if one.api_key and KeySource(one.api_key).is_bare and os.stat(path).st_mode & 0o077:

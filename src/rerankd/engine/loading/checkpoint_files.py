@@ -34,7 +34,7 @@ class Modules:
 
     def __init__(self, value: Any, where: str) -> None:
         if not isinstance(value, list) or not all(map(_is_module, value)):
-            raise CheckpointInvalid(f"{where} is damaged: it is no list of objects with a 'path' and a 'type'.")
+            raise CheckpointInvalid(f"{where} is damaged: it is not a list of objects with a 'path' and a 'type'.")
         for module in value:
             path = PurePosixPath(module["path"])
             if path.is_absolute() or ".." in path.parts:

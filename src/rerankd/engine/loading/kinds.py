@@ -107,7 +107,7 @@ def architectures(config: Mapping[str, Any]) -> list[str]:
     """
     named = config.get("architectures") or []
     if not isinstance(named, list) or not all(isinstance(each, str) for each in named):
-        raise CheckpointInvalid("config.json: architectures is no list of texts.")
+        raise CheckpointInvalid("config.json: architectures is not a list of strings.")
     return named
 
 

@@ -96,7 +96,7 @@ def _open_named(where: str, choice: Choice, progress: LoadProgress | None, name:
             adapter,
         )
     if adapter:
-        raise CheckpointInvalid(f"{name} is an adapter for a model that is no reranker on a Qwen network.")
+        raise CheckpointInvalid(f"{name} is an adapter for a model that is not a reranker on a Qwen network.")
     try:
         from rerankd.engine.encoders import CrossEncoderModel
     except ImportError as error:

@@ -83,7 +83,7 @@ class Qwen3Config:
         check_fields("config.json", values, FIELDS)
         read = cls(**{name: values[name] for name in FIELDS}, qwen2=qwen2)
         if read.num_attention_heads % read.num_key_value_heads:
-            raise CheckpointInvalid("config.json: num_attention_heads is no multiple of num_key_value_heads.")
+            raise CheckpointInvalid("config.json: num_attention_heads is not a multiple of num_key_value_heads.")
         if read.head_dim % 2:
             raise CheckpointInvalid("config.json: head_dim is odd, and RoPE needs pairs.")
         return read

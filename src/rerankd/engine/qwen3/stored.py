@@ -174,7 +174,7 @@ def _changes(adapter: Adapter, places: dict[str, _Place]) -> dict[str, tuple[_Pl
         module, _, part = name.removesuffix(".weight").rpartition(".")
         target = f"{module}.weight"
         if part not in ("lora_A", "lora_B") or target not in places:
-            raise CheckpointInvalid(f"{adapter.file} changes {stored}, which is no linear layer of {adapter.base}.")
+            raise CheckpointInvalid(f"{adapter.file} changes {stored}, which is not a linear layer of {adapter.base}.")
         found.setdefault(target, {})[part] = _Place(adapter.file, stored)
     if broken := [name for name, parts in found.items() if len(parts) < 2]:
         raise CheckpointInvalid(f"{adapter.file} is incomplete: {broken[0]} has only one of lora_A and lora_B.")
