@@ -226,7 +226,7 @@ def test_threads_that_look_do_not_remove_what_others_write(monkeypatch: pytest.M
         while not stop.is_set():
             find_kept("nothing", ".bin")
 
-    monkeypatch.setattr(kept, "_sync", lambda path: None)  # a disk would take the time
+    monkeypatch.setattr(kept, "sync", lambda path: None)  # a disk would take the time
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     with ThreadPoolExecutor(2) as pool:

@@ -6,13 +6,13 @@ A part of a JSONL file is a range of bytes: the lines that begin in it. A part o
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rerankd.batch.rows import ScoredPair
+from rerankd.disk import sync
 from rerankd.errors import InvalidRequest, MissingExtra
 
 if TYPE_CHECKING:
@@ -132,11 +132,7 @@ def write_rows(path: Path, rows: Sequence[ScoredPair]) -> None:
             file.writelines(f"{json.dumps(asdict(row), ensure_ascii=False)}\n" for row in rows)
     else:
         _write_parquet(path, rows)
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(path)
 
 
 def _write_parquet(path: Path, rows: Sequence[ScoredPair]) -> None:

@@ -7,22 +7,17 @@ OUTPUT/_rerankd/…                unfinished files
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from rerankd.batch.files import write_rows
 from rerankd.batch.manifest import Manifest
 from rerankd.batch.rows import ScoredPair
+from rerankd.disk import lock_alone, sync
 from rerankd.errors import InvalidRequest
 from rerankd.resumable import differences, to_json
-
-fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None  # Windows has none: there is no lock there
 
 
 class OutputFolder:
@@ -40,11 +35,7 @@ class OutputFolder:
         """
         self._own.mkdir(parents=True, exist_ok=True)
         with (self._own / "lock").open("w") as lock:
-            if fcntl is not None:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise InvalidRequest(f"Another process writes to {self._path}.") from None
+            lock_alone(lock, f"Another process writes to {self._path}.")
             self._remove_unfinished()
             self._check_manifest()
             yield
@@ -62,9 +53,9 @@ class OutputFolder:
             raise InvalidRequest(f"{self._path} holds {foreign.name} and no manifest: pass another folder.")
         with self._unfinished("manifest.json") as path:
             path.write_text(to_json(self._manifest))
-            _sync(path)
+            sync(path)
             path.replace(kept)
-        _sync(self._own)
+        sync(self._own)
 
     def missing(self) -> list[int]:
         """The units without an output, in order."""
@@ -82,7 +73,7 @@ class OutputFolder:
             with self._unfinished(name) as path:
                 write_rows(path, rows)
                 path.replace(self._path / name)
-            _sync(self._path)
+            sync(self._path)
         except OSError as error:
             raise InvalidRequest(
                 f"{self._path / name} cannot be written: {error.strerror or error}. The same command continues after "
@@ -107,11 +98,3 @@ class OutputFolder:
                 for path in folder.iterdir():
                     path.unlink()
                 folder.rmdir()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,12 +15,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from importlib import import_module
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
+from rerankd.disk import lock_alone
 from rerankd.errors import InvalidRequest
 from rerankd.jobs.journal import Journal, Scored
 from rerankd.jobs.scoring import score_query
@@ -33,9 +31,6 @@ from rerankd.runs.run import Candidate, Run, decreasing
 from rerankd.runs.texts import Query
 from rerankd.runs.written import RankedPair, RankedPassage, check_ids, format_of, write_ranked
 from rerankd.types import Passages
-
-fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None  # Windows has none: there is no lock there
-
 
 Corpus = Callable[[set[str]], Iterable[tuple[str, str]]]
 """Wanted ids → (id, text) of those that there are."""
@@ -170,11 +165,7 @@ class Job:
         except OSError as error:
             raise InvalidRequest(f"{self._folder} cannot be written: {error.strerror or error}.") from None
         with lock:
-            if fcntl is not None:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise InvalidRequest(f"Another process works on {self._folder}.") from None
+            lock_alone(lock, f"Another process works on {self._folder}.")
             if restart:
                 for name in ("job.json", "documents.sqlite", "journal.jsonl"):
                     (self._folder / name).unlink(missing_ok=True)

@@ -17,16 +17,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
+from rerankd.disk import fcntl, sync
 from rerankd.engine.loading.checksums import CHECKSUM_LEN, checksum
 from rerankd.user_folders import cache_folder
-
-# Windows has no fcntl. There, the leftovers of killed writers stay.
-fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None
 
 logger = logging.getLogger(__name__)
 
@@ -75,10 +70,10 @@ def keep(prefix: str, suffix: str, write: Callable[[Path], object], *, replaces:
         written = unfinished / "file"
         write(written)
         written.chmod(0o600)
-        _sync(written)
+        sync(written)
         file = folder / f"{prefix}-{checksum(written)}{suffix}"
         written.replace(file)
-        _sync(folder)
+        sync(folder)
     if replaces:
         for other in folder.glob(f"{replaces}*{suffix}"):
             if other != file:
@@ -190,12 +185,3 @@ def _remove_unused(folder: Path) -> None:
 def _remove(file: Path) -> None:
     with suppress(OSError):
         file.unlink()
-
-
-def _sync(path: Path) -> None:
-    """Flushes a file or folder to disk, so that it survives a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
