@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-MAX_ERROR_CHARS = 200
-
 
 @dataclass(frozen=True, slots=True)
 class Columns:
