@@ -12,11 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from rerankd.engine import tokenising
-from rerankd.engine import text_tokens
+from rerankd.engine import text_tokens, tokenising
 from rerankd.engine.qwen3.prompt import FAR_OVER, MAX_CALL_TOKENS, Qwen3Prompt
-from rerankd.engine.tokenising import PIECE_CHARS, PIECE_TEXTS, Line, encodings
 from rerankd.engine.text_tokens import MAX_TOKEN_CHARS, READ_AT_LEAST, USUAL_TOKEN_CHARS, TextCounter
+from rerankd.engine.tokenising import PIECE_CHARS, PIECE_TEXTS, Line, encodings
 from rerankd.errors import InvalidRequest, PromptTooLong, TooManyTokens
 from rerankd.types import Limits
 from support.pairs_request import pairs_request

@@ -229,7 +229,7 @@ def test_a_failed_calls_body_is_freed_at_once(monkeypatch: pytest.MonkeyPatch) -
         """One that can be watched."""
 
     seen: list[weakref.ref[Body]] = []
-    parse = body_module.parse
+    parse = json_text.parse
 
     def watched(raw: list[bytes]) -> Any:
         value, warnings = parse(raw)

@@ -1,4 +1,4 @@
-"""Status routes: paths and answers about the server for an API's clients. Knows no HTTP library; errors are the API's."""
+"""Status routes: paths and answers about the server, for an API's clients. Knows no HTTP library."""
 
 from __future__ import annotations
 

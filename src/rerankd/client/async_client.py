@@ -23,7 +23,7 @@ from rerankd.deprecation import warn_renamed
 from rerankd.types import Passages, Ranking
 
 CLOSING_ROUNDS = 5
-"""Rounds of the event loop after the connections close: uvloop closes sockets late, and warns if the loop ends first."""
+"""Rounds of the event loop after connections close: uvloop closes sockets late, and warns if the loop ends before."""
 
 
 class AsyncClient(BaseClient):

@@ -70,7 +70,7 @@ def scorer_over(
 
 
 def _prompts_of(info: ModelInfo, choice: Choice) -> Prompts:
-    """Makes the prompts of the replicas' model. Qwen's networks need no weights for this; the other models are small."""
+    """Makes prompts as the replicas' model does. Qwen's networks need no weights for it; the other models are small."""
     layout = next((one for one in FORMATS if one.prompt_id == info.prompt_id), None)
     if layout is None:
         return open_model(choice).prompts

@@ -20,8 +20,8 @@ from transformers.utils.logging import disable_progress_bar
 
 from rerankd.engine.loading.activations import check_activations
 from rerankd.engine.protocols import Prompts
-from rerankd.engine.tokenising import encodings
 from rerankd.engine.text_tokens import CountedText, Side, TextCounter
+from rerankd.engine.tokenising import encodings
 from rerankd.errors import CheckpointInvalid
 from rerankd.types import Limits, ModelInfo, Prompt, RerankRequest
 

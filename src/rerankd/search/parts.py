@@ -15,7 +15,7 @@ MIN_SECTION_CHARS = PART_CHARS // 6
 """A heading begins a part, unless the part before it would be shorter."""
 
 MIN_LIST_LINES, LIST_SHARE = 3, 2 / 3
-"""A list of links, such as a table of contents, has at least this many lines, and this share of its letters in links."""
+"""A list of links, such as a table of contents, has at least this many lines, and this share of letters in links."""
 
 SEPARATOR = " > "
 """Separates a heading from the heading below it."""

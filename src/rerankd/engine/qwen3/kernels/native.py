@@ -139,7 +139,7 @@ def _aligned(tensor: Tensor) -> Tensor:
 
 
 def _entry(tensor: Tensor | None) -> _Entry:
-    """The entry of a tensor (num_layers, 2, num_tokens, num_kv_heads, head_dim), of a part along num_tokens, or None."""
+    """The entry of a tensor (num_layers, 2, num_tokens, num_kv_heads, head_dim), of a part of its tokens, or None."""
     if tensor is None or not tensor.numel():
         return _Entry(None, 0, 0)
     return _Entry(tensor.data_ptr(), tensor.stride(0), tensor.stride(1))
