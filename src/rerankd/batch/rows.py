@@ -92,4 +92,4 @@ def _documents(record: Mapping[str, Any], name: str) -> Any:
 def _fault(value: object) -> str:
     if value is None:
         return "missing"
-    return "empty" if isinstance(value, str) else f"no text, but of type {type(value).__name__}"
+    return "empty" if isinstance(value, str) else f"not a string, but of type {type(value).__name__}"
