@@ -87,7 +87,7 @@ def test_rows_are_written_as_they_are(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("a.txt", "no .jsonl or .parquet"), ("a.jsonl.gz", "Unpack it first"), ("a", "no .jsonl or .parquet")],
+    [("a.txt", "not a .jsonl or .parquet"), ("a.jsonl.gz", "Unpack it first"), ("a", "not a .jsonl or .parquet")],
 )
 def test_other_files_are_refused(name: str, words: str) -> None:
     with pytest.raises(InvalidRequest, match=words):

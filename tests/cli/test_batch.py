@@ -38,7 +38,7 @@ def test_scores_are_written_and_a_second_run_finds_them(
         (["pairs.jsonl"], "at least one input file, and the folder"),
         (["none.jsonl", "out"], "There is no file none.jsonl"),
         ([".", "out"], "is a folder: pass its files"),
-        (["notes.txt", "out"], "no .jsonl or .parquet file"),
+        (["notes.txt", "out"], "not a .jsonl or .parquet file"),
     ],
 )
 def test_mistakes_are_one_line(

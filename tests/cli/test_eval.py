@@ -97,8 +97,8 @@ def test_the_report_is_one_page_without_scripts_or_network(files: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--depths", "0"], "no list of depths"),
-        (["--measures", "foo"], "no measure of ir_measures"),
+        (["--depths", "0"], "not a list of depths"),
+        (["--measures", "foo"], "not a measure of ir_measures"),
         (["--html", "/nowhere/report.html"], "cannot be written"),
         (["--queries", "none.tsv"], "none.tsv cannot be read"),
     ],

@@ -101,8 +101,8 @@ def test_the_comparison_of_dtypes_has_the_same_ndcg() -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("foo@3", "no measure of ir_measures"),
-        ("nDCG@", "no measure of ir_measures"),
+        ("foo@3", "not a measure of ir_measures"),
+        ("nDCG@", "not a measure of ir_measures"),
         ("nDCG(dcg='exp-log2')@10", "linear gain"),
         ("alpha_nDCG@10", "no installed package"),
     ],
