@@ -26,7 +26,7 @@ CSV_COLUMNS = (
     *("currency", "reason"),
 )
 CALLS_AT_ONCE = 1000
-"""So many are read together for a long list."""
+"""The calls that a long list reads together."""
 
 _TEXTS = {"request_id": 200, "dialect": 50, "model": 300, "error": 50, "reason": 500}
 """The columns with texts, and their longest values."""
