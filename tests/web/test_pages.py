@@ -354,7 +354,7 @@ def test_invitation(site: Site) -> None:
     fields = {"csrf": guest.cookies["rerankd-form"], "new": PASSWORD, "again": PASSWORD, "email": "new@example.com"}
     for invite in ("", "x" * 43):
         refused = guest.post("/sign-up", data={**fields, "invite": invite})
-        assert refused.status_code == 400 and "invitation is invalid" in refused.text
+        assert refused.status_code == 400 and "invitation is not valid" in refused.text
     assert guest.post("/sign-up", data={**fields, "invite": found[1]}).headers["location"] == "/keys"
     assert "new@example.com" in guest.get("/account").text
     account = site.store.accounts.by_email("new@example.com")

@@ -85,7 +85,7 @@ class Invites:
         with self._database.transaction() as connection:
             invite = _invite(connection.execute(_select_valid(token).with_for_update()).first())
             if invite is None:
-                raise InvalidRequest("This invitation is invalid or has expired. Ask for a new one.")
+                raise InvalidRequest("This invitation is not valid, or has expired. Ask for a new one.")
             if invite.email not in (None, values["email"]):
                 raise InvalidRequest("This invitation is for another e-mail address.", [("email", "another one")])
             account = insert_account(connection, values)

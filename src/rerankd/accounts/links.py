@@ -28,7 +28,7 @@ from rerankd.errors import InvalidRequest
 LINK_LIFETIME = timedelta(hours=1)
 ADMIN_LINK_LIFETIME = timedelta(hours=24)
 
-NOT_VALID = "This link is invalid or has expired. Ask for a new one."
+NOT_VALID = "This link is not valid, or has expired. Ask for a new one."
 
 
 class Links:
