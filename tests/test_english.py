@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-WORDS = "as asked|so many|anew|told|hence|thence|likewise|thereof|wherefrom|whoever|whosever|whosoever"
+WORDS = "anew|told|hence|thence|likewise|thereof|wherefrom|whoever|whosever|whosoever"
 PHRASES = "of what|who has the|be had|in whose place|as it were|one an? (line|call|document|text|file|request)"
 NEVER = re.compile(rf"\b({WORDS}|{PHRASES})\b", re.IGNORECASE)
 FILES = [
