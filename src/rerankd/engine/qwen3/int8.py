@@ -1,7 +1,7 @@
 """Quantizes the linear layers of a checkpoint to int8, and caches the result on disk.
 
-Weights have a scale per output channel, activations a scale per row, computed at run time. Embedding, norms, attention
-and head are not quantized.
+Weights have a scale per output channel, and `rounding.py` rounds them. Activations have a scale per row, computed at
+run time. Embedding, norms, attention and head are not quantized.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from rerankd.engine.loading.weight_sums import folder_key, weight_sums
 from rerankd.engine.qwen3.kernels.packing import Packer
 from rerankd.engine.qwen3.linear import Int8Weight, LayerWeights, PackedWeight, layer_weights
 from rerankd.engine.qwen3.model import Qwen3Config, Qwen3Reranker
+from rerankd.engine.qwen3.rounding import quantized
 from rerankd.engine.qwen3.weights import Checkpoint, LayerwiseReader, Progress
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ LINEARS = ("qkv", "output", "gate_up", "down")
 
 NORMS = ("input_norm", "post_norm", "qk_norm", "qkv_bias")
 
-FORMAT = "3"  # of the file and of its panels (layout.h); part of its name, so files in other formats are ignored
+FORMAT = "4"  # of the file and of its panels (layout.h); part of its name, so files in other formats are ignored
 
 
 def load_int8(
@@ -54,18 +55,18 @@ def load_int8(
     name, made_from = _names(checkpoint.folder, *answers, adapter, dtype, packer and packer.name)
     tensors = _read(f"{name}-{made_from}", progress)
     if tensors is None:
-        tensors = _write(name, made_from, lambda: _quantized(LayerwiseReader(checkpoint, dtype, progress), packer))
+        tensors = _write(
+            name, made_from, lambda: _tensors(checkpoint.config, LayerwiseReader(checkpoint, dtype, progress), packer)
+        )
     return _network(checkpoint.config, tensors), _layers(tensors)
 
 
-def _quantized(reader: LayerwiseReader, packer: Packer | None) -> Iterator[tuple[str, Tensor]]:
+def _tensors(config: Qwen3Config, reader: LayerwiseReader, packer: Packer | None) -> Iterator[tuple[str, Tensor]]:
     """All tensors with their names. Those of linear layers come first: they start at multiples of a line of memory."""
     rest: dict[str, Tensor] = {}
     for index, layer in enumerate(reader.layers()):
-        weights = layer_weights(layer)
-        linears = {name: Int8Weight.of(getattr(weights, name)) for name in LINEARS}
-        quantized = replace(weights, **linears)  # type: ignore[arg-type]
-        packed = packer.layer(quantized) if packer else quantized
+        weights = quantized(layer_weights(layer), config)
+        packed = packer.layer(weights) if packer else weights
         prefix = f"layers.{index}."
         rest |= {prefix + name: norm for name in NORMS if (norm := getattr(packed, name)) is not None}
         for name in LINEARS:

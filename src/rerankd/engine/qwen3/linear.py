@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from rerankd.engine.qwen3.model import Attention, DecoderLayer, Qwen3Reranker
 from rerankd.engine.qwen3.ops import Rows
 
+ROWS_AT_ONCE = 64
+"""Of a weight that is quantized: what is computed on the way stays in the caches."""
+
 
 class Linear(Protocol):
     """Rows × weightᵀ: (T, inputs) → (T, outputs)."""
@@ -40,9 +43,14 @@ class Int8Weight:
     @classmethod
     def of(cls, weight: Tensor) -> Int8Weight:
         """Rounds to nearest. The largest absolute value of each row becomes 127."""
-        scale = weight.abs().amax(dim=-1).float() / 127
-        steps = weight.float() / scale.clamp_min(torch.finfo(torch.float32).tiny)[:, None]
-        return cls(steps.round().to(torch.int8), scale)
+        values, scale = torch.empty(weight.shape, dtype=torch.int8), torch.empty(len(weight))
+        for first in range(0, len(weight), ROWS_AT_ONCE):
+            rows = slice(first, first + ROWS_AT_ONCE)
+            part = weight[rows].float()
+            scale[rows] = part.abs().amax(dim=-1) / 127
+            steps = part / scale[rows].clamp_min(torch.finfo(torch.float32).tiny)[:, None]
+            values[rows] = steps.round_()
+        return cls(values, scale)
 
 
 class Int8Linear:
