@@ -82,8 +82,8 @@ def test_passages_are_counted_by_where_the_best_one_stands() -> None:
     found = aggregate_study(ranked, judged, MEASURES.of_first(judged))
     assert found is not None and (found.documents, found.split, found.relevant, found.later) == (4, 3, 2, 1)
     assert passages_said(found) == (
-        "3 of 4 documents have several passages; of 2 relevant ones among these, 50 % have their best passage behind "
-        "the first."
+        "3 of 4 documents have several passages; of 2 relevant ones among these, 50\u00a0% have their best passage "
+        "behind the first."
     )
 
 

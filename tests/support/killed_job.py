@@ -104,8 +104,9 @@ def main() -> None:
         done += run_killed(folder, out, kills - done, seed=rounds)
         assert (folder / out).read_bytes() == (folder / f"undisturbed{ending}.jsonl").read_bytes()
         pairs += len((folder / f"{out}.scored").read_text().splitlines())
-    print(f"{done} kills over {rounds} jobs: every result byte-equal; {pairs / rounds:,.0f} pairs scored a job")
-    print(f"of {QUERIES * DOCUMENTS:,} that it has: what was in flight at a kill is scored again")
+    whole = len((folder / f"undisturbed{ending}.jsonl.scored").read_text().splitlines())
+    print(f"{done} kills over {rounds} jobs: every result byte-equal; {pairs / rounds:,.0f} texts scored a job")
+    print(f"of {whole:,} that it has: what was in flight at a kill is scored again")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from rerankd.version import __version__
 
 TEMPLATE = "report.html"
 
-EXCERPT_CHARS = 320
+EXCERPT_CHARS = 220
 """Of a document in the table of examples."""
 
 NO_TEXTS: Mapping[str, str] = MappingProxyType({})
@@ -188,5 +188,5 @@ def _excerpt(documents: Mapping[str, str], move: Move) -> str:
     text = documents.get(move.doc_id, "")
     start, end = move.best or (0, len(text))
     shown = " ".join(text[start : min(end, start + 2 * EXCERPT_CHARS)].split())
-    cut = shown[:EXCERPT_CHARS].rstrip()
+    cut = shown if len(shown) <= EXCERPT_CHARS else shown[:EXCERPT_CHARS].rsplit(" ", 1)[0]
     return f"{'… ' if start else ''}{cut}{' …' if len(cut) < len(shown) or end < len(text) else ''}"

@@ -62,7 +62,7 @@ def passages_said(study: AggregateStudy) -> str:
     said = f"{study.split:,} of {study.documents:,} documents have several passages"
     if not study.relevant:
         return f"{said}; none of these is judged relevant."
-    share = f"{study.later / study.relevant:.0%}".replace("%", " %")
+    share = f"{study.later / study.relevant:.0%}".replace("%", "\u00a0%")
     return f"{said}; of {study.relevant:,} relevant ones among these, {share} have their best passage behind the first."
 
 
