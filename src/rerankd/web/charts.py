@@ -12,7 +12,7 @@ from math import ceil, floor, log10
 GAP = 0.25
 """Space between two bars, as a share of a bar's slot."""
 
-MAX_LABELS = 5
+MAX_LABELS = 4
 LINES = 4
 
 
