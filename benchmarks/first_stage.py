@@ -2,11 +2,13 @@
 
     python benchmarks/first_stage.py FOLDER                       # xquad.{en,de,zh,ar}.json of google-deepmind/xquad
     python benchmarks/first_stage.py FOLDER --embedder Qwen/Qwen3-Embedding-0.6B
-    python benchmarks/first_stage.py FOLDER --passages 100000     # time and memory, on one thread
+    python benchmarks/first_stage.py FOLDER --passages 20000                   # time and memory
+    python benchmarks/first_stage.py FOLDER --passages 100000 --random 1024    # the same without a model
 
 Quality: each of the 240 paragraphs is a file, each third question is asked; the figure is the share of the questions
-whose paragraph is among the first 10 files. Cost: passages of 60 to 100 words, drawn from the English paragraphs by
-frequency. Times are of the processor, in brackets of the clock.
+whose paragraph is among the first 10 files. Cost: passages of 110 to 160 words, each a part of its own, drawn from the
+English paragraphs by frequency. Times are of the processor, in brackets of the clock. With `--random`, the vectors have
+so many dimensions and no meaning: what storage and search cost, for any embedder.
 """
 
 from __future__ import annotations
@@ -22,11 +24,31 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rerankd import Embedder, Hit, Index
 
 LANGUAGES = ("en", "de", "zh", "ar")
 STAGES = ("bm25", "dense", "hybrid")
 EVERY, FIRST_FILES, DEPTH, QUERIES, IN_A_FILE = 3, 10, 100, 200, 100
+
+
+class RandomEmbedder:
+    """Vectors without a model: of standard normal numbers, from one seed."""
+
+    name, digest, num_truncated = "random", "random", 0
+
+    def __init__(self, dimensions: int) -> None:
+        self.dimensions, self._chance = dimensions, np.random.default_rng(1)
+
+    def queries(self, texts: Sequence[str], instruct: str | None = None) -> NDArray[np.float32]:
+        return self.documents(texts)
+
+    def documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        rows = self._chance.standard_normal((len(texts), self.dimensions), np.float32)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        return rows
 
 
 def read(folder: Path, language: str) -> tuple[list[str], list[tuple[str, int]]]:
@@ -70,7 +92,7 @@ def measured(work: Callable[[], Any]) -> tuple[str, Any]:
     return f"{time.process_time() - processor:.2f} s ({time.monotonic() - clock:.2f})", result
 
 
-def cost(folder: Path, num_passages: int, embedder: Embedder) -> None:
+def cost(folder: Path, num_passages: int, embedder: Embedder | RandomEmbedder) -> None:
     """Prints the time to index and to search, and the memory."""
     words = " ".join(read(folder, "en")[0]).split()
     chance = random.Random(3)
@@ -82,7 +104,7 @@ def cost(folder: Path, num_passages: int, embedder: Embedder) -> None:
         files, kept = Path(name, "files"), Path(name, "index")
         files.mkdir()
         for number in range(num_passages // IN_A_FILE):
-            (files / f"{number}.txt").write_text("\n\n".join(passage(60, 100) for _ in range(IN_A_FILE)))
+            (files / f"{number}.txt").write_text("\n\n".join(passage(110, 160) for _ in range(IN_A_FILE)))
         queries = [passage(4, 9) for _ in range(QUERIES)]
         before = peak_mb()
         spent, index = measured(lambda: Index(files, folder=kept))
@@ -113,12 +135,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--embedder", default="embedded")
     parser.add_argument("--passages", type=int)
+    parser.add_argument("--random", type=int, metavar="DIMENSIONS")
     options = parser.parse_args()
-    embedder = Embedder(options.embedder)
     if options.passages:
+        embedder = RandomEmbedder(options.random) if options.random else Embedder(options.embedder)
         cost(options.folder, options.passages, embedder)
     else:
-        quality(options.folder, embedder)
+        quality(options.folder, Embedder(options.embedder))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from rerankd.cli.main import main
 
 async def calls(folder: Path, *asked: tuple[str, dict[str, Any]]) -> tuple[dict[str, str], list[Any]]:
     """The tools with their descriptions, and the reply to each call."""
-    arguments = ["mcp", str(folder), "--model", "embedded", "--index", str(folder.parent / "index")]
+    index = str(folder.parent / "index")
+    arguments = ["mcp", str(folder), "--model", "embedded", "--index", index, "--first", "hybrid"]
     server = StdioServerParameters(
         command=sys.executable, args=["-m", "rerankd", *arguments], env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
@@ -36,7 +37,7 @@ def test_an_assistant_searches_and_ranks(tmp_path: Path) -> None:
     tools, (found, ranked, wrong, record) = asyncio.run(
         calls(
             folder,
-            ("search", {"query": "how do I rotate a key?", "top_n": 1}),
+            ("search", {"query": "wie tausche ich einen Schlüssel?", "top_n": 1}),
             (
                 "rerank",
                 {"query": "capital of China", "documents": ["Paris is in France.", "Beijing is China's capital."]},
