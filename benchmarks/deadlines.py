@@ -5,7 +5,7 @@
 
 Callers without a deadline keep the server busy, each with one call after the other, while 200 calls with a deadline go
 one after the other. `overrun` is the time from the deadline to the reply as the client sees it, below 0 where it was in
-time; `batch` is the time of a full batch at the speed of the run, which an engine does not interrupt.
+time; `batch` is the time of a full batch at the speed of the run: the bound of an engine that waits for its last batch.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ ARROWS = {
     "local": {"arguments", "calibration", "cascade", "deprecation", "engine", "ranking", "startup"},
     "calibration": set(),
     "cascade": set(),
-    "batch": {"disk", "ranking", "resumable"},
+    "batch": {"disk", "ranking", "resumable", "splitting"},
     "cluster": {"accounts", "app", "config", "engine", "server", "startup"},
     "resumable": set(),
     "files": set(),
@@ -91,7 +91,7 @@ ARROWS = {
     "upstreams": {"apis", "client", "engine", "ranking", "selftest", "settings_file", "tracing"},
     "web": {"accounts", "admission", "config", "mail", "oidc", "prices", "search", "server", "upstreams"},
     "app": {"accounts", "config", "mail", "oidc", "prices", "server", "tracing", "web"},
-    "client": {"apis", "arguments", "calibration", "deprecation", "surrogates"},
+    "client": {"apis", "arguments", "calibration", "deprecation", "passages", "surrogates"},
     "integrations": {"client", "rankers"},
     "bench": {"engine", "client", "user_folders"},
     "cli": {

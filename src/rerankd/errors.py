@@ -15,6 +15,7 @@
     │   └── ModelNotFound            the server does not answer to this model name
     ├── Unavailable                  try again later: carries `retry_after_s`
     │   ├── Busy                     the queue is full
+    │   │   └── NothingInTime        the deadline came before the first score
     │   ├── RateLimited              the caller has reached a rate limit
     │   ├── Loading                  the model is still loading
     │   └── Stopping                 the engine is shutting down
@@ -243,6 +244,15 @@ class Unavailable(RerankdError):
 
 class Busy(Unavailable):
     """The queue is full."""
+
+
+class NothingInTime(Busy):
+    """No document was scored before the deadline of the call."""
+
+    MESSAGE = "No document was scored before the deadline; allow more time, or send fewer documents."
+
+    def __init__(self) -> None:
+        super().__init__(self.MESSAGE, 1)
 
 
 class RateLimitStatus(NamedTuple):

@@ -114,7 +114,7 @@ class Reranker:
             progress: called on another thread with the number of documents done.
 
         Raises:
-            Busy: the deadline came before the first score.
+            NothingInTime: the deadline came before the first score.
             InvalidRequest: an argument has the wrong type or is out of range, or the instruct leaves no room.
             InferenceError: the model failed.
             Closed: `close` was called.

@@ -9,7 +9,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from rerankd.errors import Busy, InferenceError, InvalidRequest, PromptTooLong, TooManyDocuments, TooManyTokens
+from rerankd.errors import (
+    InferenceError,
+    InvalidRequest,
+    NothingInTime,
+    PromptTooLong,
+    TooManyDocuments,
+    TooManyTokens,
+)
 from rerankd.splitting import Encodes as Encodes
 from rerankd.splitting import Part as Part
 from rerankd.splitting import split
@@ -112,7 +119,7 @@ class Prepared:
 
         Raises:
             InferenceError: a logit is not a number.
-            Busy: no document was scored before the deadline.
+            NothingInTime: no document was scored before the deadline.
         """
         unscored = logits.unscored
         broken = (index for index, logit in enumerate(logits.values) if not math.isfinite(logit))
@@ -145,7 +152,7 @@ class Prepared:
         """The score of each document, from one for each prompt: that of its best passage, ties by place.
 
         Raises:
-            Busy: no document was scored before the deadline.
+            NothingInTime: no document was scored before the deadline.
         """
         documents = self.request.documents
         if not self.parts:
@@ -258,7 +265,7 @@ def _complete(scores: tuple[Score, ...]) -> tuple[Score, ...]:
     if len(scored) == len(scores):
         return scores
     if not scored:
-        raise Busy("No document was scored before the deadline; allow more time, or send fewer documents.", 1)
+        raise NothingInTime
     lowest = min(scored, key=lambda score: score.raw_score)
     below = max(0.0, math.nextafter(lowest.score, -math.inf)), math.nextafter(lowest.raw_score, -math.inf)
     return tuple(

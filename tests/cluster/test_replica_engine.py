@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import replace
@@ -157,6 +159,33 @@ def _start(model: NumberedModel) -> EngineScorer:
 
 def request(*numbers: int, priority: int = 0) -> RerankRequest:
     return RerankRequest(("q",), tuple(map(str, numbers)), priority=priority)
+
+
+def test_a_call_with_a_deadline_is_sent_in_parts_of_one_batch(numbered: NumberedModel) -> None:
+    """What a replica has not answered by then is lost, so it is little."""
+    replicas = started(numbered)
+    scorer = over(numbered, replicas)
+    try:
+        whole = scorer.submit(scorer.prepare(request(*range(16)))).result(30)
+        in_large_parts = len(replicas.sent)
+        asked = replace(request(*range(16)), deadline=time.monotonic() + 3600)
+        assert scorer.submit(scorer.prepare(asked)).result(30).values == whole.values
+        assert (in_large_parts, len(replicas.sent) - in_large_parts) == (2, 16)
+    finally:
+        scorer.close()
+
+
+def test_a_call_that_ended_is_not_kept_until_its_deadline(numbered: NumberedModel) -> None:
+    scorer = over(numbered, started(numbered))
+    try:
+        asked = replace(request(1, 2), deadline=time.monotonic() + 3600)
+        future = scorer.submit(scorer.prepare(asked))
+        assert future.result(30).values == [1, 2]
+        gone = weakref.ref(future)
+        del future
+        wait_until(lambda: gc.collect() >= 0 and gone() is None)
+    finally:
+        scorer.close()
 
 
 def test_a_lost_part_is_scored_by_another_replica(numbered: NumberedModel, monkeypatch: pytest.MonkeyPatch) -> None:

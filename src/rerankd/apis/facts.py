@@ -34,6 +34,9 @@ DialectName = Literal[
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
+DEADLINE_HEADER = "x-rerankd-deadline-ms"
+"""Milliseconds that a call has; rerankd reads it on every path, and other servers ignore it."""
+
 
 @dataclass(frozen=True, slots=True)
 class ApiFacts:
@@ -95,7 +98,6 @@ class ApiFacts:
         instruct: str | None,
         model: str | None,
         passages: Passages | None = None,
-        deadline_s: float | None = None,
     ) -> dict[str, Any]:
         """A request of the client. It leaves out what is None, because vLLM refuses null.
 
@@ -114,8 +116,6 @@ class ApiFacts:
                 name: value for name, value in asdict(passages).items() if value is not None and value is not False
             }
             options[self.passages] = {**given, "top_n": passages.max_per_doc}
-        if deadline_s is not None:
-            options["deadline_ms"] = max(1, round(1000 * deadline_s))
         name = {self.model: model} if self.model and model is not None else {}
         return {**name, "input": texts, "parameters": options} if self.nested else {**name, **texts, **options}
 

@@ -73,7 +73,7 @@ class Task:
         passages: how the texts are split; None: they are not.
         min_score: a number or the name of a threshold, as it was typed.
         calibration: a file, or a name that the server knows.
-        deadline_s: seconds for scoring, or for each request to a server.
+        deadline_s: seconds for scoring.
     """
 
     query: str

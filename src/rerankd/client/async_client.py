@@ -15,9 +15,9 @@ from rerankd.arguments import Documents
 from rerankd.calibration.apply import Named
 from rerankd.client.base import CONCURRENT_CHUNKS, BaseClient
 from rerankd.client.bounded import MAX_STATUS_BYTES, aread_bounded
-from rerankd.client.call import MAX_REDIRECTS, Chunk, Progress
+from rerankd.client.call import MAX_REDIRECTS
 from rerankd.client.failures import as_http_error, connection_error
-from rerankd.client.reply import Reply
+from rerankd.client.requests import Answered, Call, Chunk, Divided, Progress
 from rerankd.client.settings import ClientSettings, sendable_headers
 from rerankd.deprecation import warn_renamed
 from rerankd.types import Passages, Ranking
@@ -67,8 +67,8 @@ class AsyncClient(BaseClient):
         chunks = self._endpoint.chunks(call)
         done = Progress(call, progress)
         bounds = asyncio.Semaphore(CONCURRENT_CHUNKS) if slots is None else slots
-        replies = await self._ask_all(chunks, sendable_headers(headers or {}), bounds, done)
-        return self._endpoint.ranking(call, chunks, replies)
+        answers = await self._ask_all(call, chunks, sendable_headers(headers or {}), bounds, done)
+        return self._endpoint.ranking(call, answers)
 
     arank = rank
     """The name that `AsyncRanker` has for it."""
@@ -102,18 +102,26 @@ class AsyncClient(BaseClient):
             raise connection_error(self._endpoint.shown, as_http_error(error)) from error
         return response.status_code, response.content
 
-    async def _ask(self, chunk: Chunk, headers: Mapping[str, str], slots: AbstractAsyncContextManager[object]) -> Reply:
+    async def _ask(
+        self, call: Call, chunk: Chunk, headers: Mapping[str, str], slots: AbstractAsyncContextManager[object]
+    ) -> list[Answered]:
         async with slots:
-            attempt = 0
-            while not isinstance(
-                verdict := self._endpoint.verdict(chunk, await self._post(chunk, headers), attempt), Reply
-            ):
-                await asyncio.sleep(verdict)
-                attempt += 1
-            return verdict
+            return await self._ask_in_slot(call, chunk, headers)
 
-    async def _post(self, chunk: Chunk, headers: Mapping[str, str]) -> httpx2.Response | httpx2.HTTPError:
-        url = self._endpoint.url
+    async def _ask_in_slot(self, call: Call, chunk: Chunk, headers: Mapping[str, str]) -> list[Answered]:
+        attempt = 0
+        while True:
+            late = self._endpoint.late(call)
+            verdict = late or self._endpoint.verdict(call, chunk, await self._post(call, chunk, headers), attempt)
+            if isinstance(verdict, Divided):
+                return [one for part in verdict.chunks for one in await self._ask_in_slot(call, part, headers)]
+            if not isinstance(verdict, float):
+                return [(chunk, verdict)]
+            await asyncio.sleep(verdict)
+            attempt += 1
+
+    async def _post(self, call: Call, chunk: Chunk, headers: Mapping[str, str]) -> httpx2.Response | httpx2.HTTPError:
+        url, headers = self._endpoint.url, {**self._endpoint.headers_of(call), **headers}
         try:
             for _ in range(MAX_REDIRECTS + 1):
                 async with self._http.stream("POST", url, content=chunk.content, headers=headers) as opened:
@@ -143,15 +151,16 @@ class AsyncClient(BaseClient):
 
     async def _ask_all(
         self,
+        call: Call,
         chunks: Sequence[Chunk],
         headers: Mapping[str, str],
         slots: AbstractAsyncContextManager[object],
         progress: Progress,
-    ) -> list[Reply]:
-        async def ask(chunk: Chunk) -> Reply:
-            reply = await self._ask(chunk, headers, slots)
+    ) -> list[Answered]:
+        async def ask(chunk: Chunk) -> list[Answered]:
+            answers = await self._ask(call, chunk, headers, slots)
             progress.add(chunk)
-            return reply
+            return answers
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -159,7 +168,7 @@ class AsyncClient(BaseClient):
         except ExceptionGroup as errors:
             first = errors.exceptions[0]
             raise first from first.__cause__
-        return [task.result() for task in tasks]
+        return [one for task in tasks for one in task.result()]
 
     async def close(self) -> None:
         """Closes the connections."""

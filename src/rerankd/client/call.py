@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import httpx2
@@ -17,16 +18,25 @@ import httpx2
 from rerankd.arguments import Documents, checked
 from rerankd.calibration.apply import Cut, Named, min_score_of
 from rerankd.client.address import read_address
-from rerankd.client.bounded import max_reply_bytes
 from rerankd.client.connections import Route
 from rerankd.client.dialects import DIALECTS, endpoint, num_tokens_about
-from rerankd.client.errors import RemoteRefused
-from rerankd.client.failures import connection_error, reply_error, response_error, without_secrets
-from rerankd.client.reply import Reply, read_reply
+from rerankd.client.errors import RemoteError, RemoteRefused, RemoteTimeout, RemoteUnavailable
+from rerankd.client.failures import (
+    connection_error,
+    is_too_long,
+    is_too_much,
+    reply_error,
+    response_error,
+    without_secrets,
+)
+from rerankd.client.late import Late, deadline_header, seconds_left, unscored, without_rises
+from rerankd.client.reply import Reply, Scored, read_reply
+from rerankd.client.requests import Answered, Call, Chunk, Divided
 from rerankd.client.retry import LONGEST_WAIT_S, is_connection_failure, is_retryable, retry_after_s, wait_s
 from rerankd.client.settings import ClientSettings
+from rerankd.client.shorter import about_parts, of_documents, shorter
 from rerankd.surrogates import without_surrogates
-from rerankd.types import Passages, Ranking, Score, Usage
+from rerankd.types import Passage, Passages, Ranking, Score, Usage
 
 logger = logging.getLogger(__name__)
 
@@ -34,79 +44,6 @@ logger = logging.getLogger(__name__)
 MAX_REDIRECTS = 3
 REDIRECTIONS = frozenset({301, 302, 307, 308})
 """Without 303, which asks for a GET of another address."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A call's arguments, checked, in texts that UTF-8 can encode.
-
-    Attributes:
-        sent: the indices of the documents to send. Blank documents are left out if the API refuses calls with them.
-        warnings: those that are known before anything is sent.
-    """
-
-    query: str
-    documents: tuple[str, ...]
-    sent: tuple[int, ...]
-    top_n: int | None
-    instruct: str | None
-    with_documents: bool
-    model: str | None
-    warnings: tuple[str, ...]
-    passages: Passages | None = None
-    min_score: float | Named | None = None
-    calibration: str | None = None
-    deadline_s: float | None = None
-
-    @property
-    def own_fields(self) -> dict[str, object]:
-        """The options that only rerankd reads; a plain threshold needs no server."""
-        if self.calibration is None:
-            return {}
-        given = {"min_score": self.min_score, "calibration": self.calibration}
-        return {name: value for name, value in given.items() if value is not None}
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """The documents of one request.
-
-    Attributes:
-        indices: their places in the call.
-        content: the request's body.
-        num_results: how many are asked for.
-        num_passages: of each result, at most.
-        may_be_fewer: the server leaves out results under a threshold.
-    """
-
-    indices: Sequence[int]
-    content: bytes
-    num_results: int
-    num_passages: int = 0
-    may_be_fewer: bool = False
-
-    @property
-    def max_reply_bytes(self) -> int:
-        """The size of the largest reply to the request."""
-        return max_reply_bytes(len(self.indices) * (1 + self.num_passages))
-
-
-class Progress:
-    """Counts the scored documents of a call and reports the number to the caller."""
-
-    def __init__(self, call: Call, callback: Callable[[int], None] | None) -> None:
-        self._done = len(call.documents) - len(call.sent)
-        self._callback = callback
-
-    def add(self, chunk: Chunk) -> None:
-        """Counts an answered chunk. A callback that fails is not called again, and the call continues."""
-        self._done += len(chunk.indices)
-        try:
-            if self._callback:
-                self._callback(self._done)
-        except Exception:
-            logger.exception("A progress callback failed; it is not called again")
-            self._callback = None
 
 
 class Endpoint:
@@ -172,7 +109,7 @@ class Endpoint:
             given.passages,
             min_score,
             calibration,
-            given.deadline_s,
+            None if given.deadline_s is None else time.monotonic() + given.deadline_s,
         )
 
     def chunks(self, call: Call) -> list[Chunk]:
@@ -189,8 +126,20 @@ class Endpoint:
             return None
         return url if (url.scheme, url.host, url.port) == (self.url.scheme, self.url.host, self.url.port) else None
 
-    def verdict(self, chunk: Chunk, outcome: httpx2.Response | httpx2.HTTPError, attempt: int) -> Reply | float:
-        """The reply, or the seconds to wait before the next attempt. The first attempt is 0.
+    def headers_of(self, call: Call) -> dict[str, str]:
+        """Those of a request that is sent now."""
+        return deadline_header(call.deadline)
+
+    def late(self, call: Call) -> Late | None:
+        """Whether the deadline has come, so that a request is not sent."""
+        if seconds_left(call.deadline) > 0:
+            return None
+        return Late(RemoteTimeout(f"{self._name} was not asked in time: the deadline had come."))
+
+    def verdict(
+        self, call: Call, chunk: Chunk, outcome: httpx2.Response | httpx2.HTTPError, attempt: int
+    ) -> Reply | Late | Divided | float:
+        """The reply, what follows in its place, or the seconds to wait before the next attempt. The first one is 0.
 
         Raises:
             RemoteError: the attempt failed, and it is the last one or a retry would not help.
@@ -205,48 +154,86 @@ class Endpoint:
             error = response_error(self._name, outcome, wanted_s)
             refused = isinstance(error, RemoteRefused)
             retryable = is_retryable(outcome) and not refused and (wanted_s or 0) <= LONGEST_WAIT_S
+        if chunks := self._divided(call, chunk, error):
+            logger.info("%s; the request is divided", error)
+            return Divided(chunks)
+        pause_s = wait_s(attempt, wanted_s)
+        if pause_s >= seconds_left(call.deadline) and isinstance(error, RemoteUnavailable):
+            return Late(error)
         if attempt >= self._max_retries or not retryable:
             raise error
-        pause_s = wait_s(attempt, wanted_s)
         logger.info("%s; next attempt in %.1f s", error, pause_s)
         return pause_s
 
-    def ranking(self, call: Call, chunks: Sequence[Chunk], replies: Sequence[Reply]) -> Ranking:
-        """Merges the replies to a call's chunks. A document's score does not depend on the rest of its request."""
-        scores = [
-            Score(
-                chunk.indices[scored.index],
-                scored.score,
-                scored.logit if call.calibration is None or self.name == "rerankd" else None,
-                call.documents[chunk.indices[scored.index]] if call.with_documents else None,
-                passages=scored.passages,
-                num_passages=scored.num_passages,
-                explanation=scored.explanation,
-                scored=scored.scored,
-            )
-            for chunk, reply in zip(chunks, replies, strict=True)
-            for scored in reply.scores
+    def ranking(self, call: Call, answers: Sequence[Answered]) -> Ranking:
+        """Merges what came of a call's requests. A document's score does not depend on the rest of its request.
+
+        Raises:
+            RemoteError: the call has a deadline, and no request was answered before it.
+        """
+        answered = [(chunk, reply) for chunk, reply in answers if isinstance(reply, Reply)]
+        late = [(chunk, reply) for chunk, reply in answers if isinstance(reply, Late)]
+        if late and not answered:
+            raise late[0][1].error
+        scores = [self._score(call, chunk, scored) for chunk, reply in answered for scored in reply.scores]
+        scores += [
+            one
+            for chunk, _ in late
+            for one in unscored(chunk.indices, [self._shown(call, index) for index in chunk.indices])
         ]
-        scores.sort(key=lambda result: (not result.scored, -result.score, -(result.logit or 0), result.index))
-        scores = _without_rises(scores)
+        scores = of_documents(scores)
+        scores.sort(key=_place)
+        scores = without_rises(scores)
         scores += _blank_scores(call, min([0.0, *(result.score for result in scores)]))
         ranking = Ranking(
             ranked=tuple(scores[: call.top_n]),
-            usage=_sum([reply.usage for reply in replies]),
+            usage=_sum([reply.usage for _, reply in answered]),
             warnings=(
                 *call.warnings,
-                *self._client_warnings(call, chunks, replies),
-                *_server_warnings(call, chunks, replies),
+                *about_parts(call, [chunk for chunk, _ in answers]),
+                *self._client_warnings(call, answered),
+                *_all_warnings(call, answered, late),
             ),
-            model=replies[0].model if replies else None,
+            model=answered[0][1].model if answered else None,
             scores=tuple(sorted(scores, key=lambda result: result.index)),
-            request_ids=tuple(reply.request_id for reply in replies if reply.request_id),
+            request_ids=tuple(reply.request_id for _, reply in answered if reply.request_id),
         )
         if call.calibration is None:
             return Cut(call.min_score).of(ranking, None, "")
-        nothing = bool(replies) and all(reply.nothing_relevant for reply in replies)
-        left_out = sum(chunk.num_results - len(reply.scores) for chunk, reply in zip(chunks, replies, strict=True))
+        nothing = bool(answered) and all(reply.nothing_relevant for _, reply in answered)
+        left_out = sum(chunk.num_results - len(reply.scores) for chunk, reply in answered)
         return replace(ranking, nothing_relevant=nothing, left_out=left_out if call.min_score is not None else 0)
+
+    def _score(self, call: Call, chunk: Chunk, scored: Scored) -> Score:
+        passages, num_passages = scored.passages, scored.num_passages
+        if chunk.spans:
+            passages, num_passages = (Passage(*chunk.spans[scored.index], scored.score, scored.logit),), 1
+        return Score(
+            chunk.indices[scored.index],
+            scored.score,
+            scored.logit if call.calibration is None or self.name == "rerankd" else None,
+            self._shown(call, chunk.indices[scored.index]),
+            passages=passages,
+            num_passages=num_passages,
+            explanation=scored.explanation,
+            scored=scored.scored,
+        )
+
+    def _shown(self, call: Call, index: int) -> str | None:
+        return call.documents[index] if call.with_documents else None
+
+    def _divided(self, call: Call, chunk: Chunk, error: RemoteError) -> list[Chunk]:
+        """The requests in place of one that was refused as too much or too long; empty if it was not."""
+        if len(chunk.indices) > 1 and is_too_much(error):
+            middle = len(chunk.indices) // 2
+            halves = slice(middle), slice(middle, None)
+            return [self._chunk(call, chunk.indices[half], chunk.spans[half]) for half in halves]
+        if call.passages is None or not is_too_long(error):
+            return []
+        parts = shorter(call, chunk)
+        size = self._max_documents or len(parts)
+        groups = [parts[start : start + size] for start in range(0, len(parts), size)] if parts else []
+        return [self._chunk(call, [part[0] for part in some], [part[1:] for part in some]) for some in groups]
 
     def _boundaries(self, call: Call) -> Iterator[int]:
         """The place in `call.sent` where each request begins, and the end of the last one."""
@@ -265,20 +252,23 @@ class Endpoint:
             tokens += more
         yield len(call.sent)
 
-    def _chunk(self, call: Call, indices: Sequence[int]) -> Chunk:
+    def _chunk(self, call: Call, indices: Sequence[int], spans: Sequence[tuple[int, int]] = ()) -> Chunk:
+        texts = [call.documents[index] for index in indices]
+        if spans:
+            texts = [text[start:end] for text, (start, end) in zip(texts, spans, strict=True)]
+        passages, top_n = (None, None) if spans else (call.passages, call.top_n)
         body = self._dialect.body(
             call.query,
-            [call.documents[index] for index in indices],
-            top_n=call.top_n,
+            texts,
+            top_n=top_n,
             instruct=call.instruct,
             model=call.model or self._model,
-            passages=call.passages,
-            deadline_s=call.deadline_s,
+            passages=passages,
         )
         content = json.dumps(body | call.own_fields, ensure_ascii=False, separators=(",", ":")).encode()
-        num_passages = call.passages.max_per_doc if call.passages else 0
+        num_passages = passages.max_per_doc if passages else 0
         cut = call.calibration is not None and call.min_score is not None
-        return Chunk(indices, content, min(call.top_n or len(indices), len(indices)), num_passages, cut)
+        return Chunk(indices, content, min(top_n or len(indices), len(indices)), num_passages, cut, spans)
 
     def _reply(self, chunk: Chunk, response: httpx2.Response) -> Reply:
         try:
@@ -289,46 +279,50 @@ class Endpoint:
             raise reply_error(self._name, response, error) from error
         return reply
 
-    def _client_warnings(self, call: Call, chunks: Sequence[Chunk], replies: Sequence[Reply]) -> Iterator[str]:
+    def _client_warnings(self, call: Call, answered: Sequence[tuple[Chunk, Reply]]) -> Iterator[str]:
         """The client's own warnings about the replies."""
+        by_rerankd = all(reply.by_rerankd for _, reply in answered)
         ignored = call.instruct is not None and self._dialect.instruct is None
-        if ignored and not all(reply.by_rerankd for reply in replies):
+        if ignored and not by_rerankd:
             yield f"instruct may have been ignored: the dialect {self.name} documents none"
-        if call.passages and not all(reply.by_rerankd for reply in replies):
+        if call.passages and not all(reply.by_rerankd or chunk.spans for chunk, reply in answered):
             yield "passages may have been ignored: no rerankd answered"
-        if call.deadline_s and not all(reply.by_rerankd for reply in replies):
+        if call.deadline is not None and not by_rerankd:
             yield "deadline_s may have been ignored: no rerankd answered"
-        for chunk, reply in zip(chunks, replies, strict=True):
+        for chunk, reply in answered:
             if len(reply.scores) < chunk.num_results and not chunk.may_be_fewer:
                 yield f"the server sent {len(reply.scores)} results where {chunk.num_results} were asked for"
 
 
-def _server_warnings(call: Call, chunks: Sequence[Chunk], replies: Sequence[Reply]) -> Iterator[str]:
-    """The server's warnings: common ones once, the others with their chunk, from whose start their indices count."""
-    first = replies[0].warnings if replies else ()
-    common = [warning for warning in first if all(warning in reply.warnings for reply in replies)]
+def _all_warnings(
+    call: Call, answered: Sequence[tuple[Chunk, Reply]], late: Sequence[tuple[Chunk, Late]]
+) -> Iterator[str]:
+    """The servers' warnings: common ones once, the others with their chunk, from whose start their indices count."""
+    first = answered[0][1].warnings if answered else ()
+    common = [
+        warning
+        for warning in first
+        if not (late and "document" in warning) and all(warning in reply.warnings for _, reply in answered)
+    ]
     counted = " (counted without the empty ones)" if len(call.sent) < len(call.documents) else ""
     for warning in common:
         yield f"{warning}{counted}" if "document" in warning else warning
-    for chunk, reply in zip(chunks, replies, strict=True):
+    for chunk, reply in answered:
         yield from (
             f"documents from {chunk.indices[0]} on: {warning}{counted}"
             for warning in reply.warnings
             if warning not in common
         )
+    for chunk, _ in late:
+        number, first_index = len(chunk.indices), chunk.indices[0]
+        yield f"documents from {first_index} on: {number} of {number} documents were not scored before the deadline"
 
 
-def _without_rises(scores: Sequence[Score]) -> list[Score]:
-    """A deadline of one request may leave documents whose stand-in is over the lowest score of another request."""
-    lowest = min((result for result in scores if result.scored), key=lambda result: result.score, default=None)
-    if lowest is None:
-        return list(scores)
-    return [
-        result
-        if result.scored or result.score < lowest.score
-        else replace(result, score=lowest.score, logit=lowest.logit)
-        for result in scores
-    ]
+def _place(result: Score) -> tuple[bool, float, float, int]:
+    """In a ranking; those without a score of their own come in the call's order."""
+    if not result.scored:
+        return True, 0.0, 0.0, result.index
+    return False, -result.score, -(result.logit or 0.0), result.index
 
 
 def _blank_scores(call: Call, score: float) -> list[Score]:

@@ -18,8 +18,8 @@ from rerankd.arguments import Documents
 from rerankd.calibration.apply import Named
 from rerankd.client.base import CONCURRENT_CHUNKS, BaseClient
 from rerankd.client.bounded import read_bounded
-from rerankd.client.call import MAX_REDIRECTS, Chunk, Progress
-from rerankd.client.reply import Reply
+from rerankd.client.call import MAX_REDIRECTS
+from rerankd.client.requests import Answered, Call, Chunk, Divided, Progress
 from rerankd.client.settings import ClientSettings, sendable_headers
 from rerankd.deprecation import warn_renamed
 from rerankd.types import Passages, Ranking
@@ -77,8 +77,8 @@ class Client(BaseClient):
     ) -> Ranking:
         """Scores every document for the query, best first.
 
-        If a call is split, its first error is raised at once, and no further request is sent. A call without documents
-        sends nothing.
+        If a call is split, its first error is raised at once, and no further request is sent. A request that the server
+        refuses as too many documents or too large is sent as two. A call without documents sends nothing.
 
         Args:
             documents: strings, or objects with their text as `text`, in a list, an array, a table's column, or a
@@ -87,8 +87,8 @@ class Client(BaseClient):
             instruct: the sorting task; None: the server's default.
             passages: True has a rerankd split texts that do not fit at sentences, `Passages(512)` all that have more
                 tokens. A document has the score of its best passage, and `Score.passages` says where it is.
-            deadline_s: seconds that a rerankd has for each request of the call. Documents that it does not score by
-                then come last, with `Score.scored` False.
+            deadline_s: seconds that a rerankd has for the call; each request of it has what is left. Documents that are
+                not scored by then come last, with `Score.scored` False.
             return_documents: whether the results have the texts. The client keeps them; the server does not send them.
             min_score: leaves out the results with a lower score, of any server.
             calibration: the name of a calibration of a rerankd: each score becomes the probability that the document
@@ -107,8 +107,7 @@ class Client(BaseClient):
         call = self._endpoint.call(query, documents, top_n, instruct, return_documents, model, *own)
         chunks = self._endpoint.chunks(call)
         done = Progress(call, progress)
-        replies = self._ask_all(chunks, sendable_headers(headers or {}), done)
-        return self._endpoint.ranking(call, chunks, replies)
+        return self._endpoint.ranking(call, self._ask_all(call, chunks, sendable_headers(headers or {}), done))
 
     async def arank(
         self,
@@ -148,16 +147,21 @@ class Client(BaseClient):
         warn_renamed("Client.rerank", "rank")
         return self.rank(query, documents, **options)
 
-    def _ask(self, chunk: Chunk, headers: Mapping[str, str], stop: threading.Event) -> Reply:
+    def _ask(self, call: Call, chunk: Chunk, headers: Mapping[str, str], stop: threading.Event) -> list[Answered]:
         attempt = 0
-        while not isinstance(verdict := self._endpoint.verdict(chunk, self._post(chunk, headers), attempt), Reply):
+        while True:
+            late = self._endpoint.late(call)
+            verdict = late or self._endpoint.verdict(call, chunk, self._post(call, chunk, headers), attempt)
+            if isinstance(verdict, Divided):
+                return [one for part in verdict.chunks for one in self._ask(call, part, headers, stop)]
+            if not isinstance(verdict, float):
+                return [(chunk, verdict)]
             if stop.wait(verdict):
                 raise CancelledError
             attempt += 1
-        return verdict
 
-    def _post(self, chunk: Chunk, headers: Mapping[str, str]) -> httpx2.Response | httpx2.HTTPError:
-        url = self._endpoint.url
+    def _post(self, call: Call, chunk: Chunk, headers: Mapping[str, str]) -> httpx2.Response | httpx2.HTTPError:
+        url, headers = self._endpoint.url, {**self._endpoint.headers_of(call), **headers}
         try:
             for _ in range(MAX_REDIRECTS + 1):
                 with self._http.stream("POST", url, content=chunk.content, headers=headers) as opened:
@@ -182,15 +186,17 @@ class Client(BaseClient):
             self._connections = {process: self._connections.get(process, made)}
         return self._connections[process]
 
-    def _ask_all(self, chunks: Sequence[Chunk], headers: Mapping[str, str], progress: Progress) -> list[Reply]:
+    def _ask_all(
+        self, call: Call, chunks: Sequence[Chunk], headers: Mapping[str, str], progress: Progress
+    ) -> list[Answered]:
         """Uses daemon threads: a running request cannot be cancelled, but it delays neither an error nor the exit."""
         stop = threading.Event()
         if len(chunks) == 1:
-            replies = [self._ask(chunks[0], headers, stop)]
+            answers = self._ask(call, chunks[0], headers, stop)
             progress.add(chunks[0])
-            return replies
+            return answers
         waiting = deque(enumerate(chunks))
-        outcomes: SimpleQueue[tuple[int, Reply | Exception]] = SimpleQueue()
+        outcomes: SimpleQueue[tuple[int, list[Answered] | Exception]] = SimpleQueue()
 
         def work() -> None:
             while waiting and not stop.is_set():
@@ -199,7 +205,7 @@ class Client(BaseClient):
                 except IndexError:  # another thread took the last one
                     return
                 try:
-                    outcomes.put((index, self._ask(chunk, headers, stop)))
+                    outcomes.put((index, self._ask(call, chunk, headers, stop)))
                 except Exception as error:
                     outcomes.put((index, error))  # before `stop` ends the others: this is the first error
                     stop.set()
@@ -227,14 +233,14 @@ class Client(BaseClient):
 
 
 def _collected(
-    outcomes: SimpleQueue[tuple[int, Reply | Exception]], chunks: Sequence[Chunk], progress: Progress
-) -> list[Reply]:
-    """The replies in the chunks' order, once all have arrived. Raises the first error at once."""
-    replies: dict[int, Reply] = {}
-    while len(replies) < len(chunks):
+    outcomes: SimpleQueue[tuple[int, list[Answered] | Exception]], chunks: Sequence[Chunk], progress: Progress
+) -> list[Answered]:
+    """The answers in the chunks' order, once all have arrived. Raises the first error at once."""
+    answers: dict[int, list[Answered]] = {}
+    while len(answers) < len(chunks):
         index, outcome = outcomes.get()
         if isinstance(outcome, Exception):
             raise outcome
-        replies[index] = outcome
+        answers[index] = outcome
         progress.add(chunks[index])
-    return [replies[index] for index in range(len(chunks))]
+    return [one for index in range(len(chunks)) for one in answers[index]]

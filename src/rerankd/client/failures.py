@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx2
 
 from rerankd.client.errors import (
@@ -23,6 +25,23 @@ NO_CREDIT_CODES = frozenset({"arrearage", "insufficient_quota", "authz_insuffici
 """Codes and types of errors, in lower case, of DashScope, OpenAI's API and Jina, whatever the status is."""
 
 NO_MODEL_CODES = frozenset({"modelnotfound", "model_not_found"})
+
+TOO_MUCH = re.compile(
+    r"batch size|request entity|payload|\bbody\b.*\b(large|bytes|MB)\b|request has \d+ tokens|total (number of )?tokens"
+    r"|\b(too many|at most|maximum|max|limit|exceeds?|up to|1 to)\b.{0,40}\b(documents|texts|items|passages|pairs)\b"
+    r"|\b(documents|texts|items|passages|pairs)\b.{0,60}\b(at most|maximum|max|limit|exceeds?|less than|allowed)\b",
+    re.IGNORECASE,
+)
+"""Words about a request as a whole, for which half of its documents may be few enough."""
+
+TOO_LONG = re.compile(
+    r"context (length|window)|max_model_len|\btoo long\b|must have less than \d+ tokens|has at least \d+ tokens"
+    r"|tokens.{0,40}\b(exceeds?|limit|maximum)\b|\b(exceeds?|longer than)\b.{0,40}tokens",
+    re.IGNORECASE,
+)
+"""Words about one text."""
+
+REFUSALS = frozenset({400, 413, 422})
 
 
 def as_http_error(error: httpx2.HTTPError | AttributeError) -> httpx2.HTTPError:
@@ -92,6 +111,20 @@ def _target(response: httpx2.Response) -> str:
         return without_secrets(response.url.join(target))
     except httpx2.InvalidURL:
         return repr(target)
+
+
+def is_too_much(error: RemoteError) -> bool:
+    """Whether a server refused the number of documents of a request, or its size as a whole."""
+    return _is_refusal(error) and TOO_MUCH.search(error.reason) is not None
+
+
+def is_too_long(error: RemoteError) -> bool:
+    """Whether a server refused a text as longer than its model reads."""
+    return _is_refusal(error) and TOO_LONG.search(error.reason) is not None
+
+
+def _is_refusal(error: RemoteError) -> bool:
+    return type(error) is RemoteRefused and error.status in REFUSALS
 
 
 def without_secrets(url: httpx2.URL) -> str:

@@ -30,6 +30,7 @@ class ClusterCall(QueuedRequest):
         asking: those that replicas have.
         served: tokens sent so far, and those that others had been sent when it arrived.
         tokens_left: to compute, for which no answer is here yet.
+        alarm: ends it at its deadline, if it has one.
     """
 
     def __init__(
@@ -49,13 +50,14 @@ class ClusterCall(QueuedRequest):
         self.begun = False
         self.arrived = time.monotonic()
         self.tokens_left = 0
+        self.alarm: asyncio.TimerHandle | None = None
 
-    def divide(self, max_batch_tokens: int, num_replicas: int) -> None:
+    def divide(self, max_batch_tokens: int, num_replicas: int, batches: int | None = None) -> None:
         """Makes the parts; see `parts.num_parts`."""
         keys, prompts = list(self.pending), list(self.pending.values())
         costs = costs_of(prompts)
         self.tokens_left = sum(costs)
-        for start, end in cut(costs, num_parts(self.tokens_left, max_batch_tokens, num_replicas)):
+        for start, end in cut(costs, num_parts(self.tokens_left, max_batch_tokens, num_replicas, batches)):
             self.parts.append(Part(keys[start:end], prompts[start:end], sum(costs[start:end])))
 
     def take(self) -> Part:

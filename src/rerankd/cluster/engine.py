@@ -149,7 +149,7 @@ class ClusterEngine:
         deadline: float | None = None,
     ) -> Future[Logits]:
         """See `Engine.submit`. `progress` is called on the engine's thread. At the deadline, parts that replicas still
-        compute are given up."""
+        compute are given up; they have one batch each."""
         self.refuse_after_fork()
         keys = keys_of(prompts, owner)
         with self._lock:
@@ -157,7 +157,7 @@ class ClusterEngine:
         call = ClusterCall(prompts, keys, known, progress, priority, owner)
         if call.finish_if_complete():
             return call.future
-        call.divide(self.max_batch_tokens, max(1, self._running))
+        call.divide(self.max_batch_tokens, max(1, self._running), None if deadline is None else 1)
         with self._lock:
             self._refuse(call)
             call.served = min((other.served for other in self._calls), default=0)
@@ -165,7 +165,7 @@ class ClusterEngine:
         call.future.add_done_callback(lambda _: self._soon(self._forget, call))
         self._soon(self._fill)
         if deadline is not None:
-            self._soon(self._loop.call_later, max(0.0, deadline - time.monotonic()), call.expire)
+            self._soon(self._end_at, call, deadline)
         return call.future
 
     def _refuse(self, call: ClusterCall) -> None:
@@ -251,6 +251,10 @@ class ClusterEngine:
 
         task.add_done_callback(done)
 
+    def _end_at(self, call: ClusterCall, deadline: float) -> None:
+        if not call.future.done():
+            call.alarm = self._loop.call_later(max(0.0, deadline - time.monotonic()), call.expire)
+
     def _forget(self, call: ClusterCall) -> None:
         """It is answered, failed or cancelled."""
         with self._lock:
@@ -258,6 +262,8 @@ class ClusterEngine:
         for task in call.asking:
             task.cancel()
         call.parts.clear()
+        if call.alarm is not None:
+            call.alarm.cancel()
         self._end_if_empty()
 
     async def _ask(self, call: ClusterCall, part: Part) -> None:

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from rerankd.types import Prompt
 
 BATCHES = 8
-"""Full batches in a part: enough that a hop of some milliseconds is a small share of its work."""
+"""Full batches in a part: enough that a hop of some milliseconds is a small share of its work. A call with a deadline
+has parts of one batch, since a part that is not done by then is lost."""
 
 LEAST_BATCHES = 2
 """A call is spread over idle replicas in parts of at least this many batches."""
@@ -27,14 +28,15 @@ def costs_of(prompts: Sequence[Prompt]) -> list[int]:
     return costs
 
 
-def num_parts(tokens: int, max_batch_tokens: int, num_replicas: int) -> int:
+def num_parts(tokens: int, max_batch_tokens: int, num_replicas: int, batches: int | None = None) -> int:
     """The number of parts of a call, at least 1.
 
     Args:
         max_batch_tokens: of a replica's engine.
         num_replicas: a call of several batches is divided among all of them.
+        batches: the most in a part; None: BATCHES.
     """
-    most = math.ceil(tokens / (BATCHES * max_batch_tokens))
+    most = math.ceil(tokens / ((batches or BATCHES) * max_batch_tokens))
     spread = min(num_replicas, tokens // (LEAST_BATCHES * max_batch_tokens))
     return max(1, most, spread)
 

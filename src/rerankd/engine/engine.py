@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from itertools import islice
 
+from rerankd.engine.alarm import Alarm
 from rerankd.engine.batching import Batches
 from rerankd.engine.cache import ScoreCache
 from rerankd.engine.chunks import Step
@@ -66,6 +67,7 @@ class Engine:
         self._batches = Batches()
         self._jobs: list[Job] = []  # in the order of arrival; the first ones may be half done
         self._changed = threading.Condition()
+        self._alarm = Alarm(self.end_late, clock)
         self._speed = Speed()
         self._batch_began: float | None = None  # by time.monotonic; None between batches
         self._failure: BaseException | None = None
@@ -94,8 +96,9 @@ class Engine:
             progress: called on the engine's thread with the number of prompts done so far.
             priority: lower values run first, except in the batches reserved for the request served least.
             owner: see `types.RerankRequest`.
-            deadline: by `time.monotonic`. A batch that would end later is not begun; the future then holds the logits
-                that are known, those of the first prompts. A batch that has begun goes on to its end.
+            deadline: by the clock. The future then holds the logits that are known, those of the first prompts, even
+                while a batch runs; what that still computes goes to the cache only. No batch is begun for the request
+                that would end later.
 
         Raises:
             Busy: the queue is full.
@@ -125,6 +128,8 @@ class Engine:
             job.served = min((other.served for other in self._jobs), default=0)
             self._jobs.append(job)
             self._changed.notify()
+        if job.deadline is not None:
+            self._alarm.set(job.deadline)
 
     def _refuse_when_stopping(self) -> None:
         if self._failure is not None:
@@ -179,6 +184,20 @@ class Engine:
             self._entrance.closed = True
             self._changed.notify()
         self._thread.join()
+        self._alarm.close()
+
+    def end_late(self) -> float:
+        """Ends the requests whose deadline has come with the logits that are known, whatever the model does meanwhile.
+
+        The engine calls it at each deadline, on a thread of its own. Returns the next deadline, or infinity.
+        """
+        with self._changed:
+            waiting = [(job.deadline, job) for job in self._jobs if job.deadline is not None and not job.future.done()]
+        now = self._clock()
+        for deadline, job in waiting:
+            if deadline <= now:
+                job.expire()
+        return min((deadline for deadline, _ in waiting if deadline > now), default=math.inf)
 
     def refuse_after_fork(self) -> None:
         """Raises MadeBeforeFork in a child process: no thread of the engine runs there."""
@@ -216,7 +235,7 @@ class Engine:
             job.settle(failure)
 
     def _release(self, batch: list[_Part]) -> None:
-        """Frees the memory of cancelled requests."""
+        """Frees the memory of requests that ended meanwhile: cancelled, or at their deadline."""
         for job, _ in batch:
             if job.future.done():
                 job.release()
@@ -265,7 +284,7 @@ class Engine:
         return job.in_time(count, left_s / seconds if seconds else math.inf) if left_s > 0 else 0
 
     def _expire(self) -> None:
-        """Ends the requests that get no further logit in time."""
+        """Ends the requests that get no further logit in time: before their deadline, where nothing can be added."""
         for job in self._jobs:
             if job.deadline is not None and not job.future.done() and not self._in_time(job, 1):
                 if not job.running and job.deadline > self._clock():

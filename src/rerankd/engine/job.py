@@ -94,7 +94,7 @@ class QueuedRequest:
         """Takes new logits, by key."""
         self._logits.update(found)
         self._num_known += sum(self._times[key] for key, _ in found)
-        if not found or self._progress is None:
+        if not found or self._progress is None or self.future.done():
             return
         try:  # before the future is done: its waiter may be gone right after
             self._progress(self._num_known)
@@ -110,20 +110,26 @@ class QueuedRequest:
         return True
 
     def expire(self) -> None:
-        """Ends the request with the logits that are known."""
-        values = [self._logits.get(key, math.nan) for key in self.keys]
-        unscored = frozenset(index for index, key in enumerate(self.keys) if key not in self._logits)
-        self.settle(Logits(values, self._cached, self.queue_s, unscored))
+        """Ends the request, if it did not end before, with the logits that are known. Called on any thread: it frees
+        nothing that a running batch needs.
+        """
+        known = dict(self._logits)  # the engine's thread may be adding to it
+        values = [known.get(key, math.nan) for key in self.keys]
+        unscored = frozenset(index for index, key in enumerate(self.keys) if key not in known)
+        self._end(Logits(values, self._cached, self.queue_s, unscored))
 
     def settle(self, outcome: Logits | Exception) -> None:
         """Ends the request, if it did not end before."""
+        self._end(outcome)
+
+    def _end(self, outcome: Logits | Exception) -> None:
         try:
             if isinstance(outcome, Exception):
                 self.future.set_exception(outcome)
             else:
                 self.future.set_result(outcome)
         except InvalidStateError:
-            pass  # cancelled in the meantime
+            pass  # cancelled, or ended by its deadline, in the meantime
 
 
 class Job(QueuedRequest):

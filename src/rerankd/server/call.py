@@ -25,7 +25,7 @@ from rerankd.apis.errors import NotJSON
 from rerankd.apis.fields import Explain
 from rerankd.calibration.apply import Cut, find, min_score_of
 from rerankd.cascade import ONE_MODEL
-from rerankd.errors import InvalidRequest, RerankdError
+from rerankd.errors import InvalidRequest, NothingInTime, RerankdError
 from rerankd.highlighting import most_tokens
 from rerankd.ranking import Prepared
 from rerankd.server.access_log import describe
@@ -258,14 +258,21 @@ async def _score(
 async def _prepare(
     state: _CallState, context: ServerContext, admitted: Admitted, call: Call, scorer: LocalScorer
 ) -> Prepared:
-    """The prompts of the call, within its limits and the server's, with the caller's account as their owner."""
+    """The prompts of the call, within its limits and the server's, with the caller's account as their owner.
+
+    Raises NothingInTime at the deadline.
+    """
     started = time.monotonic()
     caller = admitted.identity.caller
     limits = replace(call.limits, max_instruct_tokens=context.settings.max_instruct_tokens)
     deadline = call.deadline if call.deadline_ms is None else state.started + call.deadline_ms / 1000
     owner, came_through = str(caller.account_id) if caller else "", hops(state.request.headers)
     bounded = replace(call, limits=limits, owner=owner, hops=came_through, deadline=deadline)
-    prepared = await beside(state.request.scope, partial(scorer.prepare, bounded))
+    try:
+        async with asyncio.timeout(None if deadline is None else max(0.0, deadline - started)):
+            prepared = await beside(state.request.scope, partial(scorer.prepare, bounded))
+    except TimeoutError:
+        raise NothingInTime from None
     state.encode_seconds = time.monotonic() - started
     state.span.part("prepare", started, started + state.encode_seconds)
     return prepared

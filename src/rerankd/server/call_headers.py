@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from rerankd.apis.facts import DEADLINE_HEADER
 from rerankd.errors import InvalidRequest
-
-DEADLINE_HEADER = "x-rerankd-deadline-ms"
 
 GIVEN_ID = re.compile(r"[\x21-\x7e]{1,200}")
 

@@ -15,6 +15,9 @@ from rerankd.upstreams.member import Member, Scored, Slots, Task
 LOCAL = "local"
 """Its name."""
 
+GRACE_S = 0.25
+"""The engine itself ends a call at its deadline; this bounds what comes after it."""
+
 BEFORE_ALL, AFTER_ALL = -1, 1_000_000
 """Tiers."""
 
@@ -46,6 +49,7 @@ class LocalEngine(Member):
         super().__init__()
         self.name, self.tier, self.weight, self.timeout_s = LOCAL, tier, 1.0, float("inf")
         self.breaker, self.slots = breaker, Slots(concurrency, on_release)
+        self.grace_s = GRACE_S
         self.reads_instruct = True  # the engine itself warns if it reads none
         self._engine = engine
         self.breaker.state = "closed"

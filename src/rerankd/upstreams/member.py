@@ -79,11 +79,18 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """The request of one attempt. request_id: the same in every attempt of a call. hops: servers that passed it on."""
+    """The request of one attempt.
+
+    Attributes:
+        request_id: the same in every attempt of a call.
+        hops: servers that passed it on.
+        left_s: seconds until the deadline of the call; None if its caller wants all documents scored.
+    """
 
     prepared: Prepared
     request_id: str
     hops: int
+    left_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +116,7 @@ class Member(ABC):
         reads_instruct: whether an instruct changes its scores.
         timeout_s: of one attempt.
         counts_texts: whether it reports query_tokens × documents + Σ document_tokens, as this server bills.
+        grace_s: after a deadline, an answer with what was scored by then is waited for so long.
     """
 
     name: str
@@ -117,6 +125,7 @@ class Member(ABC):
     timeout_s: float
     reads_instruct: bool
     counts_texts: bool = False
+    grace_s: float = 0.0
     breaker: Breaker
     slots: Slots
 

@@ -15,7 +15,7 @@ from rerankd.client.errors import (
     RemoteUnavailable,
     RemoteUnreachable,
 )
-from rerankd.errors import Busy, InvalidRequest, Stopping
+from rerankd.errors import Busy, InvalidRequest, NothingInTime, Stopping
 
 Kind = Literal["unreachable", "timeout", "error", "invalid_reply", "full", "refused", "caller", "loop"]
 """unreachable, timeout, error, invalid_reply: failures. full: asks to come later. refused: our key, bill or model.
@@ -60,7 +60,7 @@ KEY = re.compile(
 def kind_of(error: Exception) -> Kind:
     """The meaning of an attempt's error."""
     kinds: tuple[tuple[bool, Kind], ...] = (
-        (isinstance(error, TimeoutError | RemoteTimeout), "timeout"),
+        (isinstance(error, TimeoutError | RemoteTimeout) or _scored_nothing(error), "timeout"),
         (isinstance(error, RemoteUnreachable), "unreachable"),
         (isinstance(error, RemoteReplyInvalid), "invalid_reply"),
         (isinstance(error, InvalidRequest), "caller"),
@@ -68,6 +68,12 @@ def kind_of(error: Exception) -> Kind:
         (not isinstance(error, RemoteError), "error"),
     )
     return next((kind for is_it, kind in kinds if is_it), None) or _kind_of_reply(error)
+
+
+def _scored_nothing(error: Exception) -> bool:
+    """Whether the caller's deadline was too short for it: it is not full for others."""
+    said = isinstance(error, RemoteUnavailable) and NothingInTime.MESSAGE in error.reason
+    return said or isinstance(error, NothingInTime)
 
 
 def _kind_of_reply(error: Exception) -> Kind:

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rerankd.client.errors import RemoteError
 from rerankd.client.retry import wait_s
@@ -197,13 +197,16 @@ class Pool:
         tokens = call.task.prepared.usage.text_tokens
         started = self.clock()
         left_s = call.deadline - started
+        task, grace_s = call.task, 0.0
+        if task.prepared.request.deadline is not None:
+            task, grace_s = replace(task, left_s=left_s), member.grace_s
         call.attempts += 1
         call.tried.add(member.name)
         member.outstanding += tokens
         member.calls += 1
         try:
-            async with asyncio.timeout(max(0.0, min(member.timeout_s, left_s))):
-                scored = await member.score(call.task)
+            async with asyncio.timeout(max(0.0, min(member.timeout_s, left_s + grace_s))):
+                scored = await member.score(task)
         except (RemoteError, RerankdError, TimeoutError) as error:
             kind = kind_of(error)
             is_its_fault = kind != "timeout" or left_s >= min(member.timeout_s, WHOLE_DEADLINE * self.deadline_s)

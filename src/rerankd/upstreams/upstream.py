@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from rerankd.apis.facts import ApiFacts
+from rerankd.apis.facts import RERANKD, ApiFacts
 from rerankd.client.async_client import AsyncClient
 from rerankd.client.dialects import DIALECTS, endpoint
 from rerankd.client.errors import RemoteReplyInvalid
@@ -23,6 +23,12 @@ LARGEST_LOGIT = 36.74
 
 MAX_NAME_CHARS = 200
 """The longest name of a model that is read from a reply: it goes into a header."""
+
+REPLY_S, GRACE_S = 0.02, 0.25
+"""Of a deadline: what a server is not given, since its reply has to come here; after it, a rerankd may still answer."""
+
+LONGEST_DEADLINE_S = 3600.0
+"""A later one is not passed on: the client takes none."""
 
 HEALTH_PATH = "/health"
 DASHSCOPE = frozenset({"dashscope", "dashscope-compatible"})
@@ -50,6 +56,7 @@ class Upstream(Member):
         self.facts: ApiFacts = DIALECTS[name]
         self.reads_instruct = self.facts.instruct is not None
         self.counts_texts = self.facts.client in DASHSCOPE
+        self.grace_s = GRACE_S if self.facts.client == RERANKD.client else 0.0
         self._client = AsyncClient(
             self.url,
             dialect=settings.dialect,
@@ -103,10 +110,12 @@ class Upstream(Member):
         for index, prompt in enumerate(prompts):
             by_query.setdefault(prompt.query, []).append(index)
         instruct = task.prepared.request.instruct if self.reads_instruct else None
-        headers = {**self._headers(task), **trace}
+        headers, deadline_s = {**self._headers(task), **trace}, _deadline_s(task)
         async with asyncio.TaskGroup() as group:
             asked = [
-                group.create_task(self._ask(query, [prompts[at].document for at in places], instruct, headers))
+                group.create_task(
+                    self._ask(query, [prompts[at].document for at in places], instruct, headers, deadline_s)
+                )
                 for query, places in by_query.items()
             ]
         rankings = [one.result() for one in asked]
@@ -131,10 +140,21 @@ class Upstream(Member):
         return await self._client.get(path, timeout_s=timeout_s, headers=self._authorization())
 
     async def _ask(
-        self, query: str, documents: Sequence[str], instruct: str | None, headers: Mapping[str, str]
+        self,
+        query: str,
+        documents: Sequence[str],
+        instruct: str | None,
+        headers: Mapping[str, str],
+        deadline_s: float | None = None,
     ) -> Ranking:
         return await self._client.rank(
-            query, documents, instruct=instruct, return_documents=False, headers=headers, slots=self.slots
+            query,
+            documents,
+            instruct=instruct,
+            deadline_s=deadline_s,
+            return_documents=False,
+            headers=headers,
+            slots=self.slots,
         )
 
     def _authorization(self) -> dict[str, str]:
@@ -151,6 +171,13 @@ class Upstream(Member):
 
     def __repr__(self) -> str:
         return f"Upstream({self.name!r})"
+
+
+def _deadline_s(task: Task) -> float | None:
+    """The seconds that a server is given: those that are left, without the way back."""
+    if task.left_s is None or task.left_s > LONGEST_DEADLINE_S:
+        return None
+    return max(0.001, task.left_s / 2, task.left_s - REPLY_S)
 
 
 def _in_order(
@@ -170,7 +197,7 @@ def _in_order(
 
 
 def _billed(prompts: Sequence[Prompt], scores: Sequence[Score]) -> TokenCounts | None:
-    """The tokens of the scored prompts, where a rerankd left some at a deadline of its own; None: all of them."""
+    """The tokens of the scored prompts, where a rerankd left some at a deadline; None: all of them."""
     if all(score.scored for score in scores):
         return None
     return tokens_of([prompt for prompt, score in zip(prompts, scores, strict=True) if score.scored])
