@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from rerankd.engine.scorer import EngineScorer
 from rerankd.errors import Busy, InvalidRequest
 from rerankd.ranking import Prepared
 from rerankd.testing import FakeModel
-from rerankd.types import DEFAULT_INSTRUCT, Logits, RerankRequest
+from rerankd.types import DEFAULT_INSTRUCT, Logits, Passages, RerankRequest
 
 MODEL = {"name": "fake", "dtype": "float32"}
 
@@ -109,6 +110,42 @@ def test_every_pair_is_scored_once_in_the_inputs_order(pairs: Path, tmp_path: Pa
             if score.index == row["index"]
         ]
         assert row["logit"] == pytest.approx(logit, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["long.jsonl", "long.parquet"])
+def test_long_documents_are_split_as_in_a_ranking(tmp_path: Path, name: str, scorer: EngineScorer) -> None:
+    long = "".join(f"Sentence {number} of the harbour town has some words. " for number in range(30))
+    documents = ["tea", long + "Tea grows in Kenya. " + long, long * 60]
+    record = {"id": "r", "query": "tea in Kenya", "documents": documents}
+    path = tmp_path / name
+    if name.endswith("jsonl"):
+        path.write_text(f"{json.dumps(record)}\n{json.dumps({'id': 's', 'query': 'q'})}\n")
+    else:
+        pyarrow.parquet.write_table(pa.table({key: [value] for key, value in record.items()}), path)
+    split = Passages(32)
+    run_batch(planned(path, passages=split, output="jsonl"), tmp_path / "out", scorer)
+    rows = [row for row in rows_in(tmp_path / "out") if not row["error"]]
+    request = replace(_request("tea in Kenya", documents), passages=split)
+    prepared = scorer.prepare(request)
+    ranking = prepared.finish(scorer.submit(prepared).result())
+    for row, score in zip(rows, ranking.scores, strict=True):
+        best = score.passages[0]
+        assert (row["passage_start"], row["passage_end"], row["num_passages"]) == (
+            best.start,
+            best.end,
+            score.num_passages,
+        )
+        assert row["logit"] == pytest.approx(score.logit, abs=1e-6)
+    assert "Kenya" in documents[1][rows[1]["passage_start"] : rows[1]["passage_end"]]
+    assert [row["truncated"] for row in rows] == [False, False, True], "64 passages do not hold the last one"
+    assert sum(row["tokens"] for row in rows) == sum(len(prompt.token_ids) for prompt in prepared.prompts)
+    run_batch(planned(path, output="parquet", passages=split), tmp_path / "columns", scorer)
+    [file] = (tmp_path / "columns").glob("part-*")
+    table = pyarrow.parquet.read_table(file).to_pylist()
+    kept = ("passage_start", "passage_end", "num_passages", "tokens")
+    assert [[row[key] for key in kept] for row in table[:3]] == [[row[key] for key in kept] for row in rows]
+    with pytest.raises(InvalidRequest, match="passages"):
+        run_batch(planned(path, output="jsonl"), tmp_path / "out", scorer)
 
 
 class Narrow(EngineScorer):

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rerankd.batch.rows import ScoredPair
+from rerankd.batch.rows import OF_PASSAGES, ScoredPair
 from rerankd.disk import sync
 from rerankd.errors import InvalidRequest, MissingExtra
 
@@ -125,17 +125,19 @@ def _parquet_file(path: Path) -> pyarrow.parquet.ParquetFile:
         raise InvalidRequest(f"{path} cannot be read as Parquet: {error}") from None
 
 
-def write_rows(path: Path, rows: Sequence[ScoredPair]) -> None:
+def write_rows(path: Path, rows: Sequence[ScoredPair], with_passages: bool = False) -> None:
     """Writes and syncs a whole file; its format is by its suffix."""
+    names = [field.name for field in fields(ScoredPair) if with_passages or field.name not in OF_PASSAGES]
     if format_of(path) == "jsonl":
         with path.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(f"{json.dumps(asdict(row), ensure_ascii=False)}\n" for row in rows)
+            for row in rows:
+                file.write(f"{json.dumps({name: getattr(row, name) for name in names}, ensure_ascii=False)}\n")
     else:
-        _write_parquet(path, rows)
+        _write_parquet(path, rows, names)
     sync(path)
 
 
-def _write_parquet(path: Path, rows: Sequence[ScoredPair]) -> None:
+def _write_parquet(path: Path, rows: Sequence[ScoredPair], names: Sequence[str]) -> None:
     import pyarrow as pa
     import pyarrow.parquet
 
@@ -147,7 +149,9 @@ def _write_parquet(path: Path, rows: Sequence[ScoredPair]) -> None:
         "tokens": pa.int32(),
         "truncated": pa.bool_(),
         "error": pa.string(),
+        "passage_start": pa.int64(),
+        "passage_end": pa.int64(),
+        "num_passages": pa.int32(),
     }
-    names = [field.name for field in fields(ScoredPair)]
     table = pa.table({name: pa.array([getattr(row, name) for row in rows], types[name]) for name in names})
     pyarrow.parquet.write_table(table, path)

@@ -71,7 +71,7 @@ class OutputFolder:
         name = self._manifest.file_of(unit)
         try:
             with self._unfinished(name) as path:
-                write_rows(path, rows)
+                write_rows(path, rows, with_passages=self._manifest.passages is not None)
                 path.replace(self._path / name)
             sync(self._path)
         except OSError as error:

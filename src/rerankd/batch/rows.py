@@ -44,9 +44,11 @@ class ScoredPair:
     Attributes:
         score: in [0, 1]; None with an error.
         logit: float32; None with an error.
-        tokens: of the prompt, template included; 0 with an error.
-        truncated: the document or the query did not fit.
+        tokens: of the prompt, or of those of all its passages, template included; 0 with an error.
+        truncated: the document or the query did not fit, or has more text than its passages.
         error: empty for a scored pair.
+        passage_start, passage_end: of the best passage in the document, in code points; None with an error.
+        num_passages: that were scored; 1 for a document that is not split.
     """
 
     id: str
@@ -56,6 +58,13 @@ class ScoredPair:
     tokens: int
     truncated: bool
     error: str
+    passage_start: int | None = None
+    passage_end: int | None = None
+    num_passages: int = 0
+
+
+OF_PASSAGES = ("passage_start", "passage_end", "num_passages")
+"""The fields of `ScoredPair` that a batch without passages does not write."""
 
 
 def pairs_of(place: str, record: object, columns: Columns) -> Iterator[Pair]:

@@ -33,6 +33,14 @@ class Unit:
     refusal: str = ""
 
 
+@dataclass(slots=True)
+class _Read:
+    """What the model reads of a document: tokens of all its prompts; truncated: not all of it."""
+
+    tokens: int = 0
+    truncated: bool = False
+
+
 def read_unit(manifest: Manifest, number: int, scorer: Submits) -> Unit:
     """Reads and tokenises a unit; takes processor time."""
     columns = manifest.columns
@@ -44,9 +52,8 @@ def read_unit(manifest: Manifest, number: int, scorer: Submits) -> Unit:
     if not order:
         return Unit(number, pairs, order, None)
     chosen = [pairs[i] for i in order]
-    request = RerankRequest(
-        tuple(pair.query for pair in chosen), tuple(pair.document for pair in chosen), manifest.instruct
-    )
+    queries, documents = tuple(pair.query for pair in chosen), tuple(pair.document for pair in chosen)
+    request = RerankRequest(queries, documents, manifest.instruct, passages=manifest.passages)
     try:
         return Unit(number, pairs, order, scorer.prepare(request))
     except InvalidRequest as error:
@@ -67,12 +74,25 @@ def rows_of(unit: Unit, scoring: Future[Logits] | None) -> list[ScoredPair]:
     rows = [ScoredPair(pair.id, pair.index, None, None, 0, False, pair.error or unit.refusal) for pair in unit.pairs]
     if unit.prepared is not None and scoring is not None:
         ranking = unit.prepared.finish(scoring.result())
-        for place, score in zip(unit.order, ranking.scores, strict=True):
-            rows[place] = _row(unit.pairs[place], score)
+        for place, score, read in zip(unit.order, ranking.scores, _read(unit.prepared), strict=True):
+            rows[place] = _row(unit.pairs[place], score, read)
     return rows
 
 
-def _row(pair: Pair, score: Score) -> ScoredPair:
-    assert score.prompt is not None
-    tokens, truncated = len(score.prompt.token_ids), bool(score.prompt.truncations)
-    return ScoredPair(pair.id, pair.index, score.score, score.logit, tokens, truncated, "")
+def _read(prepared: Prepared) -> list[_Read]:
+    """Of each document."""
+    documents = [_Read() for _ in prepared.request.documents]
+    places = [part.document for part in prepared.parts] or range(len(prepared.prompts))
+    for place, prompt in zip(places, prepared.prompts, strict=True):
+        documents[place].tokens += len(prompt.token_ids)
+        documents[place].truncated |= bool(prompt.truncations)
+    for place, _ in prepared.unread:
+        documents[place].truncated = True
+    return documents
+
+
+def _row(pair: Pair, score: Score, read: _Read) -> ScoredPair:
+    best = score.passages[0] if score.passages else None
+    start, end = (best.start, best.end) if best else (None, None)
+    about = read.tokens, read.truncated, ""
+    return ScoredPair(pair.id, pair.index, score.score, score.logit, *about, start, end, score.num_passages)

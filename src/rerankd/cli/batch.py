@@ -15,12 +15,12 @@ from rerankd.batch.manifest import plan
 from rerankd.batch.rows import Columns
 from rerankd.batch.run import Progress, run_batch
 from rerankd.cli.log import log_to_stderr
-from rerankd.cli.options import NONE_GIVEN, NUMBER, Given, command, settings_from, takes
+from rerankd.cli.options import FLAG, NONE_GIVEN, NUMBER, Given, command, settings_from, takes
 from rerankd.cli.progress import LoadingBar, duration
 from rerankd.config import BatchSettings
 from rerankd.errors import InvalidRequest
 from rerankd.resumable import model_identity
-from rerankd.types import DEFAULT_INSTRUCT
+from rerankd.types import DEFAULT_INSTRUCT, Passages
 from rerankd.version import __version__
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ def batch(
     instruct: Annotated[str, Parameter(metavar="TEXT", show_default=False)] = DEFAULT_INSTRUCT,
     format: Literal["jsonl", "parquet"] | None = None,
     max_errors: Annotated[int | None, NUMBER] = None,
+    passages: Annotated[bool, FLAG] = False,
+    passage_tokens: Annotated[int | None, NUMBER] = None,
     given: Given = NONE_GIVEN,
 ) -> int:
     """Score the pairs of JSONL or Parquet files, and write one file of scores for each part of them.
@@ -61,16 +63,19 @@ def batch(
         instruct: the sorting task (default: the model card's)
         format: of the results (default: that of the first file)
         max_errors: end after more than N rows that cannot be scored (default: any number)
+        passages: split documents that do not fit at sentences; the best passage counts, and the results say where it is
+        passage_tokens: the same, with so many tokens in a passage at most
     """
     if len(paths) < 2:
         raise InvalidRequest("Give at least one input file, and the folder for the results as the last argument.")
     inputs, output = _files(paths[:-1]), Path(paths[-1])
+    split = Passages(passage_tokens) if passages or passage_tokens is not None else None
     settings = settings_from(BatchSettings, given)
     log_to_stderr("info")
     scorer = _start(settings)
     try:
         identity = model_identity(scorer.info, __version__)
-        manifest = plan(inputs, identity, instruct, Columns(query, document, id), format)
+        manifest = plan(inputs, identity, instruct, Columns(query, document, id), format, split)
         ended = run_batch(manifest, output, scorer, _Report(), max_errors, _units_at_once(settings))
     finally:
         scorer.close()
