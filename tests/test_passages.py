@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +27,9 @@ SENTENCES = {
     "hy": "Բարեւ աշխարհ։ Ինչպես ես։ Լավ։",
     "ru": "Он пришёл в 5 ч. вечера. Что дальше? Ничего.",
 }
+EXAMPLES = int(os.environ.get("RERANKD_TEST_EXAMPLES", "400"))
+"""Texts of the two properties below; 10,000 take some minutes."""
+
 CLUSTERS = ("👩‍👩‍👧‍👦", "🇫🇷🇩🇪", "🏴󠁧󠁢󠁷󠁬󠁳󠁿", "e\u0301\u0323", "각", "\r\n", "👍🏽", "क्षि", "กำ", "☺️")
 WORDS = st.sampled_from([*" ".join(SENTENCES.values()).split(), *CLUSTERS])
 ENDS = st.sampled_from([" ", ". ", "\n\n", "。", "? ", ", ", "؟ ", "।", "", "\r\n"])
@@ -57,7 +61,7 @@ def fitted(cutter: Cutter, text: str, count: Callable[[Sequence[str]], list[int]
 
 
 @given(text=TEXTS, most=st.integers(16, 80), overlap=st.integers(0, 40))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_passages_cover_any_text_in_order_within_the_budget(
     text: str, most: int, overlap: int, count: Callable[[Sequence[str]], list[int]]
 ) -> None:
@@ -71,7 +75,7 @@ def test_passages_cover_any_text_in_order_within_the_budget(
 
 
 @given(text=TEXTS, most=st.integers(16, 40))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=EXAMPLES // 2, deadline=None)
 def test_no_character_is_cut_that_people_see_as_one(
     text: str, most: int, count: Callable[[Sequence[str]], list[int]]
 ) -> None:
