@@ -5,9 +5,9 @@
 
 A document is the paragraph that answers a question among 40 others, at a depth from 0 to 100 %. `passage`: the best
 passage overlaps the paragraph. `alone`: the paragraph is first of the same paragraphs as documents of their own:
-nothing is split, so it is what the model itself can do. `first`: the document comes before the same document without the
-paragraph, with and without passages; without them, the model reads 8,190 tokens. `--misses` shows each question whose
-best passage does not overlap the paragraph.
+nothing is split, so it is what the model itself can do. `first`: the document comes before the same document without
+the paragraph, with and without passages; without them, the model reads 8,190 tokens.
+`--misses` shows each question whose best passage does not overlap the paragraph.
 """
 
 from __future__ import annotations
