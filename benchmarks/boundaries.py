@@ -4,10 +4,10 @@
     python benchmarks/boundaries.py package/declaration
     python benchmarks/boundaries.py package/declaration --tokens 64
 
-The paragraphs of a language are one text without line breaks, and the embedded model's tokenizer counts. `unit ends`:
-cuts at the end of a paragraph or after a mark that ends a sentence. `commas`, `spaces`: cuts within a sentence that is
-longer than a passage. `inside`: cuts within a word. `within a unit`: passages that are too long
-with the next sentence.
+The paragraphs of a language are one text without line breaks, or with `--paragraphs` as they are. The tokenizer of the
+embedded model counts. `unit ends`: cuts at the end of a paragraph or after a mark that ends a sentence. `commas`,
+`spaces`: cuts within a sentence that is longer than a passage. `inside`: cuts within a word. `within a unit`: passages
+that are too long with the next sentence.
 """
 
 from __future__ import annotations
@@ -84,6 +84,7 @@ def near_budget(text: str, spans: Sequence[tuple[int, int]], count: Count, most:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="with eng.html and the others")
+    parser.add_argument("--paragraphs", action="store_true", help="keep them, with an empty line between two")
     parser.add_argument("--tokens", type=int, default=128, help="of a passage")
     args = parser.parse_args()
     count = EmbeddedModel(torch.device("cpu")).lens
@@ -91,7 +92,7 @@ def main() -> None:
     print("  ".join(f"{name:>13}" for name in ("language", "passages", *kinds, "within a unit")))
     for language, code in LANGUAGES.items():
         texts = paragraphs(args.folder / f"{code}.html")
-        joint = "" if language in UNSPACED else " "
+        joint = "\n\n" if args.paragraphs else "" if language in UNSPACED else " "
         text = joint.join(texts)
         of_paragraphs = {len(joint.join(texts[: at + 1])) for at in range(len(texts))}
         spans = fitted(text, count, args.tokens)

@@ -156,3 +156,12 @@ def test_texts_without_an_end_of_a_sentence(unit: str, count: Callable[[Sequence
     text = unit * 5_000
     spans = fitted(Cutter(text, count, 50, 0, 10_000), text, count, 50)
     assert "".join(text[start:end] for start, end in spans) == text
+
+
+@pytest.mark.parametrize("phrase", ["ฉันไปโรงเรียนแล้วกลับบ้าน ", "鉴于对人类家庭所有成员的固有尊严,", "사람은 모두 자유롭고, "])
+def test_a_long_sentence_ends_at_the_best_place_that_it_has_anywhere(
+    phrase: str, count: Callable[[Sequence[str]], list[int]]
+) -> None:
+    text = phrase * 100
+    spans = fitted(Cutter(text, count, 100, 0, 1000), text, count, 100)
+    assert len(spans) > 10 and all(text[:end].endswith(phrase) for _, end in spans)

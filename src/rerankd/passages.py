@@ -103,14 +103,21 @@ class Cutter:
         starts = [counted, *ends[:-1]]
         return self._count([self._text[start:end] for start, end in zip(starts, ends, strict=True)]), ends[-1]
 
-    def _add(self, unit: Span, tokens: int) -> None:
+    def _add(self, unit: Span, tokens: int, kind: int = 0) -> None:
+        """A unit that fits, or its pieces: cut at the best kind of place that it has, and these at the next kind."""
         if tokens <= self._max_tokens:
             self._units.append(unit)
             self._tokens.append(tokens)
             return
+        for number, places in enumerate(PLACES[kind:], kind):
+            pieces = list(_cut(self._text, *unit, places))
+            if len(pieces) > 1:
+                for piece, count in zip(pieces, self._counts(pieces, unit[0])[0], strict=True):
+                    self._add(piece, count, number + 1)
+                return
         pieces = list(_pieces(self._text, *unit, max(self._max_tokens // 4, MIN_PASSAGE_TOKENS)))
         self._units += pieces
-        self._tokens += self._count([self._text[start:end] for start, end in pieces])
+        self._tokens += self._counts(pieces, unit[0])[0]
 
     def _is_short(self) -> bool:
         """Whether the whole text is one passage."""
@@ -199,9 +206,23 @@ def _is_in_a_name(text: str, at: int) -> bool:
 
 
 PLACES = tuple(
-    re.compile(pattern) for pattern in (r"(?:\r\n|[\n\r\x85\u2028\u2029])\s*", r"[,;:]\s+|[、，；：،؛]\s*", r"\s+")
+    re.compile(pattern)
+    for pattern in (
+        r"(?:\r\n|[\n\r\x85\u2028\u2029])\s*",
+        r"[,;:](?:\s+|(?=[\u2e80-\u9fff\uac00-\ud7af]))|[、，；：،؛፣]\s*",
+        r"\s+",
+    )
 )
 """After what a long sentence is cut, the best first."""
+
+
+def _cut(text: str, start: int, end: int, places: re.Pattern[str]) -> Iterator[Span]:
+    """The parts of text[start:end] that end at places of a kind."""
+    for found in places.finditer(text, start, end):
+        if found.end() < end and not _joined(text, found.end()):
+            yield start, found.end()
+            start = found.end()
+    yield start, end
 
 
 def _pieces(text: str, start: int, end: int, max_chars: int) -> Iterator[Span]:
