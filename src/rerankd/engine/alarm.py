@@ -40,7 +40,7 @@ class Alarm:
             self._changed.notify()
         if self._thread is not None:
             self._thread.join()
-        self._ring = lambda: math.inf  # lets go of what it rang for
+        self._ring = lambda: math.inf  # drops what it rang for
 
     def _run(self) -> None:
         while self._wait():
