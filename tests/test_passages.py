@@ -158,7 +158,9 @@ def test_texts_without_an_end_of_a_sentence(unit: str, count: Callable[[Sequence
     assert "".join(text[start:end] for start, end in spans) == text
 
 
-@pytest.mark.parametrize("phrase", ["ฉันไปโรงเรียนแล้วกลับบ้าน ", "鉴于对人类家庭所有成员的固有尊严,", "사람은 모두 자유롭고, "])
+@pytest.mark.parametrize(
+    "phrase", ["ฉันไปโรงเรียนแล้วกลับบ้าน ", "鉴于对人类家庭所有成员的固有尊严,", "사람은 모두 자유롭고, "]
+)
 def test_a_long_sentence_ends_at_the_best_place_that_it_has_anywhere(
     phrase: str, count: Callable[[Sequence[str]], list[int]]
 ) -> None:

@@ -258,10 +258,7 @@ async def _score(
 async def _prepare(
     state: _CallState, context: ServerContext, admitted: Admitted, call: Call, scorer: LocalScorer
 ) -> Prepared:
-    """The prompts of the call, within its limits and the server's, with the caller's account as their owner.
-
-    Raises NothingInTime at the deadline.
-    """
+    """The prompts of the call, within its limits and the server's, with the caller's account as their owner."""
     started = time.monotonic()
     caller = admitted.identity.caller
     limits = replace(call.limits, max_instruct_tokens=context.settings.max_instruct_tokens)
