@@ -142,7 +142,7 @@ class Cutter:
     def _first(self, sums: Sequence[int], first: int, last: int) -> int:
         """Where the passage after units first:last begins: in these, as far as the next unit fits, too."""
         start = last
-        while start > first + 1 and sums[last] - sums[start - 1] <= self._overlap:
+        while self._overlap and start > first + 1 and sums[last] - sums[start - 1] <= self._overlap:
             start -= 1
         while start < last and sums[last + 1] - sums[start] > self._max_tokens:
             start += 1
