@@ -259,7 +259,8 @@ def test_any_options_on_any_path(
         model = "large" if row["index"] in {one["index"] for one in second} and surface is not INFINITY else "small"
         if surface is not INFINITY or stages is False:
             check_texts(row, stripped if surface is INFINITY else documents, model)
-        assert bool(row["passages"][0].get("sentences")) is highlight
+        passes = surface is INFINITY or min_score is None or row["passages"][0]["score"] >= min_score  # or is not paid
+        assert bool(row["passages"][0].get("sentences")) is (highlight and passes)
     assert both.post(surface, body_of(surface, documents, **own))[1] == asked_tokens, "known scores cost the same"
 
 
