@@ -69,3 +69,19 @@ def test_one_administrator_stays(store: Store) -> None:
     second = store.accounts.create("second@example.org", role="admin")
     delete_account(store.database, admin.id, "owner")
     assert [account.id for account in list_accounts(store.database, "second").accounts] == [second.id]
+
+
+def test_the_members_go_with_their_account_and_one_alone_when_another_owner_stays(store: Store) -> None:
+    ann = store.accounts.create("ann@example.org", "", "correct horse battery")
+    bob, eve = (
+        store.members.add(ann.id, f"{name}@example.org", "", "correct horse battery", "owner")
+        for name in ("bob", "eve")
+    )
+    delete_account(store.database, bob.id)
+    assert [one.email for one in store.members.of(ann.id)] == ["ann@example.org", "eve@example.org"]
+    store.members.set_role(ann.id, ann.id, "viewer")
+    with pytest.raises(InvalidRequest, match="only owner"):
+        delete_account(store.database, eve.id)
+    token = store.sessions.open(eve.id)
+    delete_account(store.database, ann.id)
+    assert store.sessions.find(token) is None and store.accounts.by_email("eve@example.org") is None

@@ -375,3 +375,27 @@ def test_a_budget_is_given_shown_changed_and_removed(command: Command, store: St
         assert status and why in error
     assert "There is no key 9." in command("keys", "budget", "9", "5")[2]
     assert command("keys", "create", "--account", ann, "--name", "k", "--budget", "0")[0]
+
+
+def test_members_are_added_listed_changed_and_removed(command: Command, store: Store, ann: str) -> None:
+    added = command("accounts", "add-member", ann, "Bob@example.org", "--password-stdin", stdin="hunter2 hunter2\n")
+    assert added == (0, "bob@example.org is member of ann@example.org.\n", "")
+    assert store.accounts.check_password("bob@example.org", "hunter2 hunter2")
+    header, *lines = command("accounts", "members", ann)[1].splitlines()
+    assert header.split() == "e-mail name role second factor since".split()
+    assert [line.split()[0] for line in lines] == ["ann@example.org", "bob@example.org"]
+    assert command("accounts", "member-role", ann, "bob@example.org", "owner")[1] == (
+        "bob@example.org is owner of ann@example.org.\n"
+    )
+    records = json.loads(command("accounts", "members", ann, "--json")[1])
+    assert [(one["email"], one["role"]) for one in records] == [(ann, "owner"), ("bob@example.org", "owner")]
+    assert command("accounts", "member-role", ann, "bob@example.org", "king")[0] == 2
+    assert command("accounts", "member-role", ann, "bob@example.org", "viewer")[0] == 0
+    assert "only owner" in command("accounts", "member-role", ann, ann, "viewer")[2]
+    assert "viewer of account 1" in command("accounts", "list")[1]
+    assert "pays" in command("keys", "create", "--account", "bob@example.org", "--name", "k")[2]
+    assert "has an account already" in command("accounts", "add-member", ann, ann)[2]
+    removed = command("accounts", "remove-member", ann, "bob@example.org")[1]
+    assert removed == "Removed bob@example.org from ann@example.org.\n"
+    assert "is no member of" in command("accounts", "remove-member", ann, "bob@example.org")[2]
+    assert store.accounts.check_password("bob@example.org", "hunter2 hunter2") is None

@@ -14,7 +14,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,6 +41,7 @@ from rerankd.setting import Secret
 from support.fakes import NumberedModel, scorer_of
 from support.quick import skip_if_quick
 from support.redis_server import free_port, running_redis
+from support.routes import Route, routes_of
 from support.server import Server, StartServer
 from support.serving import serving
 
@@ -51,8 +52,6 @@ CARD = (
 )
 CALL = {"model": "qwen3-rerank", "query": "q", "documents": ["d"]}
 FORM = {"content-type": "application/x-www-form-urlencoded"}
-
-Route = tuple[str, str]
 
 # Every route of the server, by who may use it. A route that is in no list fails a test.
 
@@ -79,7 +78,7 @@ OPEN = {
         )
     ),
     ("POST", "/ping"),
-    *((method, path) for method in ("GET", "POST") for path in ("/sign-in", "/sign-up", "/reset")),
+    *((method, path) for method in ("GET", "POST") for path in ("/sign-in", "/sign-up", "/join", "/reset")),
     ("GET", "/forgot"),
 }
 KEYED = {
@@ -89,7 +88,7 @@ KEYED = {
 }
 RERANK = set(api_routes(ApiSettings()))
 SIGNED_IN = {
-    *(("GET", path) for path in ("/account", "/account/email", "/keys", "/usage", "/usage.csv")),
+    *(("GET", path) for path in ("/account", "/account/email", "/members", "/keys", "/usage", "/usage.csv")),
     *(("GET", path) for path in ("/statement", "/statement.csv", "/calls", "/calls.csv")),
     *(
         ("POST", path)
@@ -101,6 +100,7 @@ SIGNED_IN = {
             "/account/unlink",
             "/account/delete",
             "/account/email",
+            *(f"/members/{what}" for what in ("invite", "withdraw", "role", "remove", "leave")),
             "/keys",
             "/keys/budget",
             "/keys/{key_id:row}/revoke",
@@ -144,15 +144,6 @@ ADMIN = {
         )
     ),
 }
-
-
-def routes_of(routes: Sequence[Any]) -> Iterator[Route]:
-    """(method, path) of everything that answers, below included routers too."""
-    for route in routes:
-        if hasattr(route, "effective_route_contexts"):
-            yield from routes_of(list(route.effective_route_contexts()))
-        else:
-            yield from ((method, route.path) for method in getattr(route, "methods", {"GET"}) - {"HEAD"})
 
 
 @dataclass

@@ -7,7 +7,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, RowMapping, Select, delete, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    RowMapping,
+    Select,
+    delete,
+    exists,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from rerankd.accounts.admin_log import Actor, write
@@ -19,8 +31,20 @@ from rerankd.errors import InvalidRequest
 from rerankd.types import CallLimits
 
 Role = Literal["admin", "user"]
+MemberRole = Literal["owner", "member", "viewer", "none"]
+"""What a person may do in an account; none: this person was removed, and signs in no more."""
 
 ENABLED_ADMINS = select(accounts.c.id).where(accounts.c.role == "admin", accounts.c.disabled.is_(False))
+
+_TEAMS = accounts.alias("teams")
+CAN_SIGN_IN = (
+    accounts.c.disabled.is_(False)
+    & (accounts.c.member_role != "none")
+    & ~exists().where(_TEAMS.c.id == accounts.c.team_id, _TEAMS.c.disabled.is_(True))
+)
+"""Condition for a row whose person may sign in."""
+
+PAYS_NOTHING = "This is a member of another account, which pays: name that account."
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +57,8 @@ class Account:
         has_second_factor: whether a sign-in needs a code of an authenticator app, too.
         has_password: without one, its owner signs in at a provider, or nobody does.
         is_deleted: only its number and its entries are left.
+        team_id: the account that this one is a member of, and which pays; None: it is an account of its own.
+        member_role: what its person may do in that account, or in its own.
         limits: the account's own; None where the price's or the server's apply.
     """
 
@@ -48,6 +74,8 @@ class Account:
     has_second_factor: bool = False
     has_password: bool = True
     is_deleted: bool = False
+    team_id: int | None = None
+    member_role: MemberRole = "owner"
 
     @property
     def available(self) -> int:
@@ -104,10 +132,12 @@ class Accounts:
             return [account_of(row._mapping) for row in connection.execute(select(accounts).order_by(accounts.c.email))]
 
     def set_role(self, account_id: int, role: Role, by: Actor = "operator") -> None:
-        """Raises InvalidRequest if no administrator would be left."""
+        """Raises InvalidRequest if no administrator would be left, or for a member of another account."""
         with self._database.transaction() as connection:
             if role != "admin":
                 keep_an_admin(connection, account_id)
+            elif connection.scalar(select(accounts.c.team_id).where(accounts.c.id == account_id)) is not None:
+                raise InvalidRequest("A member of another account cannot be an administrator.")
             update_account(connection, account_id, {"role": role})
             write(connection, by, "role changed", account_id, role)
 
@@ -127,7 +157,7 @@ class Accounts:
             write(connection, by, "account enabled", account_id)
 
     def disable(self, account_id: int, by: Actor = "operator") -> None:
-        """Invalidates the account's keys, ends its sessions, and prevents sign-in.
+        """Invalidates the account's keys, ends the sessions of its members, and prevents their sign-in.
 
         Raises:
             InvalidRequest: no administrator would be left.
@@ -139,7 +169,7 @@ class Accounts:
             write(connection, by, "account disabled", account_id)
 
     def set_password(self, account_id: int, password: str, by: Actor = "operator") -> None:
-        """Signs the account out everywhere.
+        """Signs the person out everywhere.
 
         Raises:
             InvalidRequest: too short or too long.
@@ -147,17 +177,19 @@ class Accounts:
         hashed = self._passwords.hash(password)
         with self._database.transaction() as connection:
             update_account(connection, account_id, {"password": hashed})
-            sign_out(connection, account_id)
+            sign_out_person(connection, account_id)
             write(connection, by, "password set", account_id)
 
     def check_password(self, email: str, password: str) -> Account | None:
-        """Returns the account if the password is right and the account is enabled.
+        """Returns the account if the password is right and its person may sign in.
 
         Takes as long for an address without an account, so its time does not reveal which addresses have one.
         """
         with self._database.read() as connection:
-            row = connection.execute(select_by_email(email)).first()
-        if not self._passwords.matches(password, row.password if row else None) or row is None or row.disabled:
+            found = select_by_email(email).add_columns(CAN_SIGN_IN.label("can_sign_in"))
+            row = connection.execute(found).first()
+        is_right = self._passwords.matches(password, row.password if row else None)
+        if not is_right or row is None or not row.can_sign_in:
             return None
         if rehashed := self._passwords.rehash(password, row.password):
             self._update(row.id, {"password": rehashed})
@@ -215,6 +247,8 @@ def account_of(row: RowMapping) -> Account:
         has_second_factor=row["totp_secret"] is not None,
         has_password=row["password"] is not None,
         is_deleted=row["deleted"] is not None,
+        team_id=row["team_id"],
+        member_role=row["member_role"],
     )
 
 
@@ -244,7 +278,18 @@ def update_account(connection: Connection, account_id: int, values: Mapping[str,
 
 
 def sign_out(connection: Connection, account_id: int) -> None:
-    """Ends the sessions of an account, its links for a new password, and its sign-ins that are not confirmed."""
-    connection.execute(delete(confirmations).where(confirmations.c.account_id == account_id))
-    connection.execute(delete(links).where(links.c.account_id == account_id))
-    connection.execute(delete(sessions).where(sessions.c.account_id == account_id))
+    """Ends the sessions of an account and of its members, their links, and their sign-ins that are not confirmed."""
+    people = connection.scalars(select(accounts.c.id).where(everybody(account_id))).all()
+    for one in people:
+        sign_out_person(connection, one)
+
+
+def sign_out_person(connection: Connection, account_id: int) -> None:
+    """The same of one person: an account, or a member of one."""
+    for table in (confirmations, links, sessions):
+        connection.execute(delete(table).where(table.c.account_id == account_id))
+
+
+def everybody(account_id: int) -> ColumnElement[bool]:
+    """Condition for the rows of an account and its members."""
+    return or_(accounts.c.id == account_id, accounts.c.team_id == account_id)

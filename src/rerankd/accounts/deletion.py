@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, Table, delete, update
+from sqlalchemy import Connection, Table, delete, select, update
 
-from rerankd.accounts.accounts import keep_an_admin, refuse_deleted, update_account
+from rerankd.accounts.accounts import everybody, keep_an_admin, refuse_deleted, update_account
 from rerankd.accounts.admin_log import Actor, write
 from rerankd.accounts.database import Database
+from rerankd.accounts.members import keep_an_owner
 from rerankd.accounts.schema import (
+    accounts,
     calls,
     confirmations,
     identities,
@@ -29,22 +31,32 @@ OWN_TABLES: tuple[Table, ...] = (calls, confirmations, identities, links, recove
 
 
 def delete_account(database: Database, account_id: int, by: Actor = "operator") -> None:
-    """Deletes an account for ever: its keys are refused at once, and its address can have a new account.
+    """Deletes an account for ever, with its members: its keys are refused at once, and its address is free again.
 
     Args:
         by: who deletes it, for the log.
 
     Raises:
-        InvalidRequest: there is no such account, it was deleted before, or no administrator would be left.
+        InvalidRequest: there is no such account, it was deleted before, or no administrator
+                would be left; or it is the only owner of the account that it is a member of.
     """
     with database.transaction() as connection:
         refuse_deleted(connection, account_id)
         keep_an_admin(connection, account_id)
-        update_account(connection, account_id, _without_person(account_id))
-        for table in OWN_TABLES:
-            connection.execute(delete(table).where(table.c.account_id == account_id))
+        payer = connection.scalar(select(accounts.c.team_id).where(accounts.c.id == account_id))
+        if payer is not None:
+            keep_an_owner(connection, payer, account_id)
+        people = connection.scalars(select(accounts.c.id).where(everybody(account_id))).all()
+        for one in (account_id, *(one for one in people if one != account_id)):
+            _forget_person(connection, one)
         _forget_names(connection, account_id)
         write(connection, by, "account deleted", account_id)
+
+
+def _forget_person(connection: Connection, account_id: int) -> None:
+    update_account(connection, account_id, _without_person(account_id))
+    for table in OWN_TABLES:
+        connection.execute(delete(table).where(table.c.account_id == account_id))
 
 
 def _without_person(account_id: int) -> dict[str, object]:
@@ -58,6 +70,7 @@ def _without_person(account_id: int) -> dict[str, object]:
         "totp_step": None,
         "disabled": True,
         "deleted": datetime.now(UTC),
+        "member_role": "none",
     }
 
 

@@ -42,7 +42,10 @@ def list_accounts(
     offset: int = 0,
     limit: int = 50,
 ) -> Listing:
-    """The accounts whose e-mail address or name contains a text, ignoring case; all for an empty text."""
+    """The accounts whose e-mail address or name contains a text, ignoring case; all for an empty text.
+
+    Members of accounts are found by a text only: they are no accounts of their own.
+    """
     text = storable(search.strip().lower())
     wanted = or_(
         accounts.c.email.contains(text, autoescape=True), func.lower(accounts.c.name).contains(text, autoescape=True)
@@ -51,8 +54,8 @@ def list_accounts(
     order = (column.desc() if descending else column.asc(), accounts.c.id)
     query = select(accounts).order_by(*order).offset(offset).limit(limit)
     number = select(func.count()).select_from(accounts)
-    if text:
-        query, number = query.where(wanted), number.where(wanted)
+    shown = wanted if text else accounts.c.team_id.is_(None)
+    query, number = query.where(shown), number.where(shown)
     with database.read() as connection:
         rows = tuple(account_of(row._mapping) for row in connection.execute(query))
         return Listing(rows, connection.scalar(number) or 0)

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, func, insert, or_, select, update
 
+from rerankd.accounts.accounts import PAYS_NOTHING
 from rerankd.accounts.admin_log import Actor, write
 from rerankd.accounts.budget import month_of
 from rerankd.accounts.database import Database
@@ -41,6 +42,7 @@ class Key:
         last_used: to the minute.
         budget: what its calls may cost in a calendar month (UTC), in millionths; None: any amount.
         spent: what they cost in this one.
+        made_by: the e-mail address of the member who made it, or of the administrator; None: not known.
     """
 
     id: int
@@ -55,6 +57,7 @@ class Key:
     last_used: datetime | None
     budget: int | None = None
     spent: int = 0
+    made_by: str | None = None
 
     def is_usable(self, now: datetime) -> bool:
         """Whether it is neither revoked nor expired. Its account may still be disabled."""
@@ -113,11 +116,16 @@ _FIND = (
         keys.c.budget,
         _SPENT,
     )
-    .join_from(keys, accounts)
+    .join_from(keys, accounts, keys.c.account_id == accounts.c.id)
     .join(months, _IN_MONTH, isouter=True)
     .where(keys.c.hash == bindparam("hash"), *VALID)
 )
-_LIST = select(keys, _SPENT).join_from(keys, months, _IN_MONTH, isouter=True)
+_MAKERS = accounts.alias("makers")
+_LIST = (
+    select(keys, _SPENT, _MAKERS.c.email.label("maker"))
+    .join_from(keys, months, _IN_MONTH, isouter=True)
+    .join(_MAKERS, keys.c.made_by == _MAKERS.c.id, isouter=True)
+)
 
 
 class Keys:
@@ -155,6 +163,7 @@ class Keys:
             "models": [read_name(model, 300) for model in models],
             **check_limits(limits),
             "budget": check_budget(budget),
+            "made_by": account_id if by == "owner" else by if isinstance(by, int) else None,
         }
         with self._database.transaction() as connection:
             _check_number(connection, account_id, now)
@@ -282,8 +291,12 @@ def _check_number(connection: Connection, account_id: int, now: datetime) -> Non
     Raises:
         InvalidRequest: no such account, or it has MAX_KEYS usable keys already.
     """
-    if connection.execute(select(accounts.c.id).where(accounts.c.id == account_id).with_for_update()).first() is None:
+    query = select(accounts.c.team_id).where(accounts.c.id == account_id).with_for_update()
+    account = connection.execute(query).first()
+    if account is None:
         raise InvalidRequest(f"There is no account {account_id}.")
+    if account.team_id is not None:
+        raise InvalidRequest(PAYS_NOTHING)
     usable = (keys.c.account_id == account_id) & keys.c.revoked.is_(None) & (keys.c.hint != PLAYGROUND_HINT)
     usable &= or_(keys.c.expires.is_(None), keys.c.expires > now)
     number = connection.scalar(select(func.count()).select_from(keys).where(usable)) or 0
@@ -327,4 +340,5 @@ def _key(row: RowMapping) -> Key:
         last_used=row["last_used"],
         budget=row["budget"],
         spent=row.get("spent", 0),
+        made_by=row.get("maker"),
     )

@@ -23,6 +23,7 @@ from sqlalchemy import Connection, Row, select
 
 from rerankd.accounts import audit
 from rerankd.accounts import ledger_sql as sql
+from rerankd.accounts.accounts import PAYS_NOTHING
 from rerankd.accounts.admin_log import write
 from rerankd.accounts.database import Database
 from rerankd.accounts.decision import (
@@ -202,7 +203,7 @@ class Ledger:
             by: the account that adds it; None: the operator of the server.
 
         Raises:
-            InvalidRequest: no such account, or the amount is 0 or 10^9 or more.
+            InvalidRequest: no such account, a member of one, or the amount is 0 or 10^9 or more.
         """
         if not 0 < abs(micro) < MAX_AMOUNT:
             raise InvalidRequest("The amount must be less than 1000000000, and not 0.", [("amount", "out of range")])
@@ -211,6 +212,8 @@ class Ledger:
             account = connection.execute(sql.LOCK_ACCOUNT, self._lock_parameters(account_id, now)).first()
             if account is None:
                 raise InvalidRequest(f"There is no account {account_id}.")
+            if account.team_id is not None:
+                raise InvalidRequest(PAYS_NOTHING)
             entry = {
                 "account_id": account_id,
                 "kind": "credit",

@@ -21,6 +21,7 @@ LOCK_ACCOUNT = (
     select(
         accounts.c.balance,
         accounts.c.reserved,
+        accounts.c.team_id,
         exists().where(reservations.c.account_id == accounts.c.id, *_IS_EXPIRED).label("has_expired"),
     )
     .where(accounts.c.id == bindparam("account"))

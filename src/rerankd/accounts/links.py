@@ -9,13 +9,14 @@ from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from rerankd.accounts.accounts import (
+    CAN_SIGN_IN,
     Account,
     account_of,
     has_account,
     insert_account,
     new_account,
     select_by_email,
-    sign_out,
+    sign_out_person,
 )
 from rerankd.accounts.admin_log import Actor, write
 from rerankd.accounts.database import Database
@@ -70,7 +71,7 @@ class Links:
                 raise InvalidRequest(NOT_VALID)
             account = _enabled(connection, account_id)
             connection.execute(update(accounts).where(accounts.c.id == account_id).values(password=hashed))
-            sign_out(connection, account_id)
+            sign_out_person(connection, account_id)
         return account
 
     def for_sign_up(self, email: str) -> str:
@@ -145,7 +146,7 @@ def _use(connection: Connection, token: str) -> tuple[int | None, str | None]:
 
 
 def _enabled(connection: Connection, account_id: int) -> Account:
-    query = select(accounts).where(accounts.c.id == account_id, accounts.c.disabled.is_(False)).with_for_update()
+    query = select(accounts).where(accounts.c.id == account_id, CAN_SIGN_IN).with_for_update(of=accounts)
     row = connection.execute(query).first()
     if row is None:
         raise InvalidRequest("This account is disabled, or there is no such account.")

@@ -17,10 +17,11 @@ NEARLY = 80
 
 @dataclass(frozen=True, slots=True)
 class LowBudget:
-    """A key and its month. account: the e-mail address. key: its name and hint. Money in millionths."""
+    """A key and its month. account: the e-mail address of its account. key: its name and hint. Money in millionths."""
 
     key_id: int
     month: int
+    account_id: int
     account: str
     key: str
     budget: int
@@ -41,7 +42,7 @@ class LowBudgets:
         is_low = (keys.c.budget.is_not(None), months.c.spent * 100 >= keys.c.budget * NEARLY)
         in_use = (keys.c.revoked.is_(None), accounts.c.disabled.is_(False), months.c.warned.is_(None))
         query = (
-            select(months.c.key_id, months.c.month, accounts.c.email, keys.c.name, keys.c.hint)
+            select(months.c.key_id, months.c.month, keys.c.account_id, accounts.c.email, keys.c.name, keys.c.hint)
             .add_columns(keys.c.budget, months.c.spent)
             .join_from(keys, months, (months.c.key_id == keys.c.id) & (months.c.month == month_of(datetime.now(UTC))))
             .join(accounts, keys.c.account_id == accounts.c.id)
@@ -50,7 +51,9 @@ class LowBudgets:
         )
         with self._database.read() as connection:
             found = [
-                LowBudget(row.key_id, row.month, row.email, f"{row.name} ({row.hint})", row.budget, row.spent)
+                LowBudget(
+                    row.key_id, row.month, row.account_id, row.email, f"{row.name} ({row.hint})", row.budget, row.spent
+                )
                 for row in connection.execute(query)
             ]
         return [low for low in found if self._mark(low)]

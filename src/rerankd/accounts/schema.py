@@ -111,6 +111,8 @@ accounts = Table(
     Column("totp_step", BigInteger),  # of the code that was used last
     Column("warned", Time),  # that credit runs low; null: not since there was enough
     Column("deleted", Time),  # null: it is not; a deleted account has neither name nor address
+    Column("team_id", ForeignKey("accounts.id"), index=True),  # the account that this member belongs to; null: none
+    Column("member_role", String(20), nullable=False, server_default="owner"),  # none: signs in no more
     *_limits(),
     CheckConstraint("role IN ('admin', 'user')", "role"),
     CheckConstraint("reserved >= 0", "reserved"),
@@ -141,6 +143,8 @@ invites = Table(
     Column("created", Time, nullable=False),
     Column("expires", Time, nullable=False),
     Column("used_by", ForeignKey("accounts.id")),
+    Column("account_id", ForeignKey("accounts.id")),  # whose member it makes; null: it makes an account
+    Column("role", String(20)),  # of that member
 )
 
 links = Table(  # one-time links: for a new password of an account, or for the account of an address
@@ -186,6 +190,7 @@ keys = Table(
     *_limits(),
     Column("last_used", Time),  # to the minute
     Column("budget", BigInteger),  # what its calls may cost in a calendar month; null: any amount
+    Column("made_by", ForeignKey("accounts.id")),  # the member or administrator; null: not known, or the operator
 )
 
 months = Table(
@@ -332,7 +337,7 @@ daily_call_totals = Table(
 )
 
 admin_log = Table(
-    "admin_log",  # triggers forbid changes and deletions
+    "admin_log",  # of administrators and of members; triggers forbid changes and deletions
     metadata,
     Column("id", Id, primary_key=True),
     Column("time", Time, nullable=False),

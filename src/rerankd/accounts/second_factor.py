@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from rerankd.accounts.accounts import sign_out
+from rerankd.accounts.accounts import sign_out_person
 from rerankd.accounts.admin_log import Actor, write
 from rerankd.accounts.database import Database
 from rerankd.accounts.schema import accounts, recovery_codes
@@ -72,7 +72,7 @@ class SecondFactors:
         with self._database.transaction() as connection:
             values = {"totp_secret": secret, "totp_step": step}
             connection.execute(update(accounts).where(accounts.c.id == account_id).values(values))
-            sign_out(connection, account_id)
+            sign_out_person(connection, account_id)
             return _renew(connection, account_id)
 
     def new_recovery_codes(self, account_id: int) -> list[str]:

@@ -16,9 +16,11 @@ from rerankd.accounts.ledger import Ledger
 from rerankd.accounts.links import Links
 from rerankd.accounts.low_budgets import LowBudgets
 from rerankd.accounts.low_credit import LowCredit
+from rerankd.accounts.members import Members
 from rerankd.accounts.passwords import Passwords
 from rerankd.accounts.second_factor import SecondFactors
 from rerankd.accounts.sessions import Sessions
+from rerankd.errors import Unauthorized
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class Store:
     database: Database
     accounts: Accounts
     sessions: Sessions
+    members: Members
     invites: Invites
     keys: Keys
     ledger: Ledger
@@ -46,6 +49,7 @@ class Store:
             database,
             Accounts(database, passwords),
             Sessions(database),
+            Members(database, passwords),
             Invites(database, passwords),
             Keys(database),
             Ledger(database),
@@ -62,12 +66,15 @@ class Store:
         """The caller of a signed-in visitor's playground; None if the session has ended, or `csrf` is not its token.
 
         Raises:
-            WrongKey: an administrator revoked the key of the account's playground.
+            WrongKey: the key of the account's playground was revoked.
+            Unauthorized: the visitor may only look.
         """
         session = self.sessions.find(secret)
         if session is None or not compare_digest(csrf.encode(), session.csrf.encode()):
             return None
-        return self.keys.of_playground(session.account.id)
+        if not session.may("member"):
+            raise Unauthorized("Your role in this account is viewer, which may not call: ask an owner for another one.")
+        return self.keys.of_playground(session.payer.id)
 
 
 def open_store(url: str, *, make_folder: bool = False) -> Store:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
-from getpass import getpass
 from pathlib import Path
 from typing import Annotated
 
@@ -13,12 +11,13 @@ from rich.console import Console
 
 from rerankd.accounts.accounts import Account, Role
 from rerankd.accounts.deletion import delete_account
-from rerankd.accounts.passwords import PASSWORD_LENGTH, check_password_length
 from rerankd.accounts.validation import read_email
+from rerankd.cli.members import ACTIONS
 from rerankd.cli.options import FLAG, NONE_GIVEN, OPTIONS, Given, command
 from rerankd.cli.store import (
     AS_TABLE,
     NO_LIMIT_OPTIONS,
+    Email,
     Formats,
     Limits,
     account_of,
@@ -31,11 +30,11 @@ from rerankd.cli.store import (
     show_money,
 )
 from rerankd.cli.table import show_table
+from rerankd.cli.typed_password import read_password
 from rerankd.errors import InvalidRequest
 
 app = command("accounts")
 
-Email = Annotated[str, Parameter(help="the account's e-mail address")]
 ONE_PASSWORD = Parameter(group=(OPTIONS, Group("password", show=False, validator=validators.MutuallyExclusive())))
 
 
@@ -63,7 +62,7 @@ def create(
         email = read_email(email)
         if store.accounts.by_email(email):
             raise InvalidRequest(f"{email} has an account already.")
-        password = None if no_password else _password(password_stdin)
+        password = None if no_password else read_password(password_stdin)
         role: Role = "admin" if admin else "user"
         account = store.accounts.create(email, name, password, role, limits_from(limits))
     print(f"Made the {'administrator' if admin else 'account'} {account.email}.")
@@ -92,7 +91,7 @@ def _row(account: Account, unit: str) -> tuple[object, ...]:
         show_money(account.reserved, unit),
         show_limits(account.limits),
         account.created,
-        "deleted" if account.is_deleted else "disabled" if account.disabled else "",
+        _state(account),
     )
 
 
@@ -108,7 +107,19 @@ def _record(account: Account, unit: str) -> dict[str, object]:
         **asdict(account.limits),
         "created": account.created,
         "disabled": account.disabled,
+        "member_of": account.team_id,
+        "member_role": account.member_role,
     }
+
+
+def _state(account: Account) -> str:
+    if account.is_deleted:
+        return "deleted"
+    if account.disabled:
+        return "disabled"
+    if account.member_role == "none":
+        return "removed"
+    return f"{account.member_role} of account {account.team_id}" if account.team_id else ""
 
 
 @action(app, "password")
@@ -120,7 +131,7 @@ def password(email: Email, /, *, password_stdin: Annotated[bool, FLAG] = False, 
     """
     with opened(given) as store:
         account = account_of(store, email)
-        store.accounts.set_password(account.id, _password(password_stdin))
+        store.accounts.set_password(account.id, read_password(password_stdin))
     print(f"Changed the password of {account.email}, and signed it out everywhere.")
     return 0
 
@@ -202,15 +213,5 @@ def backup(file: Path, /, *, given: Given = NONE_GIVEN) -> int:
     return 0
 
 
-def _password(from_stdin: bool) -> str:
-    """The password: the first line of stdin, or typed twice on the terminal."""
-    if from_stdin:
-        return sys.stdin.readline().rstrip("\r\n")
-    if not sys.stdin.isatty():
-        raise InvalidRequest("There is no terminal to ask for the password on: pass --password-stdin.")
-    print(f"It must have from {PASSWORD_LENGTH.start} to {PASSWORD_LENGTH.stop - 1} characters.", file=sys.stderr)
-    password = getpass("Password: ")
-    check_password_length(password)
-    if getpass("The same again: ") != password:
-        raise InvalidRequest("The two passwords differ.")
-    return password
+for _name, _function in ACTIONS.items():
+    action(app, _name)(_function)

@@ -24,6 +24,8 @@ from rerankd.money import decimal
 from rerankd.prices import PriceFile
 from rerankd.types import CallLimits
 
+Email = Annotated[str, Parameter(help="the account's e-mail address")]
+
 Action = TypeVar("Action", bound=Callable[..., int])
 
 ONE_FORMAT = Group("one format", show=False, validator=validators.MutuallyExclusive())

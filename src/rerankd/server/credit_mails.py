@@ -67,7 +67,7 @@ class CreditMails:
         for account in self._store.low_credit.take(limit):
             left = decimal(account.available)
             text = TEXT.format(email=account.email, site=self._site, left=left, currency=currency)
-            if not self._mailer.send(account.email, f"Your credit is low: {left} {currency}", text):
+            if not self._send(account.id, f"Your credit is low: {left} {currency}", text):
                 self._store.low_credit.give_back(account.id)
 
     def _warn_of_budgets(self, currency: str) -> None:
@@ -75,5 +75,9 @@ class CreditMails:
             amounts = {"budget": decimal(low.budget), "spent": decimal(low.spent), "currency": currency}
             text = BUDGET.format(key=low.key, email=low.account, site=self._site, **amounts)
             share = f"{100 * low.spent // low.budget} %"
-            if not self._mailer.send(low.account, f"A key has spent {share} of its budget", text):
+            if not self._send(low.account_id, f"A key has spent {share} of its budget", text):
                 self._store.low_budgets.give_back(low)
+
+    def _send(self, account_id: int, subject: str, text: str) -> bool:
+        """Mails every owner of an account. Returns whether a mail was sent."""
+        return any([self._mailer.send(email, subject, text) for email in self._store.members.owners(account_id)])

@@ -85,15 +85,15 @@ class AccountPages(PageGroup):
 
     def add_to(self, router: APIRouter) -> None:
         self._guards.page(router, "/keys", self.keys)
-        self._guards.form(router, "/keys", self.create_key, self.keys)
-        self._guards.form(router, "/keys/{key_id:row}/revoke", self.revoke_key, self.keys)
-        self._guards.form(router, "/keys/budget", self.set_budget, self.keys)
+        self._guards.form(router, "/keys", self.create_key, self.keys, "member")
+        self._guards.form(router, "/keys/{key_id:row}/revoke", self.revoke_key, self.keys, "member")
+        self._guards.form(router, "/keys/budget", self.set_budget, self.keys, "member")
         self._guards.page(router, "/usage", self.usage)
         self._guards.page(router, "/usage.csv", self.usage_csv)
 
     def keys(self, request: Request, session: Session, refusal: Refusal = NO_REFUSAL, /) -> Response:
         now = datetime.now(UTC)
-        keys = self._store.keys.of_account(session.account.id)
+        keys = self._store.keys.of_account(session.payer.id)
         page = KeysPage(
             usable=[key for key in keys if key.is_usable(now)],
             ended=[key for key in keys if not key.is_usable(now)],
@@ -113,21 +113,27 @@ class AccountPages(PageGroup):
         expires = _end_of(form["expires"]) if form["expires"] else None
         models = form.all("model")  # also names that are not served now: a confined key stays confined
         _, secret = self._store.keys.create(
-            session.account.id, form["name"], expires, models, read_limits(form), read_budget(form["budget"]), "owner"
+            session.payer.id,
+            form["name"],
+            expires,
+            models,
+            read_limits(form),
+            read_budget(form["budget"]),
+            session.actor,
         )
         return show_once(RedirectResponse("/keys", 303), request, "/keys", secret)
 
     def revoke_key(self, request: Request, session: Session, form: Form) -> Response:
-        self._store.keys.revoke(request.path_params["key_id"], session.account.id, by="owner")
+        self._store.keys.revoke(request.path_params["key_id"], session.payer.id, session.actor)
         return RedirectResponse("/keys?done=revoked", 303)
 
     def set_budget(self, request: Request, session: Session, form: Form) -> Response:
         key_id, budget = form.number("key") or 0, read_budget(form["budget"])
-        self._store.keys.set_budget(key_id, budget, session.account.id, "owner")
+        self._store.keys.set_budget(key_id, budget, session.payer.id, session.actor)
         return RedirectResponse("/keys?done=budget", 303)
 
     def usage(self, request: Request, session: Session, _: Refusal = NO_REFUSAL, /) -> Response:
-        prices, account = self._context.prices.current(), session.account
+        prices, account = self._context.prices.current(), session.payer
         page = UsagePage(
             usage=usage_report(self._store.database, request, account.id, prices.currency),
             account=account,
@@ -141,7 +147,7 @@ class AccountPages(PageGroup):
 
     def usage_csv(self, request: Request, session: Session, _: Refusal = NO_REFUSAL, /) -> Response:
         since, until, days = requested_period(request)
-        rows = usage(self._store.database, CSV_COLUMNS, session.account.id, since, until)
+        rows = usage(self._store.database, CSV_COLUMNS, session.payer.id, since, until)
         return self._pages.csv(as_csv(rows, CSV_COLUMNS), f"rerankd-usage-{days}-days.csv")
 
     def _created(self, request: Request, keys: Sequence[Key]) -> NewKey | None:

@@ -14,6 +14,7 @@ from rerankd.web.call_pages import CallPages
 from rerankd.web.context import WebContext
 from rerankd.web.email_pages import EmailPages
 from rerankd.web.guards import Guards
+from rerankd.web.member_pages import JoinPages, MemberPages
 from rerankd.web.own_account_pages import OwnAccountPages
 from rerankd.web.pages import Pages
 from rerankd.web.recovery_pages import RecoveryPages
@@ -35,7 +36,7 @@ class _RowNumber(Convertor[int]):
 
 
 def account_routes(context: WebContext, store: Store, pages: Pages) -> tuple[APIRouter, Guards]:
-    """`/sign-in`, `/sign-up`, `/forgot`, `/reset`, `/account`, `/keys`, `/usage`, `/admin`, …"""
+    """`/sign-in`, `/sign-up`, `/forgot`, `/reset`, `/account`, `/members`, `/keys`, `/usage`, `/admin`, …"""
     register_url_convertor("row", _RowNumber())
     router = APIRouter()
     guards = Guards(store.sessions, pages)
@@ -51,6 +52,8 @@ def account_routes(context: WebContext, store: Store, pages: Pages) -> tuple[API
         OidcPages(context, context.provider, store, guards, anonymous, sign_ins).add_to(router)
     RecoveryPages(context, store, guards, pages, anonymous).add_to(router)
     AccountPages(context, store, guards, pages).add_to(router)
+    MemberPages(context, store, guards, pages).add_to(router)
+    JoinPages(store, guards, anonymous).add_to(router)
     StatementPages(context, store, guards, pages).add_to(router)
     CallPages(context, store, guards, pages).add_to(router)
     AdminPages(context, store, guards, pages).add_to(router)

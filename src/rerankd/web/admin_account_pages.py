@@ -16,6 +16,7 @@ from rerankd.accounts.accounts import Account
 from rerankd.accounts.budget import next_month
 from rerankd.accounts.deletion import delete_account
 from rerankd.accounts.keys import Key
+from rerankd.accounts.members import Member
 from rerankd.accounts.sessions import Session
 from rerankd.accounts.validation import read_amount, read_budget
 from rerankd.errors import InvalidRequest
@@ -49,6 +50,8 @@ class AdminAccountPage(Page):
     """`/admin/accounts/{id}`.
 
     Attributes:
+        payer: the account that this one is a member of, and which pays; None: it is no member.
+        members: of this account, itself included.
         starts_again: the day on which budgets start again.
         is_own: the administrator's own account.
         done: a message after a change.
@@ -59,6 +62,8 @@ class AdminAccountPage(Page):
     template: ClassVar[str] = "admin_account.html"
     usage: UsageReport
     account: Account
+    payer: Account | None
+    members: Sequence[Member]
     keys: Sequence[Key]
     currency: str
     limits: Mapping[str, int | None]
@@ -117,6 +122,8 @@ class AdminAccountPages(PageGroup):
             page = AdminAccountPage(
                 usage=usage_report(self._store.database, request, account.id, self._currency),
                 account=account,
+                payer=self._store.accounts.by_id(account.team_id) if account.team_id else None,
+                members=self._store.members.of(account.id),
                 keys=self._store.keys.of_account(account.id),
                 currency=self._currency,
                 limits=asdict(account.limits),

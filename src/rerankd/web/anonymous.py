@@ -16,7 +16,8 @@ from rerankd.web.forms import Form
 from rerankd.web.pages import Page, Pages
 
 AFTER_SIGN_IN = (
-    *("/", "/keys", "/usage", "/statement", "/calls", "/account", "/account/email", "/admin", "/admin/server"),
+    *("/", "/keys", "/usage", "/statement", "/calls", "/account", "/account/email", "/members"),
+    *("/admin", "/admin/server"),
 )
 """Where a sign-in may redirect to: never to another site."""
 

@@ -59,9 +59,9 @@ class CallPages(PageGroup):
     """`/calls`, `/calls.csv`, and the same for administrators."""
 
     def add_to(self, router: APIRouter) -> None:
-        for path, role in account_paths("/calls"):
-            self._guards.page(router, path, self.show, role)
-            self._guards.page(router, f"{path}.csv", self.download, role)
+        for path, access in account_paths("/calls"):
+            self._guards.page(router, path, self.show, access)
+            self._guards.page(router, f"{path}.csv", self.download, access)
         self._guards.page(router, "/admin/calls", self.show_all, "admin")
         self._guards.page(router, "/admin/calls.csv", self.download_all, "admin")
 

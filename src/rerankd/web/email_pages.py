@@ -66,10 +66,10 @@ class EmailPages:
 
     def add_to(self, router: APIRouter) -> None:
         self._guards.page(router, "/account/email", self.email_page)
-        self._guards.form(router, "/account/email", self.change, self.email_page)
+        self._guards.form(router, "/account/email", self.change, self.email_page, "viewer")
         if self._mailer is not None:
             limiter = self._guards.hashing
-            self._guards.form(router, "/account/email/ask", self.ask, self._own.account_page, limiter=limiter)
+            self._guards.form(router, "/account/email/ask", self.ask, self._own.account_page, "viewer", limiter)
 
     def email_page(self, request: Request, session: Session, refusal: Refusal = NO_REFUSAL, /) -> Response:
         return self._pages.render(EmailPage(refusal.problem, refusal.typed), request, session, refusal.status)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hmac import compare_digest
-from typing import Protocol
+from typing import Literal, Protocol
 from urllib.parse import urlencode
 
 from anyio import CapacityLimiter, to_thread
@@ -12,13 +12,16 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from rerankd.accounts.accounts import Role
+from rerankd.accounts.members import Right
 from rerankd.accounts.sessions import Session, Sessions
 from rerankd.admission.session_calls import SESSION_COOKIE
 from rerankd.errors import InvalidRequest, Unavailable
 from rerankd.web.cookies import FORM_COOKIE
 from rerankd.web.forms import NO_REFUSAL, Form, Refusal, read_form
 from rerankd.web.pages import Pages, ProblemPage, root_of
+
+Access = Right | Literal["admin"]
+"""Who may use a route: people with this role in their account or a higher one, or administrators of the server."""
 
 HASHES_AT_ONCE = 2
 """Hashing a password takes 64 MiB and much of a core."""
@@ -54,11 +57,11 @@ class Guards:
         self._pages = pages
         self.hashing = CapacityLimiter(HASHES_AT_ONCE)
 
-    def page(self, router: APIRouter, path: str, handler: PageHandler, role: Role = "user") -> None:
-        """Adds a page for signed-in accounts, or for administrators only."""
+    def page(self, router: APIRouter, path: str, handler: PageHandler, access: Access = "viewer") -> None:
+        """Adds a page. A new one is for everybody who is signed in, unless it says otherwise."""
 
         def endpoint(request: Request) -> Response:
-            return self._show(request, handler, role)
+            return self._show(request, handler, access)
 
         router.add_api_route(path, endpoint, methods=["GET"], response_model=None)
 
@@ -68,10 +71,10 @@ class Guards:
         path: str,
         handler: FormHandler,
         page: PageHandler,
-        role: Role = "user",
+        access: Access = "owner",
         limiter: CapacityLimiter | None = None,
     ) -> None:
-        """Adds a form for signed-in accounts, or for administrators only.
+        """Adds a form. A new one is for the owners of an account only, unless it says otherwise.
 
         Args:
             page: shows the form again if it is refused.
@@ -79,7 +82,9 @@ class Guards:
         """
 
         async def endpoint(request: Request) -> Response:
-            return await self._receive(request, lambda form: self._submit(request, form, handler, page, role), limiter)
+            return await self._receive(
+                request, lambda form: self._submit(request, form, handler, page, access), limiter
+            )
 
         router.add_api_route(path, endpoint, methods=["POST"], response_model=None)
 
@@ -115,9 +120,9 @@ class Guards:
         except Unavailable:
             return None
 
-    def _show(self, request: Request, handler: PageHandler, role: Role) -> Response:
+    def _show(self, request: Request, handler: PageHandler, access: Access) -> Response:
         try:
-            return handler(request, self._authorize(request, role))
+            return handler(request, self._authorize(request, access))
         except _Denied as denied:
             return denied.response
         except Unavailable as error:
@@ -137,9 +142,11 @@ class Guards:
         form = await read_form(request)
         return await to_thread.run_sync(submit, form, limiter=limiter)
 
-    def _submit(self, request: Request, form: Form, handler: FormHandler, page: PageHandler, role: Role) -> Response:
+    def _submit(
+        self, request: Request, form: Form, handler: FormHandler, page: PageHandler, access: Access
+    ) -> Response:
         try:
-            session = self._authorize(request, role)
+            session = self._authorize(request, access)
             if not compare_digest(form["csrf"].encode(), session.csrf.encode()):
                 return self._forged(request, session)
             try:
@@ -160,15 +167,14 @@ class Guards:
         except Unavailable as error:
             return self._unavailable(request, error)
 
-    def _authorize(self, request: Request, role: Role) -> Session:
+    def _authorize(self, request: Request, access: Access) -> Session:
         """Raises _Denied."""
         session = self.session(request)
         if session is None:
             after = {"next": request.url.path.removeprefix(root_of(request))} if request.method == "GET" else {}
             raise _Denied(RedirectResponse(f"/sign-in?{urlencode(after)}".rstrip("?"), 303))
-        if role == "admin" and session.account.role != "admin":
-            page = ProblemPage("This page is for administrators.")
-            raise _Denied(self._pages.render(page, request, session, 403))
+        if refused := _refused(session, access):
+            raise _Denied(self._pages.render(ProblemPage(refused), request, session, 403))
         return session
 
     def _forged(self, request: Request, session: Session | None) -> Response:
@@ -182,3 +188,13 @@ class Guards:
         response = self._pages.render(ProblemPage(str(error)), request, None, 503)
         response.headers["retry-after"] = str(error.retry_after_s)
         return response
+
+
+def _refused(session: Session, access: Access) -> str:
+    """Why a person may not use a route; empty if the person may."""
+    if access == "admin":
+        return "" if session.account.role == "admin" else "This page is for administrators."
+    if session.may(access):
+        return ""
+    who = "an owner" if access == "owner" else "a member or an owner"
+    return f"Your role in this account is {session.account.member_role}: only {who} may do this."

@@ -22,7 +22,7 @@ from rerankd.web.anonymous import AnonymousPages, address_of
 from rerankd.web.cookies import delete_session, end_show, show_once, to_show
 from rerankd.web.formatting import duration
 from rerankd.web.forms import NO_REFUSAL, Form, Refusal, check_repeated
-from rerankd.web.guards import FormHandler, Guards
+from rerankd.web.guards import Access, FormHandler, Guards
 from rerankd.web.pages import Page, Pages
 from rerankd.web.qr import qr_svg
 from rerankd.web.throttle import Throttle
@@ -86,8 +86,9 @@ class OwnAccountPages:
             "delete": self.delete,
         }
         for name, handler in forms.items():
+            access: Access = "owner" if name == "delete" else "viewer"
             path = f"/account/{name}"
-            self._guards.form(router, path, handler, self.account_page, limiter=self._guards.hashing)
+            self._guards.form(router, path, handler, self.account_page, access, self._guards.hashing)
 
     def account_page(self, request: Request, session: Session, refusal: Refusal = NO_REFUSAL, /) -> Response:
         typed, account = refusal.typed["secret"], session.account

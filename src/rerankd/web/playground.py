@@ -76,7 +76,7 @@ def playground_page(context: WebContext, session: Session | None) -> PlaygroundP
         by_task.setdefault(sample.task, []).append(sample)
     state = {
         "needsKey": context.needs_key,
-        "csrf": session.csrf if session else None,
+        "csrf": session.csrf if session and session.may("member") else None,
         "free": _costs_nothing(context, session),
         "accounts": context.accounts is not None,
         "maxDocuments": context.settings.max_documents,
@@ -110,10 +110,10 @@ def _costs_nothing(context: WebContext, session: Session | None) -> bool:
     """Whether the page may send calls by itself: nobody pays, or a free quota does."""
     if context.accounts is None:
         return True
-    if session is None or not context.names():
+    if session is None or not session.may("member") or not context.names():
         return False
     price = context.prices.current().of(context.models.names_of(context.models.default))
     try:
-        return not price.input_price or context.accounts.ledger.quota(session.account.id, price).left >= ENOUGH_FREE
+        return not price.input_price or context.accounts.ledger.quota(session.payer.id, price).left >= ENOUGH_FREE
     except Unavailable:
         return False

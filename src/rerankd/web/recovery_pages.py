@@ -132,9 +132,12 @@ class RecoveryPages:
 
     def _send_reset(self, mailer: Mailer, email: str) -> None:
         account = self._store.accounts.by_email(email)
-        if account is None or account.disabled:
+        if account is None:
             return
-        token = self._store.links.for_password(account.id, by="owner")
+        try:
+            token = self._store.links.for_password(account.id, by="owner")
+        except InvalidRequest:  # disabled, or a member who was removed
+            return
         mailer.send(email, "A new password", RESET.format(site=self._site, token=token))
 
     def _send_sign_up(self, mailer: Mailer, email: str) -> None:

@@ -165,7 +165,7 @@ def _no_session(_: Request) -> None:
 def _search(context: WebContext, session: Session | None) -> SearchPage:
     state = {
         "needsKey": context.needs_key,
-        "csrf": session.csrf if session else None,
+        "csrf": session.csrf if session and session.may("member") else None,
         "accounts": context.accounts is not None,
         "ready": context.models.default.ready,
     }

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from starlette.requests import Request
 from starlette.responses import Response
 
-from rerankd.accounts.accounts import Account, Role
+from rerankd.accounts.accounts import Account
 from rerankd.accounts.sessions import Session
 from rerankd.accounts.store import Store
+from rerankd.web.guards import Access
 from rerankd.web.pages import Pages, ProblemPage
 
 ONE_ACCOUNT = "/admin/accounts/{account_id:row}"
@@ -18,9 +19,9 @@ AccountHandler = Callable[[Request, Session, Account, str], Response]
 """Shows an account. Its last argument is the path of the account's pages, empty for its owner."""
 
 
-def account_paths(name: str) -> tuple[tuple[str, Role], tuple[str, Role]]:
+def account_paths(name: str) -> tuple[tuple[str, Access], tuple[str, Access]]:
     """The paths of a page, and who may open each. name: as `/statement`."""
-    return (name, "user"), (f"{ONE_ACCOUNT}{name}", "admin")
+    return (name, "viewer"), (f"{ONE_ACCOUNT}{name}", "admin")
 
 
 class ShownAccounts:
@@ -31,10 +32,10 @@ class ShownAccounts:
         self._pages = pages
 
     def with_account(self, request: Request, session: Session, handler: AccountHandler) -> Response:
-        """Calls the handler with the visitor's own account, or with the account that the path names."""
+        """Calls the handler with the visitor's account, or with the account that the path names."""
         account_id = request.path_params.get("account_id")
         if account_id is None:
-            return handler(request, session, session.account, "")
+            return handler(request, session, session.payer, "")
         account = self._store.accounts.by_id(account_id)
         if account is None:
             return self._pages.render(ProblemPage("There is no such account."), request, session, 404)

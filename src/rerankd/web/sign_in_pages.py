@@ -59,7 +59,7 @@ class SignInPages:
         """account_page: shown where a sign-out is refused."""
         router.add_api_route("/sign-in", self.sign_in_page, methods=["GET"], response_model=None)
         self._guards.anonymous_form(router, "/sign-in", self.sign_in)
-        self._guards.form(router, "/sign-out", self.sign_out, account_page)
+        self._guards.form(router, "/sign-out", self.sign_out, account_page, "viewer")
         if self._sign_up != "off":
             router.add_api_route("/sign-up", self.sign_up_page, methods=["GET"], response_model=None)
             self._guards.anonymous_form(router, "/sign-up", self.sign_up)

@@ -47,9 +47,9 @@ class StatementPages(PageGroup):
     """`/statement`, `/statement.csv`, and the same of every account for administrators."""
 
     def add_to(self, router: APIRouter) -> None:
-        for path, role in account_paths("/statement"):
-            self._guards.page(router, path, self.show, role)
-            self._guards.page(router, f"{path}.csv", self.download, role)
+        for path, access in account_paths("/statement"):
+            self._guards.page(router, path, self.show, access)
+            self._guards.page(router, f"{path}.csv", self.download, access)
 
     def show(self, request: Request, session: Session, _: Refusal = NO_REFUSAL, /) -> Response:
         return self._accounts.with_account(request, session, self._show)
