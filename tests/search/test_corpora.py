@@ -160,3 +160,14 @@ def test_the_commands_name_the_record(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(["search", str(path), "hot", *options, "--no-rerank"]) == 0
     assert "corpus.jsonl:1 (sun)" in capsys.readouterr().out
     assert Index.open(tmp_path / "index").search("hot")[0].id == "sun"
+
+
+@pytest.mark.model
+def test_records_are_found_by_meaning(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "c.jsonl", [{"_id": "zug", "text": "Der Zug fährt um acht Uhr ab."}, ROWS[1]])
+    opened(path, first="dense")
+    jsonl(path, [{"_id": "zug", "text": "Der Zug fährt um acht Uhr ab."}, ROWS[1], ROWS[2]])
+    index = opened(path, first="dense")
+    assert index.last_update.records == index.last_update.embedded == 1
+    assert [(hit.id, hit.first) for hit in index.search("when does the train leave?", 1)] == [("zug", 1)]
+    assert [(hit.id, hit.first) for hit in index.search("Which city is China's capital?", 1)] == [("北", 3)]
