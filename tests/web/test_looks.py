@@ -27,9 +27,9 @@ RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"
 SCREENS = Path(__file__).parents[2] / "docs" / "screens"
 """Written where the environment has WRITE_SCREENS."""
 
-PAGES_OF_ACCOUNTS = ("sign-in", "keys", "usage", "statement", "calls", "account")
+PAGES_OF_ACCOUNTS = ("sign-in", "keys", "usage", "statement", "calls", "account", "members")
 PAGES_OF_ADMINS = ("admin", "admin-usage", "admin-calls", "admin-log", "admin-account", "admin-upstreams")
-OWN = ("usage", "statement", "calls", "account", "rates", "keys")
+OWN = ("usage", "statement", "calls", "account", "members", "join", "rates", "keys")
 SHOWN = ("playground", "playground-compare", "rates", *PAGES_OF_ACCOUNTS, *PAGES_OF_ADMINS)
 
 Open = Callable[..., Page]
@@ -57,9 +57,12 @@ def lived_in(site: Site) -> Site:
     chance = random.Random(0)
     site.store.accounts.set_limits(site.user.id, CallLimits(100, 200_000, 2))
     site.store.accounts.disable(site.store.accounts.create("gone@example.com").id)
+    site.store.members.add(site.admin.id, "grace@example.com", "Grace", PASSWORD, "member", site.admin.id)
+    site.store.invites.create_for_member(site.admin.id, site.admin.id, "viewer", "alan@example.com")
     for account in (site.admin, site.user):
         site.store.ledger.add_credits(account.id, 25_000_000, "start", site.admin.id)
         secrets = [site.store.keys.create(account.id, name)[1] for name in ("search page", "nightly job")]
+        site.store.keys.set_budget(site.store.keys.of_account(account.id)[0].id, 13_000_000)
         old, _ = site.store.keys.create(account.id, "old laptop")
         site.store.keys.revoke(old.id)
         for days_ago in range(28, -1, -1):
