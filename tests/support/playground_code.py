@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-STATIC = Path(__file__).parents[2] / "src" / "rerankd" / "web" / "static"
+STATIC = Path(__file__).resolve().parents[2] / "src" / "rerankd" / "web" / "static"
 MODULES = ("snippets.js", "python-code.js")
 
 MAKE = """

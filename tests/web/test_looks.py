@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, ViewportSize, expect
 
 from rerankd.accounts.call_record import CallRecord
 from rerankd.accounts.decision import CallCost
@@ -32,6 +32,9 @@ PAGES_OF_ADMINS = ("admin", "admin-usage", "admin-calls", "admin-log", "admin-ac
 OWN = ("usage", "statement", "calls", "account", "members", "join", "rates", "keys")
 SHOWN = ("playground", "playground-compare", "rates", *PAGES_OF_ACCOUNTS, *PAGES_OF_ADMINS)
 
+WIDE: ViewportSize = {"width": 1280, "height": 800}
+FITS = "document.documentElement.scrollWidth <= innerWidth"
+
 Open = Callable[..., Page]
 
 both_themes = pytest.mark.parametrize("theme", ["light", "dark"])
@@ -43,7 +46,12 @@ def check(page: Page, name: str) -> None:
     found: list[dict[str, Any]] = page.evaluate("async (runOnly) => (await axe.run({runOnly})).violations", RULES)
     violations = [(one["id"], node["target"], node["failureSummary"]) for one in found for node in one["nodes"]]
     assert violations == [], name
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is too wide"
+    assert page.evaluate(FITS), f"{name} is too wide"
+    if page.viewport_size == WIDE:
+        for width in (768, 1920):
+            page.set_viewport_size({"width": width, "height": 800})
+            assert page.evaluate(FITS), f"{name} is too wide at {width}"
+        page.set_viewport_size(WIDE)
     if os.environ.get("WRITE_SCREENS") and name in SHOWN:
         theme = "dark" if page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") else "light"
         width = "" if page.evaluate("innerWidth >= 1280") else "-360"
@@ -151,6 +159,10 @@ def test_the_playground(embedded_server: Server, open_page: Open, theme: str, wi
     page.click("#copy-as")
     expect(page.locator("#snippets")).to_be_visible()
     check(page, "playground-code")
+    page.goto(f"{embedded_server.url}/docs")
+    page.locator(".opblock-summary-control").first.click()
+    expect(page.locator(".opblock-body")).to_be_visible()
+    check(page, "docs")
 
 
 def test_sign_in_and_make_a_key_by_keyboard(serve_site: tuple[Site, str], open_page: Open) -> None:
