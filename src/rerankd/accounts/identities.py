@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from rerankd.accounts.accounts import Account, account_of, insert_account, new_account
+from rerankd.accounts.accounts import CAN_SIGN_IN, Account, account_of, insert_account, new_account
 from rerankd.accounts.admin_log import Actor, write
 from rerankd.accounts.database import Database
 from rerankd.accounts.schema import accounts, confirmations, identities
@@ -105,11 +105,11 @@ class Identities:
         return token
 
     def asked(self, token: str) -> Confirmation | None:
-        """What a token confirms; None if it is not valid, or no longer, or the account is disabled."""
+        """What a token confirms; None if it is not valid, or no longer, or nobody may sign in."""
         query = select(accounts, confirmations.c.issuer).join_from(confirmations, accounts)
         query = query.where(confirmations.c.hash == token_hash(token), confirmations.c.expires > datetime.now(UTC))
         with self._database.read() as connection:
-            row = connection.execute(query.where(accounts.c.disabled.is_(False))).first()
+            row = connection.execute(query.where(CAN_SIGN_IN)).first()
         return None if row is None else Confirmation(account_of(row._mapping), row.issuer is not None)
 
     def confirm(self, token: str) -> int:

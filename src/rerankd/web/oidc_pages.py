@@ -210,7 +210,7 @@ class OidcPages:
             raise _Denied(str(error)) from None
 
     def _enabled(self, account: Account) -> Account:
-        if account.disabled:
+        if account.disabled or account.member_role == "none":
             raise _Denied("This account is disabled. Ask an administrator of this server.")
         return account
 
