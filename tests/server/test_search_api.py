@@ -168,7 +168,7 @@ def test_meaning_finds_what_words_do_not(tmp_path: Path) -> None:
         for first in ("dense", "hybrid"):
             reply = search(client, question, first=first, depth=1)
             assert [one["path"] for one in reply["results"]] == ["zug.md"] and reply["warnings"] == []
-        (docs / "neu.md").write_text("Ein Satz ohne Vektor.\n")
+        (docs / "neu.md").write_text("Ein Satz ohne Zahlen.\n")
         Index(docs, folder=tmp_path / "index")
         [warning] = search(client, question, first="hybrid")["warnings"]
         assert "no vectors yet" in warning and "--first hybrid" in warning
