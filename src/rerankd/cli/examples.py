@@ -43,11 +43,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "rerankd rerank bm25.trec --queries q.tsv --corpus docs.jsonl -o out.trec",
         "rerankd rerank ./scifact --first bm25 -o scifact.jsonl --depth 50",
         "rerankd rerank requests.jsonl -o out.jsonl --url http://127.0.0.1:8000",
-        "rerankd rerank bm25.trec --queries q.tsv --corpus docs.jsonl -o out.jsonl --passage-tokens 512",
+        "rerankd rerank ./scifact --first bm25 -o long.jsonl --passage-tokens 512",
     ),
     "rerankd eval": (
         "rerankd eval bm25.trec reranked.trec --qrels qrels.tsv",
-        "rerankd eval bm25.trec a.jsonl --qrels q.tsv --corpus docs.jsonl --html report.html",
+        "rerankd eval a.trec b.jsonl --qrels q.tsv --corpus c.jsonl --html r.html",
         "rerankd eval ./scifact --models Qwen/Qwen3-Reranker-0.6B ./mine",
         "rerankd eval bm25.trec --qrels qrels.txt --measures nDCG@10 AP@100 --json",
     ),
