@@ -46,8 +46,7 @@ def find_kept(prefix: str, suffix: str) -> Path | None:
     _remove_leftovers(folder)
     for file in sorted(folder.glob(f"{prefix}-{'[0-9a-f]' * CHECKSUM_LEN}{suffix}")):
         if _is_intact(file, prefix, suffix):
-            with suppress(OSError):  # a read-only folder
-                os.utime(file)
+            _note_use(file)
             return file
         logger.warning("%s cannot be read: it is damaged, or not yours alone. It is made again.", file)
         _remove(file)
@@ -170,14 +169,19 @@ def _remove_leftovers(folder: Path) -> None:
                 os.close(lock)
 
 
+def _note_use(file: Path) -> None:
+    """Sets the time of the last access, which many systems do not keep."""
+    with suppress(OSError):  # a read-only folder
+        os.utime(file, ns=(time.time_ns(), file.stat().st_mtime_ns))
+
+
 def _remove_unused(folder: Path) -> None:
-    """`find_kept` sets the time of each file that it finds."""
     oldest = time.time() - UNUSED_DAYS * 24 * 3600
     for file in folder.iterdir():
         with suppress(OSError):  # another process removed it
             found = file.lstat()
             is_kept = stat.S_ISREG(found.st_mode) and re.search(rf"-[0-9a-f]{{{CHECKSUM_LEN}}}\.\w+$", file.name)
-            if is_kept and found.st_mtime < oldest:
+            if is_kept and max(found.st_atime, found.st_mtime) < oldest:
                 file.unlink()
                 logger.info("%s was removed: nothing used it for %d days.", file, UNUSED_DAYS)
 
