@@ -17,6 +17,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,7 +52,7 @@ def serving(model: str) -> Iterator[tuple[str, int]]:
             yield _ready(process), process.pid
         finally:
             process.terminate()
-            process.communicate()
+            process.wait()
 
 
 def _ready(process: subprocess.Popen[str]) -> str:
@@ -60,6 +61,8 @@ def _ready(process: subprocess.Popen[str]) -> str:
         if found := re.search(r"Listening on (\S+)", line):
             while httpx2.get(f"{found[1]}/health").status_code != 200:
                 time.sleep(0.2)
+            # A full pipe stops the server at its next line of the access log.
+            threading.Thread(target=process.stderr.read, daemon=True).start()
             return found[1]
     raise SystemExit("The server ended.")
 
