@@ -91,25 +91,24 @@ def rerank(
         inputs = _inputs(run, of_folder, queries, corpus, first, split, subset, depth, out)
         model = given.get("model")
         with ranker_of(remote, settings, model) as ranker:
-            plan = Plan(
-                stamped(inputs.files),
-                identity(ranker, remote, settings, model),
-                instruct,
-                depth,
-                skip_missing,
-                IDENTITY if first else "",
-                divided,
-            )
-            at_once = REMOTE_AT_ONCE if remote.url else LOCAL_AT_ONCE
-            job = Job(out, plan, inputs.run, inputs.queries, at_once)
-            try:
+            by = identity(ranker, remote, settings, model)
+            plan = Plan(stamped(inputs.files), by, instruct, depth, skip_missing, IDENTITY if first else "", divided)
+            job = Job(out, plan, inputs.run, inputs.queries, REMOTE_AT_ONCE if remote.url else LOCAL_AT_ONCE)
+            with _saying_how_to_continue(output):
                 ended = job.score(ranker, inputs.documents, Report(), restart=restart)
-            except KeyboardInterrupt:
-                if output != STDIN:
-                    print(f"\nStopped. To continue: rerankd {shlex.join(sys.argv[1:])}", file=sys.stderr)
-                raise
     print_summary(ended, output)
     return 0
+
+
+@contextmanager
+def _saying_how_to_continue(output: Path) -> Iterator[None]:
+    """After Ctrl-C. A job with its result on stdout cannot be continued."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if output != STDIN:
+            print(f"\nStopped. To continue: rerankd {shlex.join(sys.argv[1:])}", file=sys.stderr)
+        raise
 
 
 @contextmanager
