@@ -15,6 +15,7 @@ import pyarrow.parquet
 import pytest
 
 from rerankd.cli.main import main
+from rerankd.runs.about import read_about
 from rerankd.runs.run import read_run
 
 PLACES = ("Paris", "Rome", "Oslo", "Lima", "Cairo", "Delhi", "Tokyo", "Quito")
@@ -210,3 +211,23 @@ def test_wrong_settings_of_passages_are_named(
 ) -> None:
     assert main(command(beir, tmp_path / "ours.jsonl", *more)) == 1
     assert words in capsys.readouterr().err
+
+
+def test_the_exact_prompt_is_kept_beside_the_run_and_shown_in_the_report(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    from support.model_card import PREFIX, SUFFIX  # loads transformers
+
+    requests, out, page = tmp_path / "requests.jsonl", tmp_path / "ours.jsonl", tmp_path / "report.html"
+    own = {"id": "own", "query": "When?", "documents": ["Never."], "instruct": "Another task"}
+    jsonl(requests, [{"id": "q", "query": "When does it open?", "documents": ["It opens at one.", "Bread."]}, own])
+    model = ["--model", str(tiny_checkpoint), "--skip-self-test", "--instruct", "Find <hours>"]
+    assert main(["rerank", str(requests), "-o", str(out), *model]) == 0
+    about = read_about(out)
+    assert about is not None and about.prompt_text == (
+        f"{PREFIX}<Instruct>: Find <hours>\n<Query>: {{query}}\n<Document>: {{document}}{SUFFIX}"
+    )
+    jsonl(tmp_path / "qrels.jsonl", [{"query-id": "q", "corpus-id": "q:0"}])
+    assert main(["eval", str(out), "--qrels", str(tmp_path / "qrels.jsonl"), "--html", str(page)]) == 0
+    shown = page.read_text()
+    assert "<summary>The prompt of ours</summary>" in shown
+    assert "<span>&lt;Instruct&gt;: Find &lt;hours&gt;</span>\n<span>&lt;Query&gt;: {query}</span>" in shown
+    assert "1 query has its own" in shown

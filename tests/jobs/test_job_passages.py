@@ -16,7 +16,6 @@ from rerankd.runs.run import Candidate, Run, read_run
 from rerankd.runs.texts import Query
 from rerankd.testing import FakeRanker, shared_words
 from rerankd.types import Passages
-from support.killed_job import run_killed, score, write_inputs
 from support.splitting import SplittingRanker
 
 FILLER = "One more sentence that says nothing of any use to anybody here. "
@@ -93,16 +92,3 @@ def test_damaged_passages_of_a_run_are_named(passages: object, tmp_path: Path) -
     path.write_text(json.dumps({"qid": "q", "docid": "d", "logit": 1.0, "passages": passages}))
     with pytest.raises(InvalidRequest, match=r"run\.jsonl:1.*passage"):
         read_run(path)
-
-
-@pytest.mark.slow
-def test_a_job_with_passages_that_is_killed_writes_what_one_that_was_not_writes(tmp_path: Path) -> None:
-    write_inputs(tmp_path)
-    score(tmp_path, "undisturbed-passages.jsonl")
-    assert run_killed(tmp_path, "disturbed-passages.jsonl", kills=6) >= 2
-    assert (tmp_path / "disturbed-passages.jsonl").read_bytes() == (
-        tmp_path / "undisturbed-passages.jsonl"
-    ).read_bytes()
-    row = json.loads((tmp_path / "undisturbed-passages.jsonl").read_text().splitlines()[0])
-    assert len(row["passages"]) > 1
-    assert not list(tmp_path.glob("*.job"))

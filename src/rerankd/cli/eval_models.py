@@ -18,7 +18,16 @@ from cyclopts import Group, Parameter
 
 from rerankd.cli.log import log_to_stderr
 from rerankd.cli.options import COUNT, FLAG, SEVERAL, settings_from
-from rerankd.cli.reranking import LOCAL_AT_ONCE, PassageOptions, Report, bm25, identity, print_summary, stamped
+from rerankd.cli.reranking import (
+    LOCAL_AT_ONCE,
+    PassageOptions,
+    Report,
+    bm25,
+    identity,
+    print_summary,
+    prompt_text,
+    stamped,
+)
 from rerankd.cli.scoring import RemoteOptions, ranker_of
 from rerankd.config import RankSettings
 from rerankd.errors import InvalidRequest, SettingsError
@@ -148,8 +157,11 @@ def _reranked(variant: Variant, inputs: Inputs, out: Path, options: ModelOptions
             print(f"{variant.name}: {out} is there already", file=sys.stderr)
             return out
         print(f"{variant.name}:", file=sys.stderr)
-        job = Job(out, plan, inputs.run, inputs.queries, LOCAL_AT_ONCE)
-        print_summary(job.score(ranker, inputs.documents, Report(), restart=options.restart), out)
+        text = prompt_text(ranker, variant.instruct)
+        job = Job(out, plan, inputs.run, inputs.queries, LOCAL_AT_ONCE, text)
+        with Report() as report:
+            ended = job.score(ranker, inputs.documents, report, restart=options.restart)
+        print_summary(ended, out)
     return out
 
 

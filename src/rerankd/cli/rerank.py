@@ -24,7 +24,9 @@ from rerankd.cli.reranking import (
     beside,
     bm25,
     identity,
+    pause_after,
     print_summary,
+    prompt_text,
     stamped,
 )
 from rerankd.cli.scoring import RemoteOptions, ranker_of
@@ -93,9 +95,10 @@ def rerank(
         with ranker_of(remote, settings, model) as ranker:
             by = identity(ranker, remote, settings, model)
             plan = Plan(stamped(inputs.files), by, instruct, depth, skip_missing, IDENTITY if first else "", divided)
-            job = Job(out, plan, inputs.run, inputs.queries, REMOTE_AT_ONCE if remote.url else LOCAL_AT_ONCE)
-            with _saying_how_to_continue(output):
-                ended = job.score(ranker, inputs.documents, Report(), restart=restart)
+            at_once, text = REMOTE_AT_ONCE if remote.url else LOCAL_AT_ONCE, prompt_text(ranker, instruct)
+            job = Job(out, plan, inputs.run, inputs.queries, at_once, text)
+            with _saying_how_to_continue(output), Report() as report:
+                ended = job.score(ranker, inputs.documents, report, restart=restart, patience=pause_after)
     print_summary(ended, output)
     return 0
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
@@ -35,6 +35,9 @@ LOCAL_AT_ONCE, REMOTE_AT_ONCE = 16, 4
 
 EVERY_S = 30.0
 """Seconds between two lines of progress."""
+
+LEAST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 600.0
+"""For a server that refuses calls because there are too many."""
 
 Stamps = tuple[tuple[str, int, int], ...]
 
@@ -105,6 +108,18 @@ def identity(ranker: Ranker, remote: RemoteOptions, settings: RankSettings, mode
     return {**found, "then": f"{settings.then}, first {settings.then_top}"} if settings.then else found
 
 
+def prompt_text(ranker: Ranker, instruct: str | None) -> str:
+    """The prompt of a model of this machine, as it reads it; empty for a server, and for a model without a prompt.
+
+    It comes from the tokens of a pair that the model scores: of two models, from those of the second one.
+    """
+    from rerankd.local import Reranker
+
+    if not isinstance(ranker, Reranker) or ranker.info.prompt_id == "none":
+        return ""
+    return ranker.prompt_of(ranker.rank("{query}", ["{document}"], instruct=instruct).ranked[0])
+
+
 def bm25(depth: int, path: Path) -> FirstStage:
     """A first stage that finds `depth` candidates of each query in an index of the corpus, and writes them to `path`.
 
@@ -139,22 +154,30 @@ def beside(output: Path) -> Path:
 
 
 class Report:
-    """Prints a line after the first query, and then at most one in EVERY_S."""
+    """Shows how far a job is: a bar on a terminal; elsewhere a line after the first query and then each EVERY_S."""
 
     def __init__(self) -> None:
+        self._bar = LoadingBar(0.0) if sys.stderr.isatty() else None
         self._next = 0.0
 
+    def __enter__(self) -> Report:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(*error)
+
     def __call__(self, progress: Progress) -> None:
-        if time.monotonic() >= self._next or progress.queries == progress.of:
+        is_last = progress.queries == progress.of
+        left = progress.seconds_left
+        ending = "" if left is None or is_last else f", {duration(left)} left"
+        rate = progress.pairs / max(progress.seconds, 1e-9)
+        words = f"{progress.queries:,} of {progress.of:,} queries, {rate:,.1f} documents a second{ending}"
+        if self._bar is not None:
+            self._bar(words, progress.share)
+        elif is_last or time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY_S
-            left = progress.seconds_left
-            ending = "" if left is None or progress.queries == progress.of else f", {duration(left)} left"
-            rate = progress.pairs / max(progress.seconds, 1e-9)
-            print(
-                f"{progress.share:6.1%}  {progress.queries:,} of {progress.of:,} queries, {rate:,.1f} documents a "
-                f"second{ending}",
-                file=sys.stderr,
-            )
+            print(f"{progress.share:6.1%}  {words}", file=sys.stderr)
 
 
 def print_summary(progress: Progress, output: Path) -> None:
@@ -168,3 +191,20 @@ def print_summary(progress: Progress, output: Path) -> None:
         lines.append(f"and {len(warnings) - 3:,} more warnings.")
     for line in lines:
         print(line, file=sys.stderr)
+
+
+def pause_after(error: Exception, failures: int) -> float | None:
+    """Seconds to wait for a server that refuses calls because there are too many; None after any other error.
+
+    A server that asks for more than LONGEST_PAUSE_S ends the job, which the same command continues.
+    """
+    from rerankd.client.errors import RemoteRateLimited
+
+    if not isinstance(error, RemoteRateLimited):
+        return None
+    growing = min(2.0 ** min(failures, 16), LONGEST_PAUSE_S)
+    pause = growing if error.retry_after_s is None else error.retry_after_s
+    if pause > LONGEST_PAUSE_S:
+        return None
+    print(f"{error} Waiting {duration(pause)}.", file=sys.stderr)
+    return max(pause, LEAST_PAUSE_S)

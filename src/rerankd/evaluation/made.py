@@ -23,6 +23,7 @@ class Made:
         passage_tokens: the most of a passage; None where documents were scored whole.
         billed_tokens: of queries and documents, without the template, once for each prompt; as a server counted them
             where one scored; 0 where they are unknown.
+        prompt_text: see `About`. own_instructs: queries that have an instruct of their own.
         cost: of 1,000 queries, at a price for billed tokens; None without a price.
     """
 
@@ -36,6 +37,8 @@ class Made:
     tokens: int
     passage_tokens: int | None
     billed_tokens: int
+    prompt_text: str
+    own_instructs: int
     cost: float | None
 
 
@@ -56,5 +59,7 @@ def made(about: About | None, price_of: PriceOf = lambda model: None) -> Made | 
         about.tokens,
         (about.plan.get("passages") or {}).get("max_tokens"),
         about.billed_tokens,
+        about.prompt_text,
+        about.own_instructs,
         None if price is None else price * about.billed_tokens / 1_000_000 / about.queries * 1_000,
     )

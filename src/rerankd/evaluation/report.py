@@ -54,12 +54,22 @@ def report(study: Study, documents: Mapping[str, str] = NO_TEXTS) -> str:
             for one in study.runs
             if one.compared is not None
         ],
+        prompts=_prompts(study),
         passages_said=passages_said,
         has_texts=bool(documents),
         alpha=ALPHA,
         made=datetime.now(UTC).strftime("%Y-%m-%d"),
         version=__version__,
     )
+
+
+def _prompts(study: Study) -> list[tuple[str, list[str]]]:
+    """Each prompt once, with the names of its runs."""
+    runs: dict[str, list[str]] = {}
+    for one in study.runs:
+        if one.made is not None and one.made.prompt_text:
+            runs.setdefault(one.made.prompt_text, []).append(one.name)
+    return list(runs.items())
 
 
 def _compared(study: Study) -> list[tuple[int, str, Compared]]:

@@ -25,8 +25,8 @@ from rerankd.jobs.scoring import score_query
 from rerankd.jobs.store import Documents, build
 from rerankd.rankers import PassageRanker
 from rerankd.resumable import differences, to_json
-from rerankd.runs.about import About, write_about
-from rerankd.runs.replaced import replacement
+from rerankd.runs.about import About, path_of, write_about
+from rerankd.runs.replaced import remove_unfinished, replacement
 from rerankd.runs.run import Candidate, Run, decreasing
 from rerankd.runs.texts import Query
 from rerankd.runs.written import RankedPair, RankedPassage, check_ids, format_of, write_ranked
@@ -34,6 +34,9 @@ from rerankd.types import Passages
 
 Corpus = Callable[[set[str]], Iterable[tuple[str, str]]]
 """Wanted ids → (id, text) of those that there are."""
+
+Patience = Callable[[Exception, int], float | None]
+"""An error of a query, and how many there were in a row → seconds until it is asked again; None: the job ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +99,28 @@ class Job:
         out: the result; its suffix says the format. The job's folder stands beside it.
         queries: by id.
         at_once: queries that are scored at the same time.
+        prompt_text: see `About`.
 
     Raises:
         InvalidRequest: a query has no text, or the result's format cannot hold an id.
     """
 
-    def __init__(self, out: Path, plan: Plan, run: Run, queries: Mapping[str, Query], at_once: int = 16) -> None:
+    def __init__(
+        self,
+        out: Path,
+        plan: Plan,
+        run: Run,
+        queries: Mapping[str, Query],
+        at_once: int = 16,
+        prompt_text: str = "",
+    ) -> None:
         check_ids(format_of(out), run)
         if absent := [qid for qid in run.ranked if qid not in queries]:
             raise InvalidRequest(
                 f"{len(absent):,} of {len(run.ranked):,} queries of the run have no text, the first one: {absent[0]}."
             )
         self._out, self._plan, self._queries, self._at_once = out, plan, queries, at_once
+        self._prompt_text = prompt_text
         self._folder = out.with_name(f"{out.name}.job")
         self._first = {qid: found[: plan.depth] for qid, found in run.ranked.items()}
 
@@ -123,12 +136,14 @@ class Job:
         report: Callable[[Progress], None] = lambda progress: None,
         *,
         restart: bool = False,
+        patience: Patience = lambda error, failures: None,
     ) -> Progress:
         """Scores what is missing, writes the result and removes the job's folder.
 
         Args:
             corpus: read once, at the beginning.
             restart: forget what an earlier run of this job has scored.
+            patience: whether a query that failed is asked again; meanwhile no other one is begun.
 
         Raises:
             InvalidRequest: an input cannot be read, the folder belongs to another job or cannot be written.
@@ -142,7 +157,7 @@ class Job:
             ):
                 progress = Progress(len(self._first), missing=missing)
                 try:
-                    self._loop(ranker, documents, journal, progress, report)
+                    self._loop(ranker, documents, journal, progress, report, patience)
                 finally:
                     journal.sync()
                 name, has_passages = self._plan.model.get("name", "rerankd"), self._plan.passages is not None
@@ -155,7 +170,7 @@ class Job:
         done = journal.total()
         own = sum(self._queries[qid].instruct is not None for qid in self._first)
         plan = json.loads(to_json(self._plan))
-        return About(plan, done.seconds, done.queries, done.documents, done.tokens, own, done.billed)
+        return About(plan, done.seconds, done.queries, done.documents, done.tokens, own, done.billed, self._prompt_text)
 
     @contextmanager
     def _locked(self, *, restart: bool) -> Iterator[None]:
@@ -167,14 +182,20 @@ class Job:
         with lock:
             lock_alone(lock, f"Another process works on {self._folder}.")
             if restart:
-                for name in ("job.json", "documents.sqlite", "journal.jsonl"):
-                    (self._folder / name).unlink(missing_ok=True)
+                self._forget()
             self._check_plan()
+            for path in (self._out, path_of(self._out)):
+                remove_unfinished(path)
             yield
+
+    def _forget(self) -> None:
+        for name in ("job.json", "documents.sqlite", "journal.jsonl"):
+            (self._folder / name).unlink(missing_ok=True)
 
     def _check_plan(self) -> None:
         kept = self._folder / "job.json"
         if not kept.exists():
+            self._forget()  # an earlier job was killed while it removed its folder
             with replacement(kept) as unfinished:
                 unfinished.write_text(to_json(self._plan))
         elif found := differences(kept.read_text(), self._plan):
@@ -197,6 +218,7 @@ class Job:
         journal: Journal,
         progress: Progress,
         report: Callable[[Progress], None],
+        patience: Patience,
     ) -> None:
         lengths = documents.characters()
         sizes = {qid: sum(lengths.get(one.doc_id, 0) for one in found) + 1 for qid, found in self._first.items()}
@@ -206,7 +228,7 @@ class Job:
         progress.share = progress.begun_at = 1 - sum(map(sizes.__getitem__, left)) / total
         before = time.monotonic()
         with ThreadPoolExecutor(self._at_once, thread_name_prefix="rerankd-job") as pool:
-            for qid, scored, warnings in self._in_turn(pool, ranker, documents, left):
+            for qid, scored, warnings in self._in_turn(pool, ranker, documents, left, patience):
                 now = time.monotonic()
                 journal.add(scored, now - before)
                 before = now
@@ -217,21 +239,37 @@ class Job:
                 report(progress)
 
     def _in_turn(
-        self, pool: ThreadPoolExecutor, ranker: PassageRanker, documents: Documents, left: Sequence[str]
+        self,
+        pool: ThreadPoolExecutor,
+        ranker: PassageRanker,
+        documents: Documents,
+        left: Sequence[str],
+        patience: Patience,
     ) -> Iterator[tuple[str, Scored, Sequence[str]]]:
         """Each query's scores, in order; `at_once` of them are being scored at any time."""
-        coming = iter(left)
+        coming, failures = iter(left), 0
         waiting: deque[tuple[str, Future[tuple[Scored, Sequence[str]]]]] = deque()
+
+        def submitted(qid: str) -> tuple[str, Future[tuple[Scored, Sequence[str]]]]:
+            ids = [one.doc_id for one in self._first[qid]]
+            return qid, pool.submit(self._rank, ranker, qid, ids, documents.texts(ids))
+
         try:
             while True:
-                for qid in islice(coming, self._at_once - len(waiting)):
-                    ids = [one.doc_id for one in self._first[qid]]
-                    texts = documents.texts(ids)
-                    waiting.append((qid, pool.submit(self._rank, ranker, qid, ids, texts)))
+                waiting.extend(submitted(qid) for qid in islice(coming, self._at_once - len(waiting)))
                 if not waiting:
                     return
                 qid, future = waiting[0]
-                scored, warnings = future.result()
+                try:
+                    scored, warnings = future.result()
+                except Exception as error:
+                    failures += 1
+                    if (pause := patience(error, failures)) is None:
+                        raise
+                    time.sleep(pause)
+                    waiting[0] = submitted(qid)
+                    continue
+                failures = 0
                 waiting.popleft()
                 yield qid, scored, warnings
         finally:  # after an error or Ctrl-C nobody wants the rest

@@ -23,6 +23,7 @@ class About:
         queries, documents, tokens: scored; tokens of the prompts, 0 where a server scored.
         own_instructs: queries that have an instruct of their own.
         billed_tokens: of queries and documents, once for each prompt; as a server counted them; 0 where unknown.
+        prompt_text: the whole prompt, with `{query}` and `{document}` in their places; empty where it is unknown.
     """
 
     plan: Mapping[str, Any]
@@ -32,6 +33,7 @@ class About:
     tokens: int
     own_instructs: int
     billed_tokens: int = 0
+    prompt_text: str = ""
 
     @property
     def model(self) -> Mapping[str, str]:
@@ -75,7 +77,7 @@ def read_about(run: Path) -> About | None:
         is_same = values.pop("run") == _digest(run)
         about = About(**values)
         counts = about.documents + about.queries + about.tokens + about.own_instructs + about.billed_tokens
-        checked = (about.model["name"], about.instruct, about.seconds + counts)
+        checked = (about.model["name"], about.instruct, about.prompt_text.strip(), about.seconds + counts)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InvalidRequest(f"{path} is damaged: remove it, and what it says about the run is unknown.") from None
     return about if is_same and checked else None

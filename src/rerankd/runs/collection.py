@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rerankd.errors import InvalidRequest
 from rerankd.runs.lines import has_records, kind_of
-from rerankd.runs.snapshot import Files, collection_files, split_of
+from rerankd.runs.snapshot import Files, collection_files, collections_in, split_of
 
 KINDS = frozenset((".jsonl", ".ndjson", ".jsonlines", ".parquet", ".pq", ".tsv", ".txt", ".trec"))
 QRELS_FOLDERS = ("qrels", "default")
@@ -96,13 +96,15 @@ def _known(paths: Iterable[Path]) -> list[Path]:
 
 
 def corpus_in(folder: Path) -> list[Path]:
-    """The files of documents of the one test collection in a folder; nothing where it is none.
+    """The files of documents of the test collections in a folder; nothing where it has none.
 
     Raises:
         MissingExtra: see `collection_files`.
     """
     try:
-        found = collection_in(folder, None).corpus
+        several = collections_in(folder, KINDS).values()
+        found = [path for one in several for path in _of_split(one["corpus"], None)]
+        found = list(dict.fromkeys(found)) or list(collection_in(folder, None).corpus)
     except InvalidRequest:
         return []
-    return list(found) if all(has_records(path) or kind_of(path) == ".tsv" for path in found) else []
+    return found if all(has_records(path) or kind_of(path) == ".tsv" for path in found) else []

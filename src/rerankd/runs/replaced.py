@@ -6,9 +6,13 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 
 from rerankd.disk import sync
+
+NAME_CHARS = 8
+"""The characters that tempfile puts into a name."""
 
 
 @contextmanager
@@ -30,3 +34,9 @@ def replacement(path: Path) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def remove_unfinished(path: Path) -> None:
+    """Removes what a killed `replacement` of a path left beside it. No other process may be writing there."""
+    for left in path.parent.glob(f".{escape(path.name)}-{'?' * NAME_CHARS}{escape(path.suffix)}"):
+        left.unlink(missing_ok=True)

@@ -38,7 +38,7 @@ def collection_files(folder: Path, subset: str | None, known: frozenset[str]) ->
         InvalidRequest: there are several collections and none is named, or none has this name.
         MissingExtra: README.md lists files, and PyYAML is not installed.
     """
-    found = _by_subset(_listed(folder, known) or _in_folders(folder, known))
+    found = collections_in(folder, known)
     if subset is not None and subset not in found:
         names = ", ".join(name for name in sorted(found) if name) or "none with a name"
         raise InvalidRequest(f"{folder} has no collection {subset!r}: there is {names}.")
@@ -46,6 +46,15 @@ def collection_files(folder: Path, subset: str | None, known: frozenset[str]) ->
         shown = ", ".join(sorted(found))
         raise InvalidRequest(f"{folder} has {len(found)} collections: pass --subset with one of {shown}.")
     return found.get(subset or "", {}) if subset is not None or "" in found else next(iter(found.values()), {})
+
+
+def collections_in(folder: Path, known: frozenset[str]) -> Mapping[str, Kinds]:
+    """All collections of a folder by name, see `collection_files`; the one without a name has the name ''.
+
+    Raises:
+        MissingExtra: README.md lists files, and PyYAML is not installed.
+    """
+    return _by_subset(_listed(folder, known) or _in_folders(folder, known))
 
 
 def split_of(path: Path) -> str:
