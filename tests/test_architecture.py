@@ -194,6 +194,7 @@ SERVER_LAYERS = (
         "openapi",
         "paths",
         "reply_headers",
+        "searching",
         "validation",
     },
     {"api_errors", "beside", "hang_up", "keyed_paths", "openai_errors", "protocol", "served"},

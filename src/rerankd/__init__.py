@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from rerankd.client.client import Client
     from rerankd.embedder import Embedder
     from rerankd.local import Reranker
+    from rerankd.search.hit import Hit
     from rerankd.search.index import Index
-    from rerankd.search.stored import Hit
 
 __all__ = [
     "AsyncClient",
@@ -84,7 +84,7 @@ _ON_FIRST_USE = {
     "Calibration": "rerankd.calibration.profile",
     "Client": "rerankd.client.client",
     "Embedder": "rerankd.embedder",
-    "Hit": "rerankd.search.stored",
+    "Hit": "rerankd.search.hit",
     "Index": "rerankd.search.index",
     "Reranker": "rerankd.local",
 }

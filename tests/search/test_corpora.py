@@ -72,6 +72,19 @@ def test_of_a_test_collection_the_corpus_is_searched(tmp_path: Path) -> None:
     assert [(hit.path, hit.id) for hit in index.search("hot")] == [("corpus.jsonl", "sun")]
 
 
+def test_of_several_collections_all_documents_are_searched(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    for language, text in (("de", "Die Sonne ist hot."), ("en", "The sun is hot.")):
+        for kind in ("corpus", "queries"):
+            (folder / f"{language}-{kind}").mkdir(parents=True)
+            rows = [{"_id": "1", "text": text if kind == "corpus" else "what is hot?"}]
+            jsonl(folder / f"{language}-{kind}" / "test.jsonl", rows)
+    index = opened(folder)
+    found = sorted(hit.path for hit in index.search("hot"))
+    assert found == ["de-corpus/test.jsonl", "en-corpus/test.jsonl"]
+    assert [hit.text for hit in index.search("hot", only=["en-corpus/"])] == ["The sun is hot."]
+
+
 def test_a_file_of_other_records_stays_a_text(tmp_path: Path) -> None:
     folder = tmp_path / "files"
     folder.mkdir()

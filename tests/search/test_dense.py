@@ -191,31 +191,6 @@ def test_a_killed_update_leaves_the_index_as_it_was_and_keeps_its_vectors(tmp_pa
     assert len(index.search("water", first="bm25")) == len(WORDS) == len(index.search("water", first="dense"))
 
 
-@pytest.mark.slow
-def test_after_adds_edits_deletes_and_kills_it_finds_what_a_new_index_finds(tmp_path: Path) -> None:
-    chance, embedder = random.Random(5), WordEmbedder()
-    folder = written(tmp_path)
-    for step in range(60):
-        for _ in range(4):
-            path = folder / f"{chance.randrange(12)}.txt"
-            if chance.random() < 0.3:
-                path.unlink(missing_ok=True)
-            else:
-                path.write_text("\n\n".join(" ".join(chance.choices(WORDS, k=7)) for _ in range(3)) + f" step{step}")
-        if step % 10 == 7:
-            assert killed(tmp_path, chance.randrange(1, 7)) in (-9, 0)
-        elif step % 10 == 3:
-            Index(folder, folder=tmp_path / "index")  # by words only
-        else:
-            opened(tmp_path, embedder)
-    index = opened(tmp_path, embedder)
-    rebuilt = Index(folder, folder=tmp_path / "rebuilt", first="hybrid", embedder=WordEmbedder())
-    assert len(index) == len(rebuilt) and index.has_all_vectors
-    for word in WORDS:
-        for first in ("dense", "hybrid"):
-            assert found(index.search(word, 1000, first=first)) == found(rebuilt.search(word, 1000, first=first))
-
-
 def test_vectors_without_texts_are_removed_once_they_are_the_most(tmp_path: Path) -> None:
     vectors = Vectors(tmp_path, MadeBy("words", "digest", 8))
     rows = np.eye(8, dtype=np.float32)

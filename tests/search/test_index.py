@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +13,7 @@ from rerankd.cli.main import main
 from rerankd.errors import InvalidRequest
 from rerankd.files.lines import Line, lines_of
 from rerankd.search.stored import StoredIndex
-
-WORDS = "solar power plant key rotate limit query document rank score water ice sun 北京 首都 タワー".split()
+from support.word_embedder import WordEmbedder
 
 
 def opened(folder: Path) -> Index:
@@ -30,10 +28,6 @@ def written(folder: Path, **texts: str) -> Path:
     for name, text in texts.items():
         (files / f"{name}.txt").write_text(text)
     return files
-
-
-def found(index: Index, query: str) -> list[tuple[str, int, str]]:
-    return [(hit.path, hit.first, hit.text) for hit in index.search(query, 1000)]
 
 
 def test_a_query_finds_its_part_with_lines(tmp_path: Path) -> None:
@@ -56,6 +50,33 @@ def test_headings_and_the_name_of_the_file_are_words_of_a_part(tmp_path: Path) -
     assert second.heading == "Keys > Rotation" and second.document == f"{second.heading}\n{second.text}"
 
 
+@pytest.mark.parametrize(
+    ("only", "paths"),
+    [
+        (["guide/"], ["guide/a.txt", "guide/deep/b.md"]),
+        (["*.md"], ["guide/deep/b.md", "notes.md"]),
+        (["/*.md"], ["notes.md"]),
+        (["guide/**", "!*.md"], ["guide/a.txt"]),
+        ("*.txt", ["guide/a.txt"]),
+        (["absent/"], []),
+    ],
+)
+def test_only_some_files_are_searched(only: list[str], paths: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    for name in ("guide/a.txt", "guide/deep/b.md", "notes.md"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("solar power")
+    index = Index(folder, folder=tmp_path / "index", first="hybrid", embedder=WordEmbedder())
+    for first in ("bm25", "dense", "hybrid"):
+        hits = index.search("solar", first=first, only=only)
+        assert sorted(hit.path for hit in hits) == paths
+        assert len(index.search("solar", 1, first=first, only=only)) == min(1, len(paths))
+        whole = {hit.path: hit.score for hit in index.search("solar", first=first)}
+        assert first == "hybrid" or all(hit.score == pytest.approx(whole[hit.path]) for hit in hits)
+    with pytest.raises(InvalidRequest, match=r"cannot be read as one of a \.gitignore"):
+        index.search("solar", only=["!"])
+
+
 def test_an_index_is_opened_without_its_files_and_sees_updates(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="holds no index"):
         Index.open(tmp_path / "index")
@@ -67,24 +88,6 @@ def test_an_index_is_opened_without_its_files_and_sees_updates(tmp_path: Path) -
     assert len(reader.search("solar")) == 2
     with pytest.raises(InvalidRequest, match="cannot be updated"):
         reader.update()
-
-
-@pytest.mark.slow
-def test_an_index_that_was_changed_again_and_again_equals_a_new_one(tmp_path: Path) -> None:
-    chance, folder = random.Random(3), written(tmp_path)
-    index = opened(tmp_path)
-    for step in range(60):
-        for _ in range(4):
-            path = folder / f"{chance.randrange(12)}.txt"
-            if chance.random() < 0.3:
-                path.unlink(missing_ok=True)
-            else:
-                path.write_text(" ".join(chance.choices(WORDS, k=chance.randrange(1, 40))) + f" step{step}")
-        index.update()
-    rebuilt = Index(folder, folder=tmp_path / "rebuilt")
-    assert len(index) == len(rebuilt)
-    for word in WORDS:
-        assert sorted(found(index, word)) == sorted(found(rebuilt, word))
 
 
 def test_an_unchanged_file_is_not_opened(tmp_path: Path) -> None:
@@ -168,6 +171,12 @@ def test_the_command_prints_file_and_lines(tmp_path: Path, capsys: pytest.Captur
     assert "has a word of the query" in capsys.readouterr().err
     assert main(["search", str(folder), "rotated", "--rebuild", "--json", *options]) == 0
     assert '"source": "a.md:1-3"' in capsys.readouterr().out
+    assert main(["search", str(folder), "rotated", "--only", "b.*", *options]) == 1
+    assert "fit --only has a word" in capsys.readouterr().err
+    assert main(["search", str(folder), "about keys", "--only", "b.md", *options]) == 0
+    assert [line.split("\t")[2] for line in capsys.readouterr().out.splitlines()] == ["b.md:1"]
+    assert main(["search", str(folder), "x", "--include", "!", *options]) == 1
+    assert "cannot be read as one of a .gitignore" in capsys.readouterr().err
     assert main(["search", str(tmp_path / "none"), "x", *options]) == 1
 
 

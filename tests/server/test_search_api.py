@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
 from rerankd.testing import FakeModel
 from support.payers import new_payer
-from support.serving import serving_model
+from support.serving import serving_model, wait_until
 
 PAGES = {
     "keys.md": "# Accounts\n\n## Keys\n\n"
@@ -65,6 +66,14 @@ def test_parts_of_files_are_found_and_ranked(client: httpx2.Client) -> None:
     assert reply["usage"]["total_tokens"] > 0 and reply["warnings"] == []
     assert len(search(client, "key bill", top_n=1)["results"]) == 1
     assert search(client, "key bill", depth=1)["found"] == 1
+
+
+def test_only_some_files_are_searched(client: httpx2.Client) -> None:
+    reply = search(client, "key bill", only=["b*.md"])
+    assert reply["found"] == 1 and reply["results"][0]["path"] == "bills.md"
+    assert search(client, "key bill", only=["absent/"])["found"] == 0
+    assert ".gitignore" in search(client, "key", 400, only=["!"])["error"]["message"]
+    assert "only" in search(client, "key", 400, only="*.md")["error"]["message"]
 
 
 def test_nothing_found_is_an_answer_of_no_tokens(client: httpx2.Client) -> None:
@@ -182,3 +191,19 @@ def test_another_embedder_than_that_of_the_index_is_named(index: Path) -> None:
     with serving_model(models(FakeModel()), index=index, embedder=other) as client:
         assert search(client, "key")["found"] == 1  # words need no embedder
         assert "config.json" in str(search(client, "key", 500, first="dense"))
+
+
+@pytest.mark.model
+def test_the_embedder_loads_at_the_start_where_there_are_vectors(index: Path, caplog: pytest.LogCaptureFixture) -> None:
+    docs = index.parent / "docs"
+
+    def started(said: str, **settings: Any) -> None:
+        """Waits for a line of the log; nobody searches."""
+        with serving_model(models(FakeModel()), index=index, **settings):
+            wait_until(lambda: said in caplog.text)
+
+    with caplog.at_level(logging.INFO, "rerankd"):
+        started("--embedder is not used: the index in", embedder="embedded")
+        Index(docs, folder=index, first="dense")
+        started("Ready: embedded finds by meaning")
+        started("Searches by meaning will fail: ", embedder=str(docs))

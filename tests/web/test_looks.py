@@ -19,7 +19,6 @@ from rerankd.accounts.decision import CallCost
 from rerankd.accounts.keys import Caller
 from rerankd.accounts.ledger import Ledger
 from rerankd.types import CallLimits
-from support.playground import rank, settled
 from support.server import Server
 from support.site import PASSWORD, Site
 
@@ -140,21 +139,21 @@ def test_the_pages_of_a_server_with_accounts(
 @pytest.mark.parametrize("width", [1280, 360])
 def test_the_playground(embedded_server: Server, open_page: Open, theme: str, width: int) -> None:
     page = open_page(f"{embedded_server.url}/", color_scheme=theme, viewport={"width": width, "height": 800})
-    settled(page)
+    expect(page.locator("#playground[data-started]")).to_be_attached()
     check(page, "playground-empty")
     page.fill("#key", "wrong")
-    rank(page)
+    page.click("#rank")
     expect(page.get_by_role("alert")).to_be_visible()
     check(page, "playground-refused")
     page.fill("#key", embedded_server.key)
-    rank(page)
+    page.click("#rank")
     expect(page.locator(".ranked li")).to_have_count(8)
     check(page, "playground")
     page.check("#compare")
     page.click("#side-b >> text=Similarity")
     page.click("#more summary")
     page.fill("#prompt-of", "0")
-    rank(page)
+    page.click("#rank")
     expect(page.locator(".merged li")).to_have_count(8)
     check(page, "playground-compare")
     page.click("#copy-as")
@@ -216,4 +215,4 @@ def test_the_figures_follow_the_server(serve_site: tuple[Site, str], open_page: 
     tile = page.locator("[data-tile='Running']")
     expect(tile).to_have_text("2")
     tile.evaluate("tile => { tile.textContent = 'old' }")
-    expect(tile).to_have_text("2")
+    expect(tile).to_have_text("2", timeout=10_000)

@@ -14,7 +14,7 @@ from rerankd.apis.vllm import ERRORS, ErrorObject, error_object
 from rerankd.errors import RerankdError
 from rerankd.types import Score
 
-DEPTH, MAX_DEPTH = 50, 1000
+DEPTH, MAX_DEPTH, MAX_PATTERNS = 50, 1000, 100
 
 
 First = Literal["bm25", "dense", "hybrid"]
@@ -57,8 +57,10 @@ class Finds(Protocol):
         """Whether each part has its vector."""
         ...
 
-    def search(self, query: str, depth: int, *, first: First, instruct: str | None = None) -> Sequence[Found]:
-        """The parts that a first stage finds, best first, at most `depth`."""
+    def search(
+        self, query: str, depth: int, *, first: First, instruct: str | None = None, only: Sequence[str] = ()
+    ) -> Sequence[Found]:
+        """The parts that a first stage finds, best first, at most `depth`, in files that fit one of `only`, if any."""
         ...
 
 
@@ -86,6 +88,12 @@ class Body(InstructBody):
         "bm25",
         description="How parts are found: by words, by the vectors of the index, or by both. The last two need "
         "vectors: `rerankd index PATH --index DIR --first hybrid`.",
+    )
+    only: list[str] = Field(
+        [],
+        max_length=MAX_PATTERNS,
+        description="Searches only such files of the index: patterns of a .gitignore, such as `docs/` or `*.md`.",
+        examples=[["docs/**"]],
     )
 
 
@@ -131,7 +139,7 @@ class Search(Api[Body]):
 
     def parse(self, body: Body) -> Call:
         task = body.instruct or body.instruction
-        found = self._finds.search(body.query, body.depth, first=body.first, instruct=task)
+        found = self._finds.search(body.query, body.depth, first=body.first, instruct=task, only=body.only)
         sent = [{name: getattr(one, name) for name in PART} for one in found]
         documents = [one.document for one in found]
         show = Show(True, sent, at_most=body.top_n)

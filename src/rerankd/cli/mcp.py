@@ -22,9 +22,9 @@ from rerankd.cli.scoring import RemoteOptions, ranker_of
 from rerankd.config import RankSettings
 from rerankd.errors import InvalidRequest, MissingExtra, RerankdError
 from rerankd.rankers import Ranker
+from rerankd.search.hit import Hit
 from rerankd.search.index import Index
 from rerankd.search.order import shown_order
-from rerankd.search.stored import Hit
 from rerankd.types import DEFAULT_INSTRUCT
 from rerankd.version import __version__
 
@@ -135,15 +135,20 @@ class Tools:
         ranking = self._ranker().rank(query, documents, top_n=_bounded(top_n), instruct=instruct)
         return [Result(str(one.index), round(one.score, 6), documents[one.index]) for one in ranking.ranked]
 
-    def search(self, query: str, top_n: int = 10) -> list[Result]:
+    def search(self, query: str, top_n: int = 10, only: list[str] | None = None) -> list[Result]:
         """Find passages of the user's files that answer a query, best first.
 
         Args:
             query: a question or words, in any language
             top_n: results, at most 50
+            only: patterns of paths, such as `docs/` or `*.md`; only such files are searched
         """
         with self._lock, redirect_stdout(sys.stderr):
-            found = [(path, hit) for path in self._paths for hit in self._index(path).search(query, self._depth)]
+            found = [
+                (path, hit)
+                for path in self._paths
+                for hit in self._index(path).search(query, self._depth, only=only or ())
+            ]
         if not found:
             return []
         ranking = self._ranker().rank(query, [hit.document for _, hit in found])

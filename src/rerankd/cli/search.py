@@ -15,13 +15,13 @@ from rerankd.cli.indexing import FILES, STAGE, FileOptions, StageOptions, embedd
 from rerankd.cli.marking import Span, best_sentences
 from rerankd.cli.options import FLAG, NONE_GIVEN, NUMBER, Given, command, settings_from, takes
 from rerankd.cli.progress import LoadingBar
-from rerankd.cli.rank import output_of
+from rerankd.cli.rank import PATTERNS, output_of
 from rerankd.cli.records import SourcedDocument
 from rerankd.cli.scoring import RemoteOptions, ranker_of
 from rerankd.config import RankSettings
 from rerankd.rankers import Ranker
+from rerankd.search.hit import Hit
 from rerankd.search.order import files_first, shown_order
-from rerankd.search.stored import Hit
 
 app = command("search")
 
@@ -40,6 +40,7 @@ def search(
     depth: Annotated[int, NUMBER] = 50,
     rerank: Annotated[bool, Parameter(negative="--no-rerank")] = True,
     instruct: Annotated[str | None, Parameter(metavar="TEXT")] = None,
+    only: Annotated[tuple[str, ...], PATTERNS] = (),
     output: Annotated[ranked.Output | None, Parameter(show_default=False)] = None,
     as_json: Annotated[bool, FLAG, Parameter("--json")] = False,
     files: FileOptions = FILES,
@@ -58,15 +59,17 @@ def search(
         depth: parts that the first stage finds and the model ranks
         rerank: rank with the model; --no-rerank keeps the order and scores of the first stage
         instruct: the task that the model sorts for
+        only: search only such files of the index: '*.md', 'docs/**'; repeatable
         output: as of rerankd rank: a table, tsv, csv, json or jsonl
         as_json: the same as --output json
     """
     settings = settings_from(RankSettings, given)
     embedder = embedder_of(stage, settings.device, offline=settings.offline)
-    hits = opened(path, files, stage, embedder).search(query, depth, instruct=instruct)
+    hits = opened(path, files, stage, embedder).search(query, depth, instruct=instruct, only=only)
     if not hits:
         why = "has a word of the query" if stage.first == "bm25" else "was found"
-        print(f"Nothing in {path} {why}.", file=sys.stderr)
+        where = f"the files of {path} that fit --only" if only else path
+        print(f"Nothing in {where} {why}.", file=sys.stderr)
         return 1
     chosen = output or output_of(as_json)
     ranking = _unranked(hits, stage.first, top_n)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from pathspec import GitIgnoreSpec
 
+from rerankd.errors import InvalidRequest
 from rerankd.files import documents
 
 GENERATED = (
@@ -74,9 +75,29 @@ class LeftOut:
 
 
 def files_in(folder: Path, selection: Selection, left_out: LeftOut) -> Iterator[Path]:
-    """Files sorted by path; links to folders are not followed, so there are no loops."""
+    """Files sorted by path; links to folders are not followed, so there are no loops.
+
+    Raises:
+        InvalidRequest: a pattern of the selection is invalid.
+    """
     ignores = _ignores_above(folder) if selection.ignoring else []
     yield from _Walk(folder, selection, left_out).files(folder, ignores)
+
+
+def fitting(patterns: Sequence[str], names: Iterable[str]) -> list[str]:
+    """The paths, relative and with `/`, that fit patterns of a .gitignore.
+
+    Raises:
+        InvalidRequest: a pattern is invalid.
+    """
+    return list(_spec(patterns).match_files(names))
+
+
+def _spec(patterns: Sequence[str]) -> GitIgnoreSpec:
+    try:
+        return GitIgnoreSpec.from_lines([patterns] if isinstance(patterns, str) else patterns)
+    except ValueError as error:
+        raise InvalidRequest(f"A pattern cannot be read as one of a .gitignore: {error}.") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +117,8 @@ class _Ignore:
 class _Walk:
     def __init__(self, folder: Path, selection: Selection, left_out: LeftOut) -> None:
         self._selection, self._left_out = selection, left_out
-        self._include = _Ignore(folder, GitIgnoreSpec.from_lines(selection.include))
-        self._exclude = _Ignore(folder, GitIgnoreSpec.from_lines(selection.exclude))
+        self._include = _Ignore(folder, _spec(selection.include))
+        self._exclude = _Ignore(folder, _spec(selection.exclude))
         self._generated = _Ignore(folder, GitIgnoreSpec.from_lines(GENERATED))
 
     def files(self, folder: Path, ignores: list[_Ignore]) -> Iterator[Path]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from rerankd.embedder import DEFAULT, EmbedderChoice
 from rerankd.errors import InvalidRequest
 from rerankd.search.embedding import Embedding, Embeds
+from rerankd.search.hit import Hit
 from rerankd.search.made_by import MadeBy, made_by
 from rerankd.search.order import fused
-from rerankd.search.stored import Hit, StoredIndex
+from rerankd.search.stored import StoredIndex
 from rerankd.search.vectors import Vectors
 
 Asked = Embeds | EmbedderChoice | str | os.PathLike[str] | None
@@ -52,8 +53,14 @@ class DenseStage:
         """Makes the vectors of an update; close it."""
         return Embedding(self._vectors, self.embedder)
 
-    def search(self, query: str, depth: int, instruct: str | None = None) -> list[Hit]:
-        """The parts whose vectors are nearest to that of the query, best first; equal scores by path and line."""
+    def search(
+        self, query: str, depth: int, instruct: str | None = None, paths: Container[str] | None = None
+    ) -> list[Hit]:
+        """The parts whose vectors are nearest to that of the query, best first; equal scores by path and line.
+
+        Args:
+            paths: of the files that are searched; None: all.
+        """
         if depth < 1 or not query.strip():
             return []
         [vector] = self.embedder.queries([query.encode(errors="replace").decode()], instruct)
@@ -65,7 +72,9 @@ class DenseStage:
         for key, score in self._vectors.nearest(vector):
             if number >= depth and score < last:
                 break
-            if key not in found and (hits := self._stored.with_key(key, score)):
+            if key in found:
+                continue
+            if hits := [hit for hit in self._stored.with_key(key, score) if paths is None or hit.path in paths]:
                 found[key], last = hits, score
                 number += len(hits)
         return sorted((hit for hits in found.values() for hit in hits), key=_place_last)[:depth]

@@ -14,12 +14,13 @@ from threading import Lock
 from typing import TYPE_CHECKING, Literal, get_args
 
 from rerankd.errors import InvalidRequest
-from rerankd.files.folders import LeftOut, Selection, files_in
+from rerankd.files.folders import LeftOut, Selection, files_in, fitting
 from rerankd.files.lines import lines_of
 from rerankd.runs.collection import corpus_in
+from rerankd.search.hit import Hit
 from rerankd.search.made_by import MadeBy, made_by
 from rerankd.search.records import Corpora
-from rerankd.search.stored import Hit, StoredIndex, Update
+from rerankd.search.stored import StoredIndex, Update
 from rerankd.user_folders import cache_folder
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Index:
         """An index that `rerankd index` keeps in a folder. It sees each later update, and reads no file.
 
         Args:
-            first, embedder: see `Index`; the embedder loads at the first search that needs it.
+            first, embedder: see `Index`; the embedder loads at the first search that needs it, or by `load_embedder`.
 
         Raises:
             InvalidRequest: the folder holds no index.
@@ -141,7 +142,13 @@ class Index:
         return update
 
     def search(
-        self, query: str, depth: int = 100, *, first: First | None = None, instruct: str | None = None
+        self,
+        query: str,
+        depth: int = 100,
+        *,
+        first: First | None = None,
+        instruct: str | None = None,
+        only: Sequence[str] = (),
     ) -> list[Hit]:
         """The parts that the first stage finds, best first; equal scores by path and line.
 
@@ -151,9 +158,10 @@ class Index:
             first: None for that of the index. `bm25`: parts that share words with the query. `dense`: those whose
                 vectors are nearest to its vector, by cosine. `hybrid`: both, by the sum of 1 / (60 + rank).
             instruct: the task, for embedders that read one; None for their default.
+            only: patterns of a .gitignore: search only such files of the index, `docs/` or `*.md`; none for all.
 
         Raises:
-            InvalidRequest: the index has no vectors, or another embedder made them.
+            InvalidRequest: the index has no vectors, another embedder made them, or a pattern is invalid.
             ModelError: the embedder cannot be loaded.
             InferenceError: the embedder failed.
         """
@@ -161,14 +169,24 @@ class Index:
         dense = None if first == "bm25" else self._vectors()
         if self._path is None:
             self._stored.reload()
+        paths = fitting(only, self._stored.paths()) if only else None
         if dense is None:
-            return self._stored.search(query, depth)
-        near = dense.search(query, depth, instruct)
+            return self._stored.search(query, depth, paths)
+        near = dense.search(query, depth, instruct, None if paths is None else set(paths))
         if first == "dense":
             return near
         from rerankd.search.dense import together
 
-        return together(self._stored.search(query, depth), near)[:depth]
+        return together(self._stored.search(query, depth, paths), near)[:depth]
+
+    def load_embedder(self) -> str:
+        """Loads the embedder of the vectors now, not at the first search that needs it; returns its name.
+
+        Raises:
+            InvalidRequest, ModelError: see `search`.
+            MissingExtra: a package that it needs is not installed.
+        """
+        return self._vectors().embedder.name
 
     @property
     def made_by(self) -> MadeBy | None:

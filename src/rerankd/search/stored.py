@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rerankd.errors import InvalidRequest, MissingExtra
 from rerankd.files.lines import Line
 from rerankd.runs.texts import Document
+from rerankd.search.hit import Hit, document_of
 from rerankd.search.keys import key_of
 from rerankd.search.parts import PART_CHARS, Part, parts_of
 from rerankd.search.records import Corpora, Digests, parts_of_document
@@ -31,45 +32,6 @@ FORMAT = f"{VERSION}.{LAYOUT}.{PART_CHARS}"
 """What an index of other tokens, fields or parts differs in."""
 
 Read = Callable[[Path], Sequence[Line]]
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A part of a file that was found.
-
-    Attributes:
-        path: of the file, below the folder that was searched, with `/`.
-        first, last: its lines, from 1; pages of a PDF file or a presentation; the line or row of a record.
-        text: as it is in the file; in HTML, PDF and Office files what a reader sees.
-        score: of the stage that found it; greater is better.
-        heading: the headings above the part, outermost first, joined by ` > `; the title of a record.
-        id: of its record; empty in a file without records.
-    """
-
-    path: str
-    first: int
-    last: int
-    text: str
-    score: float
-    heading: str = ""
-    id: str = ""
-
-    @property
-    def source(self) -> str:
-        """`file:12-30`, or `file:12 (id)` of a record."""
-        if self.id:
-            return f"{self.path}:{self.first} ({self.id})"
-        return f"{self.path}:{self.first}" if self.first == self.last else f"{self.path}:{self.first}-{self.last}"
-
-    @property
-    def whole(self) -> str:
-        """What it is a part of: a name for its record, or its file."""
-        return f"{self.path}:{self.first}" if self.id else self.path
-
-    @property
-    def document(self) -> str:
-        """The text below its headings: what a reranker reads."""
-        return _document(self.heading, self.text)
 
 
 @dataclass
@@ -277,7 +239,7 @@ class StoredIndex:
         """The words of its headings and of its file's name, or of its id, count as its own."""
         words = f"{doc_id or PurePosixPath(name).with_suffix('')}\n{part.heading}\n{part.text}"
         text, heading = (one.encode(errors="replace") for one in (part.text, part.heading))
-        document = _document(heading.decode(), text.decode())
+        document = document_of(heading.decode(), text.decode())
         of_record: dict[str, str | bytes] = {}
         if doc_id:
             of_record = {"id": doc_id.encode(errors="replace"), "entry": _entry(name, part.first)}
@@ -340,15 +302,27 @@ class StoredIndex:
         documents = (searcher.doc(address) for _, address in hits)
         return {document.get_first("path"): document.get_first("state").decode() for document in documents}
 
-    def search(self, query: str, depth: int = 100) -> list[Hit]:
-        """The parts that share tokens with the query, best first, at most `depth`; equal scores by path and line."""
+    def paths(self) -> list[str]:
+        """Of all files in the index."""
+        return list(self._known())
+
+    def search(self, query: str, depth: int = 100, paths: Sequence[str] | None = None) -> list[Hit]:
+        """The parts that share tokens with the query, best first, at most `depth`; equal scores by path and line.
+
+        Args:
+            paths: of the files that are searched; None: all.
+        """
         tokens = dict.fromkeys(tokens_of(query))
         if not tokens or depth < 1:
             return []
         library, schema = self._tantivy, self._index.schema
         terms = [(library.Occur.Should, library.Query.term_query(schema, "tokens", one, "freq")) for one in tokens]
         searcher = self._index.searcher()
-        found = searcher.search(library.Query.boolean_query(terms), limit=depth).hits
+        asked = library.Query.boolean_query(terms)
+        if paths is not None:
+            among = library.Query.const_score_query(library.Query.term_set_query(schema, "path", list(paths)), 0.0)
+            asked = library.Query.boolean_query([(library.Occur.Must, asked), (library.Occur.Must, among)])
+        found = searcher.search(asked, limit=depth).hits
         hits = (_hit(searcher.doc(address), score) for score, address in found)
         return sorted(hits, key=lambda hit: (-hit.score, hit.path, hit.first))
 
@@ -380,10 +354,6 @@ def _hit(document: Any, score: float) -> Hit:
     text, heading = (document.get_first(name).decode() for name in ("text", "heading"))
     doc_id = (document.get_first("id") or b"").decode()
     return Hit(document.get_first("path"), *lines, text, float(score), heading, doc_id)
-
-
-def _document(heading: str, text: str) -> str:
-    return f"{heading}\n{text}" if heading else text
 
 
 def _library() -> Any:

@@ -21,7 +21,6 @@ from rerankd.apis.base import Api, ApiSettings
 from rerankd.apis.registry import Routes, api_routes, search_routes
 from rerankd.calibration.profile import load_calibrations
 from rerankd.config import ServerSettings
-from rerankd.embedder import EmbedderChoice
 from rerankd.prices import PriceFile
 from rerankd.server import model_cards, status, tokens
 from rerankd.server.access_log import AccessLog
@@ -38,11 +37,13 @@ from rerankd.server.models import Models
 from rerankd.server.no_route import no_such_route
 from rerankd.server.openapi import describe
 from rerankd.server.paths import Paths
+from rerankd.server.searching import load_embedder, opened_index
 from rerankd.tracing import Traces
 from rerankd.version import __version__
 
-if TYPE_CHECKING:  # SQLAlchemy is loaded only where accounts are on
+if TYPE_CHECKING:  # SQLAlchemy and tantivy are loaded only where they are needed
     from rerankd.accounts.store import Store
+    from rerankd.search.index import Index
 
 
 CORS: dict[str, Any] = {
@@ -78,7 +79,8 @@ def create_server(
     credit_mails: CreditMails | None,
 ) -> Server:
     """See `rerankd.app.create_app`. credit_mails: warns accounts; None: nobody does."""
-    routes = api_routes(api_settings(settings)) | _search_routes(settings)
+    index = opened_index(settings)
+    routes = api_routes(api_settings(settings)) | (_search_routes(settings, index) if index is not None else {})
     metrics = Metrics(models, {api.name for apis in routes.values() for api in apis})
     accounts = AsyncStore(store) if store else None
     auth = Authenticator(settings.api_key, accounts)
@@ -96,7 +98,7 @@ def create_server(
         CallLog(accounts, settings.call_log_days) if accounts and settings.call_log_days else None,
         calibrations=load_calibrations(settings.calibration),
     )
-    app = _application(_lifespan(context, accounts, on_failure, credit_mails))
+    app = _application(_lifespan(context, accounts, on_failure, credit_mails, index))
     app.state.context = context
     app.add_exception_handler(HTTPException, no_such_route)
     _add_middleware(app, settings, auth, held)
@@ -104,15 +106,9 @@ def create_server(
     return Server(app, metrics)
 
 
-def _search_routes(settings: ServerSettings) -> Routes:
-    """The routes of the search API, if the server has an index."""
-    if settings.index is None:
-        return {}
-    from rerankd.search.index import Index  # its library is an extra
+def _search_routes(settings: ServerSettings, index: Index) -> Routes:
     from rerankd.search.order import shown_order
 
-    embedder = EmbedderChoice(settings.embedder, None, settings.device, settings.offline)
-    index = Index.open(settings.index, embedder=embedder)
     return search_routes(api_settings(settings), index, shown_order)
 
 
@@ -121,6 +117,7 @@ def _lifespan(
     accounts: AsyncStore | None,
     on_failure: Callable[[], None],
     credit_mails: CreditMails | None,
+    index: Index | None,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Starts and ends the parts of the application."""
     models, gate = context.models, context.gate
@@ -128,6 +125,8 @@ def _lifespan(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         models.load(on_failure, context.prices.serve) if accounts else models.load(on_failure)
+        if index is not None:
+            load_embedder(index, context.settings)
         tasks = [asyncio.create_task(gate.maintain())]
         if credit_mails:
             tasks.append(asyncio.create_task(credit_mails.run()))
