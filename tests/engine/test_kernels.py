@@ -53,6 +53,9 @@ REAL = replace(SMALL, hidden_size=1024, intermediate_size=3072, num_attention_he
 WIDE = replace(SMALL, hidden_size=2560, intermediate_size=9728, num_attention_heads=32, num_key_value_heads=8)
 """The widths of the 4B."""
 
+WIDEST = replace(WIDE, hidden_size=4096, intermediate_size=12288, num_hidden_layers=1)
+"""The widths of the 8B."""
+
 
 NO_KERNELS = "this machine can have no kernels"
 
@@ -247,9 +250,10 @@ def test_real_widths_equal_the_plain_operations(kernels: Kernels, quantized: boo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", [case for case in CASES if case.kind.dtype == torch.bfloat16], ids=str, indirect=True)
-def test_the_widths_of_the_4b_equal_the_plain_operations(kernels: Kernels, quantized: bool) -> None:
+@pytest.mark.parametrize("config", [WIDE, WIDEST], ids=["4B", "8B"])
+def test_larger_widths_equal_the_plain_operations(kernels: Kernels, quantized: bool, config: Qwen3Config) -> None:
     """In bfloat16 only: the loops over the widths are the same code in float32."""
-    compare_widths(kernels, quantized, WIDE)
+    compare_widths(kernels, quantized, config)
 
 
 def compare_widths(kernels: Kernels, quantized: bool, config: Qwen3Config) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from rerankd.config import ServerSettings
 from support.site import PRICES, Site, new_store, site_of
@@ -28,6 +28,9 @@ AT_HOME = (
 )
 """Chromium asks nobody anything by itself."""
 
+PATIENCE_MS = 30_000
+"""For what a page must come to: also on a machine that is busy."""
+
 
 @pytest.fixture(scope="package")  # not longer: while it is open, an event loop runs on this thread
 def browser() -> Iterator[Browser]:
@@ -36,6 +39,7 @@ def browser() -> Iterator[Browser]:
     if executable is None:
         assert not os.environ.get("CI"), "chromium is not installed"
         pytest.skip("chromium is not installed")
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=list(AT_HOME))
         yield browser
@@ -65,7 +69,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
         context.on("request", lambda request: asked.append(request.url))
         context.on("console", log)
         context.on("weberror", lambda error: errors.append(str(error.error)))
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
         page.goto(url)
         return page

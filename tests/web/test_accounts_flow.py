@@ -14,6 +14,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from rerankd.accounts.store import Store, open_store
+from support.playground import rank
 from support.server import Server, StartServer
 from support.site import PASSWORD, PRICES
 
@@ -67,7 +68,7 @@ def test_account_key_playground_usage_revocation(
     secret = page.locator("#secret").text_content() or ""
     page.click("text=Use it in the playground")
     expect(page.locator("#key")).to_have_value(secret)
-    page.click("#rank")
+    rank(page)
     expect(page.locator(".ranked li")).to_have_count(8)
     figures = page.locator(".summary dd").all_inner_texts()
     tokens, cost = int(figures[1]), figures[2]
@@ -101,8 +102,7 @@ def test_account_key_playground_usage_revocation(
     response = httpx2.post(server.url + PATH, json=body, headers={"authorization": f"Bearer {secret}"})
     assert response.status_code == 401
     page.click("nav >> text=Playground")
-    expect(page.locator("#playground[data-started]")).to_be_attached()
-    page.click("#rank")
+    rank(page)
     expect(page.get_by_role("alert")).to_contain_text("Incorrect API key provided.")
     page.click("text=create one")
     page.wait_for_url("**/keys")
@@ -113,7 +113,7 @@ def test_no_credit_is_told_with_a_way_out(server: Server, store: Store, open_pag
     _, secret = store.keys.create(account.id, "a key")
     page = open_page(server.url)
     page.fill("#key", secret)
-    page.click("#rank")
+    rank(page)
     alert = page.get_by_role("alert")
     expect(alert).to_contain_text("insufficient_quota")
     expect(alert).to_contain_text("An administrator of this server can add credits")

@@ -13,6 +13,7 @@ from playwright.sync_api import Page, expect
 from rerankd.testing import FakeModel
 from rerankd.types import sigmoid
 from support.fakes import scorer_of
+from support.playground import rank, settled
 from support.serving import serving
 
 QUERY = "where do cloves grow"
@@ -35,7 +36,7 @@ def client() -> Iterator[httpx2.Client]:
 @pytest.fixture
 def page(client: httpx2.Client, open_page: Callable[..., Page]) -> Page:
     page = open_page(f"{client.base_url}/")
-    expect(page.locator("#playground[data-started][aria-busy=false]")).to_be_attached()
+    settled(page)
     page.fill("#query", QUERY)
     page.fill("#documents", json.dumps(DOCUMENTS))
     return page
@@ -44,7 +45,7 @@ def page(client: httpx2.Client, open_page: Callable[..., Page]) -> Page:
 def test_the_best_passage_is_marked_in_the_text(page: Page, client: httpx2.Client) -> None:
     page.click("#more summary")
     page.check("#passages")
-    page.click("#rank")
+    rank(page)
     expect(page.locator(".ranked li")).to_have_count(3)
     reply = client.post("/v1/rerank", json={"query": QUERY, "documents": DOCUMENTS, "passages": True}).json()
     [best] = reply["results"][0]["passages"]
@@ -57,7 +58,7 @@ def test_the_best_passage_is_marked_in_the_text(page: Page, client: httpx2.Clien
 
 
 def test_the_slider_greys_what_min_score_would_leave_out(page: Page, client: httpx2.Client) -> None:
-    page.click("#rank")
+    rank(page)
     expect(page.locator(".ranked li")).to_have_count(3)
     told, slider = page.locator(".threshold output"), page.locator("#min-score")
     expect(told).to_have_text("≥ 0.00: 3 of 3 kept")
@@ -76,11 +77,10 @@ def test_the_slider_greys_what_min_score_would_leave_out(page: Page, client: htt
 def test_the_best_sentence_is_marked_in_the_text(page: Page) -> None:
     page.click("#more summary")
     page.check("#highlight")
-    page.click("#rank")
+    rank(page)
     expect(page.locator(".ranked li")).to_have_count(3)
     expect(page.locator(".ranked mark")).to_have_text([ANSWER.strip()])
     expect(page.locator(".ranked li").first.locator("mark")).to_be_visible()
     page.uncheck("#highlight")
-    page.click("#rank")
-    expect(page.locator("#playground[aria-busy=false]")).to_be_attached()
+    rank(page)
     expect(page.locator(".ranked mark")).to_have_count(0)

@@ -19,6 +19,7 @@ from rerankd.accounts.decision import CallCost
 from rerankd.accounts.keys import Caller
 from rerankd.accounts.ledger import Ledger
 from rerankd.types import CallLimits
+from support.playground import rank, settled
 from support.server import Server
 from support.site import PASSWORD, Site
 
@@ -139,21 +140,21 @@ def test_the_pages_of_a_server_with_accounts(
 @pytest.mark.parametrize("width", [1280, 360])
 def test_the_playground(embedded_server: Server, open_page: Open, theme: str, width: int) -> None:
     page = open_page(f"{embedded_server.url}/", color_scheme=theme, viewport={"width": width, "height": 800})
-    expect(page.locator("#playground[data-started]")).to_be_attached()
+    settled(page)
     check(page, "playground-empty")
     page.fill("#key", "wrong")
-    page.click("#rank")
+    rank(page)
     expect(page.get_by_role("alert")).to_be_visible()
     check(page, "playground-refused")
     page.fill("#key", embedded_server.key)
-    page.click("#rank")
+    rank(page)
     expect(page.locator(".ranked li")).to_have_count(8)
     check(page, "playground")
     page.check("#compare")
     page.click("#side-b >> text=Similarity")
     page.click("#more summary")
     page.fill("#prompt-of", "0")
-    page.click("#rank")
+    rank(page)
     expect(page.locator(".merged li")).to_have_count(8)
     check(page, "playground-compare")
     page.click("#copy-as")
@@ -215,4 +216,4 @@ def test_the_figures_follow_the_server(serve_site: tuple[Site, str], open_page: 
     tile = page.locator("[data-tile='Running']")
     expect(tile).to_have_text("2")
     tile.evaluate("tile => { tile.textContent = 'old' }")
-    expect(tile).to_have_text("2", timeout=10_000)
+    expect(tile).to_have_text("2")

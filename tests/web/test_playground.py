@@ -15,6 +15,7 @@ import httpx2
 import pytest
 from playwright.sync_api import Page, expect
 
+from support.playground import rank, settled
 from support.server import Server, StartServer
 
 PATH = "/compatible-api/v1/reranks"
@@ -34,7 +35,7 @@ Open = Callable[..., Page]
 def playground(open_page: Open, server: Server, fragment: str = "", **options: Any) -> Page:
     """The page, once its script runs, with the server's key."""
     page = open_page(f"{server.url}/{fragment}", **options)
-    expect(page.locator("#playground[data-started][aria-busy=false]")).to_be_attached()
+    settled(page)
     if server.key:
         page.fill("#key", server.key)
     return page
@@ -160,7 +161,7 @@ def test_documents_that_cannot_be_read_are_told(embedded_server: Server, open_pa
     page.fill("#documents", '["a", {"title": "b"}]')
     expect(page.locator("#count")).to_contain_text("Document 1 has no text")
     assert page.get_attribute("#documents", "aria-invalid") == "true"
-    page.click("#rank")
+    rank(page)
     expect(page.get_by_role("alert")).to_contain_text("Document 1 has no text")
 
 
@@ -188,7 +189,7 @@ def test_a_file_and_a_whole_request(embedded_server: Server, open_page: Open, tm
 def test_texts_are_shown_as_texts(embedded_server: Server, open_page: Open) -> None:
     page = playground(open_page, embedded_server)
     fill(page, "<b>bold?</b>", NASTY)
-    page.click("#rank")
+    rank(page)
     expect(page.locator(".ranked li")).to_have_count(len(NASTY))
     assert sorted(page.locator(".text").evaluate_all("all => all.map((one) => one.textContent)")) == sorted(NASTY)
     assert page.locator(".ranked :is(script, img, b)").count() == 0
@@ -216,10 +217,10 @@ def test_a_newer_request_ends_the_one_before(embedded_server: Server, open_page:
     with page.expect_request(f"**{PATH}"):
         page.click("#rank")
     fill(page)
-    page.click("#rank")
+    page.click("#rank")  # while the first call is open
+    settled(page)
     expect(page.locator(".ranked li")).to_have_count(3)
     assert failed == ["net::ERR_ABORTED"]
-    expect(page.locator("#playground")).to_have_attribute("aria-busy", "false")
 
 
 def test_compares_two_instructs(qwen_server: Server, open_page: Open) -> None:
@@ -228,7 +229,7 @@ def test_compares_two_instructs(qwen_server: Server, open_page: Open) -> None:
     fill(page, QUERY, documents)
     page.check("#compare")
     page.fill("#instruct-b", "Sort by the alphabet, backwards")
-    page.click("#rank")
+    rank(page)
     expect(page.locator(".merged li")).to_have_count(8)
     first, second = (
         [result["index"] for result in ask(qwen_server, QUERY, documents, **instruct)["results"]]
@@ -289,7 +290,7 @@ def test_what_was_not_done_as_asked_is_told(embedded_server: Server, open_page: 
     page = playground(open_page, embedded_server)
     fill(page, QUERY, ["bread " * 9000, "short"])
     page.fill("#instruct-a", "Sort by colour.")
-    page.click("#rank")
+    rank(page)
     warnings = page.locator("[data-warnings]")
     expect(warnings).to_contain_text("instruct ignored")
     expect(warnings).to_contain_text("truncated")
@@ -300,21 +301,22 @@ def test_a_refusal_is_told_with_a_way_out(embedded_server: Server, open_page: Op
     page = playground(open_page, embedded_server)
     fill(page)
     page.fill("#key", "wrong")
-    page.click("#rank")
+    rank(page)
     alert = page.get_by_role("alert")
     expect(alert).to_contain_text("401 invalid_api_key")
     expect(alert).to_contain_text("Incorrect API key provided.")
     expect(alert).to_contain_text("Enter a valid key in the field")
     page.fill("#key", embedded_server.key)
     page.click("text=Try again")
+    settled(page)
     expect(page.locator(".ranked li")).to_have_count(3)
     fill(page, "   ")
-    page.click("#rank")
+    rank(page)
     expect(alert).to_contain_text("The query is empty")
     expect(alert.get_by_role("button")).to_have_count(0)  # again would not help
     fill(page)
     page.context.set_offline(True)
-    page.click("#rank")
+    rank(page)
     expect(alert).to_contain_text("The server cannot be reached.")
 
 
@@ -322,13 +324,13 @@ def test_five_hundred_documents(embedded_server: Server, open_page: Open) -> Non
     page = playground(open_page, embedded_server)
     fill(page, QUERY, "\n".join(f"Passage number {number} is about bread." for number in range(500)))
     expect(page.locator("#count")).to_have_text("500")
-    page.click("#rank")
+    rank(page)
     expect(page.locator(".ranked li")).to_have_count(500)
     assert sorted(ranked(page)) == list(range(500))
     page.evaluate("document.getElementById('documents').value += '\\none more'")
     page.locator("#documents").dispatch_event("input")
     expect(page.locator("#count")).to_have_text("501, in 2 requests")
-    page.click("#rank")
+    rank(page)
     expect(page.locator(".ranked li")).to_have_count(501)
     assert sorted(ranked(page)) == list(range(501))
     scores = [float(text) for text in page.locator(".score").all_text_contents()]
@@ -394,7 +396,7 @@ def keyless_server(start_server: StartServer) -> Server:
 def test_no_key_is_asked_for_where_none_is_needed(keyless_server: Server, open_page: Open) -> None:
     page = playground(open_page, keyless_server)
     assert page.locator("#key").count() == 0
-    page.click("#rank")
+    rank(page)
     expect(page.locator(".ranked li")).to_have_count(8)
     assert "RERANKD_API_KEY" not in code(page, "curl") + code(page, "openai")
     assert httpx2.get(f"{keyless_server.url}/sign-in").status_code == 404

@@ -15,6 +15,7 @@ from rerankd.accounts.usage import usage
 from rerankd.server.models import Models
 from rerankd.server.served import ServedModel
 from support.fakes import NumberedModel, scorer_of
+from support.playground import rank, settled
 from support.server import Server, StartServer
 from support.serving import serving_model
 from support.site import PASSWORD, new_store
@@ -28,12 +29,6 @@ Open = Callable[..., Page]
 @pytest.fixture(scope="module")
 def free_server(start_server: StartServer) -> Server:
     return start_server("--model", "embedded")
-
-
-def settled(page: Page) -> Page:
-    """Once the page has ranked what it opens with."""
-    expect(page.locator("#playground[data-started][aria-busy=false]")).to_be_attached()
-    return page
 
 
 def fill(page: Page, query: str, documents: str) -> None:
@@ -97,7 +92,7 @@ def test_files_are_read_or_refused_by_name(free_server: Server, open_page: Open,
     expect(count).to_have_text("2")
     expect(page.locator("#column")).to_have_value("title")
     page.select_option("#column", "text")
-    page.click("#rank")
+    rank(page)
     expect(page.locator(".ranked:not(.ghost) li")).to_have_count(2)
     assert set(page.locator(".text").all_text_contents()) == {'first, "quoted"', "two\nlines"}
 
@@ -112,7 +107,7 @@ def test_mistakes_are_told_in_the_pages_own_words(free_server: Server, open_page
         ("", "There are no documents"),
     ):
         page.fill("#documents", text)
-        page.click("#rank")
+        rank(page)
         expect(alert).to_contain_text(told)
         expect(alert).not_to_contain_text("400")
         expect(alert.get_by_role("button")).to_have_count(0)
@@ -134,7 +129,7 @@ def test_a_call_can_be_cancelled(free_server: Server, open_page: Open) -> None:
     expect(page.locator("#working")).to_be_hidden()
     page.unroute(f"**{PATH}")
     fill(page, "Egypt", "Bread\nEgypt")
-    page.click("#rank")
+    rank(page)
     expect(page.locator(".ranked:not(.ghost) li")).to_have_count(2)
 
 
@@ -150,7 +145,7 @@ def test_a_ranking_is_saved_and_found_again(free_server: Server, open_page: Open
     page = settled(open_page(f"{free_server.url}/"))
     fill(page, "Where is Egypt?", "=1+1\nEgypt is in Africa.\nBread, fresh")
     expect(page.locator("#estimate")).to_contain_text("tokens · free")
-    page.click("#rank")
+    rank(page)
     expect(page.locator(".ranked:not(.ghost) li")).to_have_count(3)
     with page.expect_download() as saved:
         page.get_by_label("Export as CSV").click()
@@ -162,11 +157,12 @@ def test_a_ranking_is_saved_and_found_again(free_server: Server, open_page: Open
     (ranking,) = json.loads(saved.value.path().read_text())
     assert [str(one["index"]) for one in ranking["results"]] == [row["index"] for row in rows]
     fill(page, "another", "x\ny")
-    page.click("#rank")
+    rank(page)
     expect(page.locator(".ranked:not(.ghost) li")).to_have_count(2)
     page.click("#history")
     page.click(".run >> text=Where is Egypt?")
     expect(page.locator("#query")).to_have_value("Where is Egypt?")
+    settled(page)
     expect(page.locator(".ranked:not(.ghost) li")).to_have_count(3)
     page.click("#history")
     page.click("#forget")
@@ -195,7 +191,7 @@ def test_who_is_signed_in_needs_no_key(open_page: Open, tmp_path: Path) -> None:
         page.check("#live")
         expect(page.locator("#live-cost")).to_be_visible()
         page.uncheck("#live")
-        page.click("#rank")
+        rank(page)
         expect(page.locator(".ranked:not(.ghost) li")).to_have_count(3)
         assert page.locator(".ranked li").evaluate_all("all => all.map((one) => one.dataset.index)") == ["1", "2", "0"]
         (row,) = usage(store.database, ["key"])

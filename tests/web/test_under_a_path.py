@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from support.nginx import nginx
+from support.playground import rank
 from support.server import StartServer
 
 
@@ -35,8 +36,8 @@ def test_the_playground_works_under_a_path(
         page.on("response", lambda response: missing.extend([response.url] * (response.status >= 400)))
         page.on("pageerror", lambda error: missing.append(str(error)))
         page.goto(f"{url}/rerank/")
-        page.click("#rank")
-        expect(page.locator("li[data-index]").first).to_be_visible(timeout=30_000)
+        rank(page)
+        expect(page.locator("li[data-index]").first).to_be_visible()
         for path in ("rates", "docs"):
             page.goto(f"{url}/rerank/{path}")
             page.wait_for_load_state("networkidle")

@@ -42,11 +42,8 @@ def _torch_seconds(config: Qwen3Config, dtype: torch.dtype, device: torch.device
 
 
 def computed_tokens(prompts: Sequence[Prompt]) -> int:
-    """The tokens of one call, with each shared prefix counted once."""
-    return sum(
-        len(prompt.token_ids) - prompt.shared_with(before)
-        for prompt, before in zip(prompts, (None, *prompts), strict=False)
-    )
+    """The tokens that a timed call computes: the warm-up call has left the shared prefixes in the cache."""
+    return sum(len(prompt.token_ids) - prompt.shared_len for prompt in prompts)
 
 
 @torch.inference_mode()
