@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from rerankd.cluster import replica as replica_module
 from rerankd.engine.engine import Engine
 from rerankd.engine.scorer import EngineScorer
 from rerankd.testing import INFO, FakeModel
-from rerankd.types import Prompt
+from rerankd.types import Prompt, RerankRequest
 
 ENCODER = replace(INFO, kind="cross-encoder")  # its replicas are given texts
 
@@ -21,7 +22,8 @@ class SleepingModel(FakeModel):
     """Its logit is the document's number. Sleeps for each prompt; for ever at "hang", the first time of all.
 
     The first process that finds a file "slow" in the folder takes it, and sleeps 5 times longer. Each leaves a byte for
-    each of its prompts in a file of its own.
+    each of its prompts in a file of its own. It keeps none of its requests and batches, as a real model: the memory of
+    a front is measured, and millions of prompts go through it.
 
     Args:
         seconds: of sleep for each prompt.
@@ -31,6 +33,16 @@ class SleepingModel(FakeModel):
     def __init__(self, seconds: float, folder: Path) -> None:
         super().__init__(self._number, _tokens, ENCODER)
         self._seconds, self._folder = seconds, folder
+
+    def encode(self, request: RerankRequest) -> list[Prompt]:
+        prompts = super().encode(request)
+        self.requests.clear()
+        return prompts
+
+    def logits(self, batch: Sequence[Prompt]) -> list[float]:
+        logits = super().logits(batch)
+        self.batches.clear()
+        return logits
 
     def _number(self, prompt: Prompt) -> float:
         time.sleep(self._seconds * (5 if self._is_slow() else 1))
