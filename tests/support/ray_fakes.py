@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 import zlib
@@ -10,8 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from rerankd.cluster import replica as replica_module
+from rerankd.cluster.packed import Failed, PackedPrompts, Scored
+from rerankd.cluster.replica import Replica
 from rerankd.engine.engine import Engine
 from rerankd.engine.scorer import EngineScorer
+from rerankd.errors import ModelError
 from rerankd.testing import INFO, FakeModel
 from rerankd.types import Prompt, RerankRequest
 
@@ -81,3 +85,22 @@ def start_sleeping(seconds: float, folder: Path, stuck_s: int = 600) -> EngineSc
     replica_module.STUCK_S = stuck_s  # in the replica's process
     model = SleepingModel(seconds, folder)
     return EngineScorer(Engine(model), model)
+
+
+def fail_to_start() -> EngineScorer:
+    raise ModelError("There is no such model.")
+
+
+class GivesUpTwice(Replica):
+    """Its first two parts are cancelled there, by nobody here: Ray has no answer to the first one then, and gives a
+    cancellation for the second."""
+
+    num_parts = 0
+
+    async def score(self, part: PackedPrompts, priority: int, owner: str) -> Scored | Failed:
+        from ray.exceptions import TaskCancelledError
+
+        self.num_parts += 1
+        if self.num_parts <= 2:
+            raise asyncio.CancelledError if self.num_parts == 1 else TaskCancelledError
+        return await super().score(part, priority, owner)
