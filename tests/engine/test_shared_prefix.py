@@ -10,13 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rerankd.engine.protocols import LastChunk
+from rerankd.engine.protocols import Chunk, LastChunk
 from rerankd.engine.qwen3.layers import TorchLayers
 from rerankd.engine.qwen3.linear import float_layers
 from rerankd.engine.qwen3.model import Qwen3Reranker
 from rerankd.engine.qwen3.ops import GroupedOperations, Operations, TorchOperations
 from rerankd.engine.qwen3.shared_prefix import PrefixCache, SharedPrefixForward, num_shared
 from rerankd.engine.qwen3.weights import Checkpoint, load_reranker, read_config
+from rerankd.types import Prompt
 from support.prompts import prompts
 
 TOLERANCE = 1e-4  # logits, float32
@@ -169,3 +170,24 @@ def test_the_longest_common_head_is_found() -> None:
     assert head is not None and head.shape[2] == 3 and head.max() == 4
     assert cache.longest_head(("", (7, 1))) is None
     assert num_shared([1, 2, 3], [1, 2]) == 2
+
+
+# Long prompts
+
+
+@pytest.mark.parametrize("ends", [[[300], []], [[200, 300]], [[200], [300]], [[100], [200], [300]], [[50], [300]]], ids=str)
+def test_a_document_is_the_same_in_any_chunks_of_any_passes(
+    fast: SharedPrefixForward, plain: Qwen3Reranker, ends: list[list[int]]
+) -> None:
+    """Its end comes with the last chunks, or in a pass of its own. The prefix has 77 tokens."""
+    [one] = prompts(77, [250], seed=sum(map(sum, ends)) + 7 * len(ends))  # of a query that no other case has
+    before = fast.tokens_computed
+    reading = fast.begin(one, 300)
+    for pass_ends in ends[:-1]:
+        assert fast.read([Chunk(reading, end) for end in pass_ends], []) == []
+    logit = fast([LastChunk(one.prompt, reading)], [Chunk(reading, end) for end in ends[-1]])
+    assert abs(float(logit) - float(plain([one.prompt.token_ids]))) <= TOLERANCE
+    assert fast.tokens_computed - before == 327
+    other = LastChunk(Prompt("", "", [*one.prompt.prefix, 5], 0, 0, prefix=one.prompt.prefix))
+    assert largest_difference(fast, plain, [other]) <= TOLERANCE
+    assert fast.tokens_computed - before == 328, "the prefix was computed again"

@@ -22,7 +22,7 @@ void run(const Product& in, const Epilogue& epilogue) {
     {
         Amx::Thread state;
         typename Kernel::Scratch scratch;
-        multiply<Kernel>(rows, in.num_rows, panels, scratch, epilogue);
+        multiply<Kernel>(rows, in.num_rows, panels, Following{panels.data, 0}, scratch, epilogue);
     }
 }
 

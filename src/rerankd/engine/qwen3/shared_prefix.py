@@ -103,6 +103,11 @@ class Reading:
         self.uncounted = uncounted
 
     @property
+    def num_tokens(self) -> int:
+        """Those that it can hold."""
+        return self.entry.shape[2]
+
+    @property
     def shared_len(self) -> int:
         """The length of the prefix shared with other prompts."""
         return len(self.prefix_key[1])
@@ -198,9 +203,9 @@ class SharedPrefixForward:
         ends = {
             _own(chunk.reading): chunk.end for chunk in chunks if chunk.end > chunk.reading.num_read
         }  # the last chunk of each reading
-        read = [_to_read(reading, end) for reading, end in ends.items()]
         bases, new = self._prefixes_of(last)
-        ending = [_Segment(one.prompt.token_ids[base.shape[2] :], base) for one, base in zip(last, bases, strict=True)]
+        ending = [_ending(one, base, ends) for one, base in zip(last, bases, strict=True)]
+        read = [_to_read(reading, end) for reading, end in ends.items()]
         to_keep = [*read, *(segment for _, segment in new.values() if segment.token_ids)]
         if self._apart and ending and to_keep:  # apart from the prompt, as if it were cached
             self._forward(to_keep)
@@ -314,6 +319,24 @@ class SharedPrefixForward:
             self._cos_sin = angles.cos(), angles.sin()
         cos, sin = self._cos_sin
         return cos[position_ids], sin[position_ids]
+
+
+def _ending(one: LastChunk, base: Tensor, ends: dict[Reading, int]) -> _Segment:
+    """The end of a prompt, with all that this pass reads of its document: no later pass attends to that.
+
+    Args:
+        base: the tokens before.
+        ends: where this pass ends each reading. That of the document ends before the document.
+    """
+    after = _after(one)
+    if after is not None and after in ends and after.num_tokens > after.shared_len:
+        start = max(after.num_read, after.shared_len)
+        base = after.entry[:, :, :start]
+        if start > after.num_read:
+            ends[after] = start
+        else:
+            del ends[after]
+    return _Segment(one.prompt.token_ids[base.shape[2] :], base)
 
 
 def _to_read(reading: Reading, end: int) -> _Segment:

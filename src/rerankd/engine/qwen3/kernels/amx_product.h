@@ -144,7 +144,8 @@ class AmxTask {
 
     void panels_outside() {
         for (int64_t panel = 0; panel < task_.num_panels; ++panel) {
-            for (int64_t line = 0; line < lines_; line += K_BLOCK) block(panel, line, panel, line + K_BLOCK);
+            for (int64_t line = 0; line < lines_; line += K_BLOCK)
+                block(panel, line, is_last(panel, line) ? then() : weights_at(panel, line + K_BLOCK));
             if (num_slots_ == 1 && panel % PANELS == PANELS - 1) pending_.finish();  // before its sums are overwritten
         }
         pending_.finish();
@@ -153,8 +154,9 @@ class AmxTask {
     void k_outside() {
         for (int64_t line = 0; line < lines_; line += K_BLOCK)
             for (int64_t panel = 0; panel < task_.num_panels; ++panel) {
-                const bool last = panel + 1 == task_.num_panels;
-                block(panel, line, last ? 0 : panel + 1, last ? line + K_BLOCK : line);
+                const bool next_line = panel + 1 == task_.num_panels;
+                const uint8_t* next = next_line ? weights_at(0, line + K_BLOCK) : weights_at(panel + 1, line);
+                block(panel, line, is_last(panel, line) ? then() : next);
             }
         pending_.finish();
     }
@@ -164,11 +166,17 @@ class AmxTask {
         return reinterpret_cast<const uint8_t*>(weights_.panel(task_.first_panel + panel)) + line * PANEL_TILE_BYTES;
     }
 
-    // All rows × one panel, over the K block at `line`. The block that comes next begins at next_panel, next_line.
-    void block(int64_t panel, int64_t line, int64_t next_panel, int64_t next_line) {
+    bool is_last(int64_t panel, int64_t line) const {
+        return panel + 1 == task_.num_panels && line + K_BLOCK >= lines_;
+    }
+
+    const uint8_t* then() const { return static_cast<const uint8_t*>(task_.then); }
+
+    // All rows × one panel, over the K block at `line`. next: the block of weights that comes after it.
+    void block(int64_t panel, int64_t line, const uint8_t* next) {
         const int64_t steps = std::min(K_BLOCK, lines_ - line), group = panel / PANELS;
         const bool whole = line + steps == lines_ && panel % PANELS == PANELS - 1;
-        Prefetch prefetch(weights_at(next_panel, next_line), divide_up(task_.num_rows, BLOCK_ROWS));
+        Prefetch prefetch(next, divide_up(task_.num_rows, BLOCK_ROWS));
         const auto between = [&] {
             prefetch.step();
             pending_.advance(BLOCK_ROWS / K_BLOCK);

@@ -143,7 +143,7 @@ class Layers final : public AnyLayers {
         const LayerWeights& weights = weights_[layer];
         const bool is_last = layer == shape_.num_layers - 1;
         norm(pass, weights.input_norm, mine);
-        multiply_by(weights.qkv, qkv_size(), pass.normed, pass.num_rows, mine,
+        multiply_by(qkv(layer), output(layer), pass.normed, pass.num_rows, mine,
                     NormRope<Element, Sums>{sums(weights.qkv), pass.heads, static_cast<const Element*>(weights.qk_norm),
                                             batch.cos, batch.sin, float(shape_.eps)});
         keep(batch, layer, pass.heads);
@@ -152,15 +152,38 @@ class Layers final : public AnyLayers {
         const Sequences<Element> in{prefixes_.data(), int64_t(prefixes_.size()), sequences.data(), int64_t(sequences.size())};
         Attention::run(pass.heads, in, pass.attended, shared_, mine.attention);
         quantize(pass.attended, pass.attended_values, pass.num_rows);
-        add_product(weights.output, pass.attended_values, pass, mine);
+        add_product(output(layer), gate_up(layer), pass.attended_values, pass, mine);
         norm(pass, weights.post_norm, mine);
-        multiply_by(weights.gate_up, 2 * shape_.intermediate_size, pass.normed, pass.num_rows, mine,
+        multiply_by(gate_up(layer), down(layer), pass.normed, pass.num_rows, mine,
                     SiluMul<Element, Sums>{sums(weights.gate_up), pass.gated});
         quantize(pass.gated, pass.gated_values, pass.num_rows);
-        add_product(weights.down, pass.gated_values, pass, mine);
+        add_product(down(layer), qkv(is_last ? 0 : layer + 1), pass.gated_values, pass, mine);
     }
 
-    int64_t qkv_size() const { return (shape_.num_heads + 2 * shape_.num_kv_heads) * HEAD_DIM; }
+    // A linear layer. at_least: panels that a task needs together.
+    struct Linear {
+        const LinearWeight& weight;
+        int64_t outputs, inputs, at_least;
+
+        Panels<Weight> panels() const {
+            return {static_cast<const Weight*>(weight.panels), divide_up(inputs, LINE<Weight>), divide_up(outputs, PANEL),
+                    weight.scale, weight.offset};
+        }
+    };
+
+    Linear qkv(int64_t layer) const {
+        const int64_t outputs = (shape_.num_heads + 2 * shape_.num_kv_heads) * HEAD_DIM;
+        return {weights_[layer].qkv, outputs, shape_.hidden_size, PANELS_A_HEAD};
+    }
+    Linear output(int64_t layer) const {
+        return {weights_[layer].output, shape_.hidden_size, shape_.num_heads * HEAD_DIM, 1};
+    }
+    Linear gate_up(int64_t layer) const {
+        return {weights_[layer].gate_up, 2 * shape_.intermediate_size, shape_.hidden_size, 1};
+    }
+    Linear down(int64_t layer) const {
+        return {weights_[layer].down, shape_.hidden_size, shape_.intermediate_size, 1};
+    }
 
     Sums sums(const LinearWeight& weight) const {
         if constexpr (BYTES)
@@ -169,18 +192,21 @@ class Layers final : public AnyLayers {
             return {};
     }
 
+    // next: the product that comes after this one.
     template <class Epilogue>
-    static void multiply_by(const LinearWeight& weight, int64_t outputs, const Tiles<Value>& rows, int64_t num_rows,
+    static void multiply_by(const Linear& linear, const Linear& next, const Tiles<Value>& rows, int64_t num_rows,
                             Thread& mine, const Epilogue& epilogue) {
-        const Panels<Weight> panels{static_cast<const Weight*>(weight.panels), rows.num_lines, divide_up(outputs, PANEL),
-                                    weight.scale, weight.offset};
-        multiply<Product>(rows, num_rows, panels, mine.product, epilogue);
+        const Panels<Weight> panels = next.panels();
+        const Following following{panels.panel(0), Product::panels_a_task(next.at_least, panels.num_panels) *
+                                                       panels.num_lines * PANEL * LINE_BYTES};
+        multiply<Product>(rows, num_rows, linear.panels(), following, mine.product, epilogue);
     }
 
     // x += rows × weight
-    void add_product(const LinearWeight& weight, const Tiles<Value>& rows, const Pass& pass, Thread& mine) const {
-        multiply_by(weight, shape_.hidden_size, rows, pass.num_rows, mine,
-                    AddTo<float, Sums>{sums(weight), pass.x, shape_.hidden_size});
+    void add_product(const Linear& linear, const Linear& next, const Tiles<Value>& rows, const Pass& pass,
+                     Thread& mine) const {
+        multiply_by(linear, next, rows, pass.num_rows, mine,
+                    AddTo<float, Sums>{sums(linear.weight), pass.x, shape_.hidden_size});
     }
 
     void norm(const Pass& pass, const void* weight, Thread& mine) const {

@@ -65,7 +65,9 @@ struct Panels {
     const W* panel(int64_t index) const { return data + index * num_lines * PANEL * LINE<W>; }
 };
 
-// What one thread computes of a product: all of these rows × these panels.
+// What one thread computes of a product: all of these rows × these panels. then: the panels of its next task, as far as
+// that can be known; they are fetched meanwhile.
 struct Task {
     int64_t first_row, num_rows, first_panel, num_panels;
+    const void* then;
 };

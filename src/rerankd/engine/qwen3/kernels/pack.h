@@ -2,6 +2,8 @@
 
 #pragma once
 
+#include <cstring>
+
 #include "layout.h"
 
 // The size of a packed weight in values. Outputs and inputs that fill up the last panel and line are zero.
@@ -18,22 +20,37 @@ inline int64_t output_at(int64_t place, int64_t outputs, bool halves) {
     return place % PANEL < HALF ? within : outputs / 2 + within;
 }
 
+// One line of 16 outputs → half of it in a panel: groups of 4 bytes, those of the outputs side by side.
+//
+// rows: of each output, or null. input, count: the first of them, and how many there are; zeros fill up the line.
+template <class W>
+void pack_half(const W* const* rows, int64_t input, int64_t count, W* to) {
+    constexpr int64_t GROUPS = LINE_BYTES / 4;
+    for (int64_t output = 0; output < HALF; ++output) {
+        uint32_t groups[GROUPS] = {};
+        if (rows[output] && count >= LINE<W>)
+            std::memcpy(groups, rows[output] + input, LINE_BYTES);
+        else if (rows[output])
+            std::memcpy(groups, rows[output] + input, count * sizeof(W));
+        for (int64_t group = 0; group < GROUPS; ++group)
+            std::memcpy((char*)to + (group * HALF + output) * 4, &groups[group], 4);
+    }
+}
+
 // weight: (outputs, inputs). Panels first_panel to last_panel, so that threads can share the work.
 template <class W>
 void pack_panels(const W* weight, int64_t outputs, int64_t inputs, bool halves, W* to, int64_t first_panel,
                  int64_t last_panel) {
-    constexpr int64_t GROUP = 4 / sizeof(W);
     const int64_t num_lines = divide_up(inputs, LINE<W>);
-    for (int64_t place = first_panel * PANEL; place < last_panel * PANEL; ++place) {
-        const int64_t output = output_at(place, outputs, halves);
-        W* at = to + place / PANEL * num_lines * PANEL * LINE<W> + place % PANEL / HALF * HALF * LINE<W> +
-                place % HALF * GROUP;
-        for (int64_t input = 0; input < num_lines * LINE<W>; ++input) {
-            const bool inside = output < outputs && input < inputs;
-            const int64_t line = input / LINE<W>, group = input % LINE<W> / GROUP;
-            at[line * PANEL * LINE<W> + group * HALF * GROUP + input % GROUP] =
-                inside ? weight[output * inputs + input] : W{};
+    for (int64_t place = first_panel * PANEL; place < last_panel * PANEL; place += HALF) {
+        const W* rows[HALF];
+        for (int64_t i = 0; i < HALF; ++i) {
+            const int64_t output = output_at(place + i, outputs, halves);
+            rows[i] = output < outputs ? weight + output * inputs : nullptr;
         }
+        W* at = to + (place / PANEL * num_lines * PANEL + place % PANEL) * LINE<W>;
+        for (int64_t line = 0; line < num_lines; ++line, at += PANEL * LINE<W>)
+            pack_half(rows, line * LINE<W>, inputs - line * LINE<W>, at);
     }
 }
 
