@@ -27,6 +27,9 @@ STEPS = 2
 """Of conjugate gradients. More would take up more of the error, by changes that are too large for heads that do not
 attend to the same tokens."""
 
+ERRORS_AT_ONCE = 256
+"""Rows of errors: what is computed of them on the way stays in the caches."""
+
 TINY = torch.finfo(torch.float32).tiny
 
 
@@ -64,17 +67,36 @@ def _taking_up(output: Tensor, exact: Tensor, rounded: Tensor, norm: Tensor) -> 
         (outputs, values) float32.
     """
     dtype = exact.dtype  # that of the fast products
-    errors, inputs = ((rounded - exact.float()) * norm.float()).to(dtype), (rounded * norm.float()).to(dtype)
-    squares, left = inputs @ inputs.T, (errors @ inputs.T).float()  # (values, values)
-    taken, direction, size = torch.zeros_like(left), left.clone(), left.square().sum(1)
-    for _ in range(STEPS):  # taken × squares = left, row by row
-        image = (direction.to(dtype) @ squares).float()
-        step = size / (direction * image).sum(1).clamp_min(TINY)
-        taken += step[:, None] * direction
-        left -= step[:, None] * image
-        size, before = left.square().sum(1), size
-        direction = left + (size / before.clamp_min(TINY))[:, None] * direction
-    return -(output.to(dtype) @ taken.to(dtype)).float()
+    inputs = (rounded * norm.float()).to(dtype)
+    squares, taken = inputs @ inputs.T, torch.empty(len(inputs), len(inputs), dtype=dtype)
+    for first in range(0, len(inputs), ERRORS_AT_ONCE):
+        rows = slice(first, first + ERRORS_AT_ONCE)
+        errors = ((rounded[rows] - exact[rows].float()) * norm.float()).to(dtype)
+        taken[rows] = _solved((errors @ inputs.T).float(), squares)
+    return (output.to(dtype) @ taken).float().neg_()
+
+
+def _solved(left: Tensor, squares: Tensor) -> Tensor:
+    """Approximates x of x × squares = left, by conjugate gradients row by row.
+
+    Args:
+        left: (rows, values) float32, which is overwritten.
+        squares: (values, values).
+
+    Returns:
+        (rows, values) float32.
+    """
+    direction, size = left.clone(), left.square().sum(1)
+    solved = torch.zeros_like(left)
+    for later in reversed(range(STEPS)):
+        image = (direction.to(squares.dtype) @ squares).float()
+        step = (size / (direction * image).sum(1).clamp_min(TINY))[:, None]
+        solved.addcmul_(step, direction)
+        if later:
+            left.addcmul_(step, image, value=-1)
+            size, before = left.square().sum(1), size
+            direction = torch.addcmul(left, (size / before.clamp_min(TINY))[:, None], direction)
+    return solved
 
 
 def _diffused(heads: Tensor, change: Tensor) -> Int8Weight:
