@@ -175,7 +175,9 @@ def test_the_longest_common_head_is_found() -> None:
 # Long prompts
 
 
-@pytest.mark.parametrize("ends", [[[300], []], [[200, 300]], [[200], [300]], [[100], [200], [300]], [[50], [300]]], ids=str)
+@pytest.mark.parametrize(
+    "ends", [[[300], []], [[200, 300]], [[200], [300]], [[100], [200], [300]], [[50], [300]]], ids=str
+)
 def test_a_document_is_the_same_in_any_chunks_of_any_passes(
     fast: SharedPrefixForward, plain: Qwen3Reranker, ends: list[list[int]]
 ) -> None:
