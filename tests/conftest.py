@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from httpx2._config import DEFAULT_TIMEOUT_CONFIG
+from hypothesis import HealthCheck, settings
 
 from support.postgres import new_postgres, postgres_server  # noqa: F401  fixtures
 from support.qwen_tokenizer import tokenizer_folder as build_tokenizer_folder
-from support.server import Server, StartServer, launch
+from support.server import RUNNING, Server, StartServer, launch
 from support.stores import database_url, store  # noqa: F401  fixtures
 
-pytest_plugins = ["support.selection"]
+pytest_plugins = ["support.evidence", "support.selection"]
+
+# What is slow is not wrong: a test that measures no time passes on a busy machine, too.
+DEFAULT_TIMEOUT_CONFIG.connect = DEFAULT_TIMEOUT_CONFIG.read = DEFAULT_TIMEOUT_CONFIG.write = 60.0  # 5 s in httpx2
+settings.register_profile(
+    "rerankd",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="CI" in os.environ,
+    print_blob=True,
+)
+settings.load_profile("rerankd")
+
+DAY_S, MIDNIGHT_S = 86_400, 30
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models: more threads would only wait for each other
 for size in ("COLUMNS", "LINES"):
@@ -64,29 +80,33 @@ def tiny_checkpoint(make_checkpoint: Callable[..., Path]) -> Path:
     return make_checkpoint()
 
 
-_running: list[Server] = []
-
-
 @pytest.fixture(scope="session")
 def start_server() -> Iterator[StartServer]:
     """Starts servers on free ports: `start_server("--model", "embedded", key="…")`."""
 
     def start(*options: str, key: str = "", wait: bool = True, env: dict[str, str] | None = None) -> Server:
         server = launch(*options, key=key, env=env)
-        _running.append(server)
+        RUNNING.append(server)
         if wait:
             server.wait_until(server.ready)
         return server
 
     yield start
-    _end(list(_running))
+    _end(list(RUNNING))
 
 
 @pytest.fixture(scope="module", autouse=True)
 def servers_end_with_their_module() -> Iterator[None]:
     """But for those that are kept: each takes half a gigabyte."""
     yield
-    _end([server for server in _running if not server.kept])
+    _end([server for server in RUNNING if not server.kept])
+
+
+@pytest.fixture(autouse=True)
+def within_a_day() -> None:
+    """No test runs over midnight (UTC), where sums of a day or of a month begin again."""
+    if (left_s := DAY_S - time.time() % DAY_S) < MIDNIGHT_S:
+        time.sleep(left_s + 1)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -106,10 +126,13 @@ def _end(servers: list[Server]) -> None:
     for server in servers:
         server.process.terminate()
     for server in servers:
-        server.process.wait(30)
+        try:
+            server.ended()
+        finally:
+            server.process.kill()  # one that does not end must not disturb the tests after it
         assert server.process.stderr is not None
         server.process.stderr.close()
-        _running.remove(server)
+        RUNNING.remove(server)
 
 
 @pytest.fixture(scope="session")

@@ -158,7 +158,7 @@ def without_home(command: str) -> subprocess.CompletedProcess[str]:
     homeless = "import os, pwd; pwd.getpwuid = lambda uid: (_ for _ in ()).throw(KeyError(uid)); "
     environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_DATA_HOME")}
     return subprocess.run(
-        [sys.executable, "-c", homeless + command], env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", homeless + command], env=environment, capture_output=True, text=True, timeout=120
     )
 
 

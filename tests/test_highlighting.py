@@ -41,7 +41,7 @@ def test_a_full_queue_leaves_the_ranking(scorer: EngineScorer, model: FakeModel)
         assert found.ranked == ranking.ranked and found.usage == ranking.usage
         assert found.warnings == ("highlight ignored: the queue is full",)
     model.gate.set()
-    other.result(30)
+    other.result(60)
 
 
 def test_more_sentences_than_are_scored_are_told(scorer: EngineScorer) -> None:

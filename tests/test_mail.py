@@ -6,7 +6,7 @@ import pytest
 
 from rerankd.errors import SettingsError
 from rerankd.mail import Mailer, SmtpServer
-from support.redis_server import free_port
+from support.ports import free_port
 from support.smtp import smtp_server
 
 

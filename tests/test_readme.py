@@ -32,7 +32,7 @@ def auto_server(start_server: StartServer, tmp_path_factory: pytest.TempPathFact
 
 def test_the_curl_gives_the_printed_reply(auto_server: Server) -> None:
     command = block("sh", "curl ").replace("http://127.0.0.1:8000", auto_server.url)
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=True)
     reply, printed = json.loads(done.stdout), json.loads(block("json", '"results"'))
     for result, expected in zip(reply["results"], printed["results"], strict=True):
         assert result.pop("relevance_score") == pytest.approx(expected.pop("relevance_score"), abs=1e-4)
@@ -42,13 +42,13 @@ def test_the_curl_gives_the_printed_reply(auto_server: Server) -> None:
 
 def test_the_openai_sample_runs(auto_server: Server) -> None:
     sample = block("python", "OpenAI").replace("http://127.0.0.1:8000", auto_server.url)
-    done = subprocess.run([sys.executable, "-c", sample], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", sample], capture_output=True, text=True, timeout=120, check=True)
     assert "'relevance_score'" in done.stdout
 
 
 def test_the_client_prints_the_printed_ranking(auto_server: Server) -> None:
     sample = block("python", "client.rank(").replace("http://127.0.0.1:8000", auto_server.url)
-    done = subprocess.run([sys.executable, "-c", sample], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", sample], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout == block("text", "embedded-multilingual, ")
 
 

@@ -20,7 +20,7 @@ REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 
 def test_the_pages_are_not_stale() -> None:
     command = [sys.executable, str(REFERENCE / "generate.py"), "--check"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
 
 

@@ -20,7 +20,7 @@ CUSTOM = {"ServiceMonitor", "ScaledObject"}  # no schema is included: their fiel
 
 
 def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([BIN / "helm", *arguments], capture_output=True, text=True, timeout=60)
+    return subprocess.run([BIN / "helm", *arguments], capture_output=True, text=True, timeout=120)
 
 
 def rendered(values: Path, *more: str) -> list[dict[str, Any]]:

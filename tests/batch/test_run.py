@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
@@ -34,10 +35,16 @@ from rerankd.types import DEFAULT_INSTRUCT, Logits, Passages, RerankRequest
 MODEL = {"name": "fake", "dtype": "float32"}
 
 BATCH = """
-import sys
+import sys, time
 from rerankd.batch import manifest
+from rerankd.batch.folder import OutputFolder
 from rerankd.cli.main import main
 manifest.UNIT_BYTES = 2_000
+write = OutputFolder.write
+def slowly(*arguments):
+    time.sleep(0.03)
+    write(*arguments)
+OutputFolder.write = slowly
 sys.exit(main(["batch", *sys.argv[1:]]))
 """
 
@@ -212,18 +219,19 @@ def test_a_batch_that_is_killed_again_and_again_has_the_files_of_one_that_was_no
     command = [sys.executable, "-c", BATCH, "--model", str(tiny_checkpoint), "--skip-self-test", str(pairs)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
-    subprocess.run([*command, str(undisturbed)], check=True, env=environment, capture_output=True, timeout=120)
-    kills = 0
+    subprocess.run([*command, str(undisturbed)], check=True, env=environment, capture_output=True, timeout=300)
+    kills, chance = 0, random.Random(3)
     for allowed in (0, 3, 8, 15):  # finished units at the kill
         process = subprocess.Popen([*command, str(disturbed)], env=environment, stderr=subprocess.DEVNULL)
         while process.poll() is None and len(list(disturbed.glob("part-*"))) <= allowed:
             pass
+        time.sleep(chance.random() * 0.04)  # a unit takes about so long
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
             kills += 1
         process.wait(60)
     assert kills >= 3
-    subprocess.run([*command, str(disturbed)], check=True, env=environment, capture_output=True, timeout=120)
+    subprocess.run([*command, str(disturbed)], check=True, env=environment, capture_output=True, timeout=300)
     assert files_in(disturbed) == files_in(undisturbed) and len(files_in(disturbed)) > 15
     assert {path.name for path in (disturbed / "_rerankd").iterdir()} == {"lock", "manifest.json"}
 

@@ -152,7 +152,7 @@ def test_bash_completes(line: str, expected: str, tmp_path: Path) -> None:
     (tmp_path / "two.txt").touch()
     script = rerankd("completion", "bash").stdout
     ask = f'COMP_WORDS=({line}); COMP_CWORD={len(line.split()) - 1}; _rerankd; echo "${{COMPREPLY[@]}}"'
-    done = subprocess.run(["bash", "-c", f"{script}\n{ask}"], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    done = subprocess.run(["bash", "-c", f"{script}\n{ask}"], capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert done.stdout.split() == [expected], done.stderr
 
 
@@ -188,7 +188,7 @@ def test_a_full_disk_is_one_line() -> None:
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=120,
         )
     assert done.returncode == 1
     assert done.stderr == "rerankd completion: the output cannot be written: No space left on device.\n"
@@ -206,7 +206,7 @@ def test_an_import_error_without_a_name_is_told_in_its_own_words() -> None:
         "def fail(*arguments): raise ImportError('install socksio')\n"
         "rank.read_documents = fail; sys.exit(main(['rank', 'q']))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert done.stderr == "rerankd rank: a package cannot be imported: install socksio\n"
 
@@ -216,7 +216,7 @@ def test_bench_of_a_server_needs_no_torch() -> None:
         "import sys; sys.modules['torch'] = None; from rerankd.cli.main import main; "
         "sys.exit(main(['bench', '--url', 'http://127.0.0.1:9', '--requests', '1']))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert "torch" not in done.stderr and "Traceback" not in done.stderr
 
@@ -235,7 +235,7 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
         f"import sys; from rerankd.cli.main import main; main({arguments}); "
         f"print(set('{heavy}'.split()) & set(sys.modules), file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stderr.strip() == "set()"
 
 

@@ -127,7 +127,7 @@ def test_without_the_server_extra_it_says_what_to_do() -> None:
     code = (
         "import sys; sys.modules['torch'] = None; from rerankd.cli.main import main; sys.exit(main(['rank', 'q', '-']))"
     )
-    done = subprocess.run([sys.executable, "-c", code], input="a\n", capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], input="a\n", capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert done.stderr == "rerankd rank: torch is missing: pip install 'rerankd[server]', or ask a server with --url\n"
 

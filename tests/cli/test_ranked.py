@@ -48,7 +48,7 @@ def scored(server: Server, folder: Path) -> dict[str, str]:
         capture_output=True,
         text=True,
         cwd=folder,
-        timeout=60,
+        timeout=120,
     )
     results = json.loads(done.stdout)["results"]
     return {result["source"]: f"{place}  {result['score']:.4f}  " for place, result in enumerate(results, 1)}
@@ -93,7 +93,7 @@ def test_a_pipe_gets_whole_documents_separated_by_tabs(folder: Path, embedded_se
         capture_output=True,
         text=True,
         cwd=folder,
-        timeout=60,
+        timeout=120,
     )
     rows = [line.split("\t") for line in done.stdout.split("\n")[:-1]]
     assert [len(row) for row in rows] == [4] * (len(TEXTS) + 1)
@@ -110,7 +110,7 @@ def test_each_format_for_programs(embedded_server: Server, tmp_path: Path) -> No
     def output(name: str) -> str:
         arguments = ("rank", "cold", "a.jsonl", "--url", embedded_server.url, "--api-key", embedded_server.key)
         command = [sys.executable, "-m", "rerankd", *arguments, "--output", name]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=True).stdout
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120, check=True).stdout
 
     results = json.loads(output("json"))["results"]
     assert [json.loads(line) for line in output("jsonl").splitlines()] == results
@@ -130,7 +130,7 @@ def test_no_encoding_is_too_small(output: str, encoding: str, embedded_server: S
         [sys.executable, "-m", "rerankd", *arguments],
         capture_output=True,
         cwd=folder,
-        timeout=60,
+        timeout=120,
         env={**os.environ, "PYTHONIOENCODING": encoding},
     )
     assert done.returncode == 0, done.stderr
@@ -208,7 +208,7 @@ def test_a_terminal_shows_the_text_around_the_best_sentence(
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     ).stdout
     assert "The office opens at nine. The office" in piped and "\x1b" not in piped
 

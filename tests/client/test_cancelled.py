@@ -13,7 +13,7 @@ MOST_TURNS = 12
 SIZE = 100
 """Calls in each of two groups."""
 
-PATIENCE_S = 60
+PATIENCE_S = 300
 
 
 class Server:

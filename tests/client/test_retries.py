@@ -29,6 +29,7 @@ from rerankd.client.errors import (
     RemoteUnreachable,
 )
 from support.fake_server import BOTH, DOCUMENTS, Answer, Ask, StandIn, ranking_of, score_of
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.parametrize("ask", BOTH)
 
@@ -192,6 +193,7 @@ def stuck() -> Iterator[StandIn]:
 def test_a_server_that_is_too_slow_is_asked_once(ask: Ask, stuck: StandIn) -> None:
     with pytest.raises(RemoteTimeout, match="did not answer in time"):
         ask(stuck.url, client={"timeout": 0.05})
+    wait_until(lambda: bool(stuck.requests))
     assert len(stuck.requests) == 1
 
 

@@ -7,7 +7,7 @@ import inspect
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event
+from threading import Barrier, Event
 from typing import Any
 
 import pytest
@@ -108,8 +108,11 @@ def test_dashscope_s_limit_of_tokens_is_kept_to(ask: Ask, qwen_server: Server) -
 
 @pytest.mark.parametrize("ask", BOTH)
 def test_only_some_requests_are_under_way_at_a_time(ask: Ask) -> None:
+    two = Barrier(2)
+
     def answer(body: dict[str, Any]) -> Answer:
-        time.sleep(0.02)
+        two.wait(60)  # each has another one beside it
+        time.sleep(0.01)
         return ranking_of(body)
 
     with StandIn(answer=answer) as stand_in:

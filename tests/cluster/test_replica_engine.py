@@ -123,7 +123,7 @@ def test_a_deadline_ends_a_call_with_the_known_logits() -> None:
     engine = ClusterEngine(lambda: replicas)
     try:
         prompts = model.encode(RerankRequest(("query",), ("1", "2")))
-        assert sorted(engine.submit(prompts, deadline=time.monotonic()).result(30).unscored) == [0, 1]
+        assert sorted(engine.submit(prompts, deadline=time.monotonic()).result(60).unscored) == [0, 1]
     finally:
         model.gate.set()
         engine.close()
@@ -166,10 +166,10 @@ def test_a_call_with_a_deadline_is_sent_in_parts_of_one_batch(numbered: Numbered
     replicas = started(numbered)
     scorer = over(numbered, replicas)
     try:
-        whole = scorer.submit(scorer.prepare(request(*range(16)))).result(30)
+        whole = scorer.submit(scorer.prepare(request(*range(16)))).result(60)
         in_large_parts = len(replicas.sent)
         asked = replace(request(*range(16)), deadline=time.monotonic() + 3600)
-        assert scorer.submit(scorer.prepare(asked)).result(30).values == whole.values
+        assert scorer.submit(scorer.prepare(asked)).result(60).values == whole.values
         assert (in_large_parts, len(replicas.sent) - in_large_parts) == (2, 16)
     finally:
         scorer.close()
@@ -180,7 +180,7 @@ def test_a_call_that_ended_is_not_kept_until_its_deadline(numbered: NumberedMode
     try:
         asked = replace(request(1, 2), deadline=time.monotonic() + 3600)
         future = scorer.submit(scorer.prepare(asked))
-        assert future.result(30).values == [1, 2]
+        assert future.result(60).values == [1, 2]
         gone = weakref.ref(future)
         del future
         wait_until(lambda: gc.collect() >= 0 and gone() is None)
@@ -193,7 +193,7 @@ def test_a_lost_part_is_scored_by_another_replica(numbered: NumberedModel, monke
     scorer = over(numbered, started(numbered, lose=lambda number: number in (1, 2)))
     try:
         found = [scorer.submit(scorer.prepare(request(*range(20 * i, 20 * i + 20)))) for i in range(5)]
-        assert [one.result(30).values for one in found] == [[*range(20 * i, 20 * i + 20)] for i in range(5)]
+        assert [one.result(60).values for one in found] == [[*range(20 * i, 20 * i + 20)] for i in range(5)]
     finally:
         scorer.close()
 
@@ -208,8 +208,8 @@ def test_a_part_that_ends_every_replica_fails_its_own_call_only(
     try:
         bad, good = (scorer.submit(scorer.prepare(request(number))) for number in (7, 8))
         with pytest.raises(InferenceError, match="3 replicas ended"):
-            bad.result(30)
-        assert good.result(30).values == [8]
+            bad.result(60)
+        assert good.result(60).values == [8]
     finally:
         scorer.close()
 
@@ -224,7 +224,7 @@ def test_a_failure_of_the_model_is_not_repeated() -> None:
     scorer = over(model, replicas)
     try:
         with pytest.raises(InferenceError, match="log has the cause"):
-            scorer.submit(scorer.prepare(request(7))).result(30)
+            scorer.submit(scorer.prepare(request(7))).result(60)
         assert len(replicas.sent) == 1
     finally:
         scorer.close()
@@ -235,10 +235,10 @@ def test_a_known_or_repeated_pair_is_not_sent(numbered: NumberedModel) -> None:
     scorer = over(numbered, replicas, score_cache_bytes=100_000)
     try:
         for numbers, cached in (((1, 2, 1), set[int]()), ((2, 3), {0})):
-            found = scorer.submit(scorer.prepare(request(*numbers))).result(30)
+            found = scorer.submit(scorer.prepare(request(*numbers))).result(60)
             assert (found.values, found.cached) == ([*numbers], cached)
         assert [len(part.ends) for part in replicas.sent] == [2, 1]
-        assert scorer.submit(scorer.prepare(request(3))).result(30) == Logits([3], {0})
+        assert scorer.submit(scorer.prepare(request(3))).result(60) == Logits([3], {0})
         stats = scorer.engine.stats
         assert stats.score_cache.hits == 2 and stats.tokens_computed == 3 * 512
     finally:
@@ -257,7 +257,7 @@ def test_r5_a_full_queue_is_busy(numbered: NumberedModel) -> None:
         wait_until(lambda: scorer.engine.num_queued == 2)
         last = scorer.submit(scorer.prepare(request(9)))
         numbered.gate.set()
-        assert last.result(30).values == [9]
+        assert last.result(60).values == [9]
     finally:
         numbered.gate.set()
         scorer.close()
@@ -277,9 +277,9 @@ def test_r5_without_a_replica_every_api_says_when_to_come_back(
         answers: list[int] = []
         asking = threading.Thread(target=lambda: answers.append(client.post(surface.path, json=body).status_code))
         asking.start()
-        assert model.entered.wait(30)
+        assert model.entered.wait(60)
         replicas.running = 0
-        asking.join(30)  # a call that waits ends too
+        asking.join(60)  # a call that waits ends too
         response = client.post(surface.path, json=body)
         surface.error(response, 503)
         assert answers == [response.status_code]
@@ -323,7 +323,7 @@ def test_the_front_bounds_the_memory_of_its_queue(numbered: NumberedModel, monke
         with pytest.raises(Busy, match="this one has 3 documents"):
             scorer.submit(scorer.prepare(request(20, 21, 22)))
         numbered.gate.set()
-        assert len(first.result(30).values) == 20
+        assert len(first.result(60).values) == 20
     finally:
         numbered.gate.set()
         scorer.close()
@@ -346,14 +346,14 @@ def test_r6_a_cancelled_call_frees_its_work_on_the_replicas(numbered: NumberedMo
     scorer = over(numbered, replicas)
     try:
         future = scorer.submit(scorer.prepare(request(*range(100))))
-        assert numbered.entered.wait(30)
+        assert numbered.entered.wait(60)
         future.cancel()
         [replica] = scorers(replicas)
         wait_until(lambda: replica.engine.stats.waiting + replica.engine.stats.running == 0)
         with pytest.raises(CancelledError):
             future.result()
         numbered.gate.set()
-        assert scorer.submit(scorer.prepare(request(200))).result(30).values == [200]
+        assert scorer.submit(scorer.prepare(request(200))).result(60).values == [200]
         assert len(numbered.seen) <= 2
         wait_until(lambda: scorer.engine.num_queued == 0)
     finally:
@@ -365,7 +365,7 @@ def test_a_small_call_does_not_wait_for_all_parts_of_a_large_one(numbered: Numbe
     scorer = over(numbered, started(numbered, 1))
     try:
         large = scorer.submit(scorer.prepare(request(*range(400))))
-        assert numbered.entered.wait(30)
+        assert numbered.entered.wait(60)
         small = scorer.submit(scorer.prepare(request(1000)))
         order: list[str] = []
         large.add_done_callback(lambda _: order.append("large"))
@@ -394,6 +394,6 @@ def test_r7_close_finishes_the_queue_and_refuses_the_rest(numbered: NumberedMode
 
     wait_until(refused)
     numbered.gate.set()
-    closing.join(30)
+    closing.join(60)
     assert not closing.is_alive()
     assert [one.result(0).values for one in running] == [[number] for number in range(len(running))]

@@ -117,7 +117,7 @@ def test_a_model_in_this_process_does_the_same(client: Client) -> None:
 def test_the_example_runs(address: tuple[str, str]) -> None:
     example = Path(__file__).parents[2] / "examples" / "langchain_retriever.py"
     environment = {**os.environ, "RERANKD_URL": address[0], "RERANKD_API_KEY": address[1]}
-    done = subprocess.run([sys.executable, example], capture_output=True, text=True, timeout=60, env=environment)
+    done = subprocess.run([sys.executable, example], capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0].endswith("Beijing is the capital of China.")
 

@@ -33,7 +33,7 @@ def _curl(server: Server, text: str, folder: Path) -> tuple[int, Any]:
     (folder / ".curlrc").write_text(f'silent\nshow-error\ndump-header = "{headers}"\n')
     environment = {**os.environ, "EMPIRIOLABS_API_KEY": server.key, "CURL_HOME": str(folder)}
     text = text.replace("https://api.empiriolabs.ai", server.url)
-    ended = subprocess.run(["bash", "-eu", "-c", text], capture_output=True, text=True, env=environment, timeout=60)
+    ended = subprocess.run(["bash", "-eu", "-c", text], capture_output=True, text=True, env=environment, timeout=120)
     assert ended.returncode == 0, ended.stderr
     return int(headers.read_text().split()[1]), json.loads(ended.stdout)
 

@@ -137,7 +137,7 @@ def _runner(server: Server, tmp_path: Path) -> Run:
         (tmp_path / ".curlrc").write_text(f'silent\nshow-error\ndump-header = "{headers}"\n')
         environment = {**os.environ, **dict.fromkeys(KEY_VARIABLES, key), "CURL_HOME": str(tmp_path)}
         command = [sys.executable, "-c"] if file.endswith(".py") else ["bash", "-eu", "-c"]
-        ended = subprocess.run([*command, text], capture_output=True, text=True, env=environment, timeout=60)
+        ended = subprocess.run([*command, text], capture_output=True, text=True, env=environment, timeout=120)
         assert ended.returncode == 0, ended.stderr
         if file.endswith(".py"):
             return Outcome(ast.literal_eval(ended.stdout))

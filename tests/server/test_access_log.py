@@ -21,7 +21,9 @@ BODY = {
 
 @pytest.fixture(scope="module")
 def server(start_server: StartServer) -> Server:
-    return start_server("--model", "embedded", key="test-key")
+    server = start_server("--model", "embedded", key="test-key")
+    server.wait_until(lambda: any("Ready:" in line for line in server.log))  # the last line before a call
+    return server
 
 
 def line_of(server: Server, request_id: str) -> dict[str, str]:

@@ -31,7 +31,7 @@ def test_a_public_address_is_served_when_told_so(way: str, start_server: StartSe
     server = start_server(*options, key="" if way == "--no-auth" else "some-key", wait=False)
     assert "0.0.0.0" in server.url
     server.process.terminate()
-    server.process.wait(20)
+    server.process.wait(60)
 
 
 @pytest.mark.parametrize("key", ["", "  ", "\n"])

@@ -34,7 +34,7 @@ from support.waiting import wait_until
 PASSWORD = "correct horse battery"
 COST = 1_000_000  # of a call: one query token and one document token
 CARD = '[rates."fake"]\ninput_price = 500_000\n'
-LEASE_S = 1.0
+LEASE_S = 2.0
 CALLERS = 24
 """Calls at the same time, of which the database is asked for a few only: the others do not wait for it in turn."""
 
@@ -82,7 +82,7 @@ class Bank:
 def bank(
     database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Bank]:
-    monkeypatch.setattr(gate, "RENEW_AGAIN_S", LEASE_S / 5)
+    monkeypatch.setattr(gate, "RENEW_AGAIN_S", LEASE_S / 10)
     card = tmp_path / "rerankd.toml"
     card.write_text(CARD)
     store = open_store(database_url)
@@ -143,7 +143,7 @@ def test_a_running_calls_credit_is_never_given_away(bank: Bank, database_url: st
     bank.model.gate.clear()
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(bank.call, 1)
-        assert bank.model.entered.wait(20)
+        assert bank.model.entered.wait(60)
         assert bank.call(2).status_code == 429, "the rest does not pay for another one"
         with read_only(database_url):
             refused = bank.call(2)
@@ -152,9 +152,9 @@ def test_a_running_calls_credit_is_never_given_away(bank: Bank, database_url: st
             metrics = bank.client.get("/metrics").text
             assert "rerankd_accounts_up 0.0" in metrics
             wait_until(lambda: "rerankd_failed_renewals_total 0.0" not in bank.client.get("/metrics").text)
-            time.sleep(3 * LEASE_S)
+            time.sleep(1.5 * LEASE_S)
         wait_until(lambda: bank.health() == (200, None))
-        for _ in range(30):  # at least three leases
+        for _ in range(15):  # more than a lease
             again = bank.call(3)
             assert again.status_code == 429, again.text
             time.sleep(LEASE_S / 10)

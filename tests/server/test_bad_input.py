@@ -679,7 +679,7 @@ def test_a_good_answer_is_sorted(client: httpx2.Client) -> None:
 def _connect(server: Server) -> socket.socket:
     url = httpx2.URL(server.url)
     assert url.port is not None
-    return socket.create_connection((url.host, url.port), timeout=20)
+    return socket.create_connection((url.host, url.port), timeout=60)
 
 
 def _head(surface: Surface, *headers: str) -> bytes:

@@ -27,7 +27,7 @@ from rerankd.server import json_text
 from rerankd.server.connections import Connections
 from rerankd.server.held import SMALL_BODY, HeldBytes
 from rerankd.server.json_text import MAX_DEPTH, MAX_VALUES, check_bounds, measure
-from support.raw import BODY, call, connected
+from support.raw import BODY, call, connected, wait_until_closed
 from support.server import Server, StartServer
 from support.surfaces import ONE_EACH, SHARED, Surface
 
@@ -259,12 +259,12 @@ def test_a_failed_calls_body_is_freed_at_once(monkeypatch: pytest.MonkeyPatch) -
 
 # Slow ones. The windows are made short, in a process of their own.
 
-QUICK = "import rerankd.server.body as b, rerankd.server.protocol as p; b.WINDOW_S = 1; p.HEAD_S = 1; p.WRITE_S = 1; "
+QUICK = "import rerankd.server.body as b, rerankd.server.protocol as p; b.WINDOW_S = 2; p.HEAD_S = p.WRITE_S = 1; "
 
 
 @pytest.fixture(scope="module")
 def quick_server(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> Server:
-    """Waits 1 s where others wait 20 to 30; holds at most 5 MB."""
+    """Waits 1 or 2 s where others wait 20 to 30; holds at most 5 MB."""
     import os
     import sys
 
@@ -277,11 +277,11 @@ def quick_server(start_server: StartServer, tmp_path_factory: pytest.TempPathFac
 
 def test_who_says_nothing_is_hung_up_on(quick_server: Server) -> None:
     for sent in (b"", b"\r\n", b"POST /v1/rerank HTTP/1.1\r\nHo"):
-        with connected(quick_server.url, timeout=10) as raw:
+        with connected(quick_server.url, timeout=60) as raw:
             raw.sendall(sent)
             answer = raw.recv(1000)
             assert answer == b"" if not sent else answer.startswith(b"HTTP/1.1 408 ")
-    with connected(quick_server.url, timeout=10) as raw:  # also behind a call
+    with connected(quick_server.url, timeout=60) as raw:  # also behind a call
         raw.sendall(call() + b"POST ")
         assert read_answers_then_end(raw)[:1] == [200]  # and an end
 
@@ -319,17 +319,16 @@ def test_unfinished_bodies_are_bounded_together(quick_server: Server) -> None:
             raw.sendall(
                 call(body=b" " * 10).replace(b"Content-Length: 10", b"Content-Length: 4000000") + b" " * 1_500_000
             )
-            time.sleep(0.1)
-        small = httpx2.post(f"{quick_server.url}/v1/rerank", json={"query": "a", "documents": ["b"]}, timeout=20)
+        small = httpx2.post(f"{quick_server.url}/v1/rerank", json={"query": "a", "documents": ["b"]}, timeout=60)
         assert small.status_code == 200
         for raw in first:
-            raw.settimeout(10)
+            raw.settimeout(60)
             statuses.append(raw.recv(1000)[:12])
         assert b"HTTP/1.1 503" in statuses and set(statuses) <= {b"HTTP/1.1 503", b"HTTP/1.1 408"}
     finally:
         for raw in first:
             raw.close()
-    again = httpx2.post(f"{quick_server.url}/v1/rerank", content=BODY.ljust(4_000_000), headers=JSON_TYPE, timeout=20)
+    again = httpx2.post(f"{quick_server.url}/v1/rerank", content=BODY.ljust(4_000_000), headers=JSON_TYPE, timeout=60)
     assert again.status_code == 200
 
 
@@ -342,12 +341,7 @@ def test_replies_that_nobody_reads_do_not_hold_up_the_end(quick_server: Server) 
         with suppress(ConnectionError):  # hung up on already
             raw.sendall(call(body=body, path="/v1/rerank") * 8)
         quick_server.wait_until(lambda: "documents=10000" in "".join(quick_server.log))
-        time.sleep(4)
-        raw.settimeout(20)
-        with pytest.raises(ConnectionError):
-            while raw.recv(65536):
-                pass
-            raise ConnectionResetError  # cut off before the end of the first reply
+        wait_until_closed(raw)  # before the end of the first reply
 
 
 def _address(server: Server) -> tuple[str, int]:

@@ -21,8 +21,6 @@ from support.fakes import NumberedModel, scorer_of
 from support.server import Server, StartServer
 from support.surfaces import ALL, COHERE_V1, COHERE_V2, MIXEDBREAD, NATIVE, RERANK, SCORE, VLLM, VOYAGE, Surface
 
-pytestmark = pytest.mark.timeout(120)  # what is not bounded takes hours, or all memory
-
 SMALL = 3
 FIELDS = pytest.mark.parametrize("surface", [RERANK, COHERE_V1, MIXEDBREAD], ids=str)
 

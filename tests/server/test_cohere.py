@@ -147,12 +147,12 @@ def test_v2_a_lower_priority_is_computed_first() -> None:
 
     with serving(lambda progress: scorer) as client, ThreadPoolExecutor() as pool:
         sent = [pool.submit(send, 0)]
-        assert model.entered.wait(20)
+        assert model.entered.wait(60)
         for place, priority in enumerate((5, None, 999, 4), start=1):
             sent.append(pool.submit(send, place, priority=priority))
             _wait_for(scorer, 1 + place)
         model.gate.set()
-        assert [one.result(20) for one in sent] == [200] * 5
+        assert [one.result(60) for one in sent] == [200] * 5
     assert model.seen == ["0", "2", "4", "1", "3"]
 
 

@@ -161,7 +161,7 @@ LISTS = st.lists(DOCUMENTS, min_size=1, max_size=6)
 PASSAGES = st.fixed_dictionaries(
     {"max_tokens": st.integers(16, 50), "overlap_tokens": st.integers(0, 20), "max_per_doc": st.integers(1, 8)}
 )
-MOST = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+MOST = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 def body_of(surface: Surface, documents: Sequence[str], **options: Any) -> Any:

@@ -68,7 +68,7 @@ def contained(*options: str, volume: Path | None = None) -> Iterator[tuple[str, 
         assert process.stderr is not None
         log += process.stderr.readlines()
         process.stderr.close()
-        process.wait(30)
+        process.wait(60)
 
 
 def _volume(folder: Path | None) -> dict[str, str]:
@@ -87,7 +87,7 @@ def test_nothing_is_there() -> None:
         "    try: attempt()\n"
         "    except (KeyError, RuntimeError, OSError): print('none')\n"
     )
-    ended = subprocess.run(strictly(sys.executable, "-c", code), env={}, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(strictly(sys.executable, "-c", code), env={}, capture_output=True, text=True, timeout=120)
     assert ended.stdout.split() == ["none"] * 3, ended.stderr
 
 
@@ -118,7 +118,7 @@ def test_d5_a_volume_for_caches_and_accounts_is_all_that_it_needs(
     def account(*arguments: str) -> str:
         command = strictly(sys.executable, "-m", "rerankd", *arguments, "--database", database)
         environment = {**os.environ, **_volume(volume)}
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True).stdout
 
     account("accounts", "create", "ada@example.org", "--no-password")
     key = account("keys", "create", "--account", "ada@example.org", "--name", "search").split()[-1]

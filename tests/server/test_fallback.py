@@ -85,13 +85,13 @@ def test_the_model_takes_its_place_when_it_can_be_had(
         running = threading.Thread(target=lambda: replies.append(client.post(RERANK.path, json=last)))
         stand_in.entered.clear()
         running.start()
-        assert stand_in.entered.wait(20)
+        assert stand_in.entered.wait(60)
         reachable.set()
         wait_until(lambda: client.get("/health").json()["fallback"] is False)
         after = client.post(RERANK.path, json=body)
         assert after.headers["x-rerankd-model"] == "fake" and "x-rerankd-warning" not in after.headers
         stand_in.gate.set()
-        running.join(20)
+        running.join(60)
         assert replies[0].status_code == 200 and replies[0].headers["x-rerankd-model"] == "stand-in"
         assert 'rerankd_fallback{model="fake"} 0.0' in client.get("/metrics").text
         assert 'model="fake"' in client.get("/metrics").text

@@ -375,7 +375,7 @@ def test_error_loading() -> None:
 
     def start(progress: LoadProgress) -> EngineScorer:
         progress("loading the weights", 0.25)
-        assert loaded.wait(30)
+        assert loaded.wait(60)
         return scorer_of(NumberedModel())
 
     with serving(start, wait=False) as client:

@@ -17,9 +17,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from support.debian_server import free_port, require
+from support.debian_server import require
+from support.ports import free_port
 from support.quick import skip_if_quick
-from support.raw import BODY, call, connected, read_answers, read_to_the_end, send_slowly
+from support.raw import BODY, call, connected, read_answers, read_to_the_end, send_slowly, wait_until_read
 from support.server import Server, StartServer
 from support.waiting import wait_until
 
@@ -72,13 +73,12 @@ def test_the_server_stops_gracefully_beside_an_upgrade(start_server: StartServer
         raw.sendall(call("", *UPGRADES["websocket"]))
         assert ranked(read_answers(raw, 1)[0])
         half.sendall(call("", *UPGRADES["websocket"])[:-5])
-        time.sleep(0.2)
+        wait_until_read(half)
         server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.2)
+        server.wait_until(lambda: any("Stopping" in line for line in server.log))
         half.sendall(BODY[-5:])
-        half.settimeout(20)
         assert b"200 OK" in read_to_the_end(half)
-    server.process.wait(20)
+    server.ended()
     assert "Traceback" not in "".join(server.log)
 
 
@@ -124,11 +124,11 @@ def test_an_idle_connection_is_kept(embedded_server: Server, start_server: Start
         for raw, key in ((kept, embedded_server.key), (short, "")):
             raw.sendall(call(key))
             assert ranked(read_answers(raw, 1)[0])
-        short.settimeout(10)
+        short.settimeout(60)
         assert short.recv(1) == b""
         time.sleep(6)
         kept.sendall(call(embedded_server.key))
-        kept.settimeout(20)
+        kept.settimeout(60)
         assert ranked(read_answers(kept, 1)[0])
 
 
@@ -151,10 +151,10 @@ def test_silent_connections_give_way(start_server: StartServer) -> None:
             for raw in silent[::2]:
                 _try_to_send(raw, b"POST / HTTP/1.1\r\nHo")
             for _ in range(20):
-                assert httpx2.get(f"{url}/health", timeout=10).status_code == 200
+                assert httpx2.get(f"{url}/health", timeout=60).status_code == 200
     finally:
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
 
 def test_the_limit_on_files_is_raised(embedded_server: Server) -> None:
@@ -177,7 +177,7 @@ def test_a_socket_file(start_server: StartServer, tmp_path: Path) -> None:
     second = _refusal("--uds", str(path))
     assert "Another server listens" in second and "--uds" in second
     server.process.terminate()
-    server.process.wait(30)
+    server.process.wait(60)
     assert not path.exists()
 
 
@@ -199,7 +199,9 @@ def test_what_cannot_be_bound_is_one_line(embedded_server: Server, tmp_path: Pat
 
 @pytest.mark.parametrize("host", ["::1", "[::1]", "localhost", "::"])
 def test_hosts_of_ip_version_6(host: str, start_server: StartServer) -> None:
-    if not socket.has_ipv6 or not Path("/proc/net/if_inet6").read_text():
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
         pytest.skip("this machine has no IPv6")
     server = start_server("--model", "embedded", "--host", host, "--no-auth")
     port = httpx2.URL(server.url).port
@@ -236,7 +238,7 @@ def _refusal(*options: str) -> str:
     """The one line of a start that fails."""
     skip_if_quick("starts the command")
     command = [sys.executable, "-m", "rerankd", "serve", "--model", "embedded", "--port", "0", *options]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "NO_COLOR": "1"})
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, "NO_COLOR": "1"})
     assert result.returncode == 1 and "Traceback" not in result.stderr
     return result.stderr.splitlines()[-1]
 

@@ -104,7 +104,7 @@ def test_names_while_a_model_loads() -> None:
     go_on = threading.Event()
 
     def slow(progress: LoadProgress) -> EngineScorer:
-        assert go_on.wait(30)
+        assert go_on.wait(60)
         return scorer_of(named("second"))
 
     models = Models(ServedModel(lambda _: scorer_of(named("first"))), ServedModel(slow))

@@ -25,6 +25,7 @@ from rerankd.accounts.store import Store, open_store
 from support.server import Server, StartServer
 from support.stores import free_what_died
 from support.surfaces import RERANK
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.database]
 
@@ -73,12 +74,14 @@ class Load:
 
     Attributes:
         charged: the tokens of each answered call, by its id.
+        turns: how often each caller has looked for a server.
         failed: the server of each call that got no answer, or another than 200.
     """
 
     key: str
     servers: list[Server] = field(default_factory=list)
     charged: dict[str, int] = field(default_factory=dict)
+    turns: list[int] = field(default_factory=lambda: [0] * CALLERS)
     failed: list[tuple[Server, str]] = field(default_factory=list)
     answered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     stop: threading.Event = field(default_factory=threading.Event)
@@ -88,11 +91,18 @@ class Load:
         for _ in range(calls):
             assert self.answered.acquire(timeout=120), self.failed
 
+    def remove(self, server: Server) -> None:
+        """Returns when no caller connects to this server any more."""
+        self.servers.remove(server)
+        before = list(self.turns)
+        wait_until(lambda: all(now > then for now, then in zip(self.turns, before, strict=True)))
+
     def call(self, caller: int) -> None:
         for number in itertools.count():
             if self.stop.is_set():
                 return
             name = f"call-{caller}-{number}"
+            self.turns[caller] += 1
             servers = list(self.servers)
             for server in servers[number % len(servers) :] + servers[: number % len(servers)]:
                 try:
@@ -204,7 +214,7 @@ def test_an_upgrade_with_a_migration_fails_no_call_and_charges_each_once(
         for server in old:
             load.servers.append(servers.enter_context(next_version(accounts, tmp_path / "versions")))
             load.wait_for()
-            load.servers.remove(server)
+            load.remove(server)
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(60) in (0, -signal.SIGTERM)
             load.wait_for()

@@ -39,8 +39,9 @@ from rerankd.server.served import ServedModel
 from rerankd.server.tokens import DetokenizeBody, TokenizeBody
 from rerankd.setting import Secret
 from support.fakes import NumberedModel, scorer_of
+from support.ports import free_port
 from support.quick import skip_if_quick
-from support.redis_server import free_port, running_redis
+from support.redis_server import running_redis
 from support.routes import Route, routes_of
 from support.server import Server, StartServer
 from support.serving import serving
@@ -533,7 +534,7 @@ def test_a_promised_body_that_is_too_large_is_refused_before_it_comes(fort: Fort
     url = httpx2.URL(fort.server.url)
     head = f"{route[0]} {route[1]} HTTP/1.1\r\nhost: x\r\ncontent-length: 1000001\r\n"
     head += f"authorization: Bearer {fort.keys[key]}\r\ncontent-type: application/json\r\n" if key else ""
-    with socket.create_connection((url.host, url.port or 80), timeout=20) as raw:
+    with socket.create_connection((url.host, url.port or 80), timeout=60) as raw:
         raw.sendall(f"{head}\r\n".encode())
         status = int(raw.recv(65536).split()[1])
     assert status in (400, 413, 422) if key else status == 401
@@ -758,8 +759,7 @@ def test_the_passwords_of_other_servers_are_told_nobody(
         replies += [httpx2.get(server.url + path) for path in ("/metrics", "/openapi.json", "/health", "/", "/rates")]
         assert [reply.status_code for reply in replies[:2]] == [503, 401]
         store.database.close()
-        server.process.terminate()
-        server.process.wait(30)
+        server.end()
     told = "".join(server.log) + "".join(reply.text for reply in replies)
     assert "Redis does not answer" in told
     assert "sesame" not in told
@@ -782,7 +782,7 @@ def test_a_start_that_fails_tells_no_password(option: str, value: str, tmp_path:
     if option != "--database":
         command += ["--database", f"sqlite:///{tmp_path / 'a.db'}"]
     skip_if_quick("starts the command")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode != 0 and option.removeprefix("--") in done.stderr.lower()
     assert option == "--port" or "sesame" not in done.stderr + done.stdout
 

@@ -70,12 +70,12 @@ def test_a_call_is_a_span_with_its_parts(server: Server, receiver: OtlpReceiver)
     assert all((span.kind, span.parent) == (INTERNAL, call.id) for span in spans.values())
     prepare, queue, compute = spans["prepare"], spans["queue"], spans["compute"]
     times = (call.began_ns, prepare.began_ns, prepare.ended_ns, queue.began_ns, queue.ended_ns)
-    slack_ns = 1_000_000  # the two clocks of the operating system differ by less
+    slack_ns = 1_000_000_000  # the two clocks of the operating system are not read at one moment
     assert list(times) == sorted(times) or max(b - a for a, b in zip(sorted(times), times, strict=True)) < slack_ns
     assert queue.ended_ns == compute.began_ns <= compute.ended_ns
     for text in (QUERY, "an-id-of-the-caller", "secret", *body["documents"]):
         assert text.encode() not in receiver.content
-    assert any(f'"trace": "{TRACE}"' in line for line in server.log)
+    server.wait_until(lambda: any(f'"trace": "{TRACE}"' in line for line in server.log))
 
 
 def test_a_callers_mistake_has_an_error_and_is_no_failure(server: Server, receiver: OtlpReceiver) -> None:
@@ -119,14 +119,13 @@ def test_an_upstream_gets_the_span_that_asks_it(start_server: StartServer, recei
     ],
 )
 def test_what_is_not_offered_or_switched_off_sends_nothing(
-    more: dict[str, str], words: str, start_server: StartServer, receiver: OtlpReceiver
+    more: dict[str, str], words: str, start_server: StartServer
 ) -> None:
-    before = len(receiver.spans)
-    server = start_server("--model", "embedded", env=variables(receiver, **more))
-    assert httpx2.post(server.url + RERANK.path, json=RERANK.body(), timeout=60).status_code == 200
-    server.process.terminate()
-    server.process.wait(30)
-    assert len(receiver.spans) == before
+    with OtlpReceiver() as own:
+        server = start_server("--model", "embedded", env=variables(own, **more))
+        assert httpx2.post(server.url + RERANK.path, json=RERANK.body(), timeout=60).status_code == 200
+        server.end()
+    assert not own.content
     assert any(words in line for line in server.log)
 
 

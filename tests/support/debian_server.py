@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from support.waiting import wait_until
+from support.waiting import PATIENCE_S, wait_until
 
 
 def require(program: str, package: str, *folders: str) -> str:
@@ -27,14 +26,6 @@ def require(program: str, package: str, *folders: str) -> str:
     pytest.skip(reason)
 
 
-def free_port() -> int:
-    """One on the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @contextmanager
 def running(command: Sequence[str], ready: Callable[[], bool], log: Path, user: str | None = None) -> Iterator[None]:
     """Runs a program until the block ends; it is ready when the block begins."""
@@ -46,4 +37,4 @@ def running(command: Sequence[str], ready: Callable[[], bool], log: Path, user: 
         yield
     finally:
         process.send_signal(signal.SIGINT)  # PostgreSQL would wait for its clients after a SIGTERM
-        process.wait(60)
+        process.wait(PATIENCE_S)

@@ -23,7 +23,7 @@ def loading() -> Iterator[httpx2.Client]:
 
     def start(progress: LoadProgress) -> EngineScorer:
         progress("loading the weights", 0.5)
-        assert loaded.wait(30)
+        assert loaded.wait(60)
         return scorer_of(NumberedModel())
 
     with serving(start, wait=False) as client:
@@ -40,12 +40,12 @@ def busy() -> Iterator[httpx2.Client]:
     model.gate.clear()
     with serving(lambda progress: scorer_of(model, max_queue=1)) as client, ThreadPoolExecutor() as pool:
         accepted = pool.submit(client.post, RERANK.path, json=RERANK.body(documents=["1"]))
-        assert model.entered.wait(20)
+        assert model.entered.wait(60)
         try:
             yield client
         finally:
             model.gate.set()
-            assert accepted.result(20).status_code == 200
+            assert accepted.result(60).status_code == 200
 
 
 @contextmanager

@@ -238,7 +238,7 @@ print(json.dumps([path, error, message, shares]))
 
     def find(self, endpoint: str, name: str = NAME, **kwargs: Any) -> Outcome:
         with self.start(endpoint, name, **kwargs) as process:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
         path, error, message, shares = json.loads(out)
         return Outcome(Path(path) if path else None, error, message, shares)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import httpx2
 
-from support.debian_server import free_port, require, running
+from support.debian_server import require, running
+from support.ports import free_port
 
 CONFIGURATION = """
 daemon off;

@@ -14,7 +14,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from support.debian_server import free_port, require, running
+from support.debian_server import require, running
+from support.ports import free_port
 
 BINARIES = sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True)
 
@@ -29,9 +30,10 @@ def postgres_server() -> Iterator[str]:
     try:
         if user is not None:
             shutil.chown(folder, user)
-        data, port = folder / "data", free_port()
+        data = folder / "data"
         options = ("--username", "rerankd", "--auth", "trust", "--encoding", "UTF8", "--no-sync", "--pgdata", str(data))
         subprocess.run([initdb, *options], check=True, capture_output=True, user=user, cwd=folder)
+        port = free_port()
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": str(port),

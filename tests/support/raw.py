@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx2
+
+from support.waiting import wait_until
+
+TABLE, ESTABLISHED = Path("/proc/net/tcp"), "01"
+"""Of connections, as Linux has it."""
 
 BODY = b'{"query": "apples", "documents": ["pears", "apples"]}'
 
 
 @contextmanager
-def connected(url: str, timeout: float = 20) -> Iterator[socket.socket]:
+def connected(url: str, timeout: float = 60) -> Iterator[socket.socket]:
     """A connection to a server."""
     address = httpx2.URL(url)
     with socket.create_connection((address.host, address.port or 80), timeout=timeout) as raw:
@@ -69,6 +76,36 @@ def send_slowly(raw: socket.socket, *parts: bytes) -> None:
     for part in parts:
         raw.sendall(part)
         time.sleep(0.02)
+
+
+def wait_until_read(raw: socket.socket) -> None:
+    """Until the server, on this machine and over IPv4, has read what was sent."""
+    if TABLE.exists():
+        wait_until(lambda: _row_of_server(raw)[-1:] == ["00000000"])
+    time.sleep(0.1)  # all there is on other systems
+
+
+def wait_until_closed(raw: socket.socket) -> None:
+    """Until the server, on this machine and over IPv4, has closed its side, whoever still has to read."""
+    if TABLE.exists():
+        wait_until(lambda: _row_of_server(raw)[:1] != [ESTABLISHED])
+    else:
+        time.sleep(4)
+
+
+def _row_of_server(raw: socket.socket) -> list[str]:
+    """[state, bytes that it has not read]; empty where the kernel knows its side no more."""
+    try:
+        names = [_in_table(*raw.getpeername()), _in_table(*raw.getsockname())]
+    except OSError:  # it is not connected any more
+        return []
+    rows = (line.split() for line in TABLE.read_text().splitlines())
+    return next(([row[3], row[4].partition(":")[2]] for row in rows if row[1:3] == names), [])
+
+
+def _in_table(host: str, port: int) -> str:
+    [address] = struct.unpack("=I", socket.inet_aton(host))
+    return f"{address:08X}:{port:04X}"
 
 
 def _more(raw: socket.socket) -> bytes:

@@ -30,7 +30,7 @@ from rerankd.errors import RerankdError
 from rerankd.types import DEFAULT_INSTRUCT, Ranking
 from support.chaos import DECIMAL_PLACES, path_of
 from support.checkpoints import write_checkpoint
-from support.debian_server import free_port
+from support.ports import free_port
 from support.qwen_tokenizer import tokenizer_folder
 from support.routing import MODEL, routing, upstream
 

@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from support.debian_server import free_port, require, running
-
-__all__ = ["free_port", "running_redis"]
+from support.debian_server import require, running
 
 
 @contextmanager

@@ -57,7 +57,7 @@ class Router:
     def probe(self, name: str) -> Verdict:
         """Checks an upstream now."""
         assert self.served.loop is not None
-        return asyncio.run_coroutine_threadsafe(self.served.probe_now(name), self.served.loop).result(20)
+        return asyncio.run_coroutine_threadsafe(self.served.probe_now(name), self.served.loop).result(60)
 
     def rerank(self, query: str, documents: list[str], **fields: Any) -> httpx2.Response:
         return self.client.post("/v1/rerank", json={"query": query, "documents": documents, **fields})

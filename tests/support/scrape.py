@@ -13,7 +13,7 @@ class Scrape:
     """The figures at one moment."""
 
     def __init__(self, url: str) -> None:
-        response = httpx2.get(f"{url}/metrics", timeout=30)
+        response = httpx2.get(f"{url}/metrics", timeout=60)
         assert response.status_code == 200
         assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
         self.text = response.text

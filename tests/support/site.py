@@ -65,7 +65,7 @@ def loaded_models(info: ModelInfo = INFO) -> Models:
     loaded = threading.Event()
     models = Models(ServedModel(lambda _: scorer_of(NumberedModel(info=info))))
     models.load(loaded.set, lambda _: loaded.set())
-    assert loaded.wait(30)
+    assert loaded.wait(60)
     while not models.ready:
         assert models.failure is None, models.failure
     models.close()
@@ -82,7 +82,7 @@ def loading_models() -> Models:
 
     models = Models(ServedModel(start))
     models.load(stopped.set)
-    assert stopped.wait(30)
+    assert stopped.wait(60)
     return models
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import Any
 
 from aiosmtpd.controller import Controller
 
-from support.redis_server import free_port
+from support.waiting import PATIENCE_S
 
 
 @dataclass
@@ -40,10 +41,28 @@ class Received:
         return "250 OK"
 
 
+class _Listener(Controller):
+    """Listens on a socket that is bound already, so that no other program has its port."""
+
+    def __init__(self, received: Received, bound: socket.socket) -> None:
+        here = "127.0.0.1"
+        super().__init__(received, here, received.port, ready_timeout=PATIENCE_S, server_hostname="localhost")
+        self._bound = bound
+
+    def _create_server(self) -> Any:
+        return self.loop.create_server(self._factory_invoker, sock=self._bound)
+
+    def _trigger_server(self) -> None:
+        """Its first connection. aiosmtpd's own gives up after a second."""
+        with socket.create_connection(("127.0.0.1", self.port), PATIENCE_S) as first:
+            first.recv(1024)
+
+
 @contextmanager
 def smtp_server() -> Iterator[Received]:
-    received = Received(port=free_port())
-    controller = Controller(received, hostname="127.0.0.1", port=received.port)
+    bound = socket.create_server(("127.0.0.1", 0))
+    received = Received(port=bound.getsockname()[1])
+    controller = _Listener(received, bound)
     controller.start()
     try:
         yield received

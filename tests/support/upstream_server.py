@@ -15,6 +15,7 @@ from http import HTTPStatus
 from typing import Any
 
 from support.dialect_replies import JSON, MODEL, error_of, reply_of, scores_of
+from support.ports import free_port
 
 Scores = Sequence[tuple[int, float]]
 
@@ -26,7 +27,8 @@ class Fault:
     Attributes:
         status: an error instead of a ranking, with `code`, `message` and `headers`.
         changed: other scores.
-        wait_s: before the reply; None: it never comes.
+        wait_s: before the reply; None: until `release`.
+        once: the next request gets no fault.
         end: how the connection ends: `reset` before the reply, `half` of the reply, `close` without one.
         content: bytes in place of the reply's body.
         health: GET fails as well.
@@ -41,6 +43,7 @@ class Fault:
     end: str = ""
     content: bytes | None = None
     health: bool = False
+    once: bool = False
 
 
 def slow(wait_s: float) -> Fault:
@@ -116,8 +119,9 @@ class UpstreamServer:
         self._writers: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
-        self._port = 0
+        self._port = free_port()  # where it comes back to after `kill`
         self._loop = asyncio.new_event_loop()
+        self._released = asyncio.Event()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     @property
@@ -136,7 +140,7 @@ class UpstreamServer:
     def __exit__(self, *_: object) -> None:
         self.kill()
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(20)
+        self._thread.join(60)
         self._loop.close()
 
     def start(self) -> None:
@@ -147,15 +151,22 @@ class UpstreamServer:
         """Resets every connection and listens no more."""
         self._run(self._kill)
 
+    def release(self) -> None:
+        """Answers all requests that wait without an end."""
+        self._loop.call_soon_threadsafe(self._release)
+
+    def _release(self) -> None:
+        self._released.set()
+        self._released = asyncio.Event()
+
     def _run(self, work: Callable[[], Awaitable[None]]) -> None:
         async def run() -> None:
             await work()
 
-        asyncio.run_coroutine_threadsafe(run(), self._loop).result(20)
+        asyncio.run_coroutine_threadsafe(run(), self._loop).result(60)
 
     async def _start(self) -> None:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port, backlog=512)
-        self._port = self._server.sockets[0].getsockname()[1]
 
     async def _kill(self) -> None:
         if self._server:
@@ -192,6 +203,8 @@ class UpstreamServer:
     async def _answer(self, asked: Asked, writer: asyncio.StreamWriter) -> bool:
         """Whether the connection stays."""
         fault = self.fault or Fault()
+        if fault.once:
+            self.fault = None
         if asked.method == "GET":
             self.looked_at.append(asked)
             if not fault.health:
@@ -202,7 +215,7 @@ class UpstreamServer:
         self.most_at_once = max(self.most_at_once, self._under_way)
         try:
             if fault.wait_s is None:
-                await asyncio.Event().wait()
+                await self._released.wait()
             await asyncio.sleep(fault.wait_s or 0)
         finally:
             self._under_way -= 1

@@ -14,6 +14,7 @@ from rerankd.apis.facts import ALL, ApiFacts
 from rerankd.selftest import QUERY as KNOWN_QUERY
 from rerankd.types import sigmoid
 from rerankd.upstreams.breaker import FAILURES_IN_A_ROW
+from rerankd.upstreams.budget import BACK_PER_S
 from rerankd.upstreams.outcomes import FAILURES
 from rerankd.upstreams.pool import MAX_ATTEMPTS
 from support.dialect_replies import logit_of
@@ -88,7 +89,7 @@ def test_u2_one_of_three_dies_and_no_call_fails(servers: dict[str, UpstreamServe
 
 
 def test_u3_one_of_three_hangs_and_no_call_fails(servers: dict[str, UpstreamServer]) -> None:
-    with routing(*three(servers, timeout_s=0.5), deadline_s=5) as router:
+    with routing(*three(servers, timeout_s=1), deadline_s=20) as router:
         servers["c"].fault = HANGS
         responses = router.rerank_often(300, CLIENTS)
         assert [one.status_code for one in responses] == [200] * 300  # within the deadline: else 504
@@ -144,13 +145,15 @@ def test_u4_a_slow_one_of_three_gets_little_work(servers: dict[str, UpstreamServ
 
 def test_u5_where_all_fail_retries_are_a_fifth(servers: dict[str, UpstreamServer]) -> None:
     with routing(*three(servers)) as router:
+        began = time.monotonic()
         for server in servers.values():
             server.fault = BROKEN
         for number in range(100):
             assert router.rerank(f"q{number}", ["d"]).status_code == 502
             for member in router.pool.members:  # as if each had recovered: the budget alone bounds the attempts
                 member.breaker.probe_passed(0)
-        assert 100 < sum(map(calls, servers.values())) <= 1.2 * 100 + 3
+        back = BACK_PER_S * (time.monotonic() - began)  # on a slow machine
+        assert 100 < sum(map(calls, servers.values())) <= 1.2 * 100 + 3 + back
         assert router.pool.budget_empty > 0
 
 

@@ -122,10 +122,10 @@ def test_u12_a_router_drains(start_server: StartServer) -> None:
                 threads.submit(server.post, "/v1/rerank", {"query": f"q{number}", "documents": ["d"]})
                 for number in range(20)
             ]
-            wait_until(lambda: len(behind.asked) == before + 20)
+            wait_until(lambda: len(behind.asked) >= before + 20)
             server.process.send_signal(signal.SIGTERM)
             assert [call.result().status_code for call in calls] == [200] * 20
-        assert server.process.wait(30) == 0
+        assert server.process.wait(60) == 0
 
 
 def test_u13_two_routers_that_point_at_each_other_are_a_loop() -> None:

@@ -16,7 +16,9 @@ import uvicorn
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from rerankd.config import ServerSettings
+from support.evidence import PAGES, WatchedPage
 from support.site import PRICES, Site, new_store, site_of
+from support.waiting import PATIENCE_S, wait_until
 
 AT_HOME = (
     "--disable-background-networking",
@@ -28,7 +30,7 @@ AT_HOME = (
 )
 """Chromium asks nobody anything by itself."""
 
-PATIENCE_MS = 30_000
+PATIENCE_MS = 60_000
 """For what a page must come to: also on a machine that is busy."""
 
 
@@ -41,7 +43,7 @@ def browser() -> Iterator[Browser]:
         pytest.skip("chromium is not installed")
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=list(AT_HOME))
+        browser = playwright.chromium.launch(executable_path=executable, args=list(AT_HOME), timeout=PATIENCE_MS)
         yield browser
         browser.close()
 
@@ -71,10 +73,12 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
         context.on("weberror", lambda error: errors.append(str(error.error)))
         context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
+        PAGES.append(WatchedPage(page))
         page.goto(url)
         return page
 
     yield open_page
+    PAGES.clear()
     for context in contexts:
         context.close()
     assert errors == []
@@ -82,15 +86,19 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
 
 
 @pytest.fixture
-def make_site(tmp_path: Path) -> Callable[..., Site]:
+def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
     """The pages on a database of their own: `make_site(sign_up="open")`."""
+    made: list[Site] = []
 
     def make(**changes: Any) -> Site:
         config = tmp_path / "rerankd.toml"
         config.write_text(PRICES)
-        return site_of(new_store(tmp_path), ServerSettings(accounts=True, config=config, **changes))
+        made.append(site_of(new_store(tmp_path), ServerSettings(accounts=True, config=config, **changes)))
+        return made[-1]
 
-    return make
+    yield make
+    for site in made:
+        site.store.database.close()
 
 
 @pytest.fixture
@@ -116,10 +124,11 @@ def _served(site: Site) -> Iterator[str]:
     server = uvicorn.Server(uvicorn.Config(site.app, port=0, log_config=None, lifespan="off"))
     thread = threading.Thread(target=server.run)
     thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        threading.Event().wait(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
+    try:
+        wait_until(lambda: server.started)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(PATIENCE_S)
+    assert not thread.is_alive()

@@ -81,6 +81,15 @@ def confirm(client: TestClient, **fields: str) -> Any:
     return client.post("/sign-in/confirm", data=form)
 
 
+def code_now(secret: str) -> str:
+    return code_of(secret, int(time.time()) // 30)
+
+
+def turn_on_factor(site: Site, secret: str) -> None:
+    """With the code of half a minute ago, so that that of now still signs in."""
+    site.store.second_factors.turn_on(site.user.id, secret, code_of(secret, int(time.time()) // 30 - 1))
+
+
 def linked(site: Site, provider: OidcProvider) -> None:
     """The person of the provider signs in to the user's account."""
     assert provider.person
@@ -283,25 +292,22 @@ def test_a_disabled_account_stays_shut(make_oidc: Callable[..., Site], provider:
 def test_a_second_factor_is_asked_for_here_too(make_oidc: Callable[..., Site], provider: OidcProvider) -> None:
     site, secret = make_oidc(), new_secret()
     linked(site, provider)
-    step = int(time.time()) // 30
-    site.store.second_factors.turn_on(site.user.id, secret, code_of(secret, step - 1))
+    turn_on_factor(site, secret)
     client = site.visitor()
     assert sign_in(client).headers["location"] == "/sign-in/confirm?next=%2F" and not is_in(client)
     assert "Second factor" in client.get("/sign-in/confirm").text
     assert confirm(client, code="000000x").status_code == 403
-    assert confirm(client, code=code_of(secret, step)).headers["location"] == "/keys" and is_in(client)
+    assert confirm(client, code=code_now(secret)).headers["location"] == "/keys" and is_in(client)
 
 
 def test_a_link_takes_password_and_code(make_oidc: Callable[..., Site], provider: OidcProvider) -> None:
     site, secret = make_oidc(), new_secret()
-    step = int(time.time()) // 30
-    site.store.second_factors.turn_on(site.user.id, secret, code_of(secret, step - 1))
+    turn_on_factor(site, secret)
     client = site.visitor()
     sign_in(client)
-    code = code_of(secret, step)
     assert confirm(client, password=PASSWORD).status_code == 403
-    assert confirm(client, password="a guess", code=code).status_code == 403
-    assert confirm(client, password=PASSWORD, code=code).headers["location"] == "/keys"
+    assert confirm(client, password="a guess", code=code_now(secret)).status_code == 403
+    assert confirm(client, password=PASSWORD, code=code_now(secret)).headers["location"] == "/keys"
 
 
 # What must not open a session.
