@@ -27,6 +27,18 @@ APPEND_ONLY = {
 
 
 def upgrade() -> None:
+    _create_accounts()
+    _create_invites()
+    _create_keys()
+    _create_quotas()
+    _create_sessions()
+    _create_entries()
+    _create_reservations()
+    for statement in APPEND_ONLY[op.get_bind().dialect.name]:
+        op.execute(statement)
+
+
+def _create_accounts() -> None:
     op.create_table(
         "accounts",
         sa.Column("id", ID, nullable=False),
@@ -46,6 +58,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="accounts_pkey"),
         sa.UniqueConstraint("email", name="accounts_email_key"),
     )
+
+
+def _create_invites() -> None:
     op.create_table(
         "invites",
         sa.Column("hash", sa.LargeBinary(length=32), nullable=False),
@@ -58,6 +73,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["used_by"], ["accounts.id"], name="invites_used_by_fkey"),
         sa.PrimaryKeyConstraint("hash", name="invites_pkey"),
     )
+
+
+def _create_keys() -> None:
     op.create_table(
         "keys",
         sa.Column("id", ID, nullable=False),
@@ -78,6 +96,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("hash", name="keys_hash_key"),
     )
     op.create_index("keys_account_id_index", "keys", ["account_id"])
+
+
+def _create_quotas() -> None:
     op.create_table(
         "quotas",
         sa.Column("account_id", ID, nullable=False),
@@ -88,6 +109,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name="quotas_account_id_fkey"),
         sa.PrimaryKeyConstraint("account_id", "model", name="quotas_pkey"),
     )
+
+
+def _create_sessions() -> None:
     op.create_table(
         "sessions",
         sa.Column("hash", sa.LargeBinary(length=32), nullable=False),
@@ -99,6 +123,9 @@ def upgrade() -> None:
     )
     op.create_index("sessions_account_id_index", "sessions", ["account_id"])
     op.create_index("sessions_expires_index", "sessions", ["expires"])
+
+
+def _create_entries() -> None:
     op.create_table(
         "entries",
         sa.Column("id", ID, nullable=False),
@@ -129,6 +156,9 @@ def upgrade() -> None:
     )
     op.create_index("entries_account_id_time_index", "entries", ["account_id", "time"])
     op.create_index("entries_time_index", "entries", ["time"])
+
+
+def _create_reservations() -> None:
     op.create_table(
         "reservations",
         sa.Column("id", sa.String(length=32), nullable=False),
@@ -143,5 +173,3 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["key_id"], ["keys.id"], name="reservations_key_id_fkey"),
         sa.PrimaryKeyConstraint("id", name="reservations_pkey"),
     )
-    for statement in APPEND_ONLY[op.get_bind().dialect.name]:
-        op.execute(statement)
