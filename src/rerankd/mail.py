@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import re
 import smtplib
@@ -18,6 +17,7 @@ from queue import Full, Queue
 from urllib.parse import unquote, urlsplit
 
 from rerankd.errors import SettingsError
+from rerankd.loopback import is_loopback
 
 logger = logging.getLogger(__name__)
 
@@ -56,12 +56,8 @@ class SmtpServer:
 
     @property
     def is_this_machine(self) -> bool:
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        """Nobody reads a message on its way there: no TLS is needed."""
+        return is_loopback(self.host)
 
     def send(self, message: EmailMessage, to: str) -> None:
         """Raises OSError or smtplib.SMTPException."""
@@ -105,7 +101,7 @@ class Mailer:
         self._starting = threading.Lock()
 
     def later(self, job: Callable[[], object]) -> None:
-        """Runs a job on the mail thread, so that the time that it takes tells a caller nothing."""
+        """Runs a job on the mail thread, so that its duration reveals nothing to a caller."""
         with self._starting:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="rerankd-mail", daemon=True)

@@ -9,13 +9,7 @@ variables are settings; setting.py converts and checks values.
 from __future__ import annotations
 
 from rerankd.config.base import GROUPS, Settings
-from rerankd.config.models import (
-    BatchSettings,
-    ClusterSettings,
-    ModelSettings,
-    RankSettings,
-    ScoringSettings,
-)
+from rerankd.config.models import BatchSettings, ClusterSettings, ModelSettings, RankSettings, ScoringSettings
 from rerankd.config.reading import CLIENT_KEY, SECRETS, read_settings, read_settings_and_sources
 from rerankd.config.server import DatabaseSettings, ServerSettings
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +10,7 @@ from rerankd.config.base import ACCESS, ADDRESS, LIMITS, MODEL, OPERATION, REQUE
 from rerankd.config.models import CascadeSettings, ClusterSettings, EngineSettings, SeveralModels
 from rerankd.config.oidc import OidcSettings
 from rerankd.errors import SettingsError
+from rerankd.loopback import is_loopback
 from rerankd.setting import Secret, setting
 from rerankd.types import MAX_PASSAGES, MIN_PASSAGE_TOKENS, CallLimits
 from rerankd.user_folders import data_folder
@@ -309,7 +309,7 @@ class ServerSettings(DatabaseSettings, ClusterSettings, EngineSettings, SeveralM
 
         Not where others can call: their results would get worse, and only the log would say why.
         """
-        return self.fallback and not self.needs_key and (self.uds is not None or _is_loopback(self.host))
+        return self.fallback and not self.needs_key and (self.uds is not None or is_loopback(self.host))
 
     def check_exposure(self) -> None:
         """Refuses settings that would let in callers by accident.
@@ -334,16 +334,9 @@ class ServerSettings(DatabaseSettings, ClusterSettings, EngineSettings, SeveralM
             raise SettingsError("The API key is empty: set one, or leave --api-key out.")
         if (self.ssl_keyfile or self.ssl_ca_certs) and not self.ssl_certfile:
             raise SettingsError("TLS needs a certificate: pass --ssl-certfile too.")
-        if not self.needs_key and not self.no_auth and self.uds is None and not _is_loopback(self.host):
+        if not self.needs_key and not self.no_auth and self.uds is None and not is_loopback(self.host):
             raise SettingsError(
                 f"{self.host} can be reached from other machines, and no key is set. "
                 "Pass --api-key (or RERANKD_API_KEY), --accounts to give each caller a key, or --no-auth to let "
                 "everybody in."
             )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

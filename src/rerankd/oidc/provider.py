@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -15,6 +14,7 @@ import httpx2
 
 from rerankd.client.bounded import read_bounded
 from rerankd.errors import MissingExtra, SettingsError
+from rerankd.loopback import is_loopback
 from rerankd.oidc.attempt import Attempt
 from rerankd.oidc.errors import ProviderUnreachable, SignInRefused, UnknownKey
 
@@ -160,14 +160,7 @@ def is_private(address: str) -> bool:
         return False
     if parts.scheme == "https":
         return bool(host)
-    return parts.scheme == "http" and _is_this_machine(host)
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return parts.scheme == "http" and is_loopback(host)
 
 
 @contextmanager
