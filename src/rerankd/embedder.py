@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -82,17 +83,20 @@ class Embedder:
         Raises:
             InferenceError: the model failed.
         """
-        with self._lock:
-            try:
-                return self._model.queries(texts, instruct)
-            except (RuntimeError, MemoryError) as error:
-                raise InferenceError(f"The embedder {self.name} failed.") from error
+        with self._computing():
+            return self._model.queries(texts, instruct)
 
     def documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """The vectors of texts that are searched; see `queries`."""
+        with self._computing():
+            return self._model.documents(texts)
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """One call at a time."""
         with self._lock:
             try:
-                return self._model.documents(texts)
+                yield
             except (RuntimeError, MemoryError) as error:
                 raise InferenceError(f"The embedder {self.name} failed.") from error
 

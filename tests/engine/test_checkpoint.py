@@ -19,18 +19,7 @@ import pytest
 
 from rerankd.engine.loading.checkpoint import find_checkpoint, is_cached, local_folder
 from rerankd.errors import CheckpointInvalid, CheckpointNotFound
-from support.hub import (
-    COMMIT,
-    NAME,
-    NEEDED,
-    NOT_NEEDED,
-    TOKEN,
-    Answer,
-    Hub,
-    Machine,
-    Outcome,
-    sha256,
-)
+from support.hub import COMMIT, NAME, NEEDED, NOT_NEEDED, TOKEN, Answer, Hub, Machine, Outcome, sha256
 from support.waiting import wait_until
 
 

@@ -187,7 +187,7 @@ class Endpoint:
         scores += _blank_scores(call, min([0.0, *(result.score for result in scores)]))
         ranking = Ranking(
             ranked=tuple(scores[: call.top_n]),
-            usage=_sum([reply.usage for _, reply in answered]),
+            usage=sum_of([reply.usage for _, reply in answered]),
             warnings=(
                 *call.warnings,
                 *about_parts(call, [chunk for chunk, _ in answers]),
@@ -331,7 +331,9 @@ def _blank_scores(call: Call, score: float) -> list[Score]:
     return [Score(index, score, None, call.documents[index] if call.with_documents else None) for index in unsent]
 
 
-def _sum(usages: Sequence[Usage]) -> Usage:
+def sum_of(usages: Sequence[Usage]) -> Usage:
+    """The usage of several replies. A count that one of them lacks is unknown."""
+
     def total(counts: Sequence[int | None]) -> int | None:
         known = [count for count in counts if count is not None]
         return sum(known) if len(known) == len(counts) else None

@@ -27,7 +27,7 @@ ROOTS = {"openrouter.ai": "/api/v1"}
 
 
 def spoken_at(url: httpx2.URL) -> str:
-    """The dialect that an address most likely speaks, by its host and its path; vLLM's if neither tells."""
+    """The dialect that an address most likely speaks, by its host and its path; vLLM's if neither decides."""
     segments = [segment.lower() for segment in segments_of(url)]
     last = segments[-1:]
     own = _vendor_dialects(url)

@@ -34,7 +34,7 @@ class Alarm:
             self._changed.notify()
 
     def close(self) -> None:
-        """Rings no more, and ends the thread."""
+        """Stops ringing, and ends the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify()

@@ -1,18 +1,20 @@
-"""Chooses the steps of the next batch. Pure: no clock, no thread, no tensor."""
+"""Chooses the steps of the next batch, and divides sequences into batches. Pure: no clock, no thread, no tensor."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from typing import NamedTuple, TypeVar
 
 from rerankd.engine.chunks import may_hold
+
+Tokens = TypeVar("Tokens", bound=Sized)
 
 FAIR_TURN = 8
 """Every eighth batch is for the request that was served least, whatever the others' priority and length."""
 
 
 RECENT_BATCHES = 16
-"""After this many batches, it counts no more that several requests waited."""
+"""After this many batches, it no longer counts that several requests waited."""
 
 
 class Waiting(NamedTuple):
@@ -101,3 +103,17 @@ def _fitting(costs: Sequence[int], total: int, enough: float, max_tokens: int) -
             return count
         total += tokens
     return len(costs)
+
+
+def divided(sequences: Iterable[Tokens], most: int) -> Iterator[list[Tokens]]:
+    """Consecutive sequences of at most `most` tokens together. A longer one is alone."""
+    batch: list[Tokens] = []
+    tokens = 0
+    for one in sequences:
+        if batch and tokens + len(one) > most:
+            yield batch
+            batch, tokens = [], 0
+        batch.append(one)
+        tokens += len(one)
+    if batch:
+        yield batch

@@ -20,7 +20,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from rerankd.engine.loading.activations import check_activations
 from rerankd.engine.protocols import Prompts
-from rerankd.engine.text_tokens import CountedText, Side, TextCounter
+from rerankd.engine.text_tokens import CountedText, Side, TextCounter, at_most
 from rerankd.engine.tokenising import encodings
 from rerankd.errors import CheckpointInvalid
 from rerankd.types import Limits, ModelInfo, Prompt, RerankRequest
@@ -61,7 +61,7 @@ class CrossEncoderModel:
         limits, side = request.limits, request.limits.truncation_side
         window = _window(self._max_tokens, limits) - self._tokenizer.num_special_tokens_to_add(True)
         query_limit, document_limit = (
-            _smaller(window, limit) for limit in (limits.max_query_tokens, limits.max_document_tokens)
+            at_most(window, limit) for limit in (limits.max_query_tokens, limits.max_document_tokens)
         )
         counted = self._counter.truncate_all
         queries = counted("query", request.queries, query_limit, window, side)
@@ -72,7 +72,7 @@ class CrossEncoderModel:
     def room(self, request: RerankRequest) -> int:
         """The tokens that a document may have beside the longest query."""
         window = _window(self._max_tokens, request.limits) - self._tokenizer.num_special_tokens_to_add(True)
-        limit = _smaller(window, request.limits.max_query_tokens)
+        limit = at_most(window, request.limits.max_query_tokens)
         queries = self._counter.truncate_all("query", request.queries, limit, window)
         return max(0, window - max(query.tokens for query in queries.values()))
 
@@ -130,11 +130,7 @@ def reason_of(error: Exception) -> str:
 
 def _window(max_tokens: int, limits: Limits) -> int:
     asked = limits.max_prompt_tokens if limits.on_overlong != "refuse" else None
-    return max(_smaller(max_tokens, asked), 8)  # room for the special tokens and a word
-
-
-def _smaller(limit: int, other: int | None) -> int:
-    return limit if other is None else min(limit, other)
+    return max(at_most(max_tokens, asked), 8)  # room for the special tokens and a word
 
 
 def _info(name: str, max_tokens: int, network: torch.nn.Module, folder: Path) -> ModelInfo:

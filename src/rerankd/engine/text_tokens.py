@@ -61,6 +61,11 @@ SPLIT = re.compile(
 )
 
 
+def at_most(tokens: int, limit: int | None) -> int:
+    """The tokens, or the limit where there is one and it is smaller."""
+    return tokens if limit is None else min(tokens, limit)
+
+
 @dataclass(frozen=True, slots=True)
 class CountedText:
     """A text, shortened or not, and its number of tokens now and before.

@@ -1,4 +1,4 @@
-"""Tokenizes texts in pieces, without Python's lock, one large piece at a time in the whole process.
+"""Reads tokenizers; tokenizes texts in pieces, without Python's lock, one large piece at a time in the whole process.
 
 An encoding takes a hundred times the memory of its text while it lives, and one text of a megabyte takes seconds:
 pieces bound both, and the pieces of several calls take turns. Knows no limit of a call.
@@ -9,9 +9,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from types import TracebackType
 
 from tokenizers import Encoding, Tokenizer
+
+from rerankd.errors import CheckpointInvalid
 
 PIECE_CHARS = 65_536
 """Characters of a piece, unless a single text has more."""
@@ -49,6 +52,25 @@ class Line:
 
 
 _line = Line()
+
+
+def read_tokenizer(file: Path) -> Tokenizer:
+    """A `tokenizer.json`, with neither padding nor truncation switched on. Raises CheckpointInvalid."""
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises bare Exception
+        raise CheckpointInvalid(f"{file} cannot be read: {error}") from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def without_added(full: Tokenizer) -> Tokenizer:
+    """The same vocabulary without the added tokens: what a user writes can never become a control token."""
+    plain = Tokenizer(full.model)
+    plain.normalizer = full.normalizer
+    plain.pre_tokenizer = full.pre_tokenizer
+    return plain
 
 
 def encodings(tokenizer: Tokenizer, texts: Iterable[str], *, offsets: bool = False) -> Iterator[Encoding]:

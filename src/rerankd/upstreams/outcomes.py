@@ -38,7 +38,7 @@ WORDS: Mapping[Kind, str] = {
 CALLERS_STATUSES = frozenset({400, 413, 422})
 
 FAILURE_STATUSES = frozenset({424, 499})
-"""A failure of its own in spite of the status: TEI's model failed; a proxy before it gave up. One text that makes a
+"""A failure of its own despite the status: TEI's model failed; a proxy before it gave up. One text that makes a
 model fail must not close a server for all callers, as a refusal of our key does."""
 
 NOT_FULL = re.compile(r"arrearage|insufficient.?(quota|balance)", re.IGNORECASE)

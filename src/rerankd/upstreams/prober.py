@@ -121,7 +121,7 @@ def _pause_s(upstream: Upstream) -> float:
 
 
 def _put_off(breaker: Breaker, now: float, verdict: Verdict) -> None:
-    """It gave no scores. A probe that an upstream refuses as a mistake is no caller's: our settings are wrong."""
+    """It gave no scores. If an upstream refuses a probe as a mistake, our settings are wrong."""
     breaker.probe_failed(now, "refused" if verdict.kind in ("refused", "caller") else "open")
     if verdict.wanted_pause_s is not None:
         breaker.rest(now, verdict.wanted_pause_s)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
-
-from tokenizers import Tokenizer
 
 from rerankd.client.dialects import num_tokens_about
 from rerankd.engine.loading.checkpoint import local_folder
 from rerankd.engine.loading.hub import download_file
 from rerankd.engine.qwen3.prompt import Qwen3Prompt
-from rerankd.engine.text_tokens import CountedText, TextCounter
+from rerankd.engine.text_tokens import CountedText, TextCounter, at_most
+from rerankd.engine.tokenising import read_tokenizer
 from rerankd.errors import CheckpointInvalid, CheckpointNotFound
 from rerankd.ranking import Encodes
 from rerankd.types import Prompt, RerankRequest
@@ -52,7 +52,22 @@ def _folder(name: str, offline: bool) -> Path:
     return folder
 
 
-class CountedTokens:
+class _Room(ABC):
+    """The room for a document, by counts of bare texts."""
+
+    @abstractmethod
+    def lens(self, texts: Sequence[str]) -> list[int]:
+        """The tokens of each bare text."""
+
+    def room(self, request: RerankRequest) -> int:
+        """The tokens that a document may have beside the instruct and the longest query."""
+        limits = request.limits
+        instruct, *queries = self.lens((request.instruct, *request.queries))
+        beside = instruct + min(max(queries), limits.max_query_tokens or LONGEST_PROMPT)
+        return max(0, (limits.max_prompt_tokens or LONGEST_PROMPT) - TEMPLATE_TOKENS - beside)
+
+
+class CountedTokens(_Room):
     """Counts and truncates texts with any tokenizer. Implements `ranking.Encodes`; its prompts have no token ids.
 
     Raises:
@@ -60,13 +75,7 @@ class CountedTokens:
     """
 
     def __init__(self, folder: Path) -> None:
-        try:
-            tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
-        except Exception as error:  # the library raises bare Exception
-            raise CheckpointInvalid(f"{folder / TOKENIZER} cannot be read: {error}") from error
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        self._counter = TextCounter(tokenizer)
+        self._counter = TextCounter(read_tokenizer(folder / TOKENIZER))
 
     def encode(self, request: RerankRequest) -> list[Prompt]:
         """One prompt for each document, in order."""
@@ -77,13 +86,8 @@ class CountedTokens:
         pairs = zip(request.per_document(request.queries), request.documents, strict=True)
         return [_prompt(queries[query], documents[document]) for query, document in pairs]
 
-    def room(self, request: RerankRequest) -> int:
-        """The tokens that a document may have beside the longest query."""
-        longest = request.limits.max_prompt_tokens or LONGEST_PROMPT
-        return max(0, longest - TEMPLATE_TOKENS - _beside(request, self.lens))
-
     def lens(self, texts: Sequence[str]) -> list[int]:
-        """The tokens of each bare text."""
+        """See `_Room.lens`."""
         return self._counter.lens(texts)
 
 
@@ -93,34 +97,19 @@ def _prompt(query: CountedText, document: CountedText) -> Prompt:
     return Prompt(query.text, document.text, tokens, query.tokens, document.tokens, truncations)
 
 
-class EstimatedTokens:
+class EstimatedTokens(_Room):
     """Estimates, rather too high, and truncates nothing. Implements `ranking.Encodes`; its prompts have no ids."""
 
     def encode(self, request: RerankRequest) -> list[Prompt]:
         """One prompt for each document, in order."""
         limits = request.limits
-        queries = {text: _at_most(num_tokens_about(text), limits.max_query_tokens) for text in request.queries}
+        queries = {text: at_most(num_tokens_about(text), limits.max_query_tokens) for text in request.queries}
         prompts = []
         for query, document in zip(request.per_document(request.queries), request.documents, strict=True):
-            tokens = _at_most(num_tokens_about(document), limits.max_document_tokens)
+            tokens = at_most(num_tokens_about(document), limits.max_document_tokens)
             prompts.append(Prompt(query, document, range(queries[query] + tokens), queries[query], tokens))
         return prompts
 
-    def room(self, request: RerankRequest) -> int:
-        """The tokens that a document may have beside the longest query."""
-        longest = request.limits.max_prompt_tokens or LONGEST_PROMPT
-        return max(0, longest - TEMPLATE_TOKENS - _beside(request, self.lens))
-
     def lens(self, texts: Sequence[str]) -> list[int]:
-        """The tokens of each bare text."""
+        """See `_Room.lens`."""
         return [num_tokens_about(text) for text in texts]
-
-
-def _beside(request: RerankRequest, lens: Callable[[Sequence[str]], Sequence[int]]) -> int:
-    """The tokens of the instruct and the longest query."""
-    instruct, *queries = lens((request.instruct, *request.queries))
-    return instruct + min(max(queries), request.limits.max_query_tokens or LONGEST_PROMPT)
-
-
-def _at_most(tokens: int, limit: int | None) -> int:
-    return tokens if limit is None else min(tokens, limit)

@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 from rerankd.apis.facts import RERANKD, ApiFacts
 from rerankd.client.async_client import AsyncClient
+from rerankd.client.call import sum_of
 from rerankd.client.dialects import DIALECTS, endpoint
 from rerankd.client.errors import RemoteReplyInvalid
 from rerankd.ranking import tokens_of
 from rerankd.tracing import attempt
-from rerankd.types import Prompt, Ranking, Score, TokenCounts, Usage
+from rerankd.types import Prompt, Ranking, Score, TokenCounts
 from rerankd.upstreams.breaker import Breaker
 from rerankd.upstreams.member import Member, Scored, Slots, Task
 from rerankd.upstreams.secrets import KeySource
@@ -123,8 +124,8 @@ class Upstream(Member):
         scores = task.prepared.of_documents(of_prompts)
         models = {ranking.model for ranking in rankings}
         model = self.model or ((models.pop() or "")[:MAX_NAME_CHARS] if len(models) == 1 else None) or None
-        warnings = tuple(task.prepared.about_unscored(scores))
-        return Scored(scores, model, _usage(rankings), warnings, _billed(prompts, of_prompts))
+        warnings, usage = tuple(task.prepared.about_unscored(scores)), sum_of([ranking.usage for ranking in rankings])
+        return Scored(scores, model, usage, warnings, _billed(prompts, of_prompts))
 
     async def ask(self, query: str, documents: Sequence[str], instruct: str) -> Ranking:
         """Documents for one query, beside all calls: for a probe.
@@ -208,14 +209,3 @@ def log_odds(score: float) -> float:
     if score in (0, 1):
         return LARGEST_LOGIT if score else -LARGEST_LOGIT
     return math.log(score) - math.log1p(-score) if 0 < score < 1 else score
-
-
-def _usage(rankings: Sequence[Ranking]) -> Usage:
-    def total(counts: Sequence[int | None]) -> int | None:
-        known = [count for count in counts if count is not None]
-        return sum(known) if len(known) == len(counts) else None
-
-    return Usage(
-        total_tokens=total([ranking.usage.total_tokens for ranking in rankings]),
-        search_units=total([ranking.usage.search_units for ranking in rankings]),
-    )

@@ -20,6 +20,7 @@ from rerankd.engine.embedded.passages import passages
 from rerankd.engine.embedded.sentence_vectors import SentenceVectors, Vector, framed
 from rerankd.engine.embedded.words import Scripts, Words, foreign, scripts_of, shared
 from rerankd.engine.protocols import Prompts
+from rerankd.engine.text_tokens import at_most
 from rerankd.types import ModelInfo, Prompt, RerankRequest
 
 NAME = "embedded-multilingual"
@@ -100,9 +101,9 @@ class EmbeddedModel:
         """Query and document are read apart, so each has the whole window."""
         limits, side = request.limits, request.limits.truncation_side
         longest = limits.max_prompt_tokens if limits.on_overlong != "refuse" else None
-        window = max(_smaller(MAX_TOKENS, longest) - SPECIAL_TOKENS, 8)
-        query_limit = _smaller(window, limits.max_query_tokens)
-        document_limit = _smaller(window, limits.max_document_tokens)
+        window = max(at_most(MAX_TOKENS, longest) - SPECIAL_TOKENS, 8)
+        query_limit = at_most(window, limits.max_query_tokens)
+        document_limit = at_most(window, limits.max_document_tokens)
         counted = self._counter.truncate_all
         queries = counted("query", request.queries, query_limit, window, side)
         documents = counted("document", request.documents, document_limit, window, side)
@@ -129,7 +130,7 @@ class EmbeddedModel:
         limits, window = request.limits, MAX_TOKENS - SPECIAL_TOKENS
         if limits.max_prompt_tokens is None:
             return window
-        limit = _smaller(window, limits.max_query_tokens)
+        limit = at_most(window, limits.max_query_tokens)
         queries = self._counter.truncate_all("query", request.queries, limit, window)
         longest = max(query.tokens for query in queries.values())
         return max(0, min(window, limits.max_prompt_tokens - longest - 2 * SPECIAL_TOKENS))
@@ -225,7 +226,3 @@ def features(query: Query, passage: Passage) -> tuple[float, float, float, float
 def _logit(query: Query, document: Sequence[Passage]) -> float:
     """The logit of the best passage. A document without words scores like one that shares nothing with the query."""
     return max((float(SLOPES @ features(query, passage)) for passage in document), default=0.0) + OFFSET
-
-
-def _smaller(limit: int, other: int | None) -> int:
-    return limit if other is None else min(limit, other)

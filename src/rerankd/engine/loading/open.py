@@ -76,7 +76,7 @@ def _open_named(where: str, choice: Choice, progress: LoadProgress | None, name:
     adapter = adapter_in(here) if here else None
     folder = _find(adapter.base if adapter else str(here or where), choice, progress)
     name = name or ((here if adapter else folder).resolve().name if here else where)
-    tell = progress or (lambda stage, share: None)
+    report = progress or (lambda stage, share: None)
     device = choose_device(choice.device)
     if (layout := layout_of(adapter.base if adapter else name, folder)) is not None:
         from rerankd.engine.loading.dtypes import choose_dtype, explain_auto, lacks_int8
@@ -90,7 +90,7 @@ def _open_named(where: str, choice: Choice, progress: LoadProgress | None, name:
             name,
             folder,
             Execution(device, dtype, choice.deterministic),
-            lambda done, in_all: tell("loading the weights", done / in_all),
+            lambda done, in_all: report("loading the weights", done / in_all),
             None if choice.dtype in ("auto", served) else f"{lacks_int8(device)}: the scores are computed in {served}",
             layout,
             adapter,
@@ -103,17 +103,17 @@ def _open_named(where: str, choice: Choice, progress: LoadProgress | None, name:
         raise CheckpointInvalid(
             f"{name} is no Qwen3-Reranker; to serve it as a cross-encoder: pip install 'rerankd[embedded]'."
         ) from error
-    tell("loading the weights", 0.0)
+    report("loading the weights", 0.0)
     return CrossEncoderModel(name, folder, device, _ignored(choice))
 
 
 def _find(where: str, choice: Choice, progress: LoadProgress | None) -> Path:
     if progress is None:
         return find_checkpoint(where, offline=choice.offline)
-    tell = progress
-    tell("finding the checkpoint", 0.0)
+    report = progress
+    report("finding the checkpoint", 0.0)
     return find_checkpoint(
-        where, offline=choice.offline, progress=lambda share: tell("downloading the checkpoint", share)
+        where, offline=choice.offline, progress=lambda share: report("downloading the checkpoint", share)
     )
 
 

@@ -48,18 +48,18 @@ def open_embedder(choice: Choice, dimensions: int | None = None, progress: LoadP
         _check_dimensions(dimensions, EmbeddedEmbedder.dimensions, least=EmbeddedEmbedder.dimensions)
         return Embedding(EMBEDDED, DIGEST, EmbeddedEmbedder(choose_device(choice.device)))
     here = local_folder(choice.model)
-    tell = progress or (lambda stage, share: None)
+    report = progress or (lambda stage, share: None)
     folder = find_checkpoint(
         str(here or choice.model),
         offline=choice.offline,
-        progress=None if progress is None else lambda share: tell("downloading the embedder", share),
+        progress=None if progress is None else lambda share: report("downloading the embedder", share),
         embedding=True,
     )
     name = str(here) if here else choice.model
-    return Embedding(name, digest_of(folder), _loaded(name, folder, choice, dimensions, tell))
+    return Embedding(name, digest_of(folder), _loaded(name, folder, choice, dimensions, report))
 
 
-def _loaded(name: str, folder: Path, choice: Choice, dimensions: int | None, tell: LoadProgress) -> EmbeddingModel:
+def _loaded(name: str, folder: Path, choice: Choice, dimensions: int | None, report: LoadProgress) -> EmbeddingModel:
     device = choose_device(choice.device)
     if is_qwen3_embedding(name, folder):
         from rerankd.engine.loading.dtypes import choose_dtype
@@ -68,7 +68,7 @@ def _loaded(name: str, folder: Path, choice: Choice, dimensions: int | None, tel
         execution = Execution(device, choose_dtype(choice.dtype, device))
         loading = "loading the embedder"
         model = Qwen3Embedder(
-            folder, execution, lambda done, in_all: tell(loading, done / in_all), prompts_of(folder), dimensions
+            folder, execution, lambda done, in_all: report(loading, done / in_all), prompts_of(folder), dimensions
         )
         _check_dimensions(dimensions, model.full_dimensions, LEAST_DIMENSIONS)
         return model

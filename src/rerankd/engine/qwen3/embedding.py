@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
 
+from rerankd.engine.batching import divided
 from rerankd.engine.engine import MAX_BATCH_TOKENS, MAX_BATCH_TOKENS_GPU
 from rerankd.engine.loading.devices import Execution
 from rerankd.engine.loading.embedding_files import Prompts
@@ -26,7 +26,7 @@ from rerankd.engine.qwen3.loaded import load_network
 from rerankd.engine.qwen3.model import rope_angles
 from rerankd.engine.qwen3.packed import Packed
 from rerankd.engine.qwen3.weights import Checkpoint, Progress, read_config
-from rerankd.engine.tokenising import encodings
+from rerankd.engine.tokenising import encodings, read_tokenizer, without_added
 from rerankd.errors import CheckpointInvalid
 
 MAX_TOKENS = 8192
@@ -82,7 +82,7 @@ class Qwen3Embedder:
     def _vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
         sequences = list(self._tokens.of(texts))
         self.num_truncated += self._tokens.take_truncated()
-        rows = [self._pass(batch) for batch in _batches(sequences, self._batch_tokens)]
+        rows = [self._pass(batch) for batch in divided(sequences, self._batch_tokens)]
         found: NDArray[np.float32] = torch.cat([torch.empty(0, self.dimensions), *rows]).numpy()
         return found
 
@@ -112,19 +112,12 @@ class Tokens:
 
     def __init__(self, folder: Path, max_tokens: int) -> None:
         file = folder / "tokenizer.json"
-        try:
-            full = Tokenizer.from_file(str(file))
-        except Exception as error:  # the library raises bare Exception
-            raise CheckpointInvalid(f"{file} cannot be read: {error}") from error
-        full.no_truncation()
-        full.no_padding()
-        self._plain = Tokenizer(full.model)  # without control tokens, as in prompt.py
-        self._plain.normalizer = full.normalizer
-        self._plain.pre_tokenizer = full.pre_tokenizer
+        full = read_tokenizer(file)
+        self._plain = without_added(full)
         self._end = array("i", full.encode("").ids)  # of its template
         if not self._end:  # the first revisions had none, and were read with it all the same
             if (end := full.token_to_id(END)) is None:
-                raise CheckpointInvalid(f"{file} has no {END}: it is no tokenizer of Qwen3-Embedding.")
+                raise CheckpointInvalid(f"{file} has no {END}: it is not a tokenizer of Qwen3-Embedding.")
             self._end = array("i", [end])
         self.max_token_id = max(full.get_vocab().values())
         self._room = max_tokens - len(self._end)
@@ -141,17 +134,3 @@ class Tokens:
         """How many texts were cut since it was asked last."""
         number, self._truncated = self._truncated, 0
         return number
-
-
-def _batches(sequences: Sequence[array[int]], most: int) -> Iterator[list[array[int]]]:
-    """Consecutive sequences of at most `most` tokens together; a longer one is alone."""
-    batch: list[array[int]] = []
-    tokens = 0
-    for one in sequences:
-        if batch and tokens + len(one) > most:
-            yield batch
-            batch, tokens = [], 0
-        batch.append(one)
-        tokens += len(one)
-    if batch:
-        yield batch

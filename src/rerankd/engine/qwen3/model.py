@@ -139,6 +139,7 @@ class Attention(nn.Module):
         self.k_norm = nn.Identity() if config.qwen2 else RMSNorm(config.head_dim, config.rms_norm_eps)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cu_seqlens: list[int]) -> Tensor:
+        """(T, hidden_size) → the same. cos, sin: (T, 1, head_dim); cu_seqlens: where each sequence starts, and T."""
         num_tokens = x.shape[0]
         query = self.q_norm(self.q_proj(x).view(num_tokens, -1, self.head_dim))
         key = self.k_norm(self.k_proj(x).view(num_tokens, -1, self.head_dim))

@@ -28,6 +28,7 @@ class Packed:
 
     @classmethod
     def of(cls, lengths: Iterable[int], bases: Sequence[Tensor], keeps: Sequence[Tensor]) -> Packed:
+        """lengths: the tokens of each sequence."""
         return cls([0, *accumulate(lengths)], bases, keeps)
 
     @property

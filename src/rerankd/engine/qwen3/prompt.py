@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 
 from rerankd.engine.formats import QWEN3_RERANKER, Format
 from rerankd.engine.text_tokens import MAX_TOKEN_CHARS, CountedText, Side, TextCounter, WordTokens, readable_part
+from rerankd.engine.tokenising import read_tokenizer, without_added
 from rerankd.errors import CheckpointInvalid, InvalidRequest, PromptTooLong, TooManyTokens
 from rerankd.types import DEFAULT_INSTRUCT, Prompt, RerankRequest
 
@@ -72,15 +73,8 @@ class Qwen3Prompt:
     """
 
     def __init__(self, folder: Path, max_tokens: int, layout: Format = QWEN3_RERANKER) -> None:
-        try:
-            full = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        except Exception as error:  # the library raises bare Exception
-            raise CheckpointInvalid(f"{folder / 'tokenizer.json'} cannot be read: {error}") from error
-        # The same vocabulary without the added tokens: what a user writes can never become a control token.
-        self._full = full
-        self._plain = Tokenizer(full.model)
-        self._plain.normalizer = full.normalizer
-        self._plain.pre_tokenizer = full.pre_tokenizer
+        self._full = full = read_tokenizer(folder / "tokenizer.json")
+        self._plain = without_added(full)
         self._format = layout
         as_qwen = _splits_as_qwen(self._plain)
         self._behind_space = layout.lead == " " and as_qwen
