@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
+from rerankd.config.models import EngineSettings
 from rerankd.engine.engine import Engine
 from rerankd.engine.loading.open import Choice, open_model
 from rerankd.engine.scorer import EngineScorer
@@ -12,6 +13,11 @@ from rerankd.selftest import run_self_test
 from rerankd.types import LoadProgress
 
 logger = logging.getLogger(__name__)
+
+
+def chosen(settings: EngineSettings, model: str, *, fallback: bool = True) -> Choice:
+    """The choice of a model with the settings of a command."""
+    return Choice(model, settings.device, settings.dtype, settings.deterministic, settings.offline, fallback)
 
 
 def start_scorer(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -64,7 +65,7 @@ def batch(
         format: of the results (default: that of the first file)
         max_errors: end after more than N rows that cannot be scored (default: any number)
         passages: split documents that do not fit at sentences; the best passage counts, and the results say where it is
-        passage_tokens: the same, with so many tokens in a passage at most
+        passage_tokens: the same, with at most this many tokens in a passage
     """
     if len(paths) < 2:
         raise InvalidRequest("Give at least one input file, and the folder for the results as the last argument.")
@@ -72,32 +73,25 @@ def batch(
     split = Passages(passage_tokens) if passages or passage_tokens is not None else None
     settings = settings_from(BatchSettings, given)
     log_to_stderr("info")
-    scorer = _start(settings)
-    try:
+    with closing(_start(settings)) as scorer:
         identity = model_identity(scorer.info, __version__)
         manifest = plan(inputs, identity, instruct, Columns(query, document, id), format, split)
         ended = run_batch(manifest, output, scorer, _Report(), max_errors, _units_at_once(settings))
-    finally:
-        scorer.close()
     print(_summary(ended, output))
     return 0
 
 
 def _start(settings: BatchSettings) -> EngineScorer:
     """Without a cache of scores: the results must not depend on earlier calls."""
-    from rerankd.engine.loading.open import Choice
+    from rerankd.startup import chosen, start_scorer
 
-    choice = Choice(
-        settings.model, settings.device, settings.dtype, settings.deterministic, settings.offline, fallback=False
-    )
+    choice = chosen(settings, settings.model, fallback=False)
     with LoadingBar() as bar:
         if settings.on_ray:
             from rerankd.cluster.settings import replicas_of
             from rerankd.cluster.start import start_on_replicas
 
             return start_on_replicas(replicas_of(settings, choice), score_cache_mb=0, progress=bar)
-        from rerankd.startup import start_scorer
-
         return start_scorer(choice, score_cache_mb=0, skip_self_test=settings.skip_self_test, progress=bar)
 
 

@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter, validators
 from rerankd.cli.bench_http import AGAINST_SERVER, ServerOptions, bench_server
 from rerankd.cli.bench_options import MEASURE_HERE, EngineOptions
 from rerankd.cli.options import FLAG, NUMBER, command
-from rerankd.cli.progress import LoadingBar
+from rerankd.cli.progress import load_pytorch
 from rerankd.errors import SettingsError
 
 Size = Literal["0.6B", "4B", "8B"]
@@ -48,9 +48,9 @@ def bench(
     _refuse_changed(engine if url else server, "does not go with" if url else "needs")
     if url:
         return bench_server(url, server, seed, as_json=as_json)
-    with LoadingBar(show_after_s=0) as bar:
-        bar("loading PyTorch", 0.0)
-        from rerankd.cli.bench_engine import bench_engine
+    load_pytorch()
+    from rerankd.cli.bench_engine import bench_engine
+
     return bench_engine(engine, model, random_weights, seed or 0, as_json=as_json)
 
 

@@ -10,12 +10,12 @@ from itertools import product
 from pathlib import Path
 
 import torch
-from rich.table import Table
 
 from rerankd.bench.measure import Result, Task, measure
 from rerankd.bench.random_weights import random_checkpoint
 from rerankd.cli.bench_options import EngineOptions
 from rerankd.cli.console import output_console
+from rerankd.cli.table import show_table
 from rerankd.engine.loading.checkpoint import find_checkpoint
 from rerankd.engine.loading.devices import choose_device, describe_device
 from rerankd.errors import InferenceError, SettingsError
@@ -74,17 +74,14 @@ def _drift(results: Sequence[Result]) -> dict[str, float]:
 
 
 def _print(options: EngineOptions, model: str, results: Sequence[Result]) -> None:
-    console = output_console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("workload", "system", "dtype"):
-        table.add_column(name)
-    for name in ("documents/s", "of limit", "tokens/s", "p50 s", "p95 s", "load s", "peak GB"):
-        table.add_column(name, justify="right")
+    names = ("documents/s", "of limit", "tokens/s", "p50 s", "p95 s", "load s", "peak GB")
+    rows = []
     for r in results:
         limit = f"{r.of_limit:.0%}" if r.of_limit else ""
         numbers = (f"{r.documents_per_s:.2f}", limit, f"{r.tokens_per_s:.0f}", f"{r.p50_s:.2f}", f"{r.p95_s:.2f}")
-        table.add_row(r.workload, r.system, r.dtype, *numbers, f"{r.load_s:.1f}", f"{r.peak_memory_gb:.2f}")
-    console.print(table)
+        rows.append((r.workload, r.system, r.dtype, *numbers, f"{r.load_s:.1f}", f"{r.peak_memory_gb:.2f}"))
+    show_table(("workload", "system", "dtype", *names), rows, numbers=names)
+    console = output_console()
     console.print(
         "[dim]of limit: the time of the fastest matrix products here, measured right after, over the time taken"
     )

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter, Token, validators
-from rich.table import Table
 
 from rerankd.bench.load import CAPACITY_S, Latencies, Load, LoadResult, WorkloadResult, measure
 from rerankd.bench.load_client import LoadClient
@@ -21,6 +20,7 @@ from rerankd.bench.workloads import WORKLOADS
 from rerankd.cli.console import output_console
 from rerankd.cli.options import COUNT, POSITIVE, SEVERAL
 from rerankd.cli.progress import LoadingBar
+from rerankd.cli.table import show_table
 from rerankd.config import CLIENT_KEY
 from rerankd.errors import SettingsError
 
@@ -121,16 +121,12 @@ async def _measure(url: str, key: str | None, timeout_s: float, load: Load) -> L
 
 
 def _print(load: Load, result: LoadResult) -> None:
+    numbers = (
+        *("requests", "errors", "documents/s", "tokens/s", "p50 s", "p95 s", "p99 s"),
+        *("alone p50", "alone p95", "p95 ratio"),
+    )
+    show_table(("workload", *numbers), map(_cells, result.workloads), numbers)
     console = output_console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("workload")
-    for name in ("requests", "errors", "documents/s", "tokens/s", "p50 s", "p95 s", "p99 s"):
-        table.add_column(name, justify="right")
-    for name in ("alone p50", "alone p95", "p95 ratio"):
-        table.add_column(name, justify="right")
-    for row in result.workloads:
-        table.add_row(*_cells(row))
-    console.print(table)
     for line in _remarks(load, result):
         console.print(f"[dim]{line}", soft_wrap=True)
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from rerankd.calibration.profile import Calibration
 from rerankd.cli.judged import Scored, of_data, of_run
 from rerankd.cli.options import FLAG, NONE_GIVEN, Given, command, settings_from, takes
-from rerankd.cli.progress import LoadingBar
+from rerankd.cli.progress import load_pytorch
 from rerankd.config import ScoringSettings
 from rerankd.errors import InvalidRequest, SettingsError
 
@@ -55,7 +55,6 @@ def calibrate(
             raise SettingsError(f"{name} is {value}; give a share between 0 and 1.")
     scored = _scored(data, run, qrels, settings)
     from rerankd.calibration.fit import Judged, fit_curve, keep_threshold, nothing_threshold
-    from rerankd.calibration.profile import Calibration
     from rerankd.calibration.report import report
 
     judged = [
@@ -69,10 +68,7 @@ def calibrate(
         outcome.labels, outcome.relevant / outcome.labels, curve,
         keep_threshold(judged, 1 - min_recall), nothing_threshold(judged, max_fpr),
     )  # fmt: skip
-    try:
-        calibration.save(output)
-    except OSError as error:
-        raise SettingsError(f"{output} cannot be written: {error.strerror}.") from error
+    _save(calibration, output)
     if as_json:
         print(json.dumps({"calibration": asdict(calibration), "report": asdict(outcome)}, ensure_ascii=False, indent=2))
         return 0
@@ -84,10 +80,15 @@ def calibrate(
 
 def _scored(data: Path | None, run: Path | None, qrels: Path | None, settings: ScoringSettings) -> Scored:
     if data and not (run or qrels):
-        with LoadingBar(show_after_s=0) as bar:
-            bar("loading PyTorch", 0.0)
-            import_module("rerankd.startup")
+        load_pytorch()
         return of_data(data, settings)
     if run and qrels and not data:
         return of_run(run, qrels)
     raise InvalidRequest("Pass --data with judged candidates, or --run and --qrels.")
+
+
+def _save(calibration: Calibration, output: Path) -> None:
+    try:
+        calibration.save(output)
+    except OSError as error:
+        raise SettingsError(f"{output} cannot be written: {error.strerror}.") from error

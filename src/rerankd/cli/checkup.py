@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
+from contextlib import closing
 
 import torch
 from rich.table import Table
@@ -33,11 +34,9 @@ def run(choice: Choice, *, as_json: bool) -> int:
     with LoadingBar(show_after_s=0) as bar:
         bar("loading the model", 0.0)
         scorer = start_scorer(choice, skip_self_test=True, progress=bar)
-    try:
+    with closing(scorer):
         facts, outcome = _facts(scorer), run_self_test(scorer)
         facts["speed"] = _speed(scorer)
-    finally:
-        scorer.close()
     facts["known_answer_check"] = f"{outcome.status}: {outcome.verdict}"
     if as_json:
         print(json.dumps({**facts, "logits": outcome.logits}, ensure_ascii=False, indent=2))

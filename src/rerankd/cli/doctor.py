@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from rerankd.cli.options import FLAG, NONE_GIVEN, Given, command, converter, settings_from, takes
-from rerankd.cli.progress import LoadingBar
+from rerankd.cli.progress import load_pytorch
 from rerankd.config import ModelSettings, ServerSettings
 from rerankd.errors import SettingsError
 
@@ -57,12 +57,12 @@ def doctor(
         raise SettingsError("--compare names the dtypes: leave --dtype out.")
     if data and not compare:
         raise SettingsError("--compare reads --data: name the dtypes too, as in --compare float32,bfloat16.")
-    with LoadingBar(show_after_s=0) as bar:
-        bar("loading PyTorch", 0.0)
-        from rerankd.cli import checkup
-        from rerankd.cli.compare import run_comparison
-        from rerankd.engine.loading.open import Choice
-    choice = Choice(settings.model, settings.device, settings.dtype, settings.deterministic, settings.offline)
+    load_pytorch()
+    from rerankd.cli import checkup
+    from rerankd.cli.compare import run_comparison
+    from rerankd.startup import chosen
+
+    choice = chosen(settings, settings.model)
     if compare:
         return run_comparison(choice, compare, data, as_json=as_json)
     return checkup.run(choice, as_json=as_json)

@@ -19,7 +19,7 @@ from rerankd.errors import InvalidRequest, MissingExtra
 from rerankd.evaluation.depth import DEPTHS
 from rerankd.evaluation.measures import DEFAULT_MEASURES, Measures, without_own
 from rerankd.evaluation.study import Study, study
-from rerankd.runs.about import read_about
+from rerankd.runs.about import About, read_about
 from rerankd.runs.judgements import Judgements, read_judgements
 from rerankd.runs.lines import STDIN
 from rerankd.runs.run import Run, read_run
@@ -78,15 +78,10 @@ def eval(
         as_json: print JSON
     """
     chosen, rates = Measures(measures), _rates(prices) if prices else None
-    if sum([by_query == STDIN, html == STDIN, as_json]) > 1:
-        raise InvalidRequest("Only one of --by-query -, --html - and --json can have stdout.")
+    _check_stdout(by_query == STDIN, html == STDIN, as_json)
     files = _files(paths, qrels, queries, corpus, folder)
     abouts = [read_about(path) for path in files.runs]
-    runs = [
-        replace(run, has_logits=run.has_logits or about is not None)  # a TREC run does not say what its scores are
-        for run, about in zip(map(read_run, files.runs), abouts, strict=True)
-    ]
-    runs = [without_own(run) if ignore_own else run for run in runs]
+    runs = [_read(path, about, ignore_own) for path, about in zip(files.runs, abouts, strict=True)]
     judged = read_judgements(files.qrels)
     texts = {qid: query.text for qid, query in read_queries(files.queries).items()} if files.queries else {}
     found = study(runs, judged, chosen, texts, depths, abouts, partial(_price, rates))
@@ -100,6 +95,11 @@ def eval(
     elif STDIN not in (by_query, html):
         show(found, html)
     return 0
+
+
+def _check_stdout(*wanted: bool) -> None:
+    if sum(wanted) > 1:
+        raise InvalidRequest("Only one of --by-query -, --html - and --json can have stdout.")
 
 
 def _rates(path: Path) -> PriceList:
@@ -141,6 +141,12 @@ def _files(
     if qrels is None:
         raise InvalidRequest("Pass the judgements of the runs with --qrels.")
     return _Files(paths, [qrels], [queries] if queries else [], [corpus] if corpus else [])
+
+
+def _read(path: Path, about: About | None, ignore_own: bool) -> Run:
+    run = read_run(path)
+    run = replace(run, has_logits=run.has_logits or about is not None)  # a TREC run does not say what its scores are
+    return without_own(run) if ignore_own else run
 
 
 def _by_query(runs: Sequence[Run], measures: Measures, judged: Judgements) -> str:

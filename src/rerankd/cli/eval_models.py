@@ -28,7 +28,7 @@ from rerankd.cli.reranking import (
     prompt_text,
     stamped,
 )
-from rerankd.cli.scoring import RemoteOptions, ranker_of
+from rerankd.cli.scoring import LOCAL, ranker_of
 from rerankd.config import RankSettings
 from rerankd.errors import InvalidRequest, SettingsError
 from rerankd.jobs.job import Job, Plan
@@ -37,8 +37,6 @@ from rerankd.runs.about import read_about
 from rerankd.runs.collection import Collection, collection_in
 from rerankd.runs.layouts import Inputs, inputs_of, retrieved
 from rerankd.search.corpus import IDENTITY
-
-LOCAL = RemoteOptions()
 
 
 @Parameter(name="*", group=Group("A folder in place of runs", sort_key=15))
@@ -54,7 +52,7 @@ class ModelOptions:
         split: the judgements
         subset: which test collection of a snapshot, where it holds several, such as one for each language
         depth: candidates of each query that are reranked
-        passage_tokens: score documents in passages of at most so many tokens; the best one counts
+        passage_tokens: score documents in passages of at most this many tokens; the best one counts
         output: the folder of the runs (default: the folder's name and '-eval'); the same command continues there
         restart: make every run again
     """

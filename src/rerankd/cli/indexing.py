@@ -53,7 +53,7 @@ class StageOptions:
             vectors
         embedder: 'embedded' (16 languages), Qwen3-Embedding or an encoder of sentence-transformers, by hub id or folder
             (default: the one of the index, else 'embedded')
-        dimensions: cut the vectors of --embedder to so many dimensions
+        dimensions: cut the vectors of --embedder to this many dimensions
     """
 
     first: First = "bm25"

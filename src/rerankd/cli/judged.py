@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,17 +38,13 @@ def of_data(path: Path, settings: ScoringSettings) -> Scored:
     """
     queries = read_queries(path)
     instruct = _one_instruct(queries)
-    from rerankd.engine.loading.open import Choice
-    from rerankd.startup import start_scorer
+    from rerankd.startup import chosen, start_scorer
 
-    choice = Choice(settings.model, settings.device, settings.dtype, settings.deterministic, settings.offline)
+    choice = chosen(settings, settings.model)
     with LoadingBar() as bar:
         scorer = start_scorer(choice, skip_self_test=settings.skip_self_test, progress=bar)
-    try:
-        with LoadingBar() as bar:
-            rankings = rank_all(scorer, queries, lambda done: bar("scoring the candidates", done / len(queries)))
-    finally:
-        scorer.close()
+    with closing(scorer), LoadingBar() as bar:
+        rankings = rank_all(scorer, queries, lambda done: bar("scoring the candidates", done / len(queries)))
     logits = [[score.raw_score for score in ranking.scores] for ranking in rankings]
     info = scorer.info
     return Scored(logits, [q.relevance or () for q in queries], instruct, info.name, info.prompt_id, info.dtype)

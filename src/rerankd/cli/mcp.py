@@ -18,7 +18,7 @@ from cyclopts import Parameter
 
 from rerankd.cli.indexing import FILES, STAGE, FileOptions, StageOptions, embedder_of, opened
 from rerankd.cli.options import NONE_GIVEN, NUMBER, Given, command, settings_from, takes
-from rerankd.cli.scoring import RemoteOptions, ranker_of
+from rerankd.cli.scoring import LOCAL, RemoteOptions, ranker_of
 from rerankd.config import RankSettings
 from rerankd.errors import InvalidRequest, MissingExtra, RerankdError
 from rerankd.rankers import Ranker
@@ -30,7 +30,6 @@ from rerankd.version import __version__
 
 app = command("mcp")
 
-LOCAL = RemoteOptions()
 MOST_RESULTS = 50
 
 INSTRUCTIONS = (

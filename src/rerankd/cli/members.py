@@ -79,7 +79,7 @@ def _member_of(store: Store, email: str, member: str) -> Member:
     address = read_email(member)
     found = next((one for one in store.members.of(account_of(store, email).id) if one.email == address), None)
     if found is None:
-        raise InvalidRequest(f"{address} is no member of {email}.")
+        raise InvalidRequest(f"{address} is not a member of {email}.")
     return found
 
 

@@ -57,7 +57,7 @@ async def _cards(url: str, api_key: str | None, timeout_s: float) -> list[dict[s
     if status in (401, 403):
         raise RemoteUnauthorized(f"{url} answered {status}: pass --api-key, or set {CLIENT_KEY}.", status)
     if status != 200:
-        raise RemoteError(f"{url} answered {status} to {PATH}; rerankd health --url {url} tells more.", status)
+        raise RemoteError(f"{url} answered {status} to {PATH}; rerankd health --url {url} says more.", status)
     try:
         cards = json.loads(content)["data"]
         return [card for card in cards if isinstance(card["id"], str)]

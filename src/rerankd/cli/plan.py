@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.table import Table
 
 from rerankd.capacity.assumptions import Replica
 from rerankd.capacity.load import Mix, mix_of_log
@@ -29,6 +29,7 @@ from rerankd.cli.options import (
     takes,
 )
 from rerankd.cli.progress import LoadingBar
+from rerankd.cli.table import show_table
 from rerankd.config import ScoringSettings
 
 app = command("plan")
@@ -103,19 +104,14 @@ def plan_replicas(
 
 def _measured(settings: ScoringSettings, tokens: int, batch_tokens: int | None) -> Replica:
     from rerankd.capacity.measure import measured_replica
-    from rerankd.engine.loading.open import Choice
-    from rerankd.startup import start_scorer
+    from rerankd.startup import chosen, start_scorer
 
-    choice = Choice(
-        settings.model, settings.device, settings.dtype, settings.deterministic, settings.offline, fallback=False
-    )
+    choice = chosen(settings, settings.model, fallback=False)
     with LoadingBar() as bar:
         scorer = start_scorer(choice, score_cache_mb=0, skip_self_test=settings.skip_self_test, progress=bar)
         bar("measuring", 0.0)
-        try:
+        with closing(scorer):
             return measured_replica(scorer, tokens, batch_tokens or scorer.engine.max_batch_tokens)
-        finally:
-            scorer.close()
 
 
 def _print(rows: list[Row], replica: Replica, tokens: int, documents_per_s: float, p95_s: float) -> None:
@@ -123,18 +119,18 @@ def _print(rows: list[Row], replica: Replica, tokens: int, documents_per_s: floa
     console = output_console()
     alone = 1 / ((tokens + 9) * replica.token_s)
     console.print(f"One replica: {alone:,.4g} documents a second of {tokens} tokens.")
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("replicas", "busy", "p50 s", "p95 s", "p99 s"):
-        table.add_column(name, justify="right")
-    for one in rows[-4:]:
-        times = (f"{seconds:.3f}" for seconds in (one.p50_s, one.p95_s, one.p99_s))
-        table.add_row(f"{one.replicas:,}", f"{one.busy['replicas']:.0%}", *times)
-    console.print(table)
+    columns = ("replicas", "busy", "p50 s", "p95 s", "p99 s")
+    show_table(columns, map(_cells, rows[-4:]), numbers=columns)
     needed = f"{_number(answer.replicas, 'replica')} and {_number(answer.fronts, 'front')}"
     reached = f"a P95 of {answer.p95_s:.3g} s (asked: {p95_s:g} s)"
     console.print(f"{needed} answer {documents_per_s:g} documents a second with {reached}.", soft_wrap=True)
     for kind, busy in answer.busy.items():
         console.print(f"[dim]{kind:9} {busy:4.0%} busy, all the time at {answer.full_at[kind]:,.0f} documents a second")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    times = (f"{seconds:.3f}" for seconds in (row.p50_s, row.p95_s, row.p99_s))
+    return f"{row.replicas:,}", f"{row.busy['replicas']:.0%}", *times
 
 
 def _number(count: int, noun: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from importlib import import_module
 from types import TracebackType
 
 from rich.console import Console
@@ -57,3 +58,14 @@ class LoadingBar:
     ) -> None:
         if self._task is not None:
             self._progress.stop()
+
+
+def load_pytorch() -> None:
+    """Imports what loads and runs models, behind a bar: it takes seconds.
+
+    Raises:
+        ImportError: a package is not installed.
+    """
+    with LoadingBar(show_after_s=0) as bar:
+        bar("loading PyTorch", 0.0)
+        import_module("rerankd.startup")

@@ -17,7 +17,7 @@ from rerankd.cli.cuts import in_words
 from rerankd.cli.documents import Reading, read_documents
 from rerankd.cli.options import FLAG, NONE_GIVEN, NUMBER, Given, command, converter, settings_from, takes
 from rerankd.cli.records import FIELDS, Format, SourcedDocument
-from rerankd.cli.scoring import Outcome, RemoteOptions, Task, ask, score
+from rerankd.cli.scoring import LOCAL, Outcome, RemoteOptions, Task, ask, score
 from rerankd.config import RankSettings
 from rerankd.errors import SettingsError
 from rerankd.files.folders import Selection
@@ -128,7 +128,6 @@ class RankingOptions:
 
 READ = ReadingOptions()
 PRINT = RankingOptions()
-LOCAL = RemoteOptions()
 
 
 @app.default

@@ -32,7 +32,7 @@ BAR_WIDTHS = (16, 8, 0)
 MAX_SOURCE_WIDTH = 40
 LEAST_SOURCE_WIDTH = 4
 LEAD_SHARE = 4
-"""Of the columns of a document, one in so many is for the text before its mark."""
+"""The text before the mark has one of this many columns of a document."""
 FIT_DOCUMENT_WIDTH = 30
 """Columns that the document needs before a bar is shown."""
 
@@ -143,7 +143,7 @@ def _document(result: Ranked, width: int) -> Text:
 
 
 def around(text: str, mark: tuple[int, int], width: int) -> Text:
-    """What is around the marked part of a text, in at most so many columns; that part is bold."""
+    """The text around its marked part, which is bold, in at most `width` columns."""
     start, end = mark
     most = 8 * width
     before, best, after = (_shown(one) for one in (text[:start][-most:], text[start:end], text[end:][:most]))

@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
@@ -29,7 +30,7 @@ from rerankd.cli.reranking import (
     prompt_text,
     stamped,
 )
-from rerankd.cli.scoring import RemoteOptions, ranker_of
+from rerankd.cli.scoring import LOCAL, RemoteOptions, ranker_of
 from rerankd.config import RankSettings
 from rerankd.errors import InvalidRequest
 from rerankd.jobs.job import Job, Plan
@@ -45,25 +46,45 @@ First = Literal["bm25"]
 Format = Literal["trec", "jsonl"]
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """Where the candidates and the texts come from.
+
+    Attributes:
+        queries: the queries' texts (`qid⇥text`, JSONL or Parquet)
+        corpus: the documents' texts (`docid⇥text`, JSONL or Parquet), of any size
+        of_folder: the run, where RUN is a folder
+        first: where RUN is a folder, find the candidates of its judged queries, and write them beside the result
+        split: the judgements that choose the queries of --first
+        subset: which test collection of a Hugging Face snapshot, where it holds several, such as one for each language
+    """
+
+    queries: Annotated[Path | None, FILE] = None
+    corpus: Annotated[Path | None, FILE] = None
+    of_folder: Annotated[Path | None, FILE, Parameter("--run")] = None
+    first: Annotated[First | None, Parameter(show_default=False)] = None
+    split: Annotated[str, Parameter(metavar="NAME")] = "test"
+    subset: Annotated[str | None, Parameter(metavar="NAME")] = None
+
+
+NO_SOURCES = Sources()
+
+
 @app.default
 @takes(RankSettings)
 def rerank(
     run: Annotated[Path, Parameter(name="RUN")],
     *,
     output: Annotated[Path, OUTPUT, Parameter(name=("--output", "-o"))],
-    queries: Annotated[Path | None, FILE] = None,
-    corpus: Annotated[Path | None, FILE] = None,
-    of_folder: Annotated[Path | None, FILE, Parameter("--run")] = None,
-    first: Annotated[First | None, Parameter(show_default=False)] = None,
-    split: Annotated[str, Parameter(metavar="NAME")] = "test",
-    subset: Annotated[str | None, Parameter(metavar="NAME")] = None,
+    sources: Sources = NO_SOURCES,
     depth: Annotated[int, COUNT] = 100,
     instruct: Annotated[str | None, Parameter(metavar="TEXT", show_default=False)] = None,
     format: Format = "trec",
     skip_missing: Annotated[bool, FLAG] = False,
     restart: Annotated[bool, FLAG] = False,
     passages: PassageOptions = WHOLE,
-    remote: RemoteOptions = RemoteOptions(),  # noqa: B008 - frozen
+    remote: RemoteOptions = LOCAL,
     given: Given = NONE_GIVEN,
 ) -> int:
     """Rerank the candidates of a run, and write a run.
@@ -73,12 +94,6 @@ def rerank(
     Args:
         run: a run (TREC, MS MARCO, JSONL, Parquet), a BEIR folder, or JSONL with queries and their documents
         output: the result; .trec, .jsonl or .parquet says its format; '-' is stdout, and such a job cannot be continued
-        queries: the queries' texts (`qid⇥text`, JSONL or Parquet)
-        corpus: the documents' texts (`docid⇥text`, JSONL or Parquet), of any size
-        of_folder: the run, where RUN is a folder
-        first: where RUN is a folder, find the candidates of its judged queries, and write them beside the result
-        split: the judgements that choose the queries of --first
-        subset: which test collection of a Hugging Face snapshot, where it holds several, such as one for each language
         depth: candidates of each query that are scored and written
         instruct: the sorting task of queries without one (default: the model card's, or the server's)
         format: of stdout
@@ -89,12 +104,13 @@ def rerank(
     if divided and settings.then:
         raise InvalidRequest("--passage-tokens has one model's passages compared: leave --then out.")
     log_to_stderr("info")
-    with _file_of(output, format, first) as out:
-        inputs = _inputs(run, of_folder, queries, corpus, first, split, subset, depth, out)
+    with _file_of(output, format, sources.first) as out:
+        inputs = _inputs(run, sources, depth, out)
         model = given.get("model")
         with ranker_of(remote, settings, model) as ranker:
             by = identity(ranker, remote, settings, model)
-            plan = Plan(stamped(inputs.files), by, instruct, depth, skip_missing, IDENTITY if first else "", divided)
+            first = IDENTITY if sources.first else ""
+            plan = Plan(stamped(inputs.files), by, instruct, depth, skip_missing, first, divided)
             at_once, text = REMOTE_AT_ONCE if remote.url else LOCAL_AT_ONCE, prompt_text(ranker, instruct)
             job = Job(out, plan, inputs.run, inputs.queries, at_once, text)
             with _saying_how_to_continue(output), Report() as report:
@@ -130,21 +146,12 @@ def _file_of(output: Path, format: Format, first: First | None) -> Iterator[Path
             shutil.copyfileobj(file, sys.stdout)
 
 
-def _inputs(
-    run: Path,
-    of_folder: Path | None,
-    queries: Path | None,
-    corpus: Path | None,
-    first: First | None,
-    split: str,
-    subset: str | None,
-    depth: int,
-    output: Path,
-) -> Inputs:
-    if first is None:
-        return inputs_of(run, of_folder, queries, corpus, subset)
-    if of_folder or not run.is_dir():
+def _inputs(run: Path, sources: Sources, depth: int, output: Path) -> Inputs:
+    texts = sources.queries, sources.corpus, sources.subset
+    if sources.first is None:
+        return inputs_of(run, sources.of_folder, *texts)
+    if sources.of_folder or not run.is_dir():
         raise InvalidRequest("--first finds the candidates of a folder's queries: pass a folder, and no run.")
-    found = retrieved(collection_in(run, split, queries, corpus, subset), bm25(depth, beside(output)))
+    found = retrieved(collection_in(run, sources.split, *texts), bm25(depth, beside(output)))
     print(f"First stage, {len(found.run.ranked):,} queries: {beside(output)}", file=sys.stderr)
     return found

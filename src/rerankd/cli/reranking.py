@@ -48,7 +48,7 @@ class PassageOptions:
     """How long documents are scored.
 
     Attributes:
-        passage_tokens: score documents in passages of at most so many tokens, cut at sentences; the best one counts
+        passage_tokens: score documents in passages of at most this many tokens, cut at sentences; the best one counts
         passage_overlap: tokens that a passage repeats of the one before it
         max_passages: of a document; the text after them is not read
     """
@@ -75,7 +75,7 @@ WHOLE = PassageOptions()
 
 
 def stamped(files: Iterable[Path]) -> Stamps:
-    """Each file with its size and time, by which a changed one is known; stdin has none.
+    """Each file with its size and time, which identify a changed file; stdin has none.
 
     Raises:
         InvalidRequest: a file is not there.

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter, Token
@@ -14,19 +13,19 @@ from cyclopts import Group, Parameter, Token
 from rerankd.apis.facts import DialectName
 from rerankd.calibration.apply import min_score_of
 from rerankd.calibration.profile import Calibration
-from rerankd.cli.progress import LoadingBar
+from rerankd.cli.progress import LoadingBar, load_pytorch
 from rerankd.config import CLIENT_KEY, RankSettings
 from rerankd.errors import SettingsError
 from rerankd.rankers import PassageRanker
 from rerankd.types import DEFAULT_INSTRUCT, Explanation, Passages, Score
 
 if TYPE_CHECKING:
+    from rerankd.client.client import Client
     from rerankd.local import Reranker
 
 PART_DOCUMENTS = 200
 """Documents in one request to a server: progress moves after each."""
 
-AT_ONCE_S = 0.0
 HEADER_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 
 
@@ -60,6 +59,10 @@ class RemoteOptions:
     api_key: Annotated[str | None, Parameter(metavar="KEY", env_var=CLIENT_KEY)] = None
     header: Annotated[tuple[tuple[str, str], ...], HEADERS] = ()
     dialect: DialectName = "auto"
+
+
+LOCAL = RemoteOptions()
+"""No server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,30 +115,25 @@ def ask(task: Task, remote: RemoteOptions, model: str | None) -> Outcome:
         SettingsError: the server needs a model's name.
     """
     assert remote.url is not None, "This is a bug."
-    with LoadingBar(AT_ONCE_S) as bar:
+    with LoadingBar(show_after_s=0) as bar:
         stage = f"asking {remote.url} about {len(task.texts):,} documents"
         bar(stage, 0.0)
-        from rerankd.client.client import Client
         from rerankd.client.dialects import DIALECTS, endpoint
 
         name, _ = endpoint(remote.url, remote.dialect)
         part = min(PART_DOCUMENTS, DIALECTS[name].max_documents or PART_DOCUMENTS)
-        headers: dict[str, Any] = {"headers": dict(remote.header)} if remote.header else {}
-        with Client(
-            remote.url, remote.api_key, dialect=remote.dialect, model=model, max_documents=part, **headers
-        ) as client:
-            with _naming_the_model(model):
-                ranking = client.rank(
-                    task.query,
-                    task.texts,
-                    top_n=task.top_n,
-                    instruct=task.instruct,
-                    passages=task.passages or False,
-                    min_score=min_score_of(task.min_score),
-                    calibration=task.calibration,
-                    deadline_s=task.deadline_s,
-                    progress=lambda done: bar(stage, done / len(task.texts)),
-                )
+        with _client(remote, model, part) as client:
+            ranking = client.rank(
+                task.query,
+                task.texts,
+                top_n=task.top_n,
+                instruct=task.instruct,
+                passages=task.passages or False,
+                min_score=min_score_of(task.min_score),
+                calibration=task.calibration,
+                deadline_s=task.deadline_s,
+                progress=lambda done: bar(stage, done / len(task.texts)),
+            )
     return Outcome(ranking.ranked, ranking.warnings, ranking.model or "a model without a name")
 
 
@@ -179,36 +177,40 @@ def ranker_of(remote: RemoteOptions, settings: RankSettings, model: str | None) 
         model: the name that the command line gives; a server is asked for it.
     """
     if remote.url:
-        from rerankd.client.client import Client
-
-        headers: dict[str, Any] = {"headers": dict(remote.header)} if remote.header else {}
-        with Client(remote.url, remote.api_key, dialect=remote.dialect, model=model, **headers) as client:
-            with _naming_the_model(model):
-                yield client
+        with _client(remote, model) as client:
+            yield client
         return
     with _opened(settings) as reranker:
         yield reranker
 
 
 @contextmanager
-def _naming_the_model(model: str | None) -> Iterator[None]:
-    """Says how to name a model where a server needs one."""
+def _client(remote: RemoteOptions, model: str | None, max_documents: int | None = None) -> Iterator[Client]:
+    """The server that `remote` names. Where it needs a model's name, the error says how to give one."""
+    from rerankd.client.client import Client
     from rerankd.client.errors import RemoteRefused
 
-    try:
-        yield
-    except RemoteRefused as error:
-        if model is None and "model" in str(error).lower():
-            raise SettingsError(f"{error} (Pass --model NAME.)") from error
-        raise
+    with Client(
+        remote.url,
+        remote.api_key,
+        dialect=remote.dialect,
+        model=model,
+        max_documents=max_documents,
+        headers=dict(remote.header),
+    ) as client:
+        try:
+            yield client
+        except RemoteRefused as error:
+            if model is None and "model" in str(error).lower():
+                raise SettingsError(f"{error} (Pass --model NAME.)") from error
+            raise
 
 
 def _opened(settings: RankSettings) -> Reranker:
-    with LoadingBar(AT_ONCE_S) as bar:
-        bar("loading PyTorch", 0.0)
-        import_module("rerankd.startup")  # outside of Reranker, which reports a missing package to programs
-        from rerankd.local import Reranker
+    load_pytorch()  # outside of Reranker, which reports a missing package to programs
+    from rerankd.local import Reranker
 
+    with LoadingBar() as bar:
         return Reranker(
             settings.model,
             device=settings.device,

@@ -17,16 +17,13 @@ from rerankd.cli.options import FLAG, NONE_GIVEN, NUMBER, Given, command, settin
 from rerankd.cli.progress import LoadingBar
 from rerankd.cli.rank import PATTERNS, output_of
 from rerankd.cli.records import SourcedDocument
-from rerankd.cli.scoring import RemoteOptions, ranker_of
+from rerankd.cli.scoring import LOCAL, RemoteOptions, ranker_of
 from rerankd.config import RankSettings
 from rerankd.rankers import Ranker
 from rerankd.search.hit import Hit
 from rerankd.search.order import files_first, shown_order
 
 app = command("search")
-
-
-LOCAL = RemoteOptions()
 
 
 @app.default

@@ -137,10 +137,9 @@ def _served(model: str, settings: ServerSettings) -> ServedModel:
 
 def _start(model: str, settings: ServerSettings, progress: LoadProgress, *, fallback: bool) -> LocalScorer:
     # Imported on the loading thread: the server listens before torch is loaded.
-    from rerankd.engine.loading.open import Choice
-    from rerankd.startup import start_scorer
+    from rerankd.startup import chosen, start_scorer
 
-    choice = Choice(model, settings.device, settings.dtype, settings.deterministic, settings.offline, fallback)
+    choice = chosen(settings, model, fallback=fallback)
     with LoadingBar() as bar:
 
         def both(stage: str, share: float) -> None:
@@ -167,9 +166,9 @@ def _start_on_replicas(model: str, settings: ServerSettings, progress: LoadProgr
     """No replica falls back: replicas must not differ."""
     from rerankd.cluster.settings import replicas_of
     from rerankd.cluster.start import start_on_replicas
-    from rerankd.engine.loading.open import Choice
+    from rerankd.startup import chosen
 
-    choice = Choice(model, settings.device, settings.dtype, settings.deterministic, settings.offline, fallback=False)
+    choice = chosen(settings, model, fallback=False)
     scorer = start_on_replicas(
         replicas_of(settings, choice),
         max_queue=settings.max_queue,
