@@ -1,11 +1,14 @@
-"""The conditions of a long run's results: written when it begins, compared when it resumes. Knows no field."""
+"""A long run that can be resumed: the conditions of its results, written when it begins and compared when it resumes,
+and how far it is. Knows no field.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -19,6 +22,31 @@ class Plan(Protocol):
     """Any dataclass of values that JSON can hold."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+@dataclass(kw_only=True)
+class Pace:
+    """How far a run is, and how fast.
+
+    Attributes:
+        share: of all its work, that of earlier runs included, in [0, 1].
+        begun_at: the share when this run began.
+    """
+
+    share: float = 0.0
+    begun_at: float = 0.0
+    _started: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """Since this run began."""
+        return time.monotonic() - self._started
+
+    @property
+    def seconds_left(self) -> float | None:
+        """By the rate of this run; None before its first work is done."""
+        gained = self.share - self.begun_at
+        return None if gained <= 0 else (1 - self.share) / gained * self.seconds
 
 
 def model_identity(info: ModelInfo, version: str) -> dict[str, str]:

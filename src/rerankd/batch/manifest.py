@@ -28,7 +28,7 @@ class Manifest:
 
     Attributes:
         inputs: (path, size, mtime in ns) of each file.
-        model: what tells one set of weights and prompts from another.
+        model: identifies the weights and the prompts.
         parts: (number of the input, start, end); unit i reads the i-th.
         passages: how documents are split; None: they are not.
     """

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,41 +15,28 @@ from rerankd.batch.rows import ScoredPair
 from rerankd.batch.unit import Unit, read_unit, rows_of, submit_unit
 from rerankd.errors import Busy, InvalidRequest
 from rerankd.ranking import Submits
+from rerankd.resumable import Pace
 from rerankd.types import Logits
 
 
 @dataclass
-class Progress:
-    """How far a run is.
+class Progress(Pace):
+    """How far a run is. `share` counts units by size.
 
     Attributes:
         pairs, errors: of this run.
         queries: distinct queries, summed over units; pairs / queries is how often a query's prefix was shared.
-        share: of all units by size, those of earlier runs included, in [0, 1].
     """
 
     units: int
-    share: float = 0.0
     pairs: int = 0
     errors: int = 0
     queries: int = 0
     first_error: str = ""
-    begun_at: float = 0.0
-    _started: float = field(default_factory=time.monotonic)
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._started
 
     @property
     def pairs_per_s(self) -> float:
         return self.pairs / max(self.seconds, 1e-9)
-
-    @property
-    def seconds_left(self) -> float | None:
-        """By the rate of this run; None before its first unit."""
-        gained = self.share - self.begun_at
-        return None if gained <= 0 else (1 - self.share) / gained * self.seconds
 
 
 def run_batch(
@@ -78,7 +64,7 @@ def run_batch(
     with folder.locked(), ThreadPoolExecutor(1, thread_name_prefix="rerankd-batch") as reader:
         missing = folder.missing()
         done = 1 - sum(map(manifest.size_of, missing)) / total
-        progress = Progress(len(manifest.parts), done, begun_at=done)
+        progress = Progress(len(manifest.parts), share=done, begun_at=done)
         units = _read(reader, missing, partial(read_unit, manifest, scorer=scorer))
         for unit, rows in _scored(units, scorer, at_once):
             _refuse_errors(progress, rows, max_errors)

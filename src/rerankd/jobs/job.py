@@ -18,15 +18,14 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from rerankd.disk import lock_alone
+from rerankd.disk import lock_alone, remove_unfinished, replacement
 from rerankd.errors import InvalidRequest
 from rerankd.jobs.journal import Journal, Scored
 from rerankd.jobs.scoring import score_query
 from rerankd.jobs.store import Documents, build
 from rerankd.rankers import PassageRanker
-from rerankd.resumable import differences, to_json
+from rerankd.resumable import Pace, differences, to_json
 from rerankd.runs.about import About, path_of, write_about
-from rerankd.runs.replaced import remove_unfinished, replacement
 from rerankd.runs.run import Candidate, Run, decreasing
 from rerankd.runs.texts import Query
 from rerankd.runs.written import RankedPair, RankedPassage, check_ids, format_of, write_ranked
@@ -48,7 +47,7 @@ class Plan:
         model: what scores, as `model_identity` describes it; or a server's address and model.
         instruct: of queries that have none of their own; None for the default of the model or server.
         depth: candidates of a query that are scored.
-        first: what found the candidates, where that is no file of the inputs.
+        first: what found the candidates, where that is not one of the input files.
         passages: how documents are split; None: they are not.
     """
 
@@ -62,34 +61,19 @@ class Plan:
 
 
 @dataclass
-class Progress:
-    """How far a job is.
+class Progress(Pace):
+    """How far a job is. `share` counts characters of the documents.
 
     Attributes:
         queries, of: those that are done, and all.
-        share: by characters of the documents, in [0, 1].
-        pairs, truncated, missing: of this run of the command.
+        pairs, missing: of this run of the command.
     """
 
     of: int
     queries: int = 0
-    share: float = 0.0
-    begun_at: float = 0.0
     pairs: int = 0
-    truncated: int = 0
     missing: int = 0
     warnings: dict[str, None] = field(default_factory=dict)
-    _started: float = field(default_factory=time.monotonic)
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._started
-
-    @property
-    def seconds_left(self) -> float | None:
-        """By the characters of this run; None before its first query."""
-        gained = self.share - self.begun_at
-        return None if gained <= 0 else (1 - self.share) / gained * self.seconds
 
 
 class Job:

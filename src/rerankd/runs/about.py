@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rerankd.disk import replacement
 from rerankd.errors import InvalidRequest
-from rerankd.runs.replaced import replacement
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,5 +80,5 @@ def _grade(value: Any, place: str) -> int:
     except (TypeError, ValueError, OverflowError):
         number = 0.5
     if not (number.is_integer() and abs(number) <= HIGHEST_GRADE):
-        raise InvalidRequest(f"{place}: the grade is no integer of at most {HIGHEST_GRADE:,}: {str(value)[:40]!r}.")
+        raise InvalidRequest(f"{place}: the grade is not an integer of at most {HIGHEST_GRADE:,}: {str(value)[:40]!r}.")
     return int(number)

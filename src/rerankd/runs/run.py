@@ -154,7 +154,7 @@ def number_of(text: Any, what: str) -> float:
     try:
         value = math.nan if isinstance(text, bool) else float(text)
     except (TypeError, ValueError, OverflowError):
-        raise InvalidRequest(f"{what} is no number: {str(text)[:40]!r}.") from None
+        raise InvalidRequest(f"{what} is not a number: {str(text)[:40]!r}.") from None
     if math.isnan(value):
         raise InvalidRequest(f"{what} is not a number (NaN).")
     return value

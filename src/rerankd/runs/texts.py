@@ -140,7 +140,7 @@ class Document(NamedTuple):
 
 
 PROBED = 10
-"""Damaged records at the beginning of a file, after which it is no corpus."""
+"""Damaged records at the beginning of a file, after which it is not a corpus."""
 
 
 def is_corpus(path: Path, field: str | None = None) -> bool:

@@ -9,9 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from rerankd.disk import replacement
 from rerankd.errors import InvalidRequest, MissingExtra
 from rerankd.runs.float32 import written
-from rerankd.runs.replaced import replacement
 from rerankd.runs.run import Run, decreasing
 
 SUFFIXES = {

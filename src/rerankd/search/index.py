@@ -91,7 +91,7 @@ class Index:
         self._folder = Path(folder) if folder is not None else _default_folder(self._path, self._selection, field)
         self._first, self._asked = _checked(first), embedder
         if rebuild and self._folder.exists():
-            StoredIndex(self._folder)  # refuses to remove a folder that is no index
+            StoredIndex(self._folder)  # refuses to remove a folder that is not an index
             if first != "bm25":
                 self._asked = _loaded(self._folder, embedder)  # before anything is lost
             shutil.rmtree(self._folder)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+from rerankd.disk import replacement
 from rerankd.errors import InvalidRequest
 
 FOLDER, FILE = "vectors", "made-by.json"
@@ -61,8 +60,5 @@ def record(index: Path, made: MadeBy) -> None:
     """
     folder = index / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=folder, prefix=".", delete=False) as file:
-        json.dump(asdict(made), file)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).replace(folder / FILE)
+    with replacement(folder / FILE) as unfinished:
+        unfinished.write_text(json.dumps(asdict(made)), "utf-8")

@@ -36,7 +36,7 @@ class Corpora:
         self._first: dict[Path, str] = {}
 
     def documents(self, path: Path) -> Iterator[Document] | None:
-        """The documents of a file, one after the other; None for a file that is no corpus.
+        """The documents of a file, one after the other; None for a file that is not a corpus.
 
         Damaged lines are passed over. So is what comes behind a place where the file cannot be read.
         """

@@ -2,7 +2,7 @@
 
 Each file is one entry with its size and time, and one entry a part. A changed file is deleted and added in one commit,
 so the list of files and the parts cannot disagree, whatever is killed when. Each part has the key of its text,
-by which `vectors.py` knows its vector; those that are gone from here are found no more.
+which identifies its vector in `vectors.py`. A part that is gone from here is no longer found.
 """
 
 from __future__ import annotations
@@ -165,8 +165,8 @@ class StoredIndex:
             return
         if not run.embedding.is_covered(self.state):
             gone = run.read_again | run.known.keys()
-            for hit, _ in self._parts():
-                if hit.path not in gone:
+            for document in self._with("kind", "part"):
+                if (hit := _hit(document, 0.0)).path not in gone:
                     run.embedding.take(hit.document)
         update = run.update
         for update.embedded, update.to_embed in run.embedding.run():
@@ -227,9 +227,7 @@ class StoredIndex:
 
     def _digests(self, name: str) -> bytes:
         """What the last update knew of the records of a file; nothing where it had none."""
-        query = self._tantivy.Query.term_query(self._index.schema, "entry", _entry(name), "basic")
-        searcher = self._index.searcher()
-        documents = [searcher.doc(address) for _, address in searcher.search(query, limit=2).hits]
+        documents = self._with("entry", _entry(name))
         return next((bytes(one.get_first("state")) for one in documents if one.get_first("kind") == "digests"), b"")
 
     def _add_file(self, run: _Run, name: str, stamp: str) -> None:
@@ -265,42 +263,31 @@ class StoredIndex:
             add[type(value)](name, value)
         writer.add_document(document)
 
-    def _parts(self) -> Iterator[tuple[Hit, str]]:
-        """All parts with their keys, in no order."""
+    def _with(self, field: str, value: str) -> Iterator[Any]:
+        """The entries with this value of a field, in no order."""
         searcher = self._index.searcher()
-        if not searcher.num_docs:
-            return
-        query = self._tantivy.Query.term_query(self._index.schema, "kind", "part", "basic")
-        for score, address in searcher.search(query, limit=searcher.num_docs).hits:
-            document = searcher.doc(address)
-            yield _hit(document, score), document.get_first("key")
+        if most := searcher.doc_freq(field, value):
+            for _, address in searcher.search(self._term(field, value), limit=most).hits:
+                yield searcher.doc(address)
+
+    def _term(self, field: str, value: str) -> Any:
+        return self._tantivy.Query.term_query(self._index.schema, field, value, "basic")
 
     def _num_parts(self) -> int:
-        query = self._tantivy.Query.term_query(self._index.schema, "kind", "part", "basic")
-        return int(self._index.searcher().search(query, limit=1).count)
+        return int(self._index.searcher().search(self._term("kind", "part"), limit=1).count)
 
     def _keys(self) -> set[str]:
-        return {key for _, key in self._parts()}
+        return {document.get_first("key") for document in self._with("kind", "part")}
 
     def with_key(self, key: str, score: float) -> list[Hit]:
         """The parts with the text of a key, by path and line; none where all of them are gone."""
-        searcher = self._index.searcher()
-        most = searcher.doc_freq("key", key)
-        if not most:
-            return []
-        query = self._tantivy.Query.term_query(self._index.schema, "key", key, "basic")
-        hits = (_hit(searcher.doc(address), score) for _, address in searcher.search(query, limit=most).hits)
+        hits = (_hit(document, score) for document in self._with("key", key))
         return sorted(hits, key=lambda hit: (hit.path, hit.first))
 
     def _known(self) -> dict[str, str]:
         """Path → state of every file in the index."""
-        searcher = self._index.searcher()
-        if not searcher.num_docs:
-            return {}
-        query = self._tantivy.Query.term_query(self._index.schema, "kind", "file", "basic")
-        hits = searcher.search(query, limit=searcher.num_docs).hits
-        documents = (searcher.doc(address) for _, address in hits)
-        return {document.get_first("path"): document.get_first("state").decode() for document in documents}
+        files = self._with("kind", "file")
+        return {file.get_first("path"): file.get_first("state").decode() for file in files}
 
     def paths(self) -> list[str]:
         """Of all files in the index."""
@@ -336,7 +323,7 @@ class StoredIndex:
 
 
 def _stamp(path: Path, field: str | None) -> str | None:
-    """By which a changed file is known: its size and time, and the field that is read of its records."""
+    """Identifies a version of a file: its size and time, and the field that is read of its records."""
     try:
         status = path.stat()
     except OSError:

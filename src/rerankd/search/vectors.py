@@ -115,7 +115,7 @@ class Vectors:
         record(self._index, self.made.covering(state))
 
     def is_sparse(self, num_texts: int) -> bool:
-        """Whether most vectors belong to none of so many texts."""
+        """Whether most vectors belong to none of the index's `num_texts` texts."""
         self.reload()
         return len(self) > 2 * num_texts + SPARE
 
