@@ -397,5 +397,5 @@ def test_members_are_added_listed_changed_and_removed(command: Command, store: S
     assert "has an account already" in command("accounts", "add-member", ann, ann)[2]
     removed = command("accounts", "remove-member", ann, "bob@example.org")[1]
     assert removed == "Removed bob@example.org from ann@example.org.\n"
-    assert "is no member of" in command("accounts", "remove-member", ann, "bob@example.org")[2]
+    assert "is not a member of" in command("accounts", "remove-member", ann, "bob@example.org")[2]
     assert store.accounts.check_password("bob@example.org", "hunter2 hunter2") is None

@@ -7,19 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Row,
-    RowMapping,
-    Select,
-    delete,
-    exists,
-    insert,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, Row, RowMapping, Select, delete, exists, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from rerankd.accounts.admin_log import Actor, write
@@ -32,7 +20,7 @@ from rerankd.types import CallLimits
 
 Role = Literal["admin", "user"]
 MemberRole = Literal["owner", "member", "viewer", "none"]
-"""What a person may do in an account; none: this person was removed, and signs in no more."""
+"""What a person may do in an account; none: this person was removed, and no longer signs in."""
 
 ENABLED_ADMINS = select(accounts.c.id).where(accounts.c.role == "admin", accounts.c.disabled.is_(False))
 
@@ -118,6 +106,7 @@ class Accounts:
             return account
 
     def by_id(self, account_id: int) -> Account | None:
+        """None if there is none."""
         with self._database.read() as connection:
             return _account(connection.execute(select(accounts).where(accounts.c.id == account_id)).first())
 

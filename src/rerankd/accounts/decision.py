@@ -80,6 +80,7 @@ class AccountState:
 
     @property
     def available(self) -> int:
+        """What a call may cost at most, in millionths."""
         return self.balance - self.reserved
 
 

@@ -8,14 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, delete, exists, false, func, insert, or_, select, update
 
-from rerankd.accounts.accounts import (
-    ENABLED_ADMINS,
-    Account,
-    has_account,
-    insert_account,
-    new_account,
-    select_by_email,
-)
+from rerankd.accounts.accounts import ENABLED_ADMINS, Account, has_account, insert_account, new_account, select_by_email
 from rerankd.accounts.admin_log import write
 from rerankd.accounts.database import Database
 from rerankd.accounts.members import Right, add_member

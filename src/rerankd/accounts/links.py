@@ -48,15 +48,10 @@ class Links:
         Raises:
             InvalidRequest: there is no such account, or it is disabled.
         """
-        token, now = new_token(), datetime.now(UTC)
-        lifetime = LINK_LIFETIME if by == "owner" else ADMIN_LINK_LIFETIME
         with self._database.transaction() as connection:
             _enabled(connection, account_id)
-            connection.execute(delete(links).where(links.c.expires <= now))
-            values = {"hash": token_hash(token), "account_id": account_id, "email": None, "expires": now + lifetime}
-            connection.execute(insert(links), values)
             write(connection, by, "password link created", account_id)
-        return token
+            return _insert(connection, account_id, None, by)
 
     def set_password(self, token: str, password: str) -> Account:
         """Sets the password, uses every link of the account up, and signs the account out everywhere.
@@ -76,12 +71,9 @@ class Links:
 
     def for_sign_up(self, email: str) -> str:
         """Returns the secret token of a link that creates the account of this address. Raises InvalidRequest."""
-        token, now, email = new_token(), datetime.now(UTC), read_email(email)
+        email = read_email(email)
         with self._database.transaction() as connection:
-            connection.execute(delete(links).where(links.c.expires <= now))
-            values = {"hash": token_hash(token), "account_id": None, "email": email, "expires": now + LINK_LIFETIME}
-            connection.execute(insert(links), values)
-        return token
+            return _insert(connection, None, email, "owner")
 
     def sign_up(self, token: str, email: str, name: str, password: str) -> Account:
         """Creates the account of the link's address, and uses the link up.
@@ -104,17 +96,13 @@ class Links:
         Raises:
             InvalidRequest: the address is malformed or has an account already; or the account is disabled.
         """
-        token, now, email = new_token(), datetime.now(UTC), read_email(email)
-        lifetime = LINK_LIFETIME if by == "owner" else ADMIN_LINK_LIFETIME
+        email = read_email(email)
         with self._database.transaction() as connection:
             _enabled(connection, account_id)
             if connection.execute(select_by_email(email)).first():
                 raise has_account(email)
-            connection.execute(delete(links).where(links.c.expires <= now))
-            values = {"hash": token_hash(token), "account_id": account_id, "email": email, "expires": now + lifetime}
-            connection.execute(insert(links), values)
             write(connection, by, "e-mail link created", account_id)
-        return token
+            return _insert(connection, account_id, email, by)
 
     def change_email(self, token: str, account_id: int) -> str:
         """Changes the address of the account, and uses all its links up. Returns the new address.
@@ -132,6 +120,16 @@ class Links:
                 raise has_account(email) from None
             connection.execute(delete(links).where(links.c.account_id == account_id))
         return email
+
+
+def _insert(connection: Connection, account_id: int | None, email: str | None, by: Actor) -> str:
+    """Stores a link, and returns its token. One of an administrator lives longer than one that is mailed."""
+    token, now = new_token(), datetime.now(UTC)
+    lifetime = LINK_LIFETIME if by == "owner" else ADMIN_LINK_LIFETIME
+    connection.execute(delete(links).where(links.c.expires <= now))
+    values = {"hash": token_hash(token), "account_id": account_id, "email": email, "expires": now + lifetime}
+    connection.execute(insert(links), values)
+    return token
 
 
 def _use(connection: Connection, token: str) -> tuple[int | None, str | None]:

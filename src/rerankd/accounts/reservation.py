@@ -138,17 +138,20 @@ def release_amounts(
 
 
 def change_account(connection: Connection, account_id: int, *, balance: int = 0, reserved: int = 0) -> None:
+    """Adds to what an account has, and to what is reserved of it, in millionths."""
     if balance or reserved:
         change = {"account": account_id, "add_balance": balance, "add_reserved": reserved}
         connection.execute(sql.CHANGE_ACCOUNT, change)
 
 
 def change_quota(connection: Connection, account_id: int, model: str, *, used: int = 0, reserved: int = 0) -> None:
+    """Adds to the free tokens of this month that are used, and to those that are reserved."""
     if used or reserved:
         change = {"account": account_id, "of_model": model, "add_used": used, "add_reserved": reserved}
         connection.execute(sql.CHANGE_QUOTA, change)
 
 
 def idempotency_key(account_id: int, call: CallCost) -> bytes:
+    """32 bytes, the same for each repeat of a call."""
     parts = (str(account_id).encode(), call.request_id.encode(), call.fingerprint)
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).digest()

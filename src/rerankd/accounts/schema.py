@@ -112,7 +112,7 @@ accounts = Table(
     Column("warned", Time),  # that credit runs low; null: not since there was enough
     Column("deleted", Time),  # null: it is not; a deleted account has neither name nor address
     Column("team_id", ForeignKey("accounts.id"), index=True),  # the account that this member belongs to; null: none
-    Column("member_role", String(20), nullable=False, server_default="owner"),  # none: signs in no more
+    Column("member_role", String(20), nullable=False, server_default="owner"),  # none: no longer signs in
     *_limits(),
     CheckConstraint("role IN ('admin', 'user')", "role"),
     CheckConstraint("reserved >= 0", "reserved"),

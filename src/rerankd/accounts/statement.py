@@ -13,18 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import (
-    BigInteger,
-    Connection,
-    Row,
-    Select,
-    func,
-    literal,
-    literal_column,
-    null,
-    select,
-    type_coerce,
-)
+from sqlalchemy import BigInteger, Connection, Row, Select, func, literal, literal_column, null, select, type_coerce
 
 from rerankd.accounts.database import REPORT_S, Database
 from rerankd.accounts.schema import IS_CREDIT, accounts, daily_charges, entries

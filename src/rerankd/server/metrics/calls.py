@@ -40,6 +40,19 @@ class Work(NamedTuple):
     again: int = 0
 
 
+OF_WORK = {
+    "documents": ("documents", "Documents that were ranked."),
+    "passages": ("passages", "Passages that were scored."),
+    "split": ("split_documents", "Documents with several passages."),
+    "unread": ("unread_documents", "Documents with more passages than a call may have of one."),
+    "unscored": ("unscored_documents", "Documents that were not scored before the deadline."),
+    "left_out": ("left_out_results", "Results under the min_score of a call."),
+    "nothing_relevant": ("nothing_relevant", "Calls without a relevant result."),
+    "again": ("cascade_documents", "Documents that a second model scored again."),
+}
+"""By the field of `Work`: the name of the counter that adds it up, and its help."""
+
+
 class CallCounters:
     """The counters of rerank calls. model: a served model's own name; empty where no model was found."""
 
@@ -59,7 +72,6 @@ class CallCounters:
             registry=registry,
             buckets=SECONDS,
         )
-        self._documents = counter("documents", "Documents that were ranked.", "dialect", "model")
         self._usage_tokens = counter(
             "usage_tokens",
             "Tokens of queries (once a document) and documents: what a price list bills.",
@@ -68,18 +80,8 @@ class CallCounters:
         self._truncated = counter(
             "truncated_texts", "Texts that were truncated. part: query or document.", "dialect", "model", "part"
         )
-        self._passages = counter("passages", "Passages that were scored.", "dialect", "model")
-        self._split = counter("split_documents", "Documents with several passages.", "dialect", "model")
-        self._unread = counter(
-            "unread_documents", "Documents with more passages than a call may have of one.", "dialect", "model"
-        )
-        self._unscored = counter(
-            "unscored_documents", "Documents that were not scored before the deadline.", "dialect", "model"
-        )
         self._warnings = counter("warnings", "Warnings in replies: deviations from the request.", "dialect", "model")
-        self._left_out = counter("left_out_results", "Results under the min_score of a call.", "dialect", "model")
-        self._nothing = counter("nothing_relevant", "Calls without a relevant result.", "dialect", "model")
-        self._again = counter("cascade_documents", "Documents that a second model scored again.", "dialect", "model")
+        self._work = {field: counter(*about, "dialect", "model") for field, about in OF_WORK.items()}
         self._free_tokens = counter("free_tokens", "Usage tokens that a free quota paid for.")
         self._billed_tokens = counter("billed_tokens", "Usage tokens that were charged.")
         self._charged = counter("charged", "Charges of calls, in the price list's currency.")
@@ -91,18 +93,7 @@ class CallCounters:
         """Begins the series of a model at 0, before its first call: Prometheus sees no growth from nothing to 1."""
         for api in apis:
             self._requests.labels(api, model, "200", "")
-            begun = (
-                self._seconds,
-                self._documents,
-                self._usage_tokens,
-                self._warnings,
-                self._left_out,
-                self._nothing,
-                self._again,
-            )
-            for metric in begun:
-                metric.labels(api, model)
-            for metric in (self._passages, self._split, self._unread, self._unscored):
+            for metric in (self._seconds, self._usage_tokens, self._warnings, *self._work.values()):
                 metric.labels(api, model)
             for part in ("query", "document"):
                 self._truncated.labels(api, model, part)
@@ -116,18 +107,12 @@ class CallCounters:
     def answered(self, api: str, model: str, seconds: float, work: Work, num_warnings: int) -> None:
         """Counts what an answered call ranked."""
         self._seconds.labels(api, model).observe(seconds)
-        self._documents.labels(api, model).inc(work.documents)
         self._usage_tokens.labels(api, model).inc(work.usage.text_tokens or 0)
         for part, count in work.truncated.items():
             self._truncated.labels(api, model, part).inc(count)
-        self._passages.labels(api, model).inc(work.passages)
-        self._split.labels(api, model).inc(work.split)
-        self._unread.labels(api, model).inc(work.unread)
-        self._unscored.labels(api, model).inc(work.unscored)
         self._warnings.labels(api, model).inc(num_warnings)
-        self._left_out.labels(api, model).inc(work.left_out)
-        self._nothing.labels(api, model).inc(work.nothing_relevant)
-        self._again.labels(api, model).inc(work.again)
+        for field, counted in self._work.items():
+            counted.labels(api, model).inc(getattr(work, field))
 
     def charged(self, charge: Charge) -> None:
         """Counts what a call cost."""
