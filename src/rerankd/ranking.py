@@ -9,14 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from rerankd.errors import (
-    InferenceError,
-    InvalidRequest,
-    NothingInTime,
-    PromptTooLong,
-    TooManyDocuments,
-    TooManyTokens,
-)
+from rerankd.errors import InferenceError, InvalidRequest, NothingInTime, PromptTooLong, TooManyDocuments, TooManyTokens
 from rerankd.splitting import Encodes as Encodes
 from rerankd.splitting import Part as Part
 from rerankd.splitting import split
@@ -169,7 +162,7 @@ class Prepared:
         return self.parts[prompt].document if self.parts else prompt
 
     def _named(self, document: int) -> int:
-        """The index by which the caller knows a document."""
+        """The index of a document as the caller knows it."""
         return self.indices[document] if self.indices else document
 
     @property

@@ -208,7 +208,7 @@ class _Recorded(CallSpan):
 
 
 def _fail(span: OtelSpan, error: str, *, is_ours: bool) -> None:
-    """A caller's mistake is no server failure (https://opentelemetry.io/docs/specs/semconv/http/http-spans/)."""
+    """A mistake of a caller is not a failure of the server (https://opentelemetry.io/docs/specs/semconv/http/http-spans/)."""
     from opentelemetry.trace import StatusCode
 
     span.set_attribute("error.type", error)

@@ -12,15 +12,7 @@ from sklearn.isotonic import IsotonicRegression  # type: ignore[import-untyped]
 from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score  # type: ignore[import-untyped]
 
-from rerankd.calibration.fit import (
-    Judged,
-    fit_curve,
-    isotonic,
-    keep_threshold,
-    nothing_threshold,
-    platt,
-    temperature,
-)
+from rerankd.calibration.fit import Judged, fit_curve, isotonic, keep_threshold, nothing_threshold, platt, temperature
 from rerankd.calibration.report import auc, clopper_pearson, figures, report
 from rerankd.errors import InvalidRequest
 

@@ -63,8 +63,6 @@ def test_by_query_has_a_line_for_each_run_and_query(files: Path) -> None:
 class Tags(HTMLParser):
     """The tags of a page, and whether each is closed by the right one."""
 
-    VOID = ("meta", "line", "polygon", "polyline", "rect", "i")
-
     def __init__(self, page: str) -> None:
         super().__init__()
         self.seen: set[str] = set()

@@ -30,14 +30,22 @@ NO_STEP = {"types.py"}
 """It defines the objects; their checks and properties run wherever one is."""
 
 Row = tuple[str, list[str]]
+Seen = dict[str, set[str]]
 
 
 @pytest.fixture(scope="module")
-def seen(tiny_checkpoint: Path) -> dict[str, set[str]]:
+def calls(tiny_checkpoint: Path) -> dict[str, Seen]:
     command = [sys.executable, walk.__file__, str(tiny_checkpoint)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.stdout, done.stderr
-    return {name: set(found) for name, found in json.loads(done.stdout).items()}
+    calls = json.loads(done.stdout)
+    return {call: {name: set(found) for name, found in seen.items()} for call, seen in calls.items()}
+
+
+@pytest.fixture(scope="module")
+def seen(calls: dict[str, Seen]) -> Seen:
+    """The usual call."""
+    return calls["usual"]
 
 
 @pytest.fixture(scope="module")
@@ -48,21 +56,26 @@ def table() -> list[Row]:
     return [(file, re.findall(r"`([^`]+)`", kinds)) for file, kinds in rows]
 
 
-def test_sixteen_files_receive_a_text(seen: dict[str, set[str]], table: list[Row]) -> None:
+def test_sixteen_files_receive_a_text(seen: Seen, table: list[Row]) -> None:
     assert seen["files"] - NO_STEP == {file for file, _ in table}
     assert len(table) <= 16
 
 
-def test_ten_kinds_of_objects_have_a_document_in_a_field_of_their_own(
-    seen: dict[str, set[str]], table: list[Row]
-) -> None:
+def test_ten_kinds_of_objects_have_a_document_in_a_field_of_their_own(seen: Seen, table: list[Row]) -> None:
     kinds = [kind for _, kinds in table for kind in kinds]
     assert {_bare(kind) for kind in seen["holders"]} == set(kinds)
     assert len(kinds) == len(seen["holders"]) <= 10
 
 
-def test_the_objects_that_lead_to_a_document_are_these(seen: dict[str, set[str]]) -> None:
+def test_the_objects_that_lead_to_a_document_are_these(seen: Seen) -> None:
     assert seen["containers"] == seen["holders"] | LEAD_TO_A_DOCUMENT
+
+
+def test_passages_lead_a_text_through_two_more_files(calls: dict[str, Seen]) -> None:
+    usual, passages = calls["usual"], calls["passages"]
+    assert passages["files"] - usual["files"] == {"splitting.py", "passages.py"}
+    assert usual["files"] <= passages["files"]
+    assert passages["holders"] - usual["holders"] == {"passages.Cutter"}
 
 
 def _bare(kind: str) -> str:

@@ -57,7 +57,6 @@ def busy(retry_after_s: float | None, status: int = 429) -> Fault:
 
 
 HANGS = Fault(wait_s=None)
-DEAD = Fault(wait_s=None, health=True)
 RESETS = Fault(end="reset")
 HALF_A_BODY = Fault(end="half")
 CLOSES = Fault(end="close")

@@ -1,8 +1,9 @@
-"""Follows the texts of one call of a running server: which files receive them, and which objects contain them.
+"""Follows the texts of calls of a running server: which files receive them, and which objects contain them.
 
     python tests/support/walk.py FOLDER_OF_A_CHECKPOINT
 
-It runs `rerankd serve` in this process with a profile function, sends one call to /v1/rerank, and prints JSON:
+It runs `rerankd serve` in this process with a profile function, sends a usual call to /v1/rerank and one with passages,
+and prints JSON, for each of the two:
 
 - `files`: the files of src/rerankd with a function that has, in an argument or a local variable, the query or a
   document, its token ids, or an object of this call that leads to them through its fields.
@@ -37,6 +38,9 @@ DOCUMENTS = [
     "the harbour town ships nutmeg and cinnamon in wooden boats",
 ]
 WARM_UP = {"query": "a first call", "documents": ["builds whatever is built once"]}
+CALLS: dict[str, tuple[str, dict[str, Any]]] = {"usual": ("", {}), "passages": (" again", {"passages": True})}
+"""What is at the end of each document, so that the cache has no score of it, and the options of the call."""
+
 MAX_DEPTH = 12
 PORT = re.compile(r"Listening on http://127\.0\.0\.1:(\d+)")
 
@@ -189,13 +193,15 @@ def main(checkpoint: str) -> None:
         texts = [QUERY, *DOCUMENTS]
         ids = [post(log.port, "/tokenize", {"prompt": f" {text}"})["tokens"] for text in texts]
         post(log.port, "/v1/rerank", WARM_UP)
-        recording = Walk(source, Texts(texts, ids), Texts(texts[1:], ids[1:]))
-        walk = recording
-        reply = post(log.port, "/v1/rerank", {"query": QUERY, "documents": DOCUMENTS})
-        time.sleep(0.2)  # the server still counts the call
-        walk = None
-        assert len(reply["results"]) == len(DOCUMENTS)
-        found = {name: sorted(getattr(recording, name)) for name in ("files", "holders", "containers")}
+        found = {}
+        for name, (end, options) in CALLS.items():
+            walk = recording = Walk(source, Texts(texts, ids), Texts(texts[1:], ids[1:]))
+            body = {"query": QUERY, "documents": [text + end for text in DOCUMENTS], **options}
+            reply = post(log.port, "/v1/rerank", body)
+            time.sleep(0.2)  # the server still counts the call
+            walk = None
+            assert len(reply["results"]) == len(DOCUMENTS)
+            found[name] = {kind: sorted(getattr(recording, kind)) for kind in ("files", "holders", "containers")}
         print(json.dumps(found, indent=1), flush=True)
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -362,11 +362,6 @@ def test_a_code_of_another_attempt(make_oidc: Callable[..., Site], provider: Oid
     assert refused.status_code == 403 and not is_in(thief)
 
 
-def of_another_time(seconds: int) -> dict[str, Any]:
-    now = int(time.time()) + seconds
-    return {"iat": now, "exp": now + 300}
-
-
 LIES: Mapping[str, dict[str, Any]] = {
     "another nonce": {"nonce": "x" * 43},
     "no nonce": {"nonce": None},

@@ -28,16 +28,7 @@ from rerankd.errors import (
     UpstreamTimeout,
 )
 from rerankd.ranking import explanation
-from rerankd.types import (
-    MAX_PASSAGES,
-    Limits,
-    ModelInfo,
-    Passages,
-    Ranking,
-    RerankRequest,
-    Score,
-    TokenCounts,
-)
+from rerankd.types import MAX_PASSAGES, Limits, ModelInfo, Passages, Ranking, RerankRequest, Score, TokenCounts
 
 Reply = JSON | list[JSON] | list[list[JSON]]
 BodyT = TypeVar("BodyT", bound=RequestBody)
@@ -309,7 +300,7 @@ class Api(ABC, Generic[BodyT]):
         return type(self).claims is not Api.claims
 
     def status_routes(self) -> tuple[StatusRoute, ...]:
-        """The routes by which clients of this API ask about the server."""
+        """The routes that clients of this API use to ask about the server."""
         return ()
 
     def limits(self, **own: Any) -> Limits:

@@ -107,7 +107,7 @@ class V2Body(InstructBody):
     )
     relevant_spans: dict[str, Any] | None = Field(None, description="Accepted; no spans are found.")
     return_documents: bool | None = Field(
-        None, description="Echo each document; false by default. Cohere takes it, though its reference has it no more."
+        None, description="Echo each document; false by default. Cohere accepts it; its reference no longer lists it."
     )
 
 

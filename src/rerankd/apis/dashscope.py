@@ -30,7 +30,7 @@ DEFAULT_INSTRUCT = "Given a web search query, retrieve relevant passages that an
 """The documented default of this family, with a full stop."""
 
 WRONG_KEY = "Incorrect API key provided."
-"""The compatible sentence; LiteLLM tells a wrong key from other mistakes by it."""
+"""The compatible sentence; LiteLLM recognises a wrong key by it."""
 
 
 class _Compatible(NamedTuple):
@@ -54,7 +54,7 @@ COMPATIBLE_ERRORS = ErrorTable(
         503: _Compatible("service_unavailable", "server_error"),
         OutOfCredit: _Compatible("insufficient_quota", "insufficient_quota"),
         "requests": _Compatible("limit_requests", "requests"),
-        "tokens": _Compatible("insufficient_quota", "tokens"),  # the type tells it from an account without credit
+        "tokens": _Compatible("insufficient_quota", "tokens"),  # another type than without credit
         "concurrency": _Compatible("limit_requests", "requests"),
     },
 )

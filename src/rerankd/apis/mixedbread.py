@@ -24,11 +24,7 @@ from rerankd.apis.fields import (
     document_text,
     document_texts,
 )
-from rerankd.errors import (
-    InvalidRequest,
-    Problem,
-    RerankdError,
-)
+from rerankd.errors import InvalidRequest, Problem, RerankdError
 
 ERRORS = ErrorTable(
     {InvalidRequest: 422},

@@ -13,10 +13,7 @@ from pydantic import BaseModel, Field
 from rerankd.apis.base import Answer, Api, Call, ErrorTable, Show
 from rerankd.apis.facts import FACTS
 from rerankd.apis.fields import JSON, InstructBody, ListOf, OwnFields, document_text
-from rerankd.errors import (
-    InvalidRequest,
-    RerankdError,
-)
+from rerankd.errors import InvalidRequest, RerankdError
 
 Content = str | ListOf[dict[str, Any]] | dict[str, Any]
 """A text, or a list of parts of the type `text`; also an object with the key `text`."""

@@ -13,14 +13,7 @@ from pydantic import BaseModel, Field
 from rerankd.apis.base import Answer, Api, Call, ErrorTable, Show
 from rerankd.apis.facts import FACTS
 from rerankd.apis.fields import JSON, InstructBody, ListOf, ObjectDocument, OwnFields, document_texts
-from rerankd.errors import (
-    InvalidRequest,
-    ModelNotFound,
-    PromptTooLong,
-    RerankdError,
-    TooManyDocuments,
-    TooManyTokens,
-)
+from rerankd.errors import InvalidRequest, ModelNotFound, PromptTooLong, RerankdError, TooManyDocuments, TooManyTokens
 from rerankd.types import Score
 
 MAX_DOCUMENTS = 1000

@@ -27,11 +27,7 @@ from rerankd.apis.fields import (
     ignored_keys,
 )
 from rerankd.apis.status import ServerView, StatusRoute
-from rerankd.errors import (
-    InvalidRequest,
-    ModelNotFound,
-    RerankdError,
-)
+from rerankd.errors import InvalidRequest, ModelNotFound, RerankdError
 from rerankd.types import DEFAULT_INSTRUCT, ModelInfo
 
 WITH_TOKENS = "with tokens"

@@ -48,11 +48,6 @@ class LostReplica(Exception):
     """A replica ended before it answered."""
 
 
-def none_runs() -> Busy:
-    """The answer to a call that no replica can score."""
-    return Busy("No replica of the model runs now. Try again later.", 10)
-
-
 class Replicas(Protocol):
     """The way to the replicas. Used in one event loop."""
 
@@ -66,7 +61,6 @@ class Replicas(Protocol):
 
         Raises:
             LostReplica: it ended before it answered.
-            Busy: the replicas were ended, and no other ones are started.
         """
         ...
 
@@ -177,7 +171,7 @@ class ClusterEngine:
     def _refuse(self, call: ClusterCall) -> None:
         self._entrance.refuse_when_closed()
         if self._is_down:
-            raise none_runs()
+            raise Busy("No replica of the model runs now. Try again later.", 10)
         waiting = [other.num_bytes for other in self._calls]
         self._entrance.refuse_when_full(len(call.keys), call.num_bytes, waiting, self._seconds_to_room)
 
@@ -291,7 +285,6 @@ class ClusterEngine:
     async def _answer(self, call: ClusterCall, part: Part) -> Scored:
         packed = pack(part.prompts, with_texts=self._replicas.described.reads_texts)
         for attempt in range(1, MAX_ATTEMPTS + 1):
-            await asyncio.sleep(PAUSE_S * (attempt - 1))
             try:
                 answer = await self._replicas.score(packed, call.priority, call.owner)
             except LostReplica as error:
@@ -305,6 +298,7 @@ class ClusterEngine:
                 cause = answer.cause
             self._counts.lost += 1
             logger.warning("A replica did not answer (attempt %d of %d): %s", attempt, MAX_ATTEMPTS, cause)
+            await asyncio.sleep(PAUSE_S * attempt)
         raise InferenceError(f"{MAX_ATTEMPTS} replicas ended while they computed this request.")
 
     async def _watch(self) -> None:
@@ -318,7 +312,7 @@ class ClusterEngine:
                 logger.error("No replica runs; calls wait for one for %.0f s", PATIENCE_S)
             if self._is_down:
                 for call in [*self._calls]:
-                    call.settle(none_runs())
+                    call.settle(Busy("No replica of the model runs now. Try again later.", 10))
             self._fill()
             await asyncio.sleep(WATCH_S)
 

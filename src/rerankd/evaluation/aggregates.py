@@ -60,8 +60,8 @@ class AggregateStudy:
     Attributes:
         documents: of the run. split: those of them that have several passages.
         relevant: those of the split ones that are judged relevant.
-        later: those of the relevant ones whose best passage is not the first. Where they are few, the judgements tell
-            little about passages.
+        later: those of the relevant ones whose best passage is not the first. Where they are few, the judgements
+            say little about passages.
     """
 
     aggregates: Sequence[Aggregate]

@@ -58,7 +58,7 @@ def _cautions(study: Study, run: Evaluated) -> list[str]:
 
 
 def passages_said(study: AggregateStudy) -> str:
-    """How much a run tells about passages."""
+    """A sentence about what a run shows of passages."""
     said = f"{study.split:,} of {study.documents:,} documents have several passages"
     if not study.relevant:
         return f"{said}; none of these is judged relevant."

@@ -24,7 +24,7 @@ class Attempt:
 
     @classmethod
     def read(cls, text: str) -> Attempt | None:
-        """None for a text that is no secret of `new`."""
+        """None for a text that is not a secret of `new`."""
         return cls(text) if SECRET.fullmatch(text) else None
 
     @property

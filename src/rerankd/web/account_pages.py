@@ -151,7 +151,7 @@ class AccountPages(PageGroup):
         return self._pages.csv(as_csv(rows, CSV_COLUMNS), f"rerankd-usage-{days}-days.csv")
 
     def _created(self, request: Request, keys: Sequence[Key]) -> NewKey | None:
-        """The key that the form before this page created. A reload shows it no more, and creates no second one."""
+        """The key that the form before this page created. A reload neither shows it again nor creates a second one."""
         secret = to_show(request, "/keys")
         caller = self._store.keys.find(secret) if secret else None
         key = next((key for key in keys if caller and key.id == caller.key_id), None)

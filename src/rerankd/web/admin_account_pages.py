@@ -50,7 +50,7 @@ class AdminAccountPage(Page):
     """`/admin/accounts/{id}`.
 
     Attributes:
-        payer: the account that this one is a member of, and which pays; None: it is no member.
+        payer: the account that this one is a member of, and which pays; None: it is not a member.
         members: of this account, itself included.
         starts_again: the day on which budgets start again.
         is_own: the administrator's own account.

@@ -23,13 +23,7 @@ from rerankd.oidc.id_token import Identity
 from rerankd.oidc.provider import Provider
 from rerankd.web.anonymous import AnonymousPage, AnonymousPages, address_of, after_sign_in
 from rerankd.web.context import WebContext
-from rerankd.web.cookies import (
-    ATTEMPT_COOKIE,
-    CONFIRMATION_COOKIE,
-    delete_short_cookie,
-    set_short_cookie,
-    short_cookie,
-)
+from rerankd.web.cookies import ATTEMPT_COOKIE, CONFIRMATION_COOKIE, delete_short_cookie, set_short_cookie, short_cookie
 from rerankd.web.forms import Form
 from rerankd.web.guards import Guards
 from rerankd.web.sign_in_pages import SignInPage
