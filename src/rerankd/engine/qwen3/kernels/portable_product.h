@@ -34,34 +34,44 @@ struct PortableBlock : Arithmetic {
     using typename Arithmetic::Value;
     using typename Arithmetic::Vector;
     using typename Arithmetic::Weight;
-    static constexpr int64_t ROWS = 8;
+    static constexpr int64_t ROWS = LANES == 8 ? 16 : 8;
 
     // See product.h. rows: of one tile.
     static void block(const Value* rows, const Weight* panel, int64_t num_lines, Sum* sums, int64_t stride,
                       const char* next, int64_t num_next) {
-        constexpr int64_t PARTS = ROWS / ROWS_AT_ONCE * (PANEL / OUTPUTS);
-        int64_t part = 0;
-        for (int64_t row = 0; row < ROWS; row += ROWS_AT_ONCE)
-            for (int64_t output = 0; output < PANEL; output += OUTPUTS, ++part) {
-                const int64_t first = num_next * part / PARTS, last = num_next * (part + 1) / PARTS;
-                sums_of((const char*)rows + row * LINE_BYTES, (const char*)panel + at_output(output), num_lines,
-                        sums + row * stride + output, stride, next + first * LINE_BYTES, last - first);
-            }
+        compute<0>((const char*)rows, (const char*)panel, num_lines, sums, stride, next, num_next);
     }
 
   private:
-    // Sums stay in registers, of which AVX2 has 16, and the others 32.
+    // Sums stay in registers, of which AVX2 has 16, and the others 32. More than 8, or they would wait for each other.
     static constexpr int64_t VECTORS = LANES == 16 ? 2 : HALF / LANES;
-    static constexpr int64_t ROWS_AT_ONCE = LANES == 16 ? 8 : 4;
+    static constexpr int64_t MOST_ROWS = LANES == 16 ? 8 : LANES == 8 ? 6 : 4;
     static constexpr int64_t OUTPUTS = VECTORS * LANES;
+    static constexpr int64_t ROW_PARTS = divide_up(ROWS, MOST_ROWS), PARTS = ROW_PARTS * (PANEL / OUTPUTS);
 
     static constexpr int64_t at_output(int64_t output) {
         return output / HALF * HALF * LINE_BYTES + output % HALF * 4;
     }
 
+    // The rows of a part and of those after it.
+    template <int64_t PART>
+    static void compute(const char* rows, const char* panel, int64_t num_lines, Sum* sums, int64_t stride,
+                        const char* next, int64_t num_next) {
+        constexpr int64_t ROW = ROWS * PART / ROW_PARTS, COUNT = ROWS * (PART + 1) / ROW_PARTS - ROW;
+        for (int64_t output = 0; output < PANEL; output += OUTPUTS) {
+            const int64_t part = PART * (PANEL / OUTPUTS) + output / OUTPUTS;
+            const int64_t first = num_next * part / PARTS, last = num_next * (part + 1) / PARTS;
+            sums_of<COUNT>(rows + ROW * LINE_BYTES, panel + at_output(output), num_lines, sums + ROW * stride + output,
+                           stride, next + first * LINE_BYTES, last - first);
+        }
+        if constexpr (PART + 1 < ROW_PARTS) compute<PART + 1>(rows, panel, num_lines, sums, stride, next, num_next);
+    }
+
+    // All loops over `sums` are unrolled: else they would not stay in registers.
+    template <int64_t COUNT>
     static void sums_of(const char* rows, const char* panel, int64_t num_lines, Sum* to, int64_t stride,
                         const char* next, int64_t num_next) {
-        Vector sums[ROWS_AT_ONCE][VECTORS] = {};
+        Vector sums[COUNT][VECTORS] = {};
         for (int64_t line = 0; line < num_lines; ++line) {
 #pragma GCC unroll 16
             for (int64_t group = 0; group < LINE_BYTES / 4; ++group)
@@ -72,19 +82,23 @@ struct PortableBlock : Arithmetic {
             rows += TILE_ROWS * LINE_BYTES;
             panel += PANEL * LINE_BYTES;
         }
-        for (int64_t r = 0; r < ROWS_AT_ONCE; ++r)
+#pragma GCC unroll 16
+        for (int64_t r = 0; r < COUNT; ++r)
+#pragma GCC unroll 16
             for (int64_t v = 0; v < VECTORS; ++v)
                 std::memcpy(to + r * stride + v * LANES, &sums[r][v], sizeof(Vector));
     }
 
     // One group of inputs.
+    template <int64_t COUNT>
     static inline __attribute__((always_inline)) void step(const char* rows, const char* panel,
-                                                           Vector (&sums)[ROWS_AT_ONCE][VECTORS]) {
+                                                           Vector (&sums)[COUNT][VECTORS]) {
         I weight[VECTORS];
         for (int64_t v = 0; v < VECTORS; ++v) weight[v] = load_as<I>(panel + at_output(v * LANES));
 #pragma GCC unroll 16
-        for (int64_t r = 0; r < ROWS_AT_ONCE; ++r) {
+        for (int64_t r = 0; r < COUNT; ++r) {
             const int32_t row = load_as<int32_t>(rows + r * LINE_BYTES);
+#pragma GCC unroll 16
             for (int64_t v = 0; v < VECTORS; ++v) sums[r][v] = Arithmetic::add(sums[r][v], row, weight[v]);
         }
     }
