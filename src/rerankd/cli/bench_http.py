@@ -8,17 +8,16 @@ import json
 import os
 import random
 import textwrap
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
-from cyclopts import Group, Parameter, Token, validators
+from cyclopts import Group, Parameter, validators
 
 from rerankd.bench.load import CAPACITY_S, Latencies, Load, LoadResult, WorkloadResult, measure
 from rerankd.bench.load_client import LoadClient
 from rerankd.bench.workloads import WORKLOADS
 from rerankd.cli.console import output_console
-from rerankd.cli.options import COUNT, POSITIVE, SEVERAL
+from rerankd.cli.options import COUNT, POSITIVE, SEVERAL, each
 from rerankd.cli.progress import LoadingBar
 from rerankd.cli.table import show_table
 from rerankd.config import CLIENT_KEY
@@ -32,10 +31,6 @@ ONE_RATE = Group("arrivals", show=False, validator=validators.MutuallyExclusive(
 ONE_AMOUNT = Group("amount", show=False, validator=validators.MutuallyExclusive())
 
 
-def _mix(kind: Any, tokens: Sequence[Token]) -> tuple[tuple[str, int], ...]:
-    return tuple(_share(token.value) for token in tokens)
-
-
 def _share(text: str) -> tuple[str, int]:
     name, _, count = text.partition("=")
     if name not in WORKLOADS:
@@ -45,7 +40,7 @@ def _share(text: str) -> tuple[str, int]:
     return name, int(count or "1")
 
 
-MIX = Parameter(converter=_mix, n_tokens=1, metavar="WORKLOAD=N", show_default=False)
+MIX = Parameter(converter=each(_share), n_tokens=1, metavar="WORKLOAD=N", show_default=False)
 LOAD_HELP = (
     "open loop at this share of the capacity, say 0.7, which a closed loop of --concurrency clients measures first, "
     f"for {CAPACITY_S:.0f} s"

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from cyclopts import Group, Parameter, Token
+from cyclopts import Group, Parameter
 
 from rerankd.bench.peer_process import PEERS
 from rerankd.bench.workloads import WORKLOADS, workload_of
-from rerankd.cli.options import COUNT, SEVERAL
+from rerankd.cli.options import COUNT, SEVERAL, each
 
 
-def _workloads(kind: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
-    return tuple(workload_of(token.value).name for token in tokens)
+def _workload(text: str) -> str:
+    return workload_of(text).name
 
 
 def _workload_help() -> str:
@@ -24,15 +23,10 @@ def _workload_help() -> str:
     return f"one call each. {'; '.join(sets)}; or 20x532: 20 of about 532 tokens; 20x8000/512: as passages of 512"
 
 
-def _systems(kind: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
-    for token in tokens:
-        if token.value not in ("rerankd", *PEERS):
-            raise ValueError(f"{token.value!r} is not one of rerankd, {', '.join(PEERS)}")
-    return tuple(token.value for token in tokens)
-
-
-def _interpreters(kind: Any, tokens: Sequence[Token]) -> tuple[tuple[str, Path], ...]:
-    return tuple(_interpreter(token.value) for token in tokens)
+def _system(text: str) -> str:
+    if text not in ("rerankd", *PEERS):
+        raise ValueError(f"{text!r} is not one of rerankd, {', '.join(PEERS)}")
+    return text
 
 
 def _interpreter(text: str) -> tuple[str, Path]:
@@ -44,9 +38,9 @@ def _interpreter(text: str) -> tuple[str, Path]:
     return system, Path(found)
 
 
-WORKLOAD = Parameter(help=_workload_help(), converter=_workloads, n_tokens=1, metavar="WORKLOAD")
-SYSTEM = Parameter(help=f"rerankd, {', '.join(PEERS)}", converter=_systems, n_tokens=1, metavar="SYSTEM")
-PYTHONS = Parameter(converter=_interpreters, n_tokens=1, metavar="SYSTEM=PYTHON", show_default=False)
+WORKLOAD = Parameter(help=_workload_help(), converter=each(_workload), n_tokens=1, metavar="WORKLOAD")
+SYSTEM = Parameter(help=f"rerankd, {', '.join(PEERS)}", converter=each(_system), n_tokens=1, metavar="SYSTEM")
+PYTHONS = Parameter(converter=each(_interpreter), n_tokens=1, metavar="SYSTEM=PYTHON", show_default=False)
 
 
 @Parameter(name="*", group=Group("A model in this process (not with --url)", sort_key=2))

@@ -111,6 +111,11 @@ def converter(read: Callable[[str], Any]) -> Callable[[Any, Sequence[Token]], An
     return lambda _, tokens: read(tokens[0].value)
 
 
+def each(read: Callable[[str], Any]) -> Callable[[Any, Sequence[Token]], Any]:
+    """The same for an option that may come several times: a tuple of what it reads."""
+    return lambda _, tokens: tuple(read(token.value) for token in tokens)
+
+
 def read_day(text: str) -> datetime:
     """The first moment of a day, in UTC."""
     try:

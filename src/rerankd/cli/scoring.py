@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Group, Parameter, Token
+from cyclopts import Group, Parameter
 
 from rerankd.apis.facts import DialectName
 from rerankd.calibration.apply import min_score_of
 from rerankd.calibration.profile import Calibration
+from rerankd.cli.options import each
 from rerankd.cli.progress import LoadingBar, load_pytorch
 from rerankd.config import CLIENT_KEY, RankSettings
 from rerankd.errors import SettingsError
@@ -29,10 +30,6 @@ PART_DOCUMENTS = 200
 HEADER_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 
 
-def _headers(kind: Any, tokens: Sequence[Token]) -> tuple[tuple[str, str], ...]:
-    return tuple(_header(token.value) for token in tokens)
-
-
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not colon or not re.fullmatch(HEADER_NAME, name.strip()):
@@ -40,7 +37,7 @@ def _header(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-HEADERS = Parameter(metavar="HEADER", converter=_headers, n_tokens=1, show_default=False)
+HEADERS = Parameter(metavar="HEADER", converter=each(_header), n_tokens=1, show_default=False)
 
 
 @Parameter(name="*", group=Group("A server instead of a local model", sort_key=20))
