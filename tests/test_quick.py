@@ -25,7 +25,7 @@ def test_a_changed_file_brings_the_tests_that_import_it() -> None:
     assert "tests/accounts/test_keys.py" in of_keys
     assert all(name.startswith("tests/accounts/") for name in of_keys)
     of_batching = chosen(["src/rerankd/engine/batching.py"])
-    assert "tests/engine/test_batching.py" in of_batching and "tests/engine/test_formats.py" not in of_batching
+    assert "tests/engine/test_batching.py" in of_batching and "tests/engine/test_tokenising.py" not in of_batching
     assert "tests/engine/test_kernels.py" in chosen(["src/rerankd/engine/qwen3/kernels/layers.h"])
 
 
