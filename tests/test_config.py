@@ -130,7 +130,7 @@ def test_folders_are_those_of_the_platform(platform: type[PlatformDirsABC], monk
     [
         ("port = \nhost = 1", "line 1"),
         ("max-queue = 1", "unknown setting max-queue"),
-        ("max_que = 1", "unknown setting max_que"),
+        ("max_que = 1", "unknown setting max_que. Did you mean max_queue?"),
         ("[server]\nport = 1", "unknown setting server"),
         ('config = "other.toml"', "unknown setting config"),
         ("port = 70000", "port ("),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -14,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from rerankd.config import ServerSettings, read_settings
 from rerankd.errors import SettingsError
-from rerankd.prices import MICRO, Price, PriceFile, PriceList
+from rerankd.prices import MICRO, Price, PriceFile, PriceList, read_price_list
 from rerankd.types import CallLimits
 
 PRICES = st.decimals(min_value=0, max_value=MICRO, places=12)
@@ -110,7 +112,7 @@ def test_without_a_file_everything_is_free() -> None:
 
 BROKEN = {
     "not TOML": ("[rates", "rerankd.toml"),
-    "empty": ("", "says nothing"),
+    "empty": ("", "contains no settings"),
     "a misspelt key": ('[rates."q"]\ninput_prise = 1', "rates.q.input_prise"),
     "a negative price": ('[rates."q"]\ninput_price = -1', "rates.q.input_price"),
     "no number": ('[rates."q"]\ninput_price = "cheap"', "rates.q.input_price"),
@@ -246,3 +248,20 @@ def test_rates_of_other_models_are_named(tmp_path: Path, caplog: pytest.LogCaptu
     path.write_text(card("1") + '[rates."qwen3-rernk"]\ninput_price = 2\n')
     PriceFile(path).serve(SERVED)
     assert "not served here: qwen3-rernk" in caplog.text
+
+
+def test_the_example_of_the_compose_files_is_a_price_list(tmp_path: Path) -> None:
+    example = (Path(__file__).parents[1] / "deploy" / "compose" / "settings" / "rerankd.toml").read_text()
+    path = tmp_path / "rerankd.toml"
+    path.write_text(re.sub(r"^# (\[|\w+ = )", r"\1", example, flags=re.MULTILINE))
+    assert read_settings(ServerSettings, {"config": path}, {}).model == ("auto",)
+    [price] = read_price_list(path).prices
+    assert (price.model, price.input_price, price.free_tokens) == ("qwen3-rerank", Decimal("0.02"), 1_000_000)
+
+
+def test_that_every_call_is_free_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    prices = PriceFile(None)
+    with caplog.at_level(logging.INFO):
+        prices.serve(["a"])
+        prices.serve(["b"])
+    assert [record.message for record in caplog.records] == ["There is no price list, so every call is free"]

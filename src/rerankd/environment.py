@@ -54,7 +54,7 @@ def read_environment(
         elif variable in files:
             values[files[variable]] = _secret_in(variable, value, given)
         else:
-            raise SettingsError(_unknown(variable, (*variables, *files)))
+            raise SettingsError(f"Unknown variable {variable}. {nearest(variable, (*variables, *files))}")
     return values, links
 
 
@@ -87,7 +87,7 @@ def _secret_in(variable: str, path: str, given: Mapping[str, str]) -> str:
     return secret
 
 
-def _unknown(variable: str, known: Collection[str]) -> str:
-    close = difflib.get_close_matches(variable, known, n=1)
-    meant = f" Did you mean {close[0]}?" if close else ""
-    return f"Unknown variable {variable}.{meant} Known are: {', '.join(sorted(known))}."
+def nearest(name: str, known: Collection[str]) -> str:
+    """A sentence that names the known name which was probably meant, or all of them."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"Did you mean {close[0]}?" if close else f"Known are: {', '.join(sorted(known))}."

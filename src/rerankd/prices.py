@@ -115,6 +115,8 @@ class PriceFile:
         """
         if self._list.misses(names):
             raise SettingsError(f"{self._path}: {_missing_price(self._list, names)}")
+        if not self._list.prices and not self._served:
+            logger.info("There is no price list, so every call is free")
         self._served.append(tuple(names))
         self._warn_of_unserved(self._list)
 

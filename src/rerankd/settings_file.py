@@ -23,7 +23,7 @@ def read_settings_file(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, ArithmeticError) as error:
         raise SettingsError(f"{path} cannot be read: {_reason(error)}.") from None
     if not values:  # an editor that writes in place empties it for a moment
-        raise SettingsError(f"{path} says nothing.")
+        raise SettingsError(f"{path} contains no settings.")
     return values
 
 

@@ -60,8 +60,8 @@ def test_parts_of_parquet_hold_each_row_once(groups: list[int], unit_rows: int) 
             {"query": "q", "documents": ["d", None]},
             [Pair("a:1", 0, "q", "d"), Pair("a:1", 1, error="'document'[1] is missing")],
         ),
-        ("not JSON", [Pair("a:1", 0, error="the record is not an object")]),
-        ([1], [Pair("a:1", 0, error="the record is not an object")]),
+        ("not JSON", [Pair("a:1", 0, error="the record is not a JSON object")]),
+        ([1], [Pair("a:1", 0, error="the record is not a JSON object")]),
     ],
 )
 def test_a_record_is_its_pairs_or_a_row_that_says_why_not(record: object, expected: list[Pair]) -> None:

@@ -8,19 +8,23 @@ import json
 import os
 import pty
 import re
+import sqlite3
 import stat
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from alembic import command as alembic
+from alembic.config import Config
+from sqlalchemy import create_engine, text
 
 from rerankd.accounts.decision import CallCost
 from rerankd.accounts.store import Store, open_store
@@ -177,6 +181,12 @@ def test_usage_as_csv_and_as_a_table_with_a_sum(command: Command, store: Store, 
     lines = list(csv.DictReader(io.StringIO(out)))
     assert [(line["calls"], line["billed_tokens"], line["cost"]) for line in lines] == [("1", "1000", "0.0001")] * 2
     assert all(line["key"].startswith("'=k (rk-") for line in lines)
+    records = json.loads(command("usage", "--by", "account,day", "--json")[1])
+    assert [(one["account"], one["calls"], one["cost"], one["currency"]) for one in records] == [
+        (ann, 1, 100, "USD"),
+        ("bob@example.org", 1, 100, "USD"),
+    ]
+    assert all(one["day"] == str(datetime.now(UTC).date()) for one in records)
     assert command("usage", "--by", "account")[1].splitlines()[-1].split() == [
         *("all", "2", "4,000", "2,000", "2,000", "0.0002"),
     ]
@@ -230,28 +240,58 @@ def test_a_bad_command_line_is_refused(command: Command, arguments: str) -> None
     assert told.startswith("rerankd ") or arguments == "accounts"  # which shows its actions
 
 
-@pytest.mark.parametrize(("again", "status"), [("hunter2 hunter2", 0), ("hunter2 hunter", 1)])
-def test_a_password_is_asked_for_twice_and_not_shown(tmp_path: Path, again: str, status: int) -> None:
+def in_a_dialogue(arguments: list[str], *dialogue: tuple[bytes, bytes]) -> tuple[int, bytes]:
+    """Runs the command on a terminal where somebody types: its status, and all that it showed.
+
+    Args:
+        dialogue: words to wait for, and what is typed then.
+    """
     terminal, theirs = pty.openpty()
-    url = f"sqlite:///{tmp_path / 'a.db'}"
-    command = [sys.executable, "-m", "rerankd", "accounts", "create", "ann@example.org", "--database", url]
+    command = [sys.executable, "-m", "rerankd", *arguments]
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
     os.close(theirs)
     shown = b""
-
-    def read_until(words: bytes) -> None:
-        nonlocal shown
+    for words, typed in dialogue:
         while words not in shown:
             shown += os.read(terminal, 1000)
-
-    read_until(b"Password: ")
-    os.write(terminal, b"hunter2 hunter2\n")
-    read_until(b"again: ")
-    os.write(terminal, again.encode() + b"\n")
-    read_until(b"Made the account" if status == 0 else b"The two passwords differ.")
-    assert process.wait(60) == status
+        os.write(terminal, typed)
+    with suppress(OSError):  # the end of a terminal
+        while more := os.read(terminal, 1000):
+            shown += more
     os.close(terminal)
-    assert b"hunter" not in shown
+    return process.wait(60), shown
+
+
+@pytest.mark.parametrize(("again", "status"), [("hunter2 hunter2", 0), ("hunter2 hunter", 1)])
+def test_a_password_is_asked_for_twice_and_not_shown(tmp_path: Path, again: str, status: int) -> None:
+    create = ["accounts", "create", "ann@example.org", "--database", f"sqlite:///{tmp_path / 'a.db'}"]
+    dialogue = (b"Password: ", b"hunter2 hunter2\n"), (b"again: ", again.encode() + b"\n")
+    ended, shown = in_a_dialogue(create, *dialogue)
+    assert ended == status and b"hunter" not in shown
+    assert (b"Made the account" if status == 0 else b"The two passwords differ.") in shown
+
+
+def test_no_password_is_typed(tmp_path: Path) -> None:
+    create = ["accounts", "create", "ann@example.org", "--database", f"sqlite:///{tmp_path / 'a.db'}"]
+    ended, shown = in_a_dialogue(create, (b"Password: ", b"\x04"))
+    assert ended == 1 and b"No password was typed." in shown and b"Traceback" not in shown
+
+
+def test_a_deletion_is_confirmed(command: Command, ann: str, database_url: str) -> None:
+    status, out, told = command("accounts", "delete", ann)
+    assert (status, out) == (1, "") and "pass --yes" in told
+    delete = ["accounts", "delete", ann, "--database", database_url]
+    refused, shown = in_a_dialogue(delete, (b"to continue: ", b"bob@example.org\n"))
+    assert refused == 1 and b"ann@example.org is not deleted" in shown
+    assert "deleted" not in command("accounts", "list")[1]
+    assert in_a_dialogue(delete, (b"to continue: ", b"Ann@example.org\n"))[0] == 0
+    assert "deleted" in command("accounts", "list")[1]
+
+
+def test_a_deletion_without_a_question(command: Command, ann: str) -> None:
+    assert command("accounts", "delete", ann, "--yes")[:2] == (
+        *(0, "Deleted ann@example.org. Its entries stay, as those of account 1.\n"),
+    )
 
 
 def test_lists_that_a_program_reads(command: Command, store: Store, ann: str) -> None:
@@ -336,6 +376,28 @@ def test_a_backup_is_whole_while_servers_write(
     assert restored.keys.find(secret)
     restored.database.close()
     assert not list(tmp_path.glob("backup.db-*"))
+
+
+def test_a_backup_upgrades_nothing(command: Command, tmp_path: Path) -> None:
+    config = Config()
+    config.set_main_option("script_location", "rerankd.accounts:migrations")
+    old, file = tmp_path / "old.db", tmp_path / "backup.db"
+    engine = create_engine(f"sqlite:///{old}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        alembic.upgrade(config, "0002")
+    engine.dispose()
+    assert command("accounts", "backup", str(file), "--database", f"sqlite:///{old}")[0] == 0
+    for path in (old, file):
+        with closing(sqlite3.connect(path)) as database:
+            assert database.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002",)]
+
+
+def test_a_backup_of_nothing_is_a_mistake(command: Command, tmp_path: Path) -> None:
+    missing, file = tmp_path / "typo.db", tmp_path / "backup.db"
+    status, _, told = command("accounts", "backup", str(file), "--database", f"sqlite:///{missing}")
+    assert status == 1 and f"There is no database {missing}" in told
+    assert not missing.exists() and not file.exists()
 
 
 def test_a_missing_folder_is_a_mistake(command: Command, tmp_path: Path) -> None:

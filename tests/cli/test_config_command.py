@@ -29,6 +29,7 @@ def test_each_setting_is_shown_with_its_source(
     assert shown["port"] == {"value": 82, "source": "RERANKD_PORT"}
     assert shown["host"] == {"value": "::1", "source": "--host"}
     assert shown["strict"] == {"value": False, "source": "default"}
+    assert list(shown)[:2] == ["host", "port"], "in the order of --help"
 
 
 def test_no_secret_is_shown(

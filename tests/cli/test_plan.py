@@ -55,6 +55,12 @@ def test_sizes_and_arrivals_come_from_a_log(tmp_path: Path, capsys: pytest.Captu
     assert "fewer than two answered calls" in capsys.readouterr().err
 
 
+def test_a_missing_log_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "calls.jsonl"
+    assert main([*LOAD, "--rate", "40", "--log", str(log)]) == 1
+    assert capsys.readouterr().err == f"rerankd plan: {log} cannot be used: No such file or directory.\n"
+
+
 def test_what_cannot_be_reached_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--documents-per-second", "500", "--tokens", "300", "--p95", "200ms", "--rate", "8"]) == 1
     error = capsys.readouterr().err

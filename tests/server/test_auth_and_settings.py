@@ -160,7 +160,7 @@ def test_a_malformed_variable_is_named(variable: str, value: str) -> None:
         ("max_que = 1", "unknown setting max_que"),
         ("max_queue = 0", "max_queue"),
         ('[rates."qwen3-rerank"]\ninput_price = "cheap"', "rates.qwen3-rerank.input_price"),
-        ("", "says nothing"),
+        ("", "contains no settings"),
     ],
 )
 def test_a_mistake_in_the_settings_file_stops_the_start(text: str, told: str, tmp_path: Path) -> None:

@@ -424,6 +424,15 @@ def test_an_escaped_pair_is_one_character(surface: Surface, client: httpx2.Clien
     assert surface.warnings(escaped) == ""
 
 
+@each(ONE_EACH)
+def test_a_repeated_field_is_told(surface: Surface, client: httpx2.Client) -> None:
+    body = json.dumps(surface.body())
+    content = f'{body[:-1]}, "user": "a", "user": "b"}}'
+    response = client.post(surface.path, content=content, headers=JSON_TYPE)
+    assert "fields repeated, the last value counts: 'user'" in response.headers["x-rerankd-warning"]
+    assert surface.scores(response) == surface.scores(client.post(surface.path, json=surface.body()))
+
+
 @each(SHARED)
 def test_deeply_nested_json(surface: Surface, client: httpx2.Client) -> None:
     deep = "[" * 100_000 + "]" * 100_000

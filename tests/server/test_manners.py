@@ -152,3 +152,48 @@ def test_an_instruct_has_a_limit_everywhere(surface: Surface, qwen_server: Serve
     response = qwen_server.post(surface.path, surface.body(instruct="word " * 2000))
     told = surface.error(response, 400 if surface is JINA else surface.wrong)
     assert "The instruct has 200" in told and "at most 1024 are allowed" in told and "Shorten the instruct" in told
+
+
+@pytest.mark.parametrize("surface", ALL, ids=str)
+def test_a_base_address_with_a_slash_at_its_end(surface: Surface, qwen_server: Server) -> None:
+    key = {"authorization": f"Bearer {qwen_server.key}"}
+    doubled = f"{qwen_server.url}/{surface.path}"
+    assert httpx2.post(doubled, json=surface.body(), headers=key).status_code == 200
+    assert httpx2.post(doubled, json=surface.body(), headers={"authorization": "Bearer wrong"}).status_code == 401
+
+
+def test_a_status_page_has_one_path(embedded_server: Server) -> None:
+    """Proxies restrict these pages by their path."""
+    for path in STATUS_PAGES:
+        assert get(embedded_server, f"/{path}").status_code == 404
+
+
+def test_search_without_an_index_says_so(embedded_server: Server) -> None:
+    response = embedded_server.post("/v1/search", {"query": "a"})
+    assert response.status_code == 404 and "start it with --index" in response.json()["detail"]
+
+
+def test_an_empty_body_is_called_empty(embedded_server: Server) -> None:
+    for surface in ALL:
+        headers = {"authorization": f"Bearer {embedded_server.key}", "content-type": "application/json"}
+        response = httpx2.post(embedded_server.url + surface.path, content=b"", headers=headers)
+        assert response.status_code in (400, 422) and "the body is empty" in response.text, surface
+        assert "body.'" not in response.text, surface
+
+
+@pytest.mark.parametrize(
+    ("field", "sentence"),
+    [
+        ({"min_score": "high"}, "unable to parse string as a number or 'keep' or 'relevant'"),
+        ({"cascade": -1}, "unable to interpret input or greater than or equal to 0"),
+        ({"explain": 3}, "Input should be a valid dictionary or a valid boolean, unable to interpret input"),
+        ({"passages": {"tokens": 3}}, "Unknown field"),
+    ],
+    ids=["min_score", "cascade", "explain", "passages"],
+)
+def test_a_mistake_in_our_own_field(field: dict[str, Any], sentence: str, embedded_server: Server) -> None:
+    response = embedded_server.post(RERANK.path, {**RERANK.body(), **field})
+    [name] = field
+    message = response.json()["error"]["message"]
+    assert message.startswith("1 validation error:") and sentence in message
+    assert f"'loc': 'body.{name}" in message and "float" not in message and "Explain" not in message

@@ -1,4 +1,4 @@
-"""The settings files of docs/upstreams.md start a server, as printed but for addresses, keys and tokenizers."""
+"""The settings files of docs/upstreams.md and of the chart start a server, but for addresses, keys and tokenizers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import yaml
 
 from rerankd.accounts.store import open_store
 from rerankd.cli.served import make_models
@@ -25,6 +26,7 @@ from support.waiting import wait_until
 
 PAGE = Path(__file__).parents[2] / "docs" / "upstreams.md"
 FILES = re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.S)
+VALUES = Path(__file__).parents[2] / "deploy" / "helm" / "values"
 
 QUERY = "Which planet has rings?"
 DOCUMENTS = ["Saturn has rings.", "Mars is red.", "Venus is bright."]
@@ -123,3 +125,29 @@ def test_every_key_is_explained(kind: Any) -> None:
 
 def test_there_are_three_files() -> None:
     assert len(FILES) == 3
+
+
+def test_the_router_of_the_chart(tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = yaml.safe_load((VALUES / "router.yaml").read_text())
+    [variable] = [one["name"] for one in values["extraEnv"]]
+    monkeypatch.setenv(variable, "key-of-dashscope")
+    secret = tmp_path / "api-key"
+    secret.write_text("key-of-callers\n")
+    with ExitStack() as stack:
+        workers = stack.enter_context(UpstreamServer(key="key-of-callers"))
+        hosted = stack.enter_context(UpstreamServer("dashscope", key="key-of-dashscope"))
+        replaced = {"http://workers": workers.url, "/run/secrets/rerankd/api-key": str(secret)}
+        replaced['https://dashscope-intl.aliyuncs.com"'] = f'{hosted.url}"\ndialect = "dashscope"'
+        client, served, _ = stack.enter_context(started(values["settings"], tmp_path, tiny_checkpoint, **replaced))
+        wait_until(lambda: all(state_of(served, name) == "closed" for name in ("workers", "dashscope")))
+        assert rerank(client, "qwen3-rerank").headers["x-rerankd-upstream"] == "workers"
+        workers.kill()
+        assert rerank(client, "qwen3-rerank").headers["x-rerankd-upstream"] == "dashscope"
+
+
+@pytest.mark.parametrize("values", sorted(VALUES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_settings_of_the_chart_are_settings(values: Path, tmp_path: Path) -> None:
+    chart = yaml.safe_load((VALUES.parent / "rerankd" / "values.yaml").read_text())
+    path = tmp_path / "rerankd.toml"
+    path.write_text({**chart, **yaml.safe_load(values.read_text())}["settings"])
+    assert read_settings(ServerSettings, {"config": path}, {}).config == path

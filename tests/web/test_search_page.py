@@ -46,7 +46,8 @@ def test_a_question_finds_file_lines_and_sentence(open_page: Open, server: Serve
     page.fill("#query", "how do I rotate a key?")
     page.keyboard.press("Enter")
     keys = page.locator(".ranked li").filter(has_text="accounts/keys.md").first
-    expect(keys.locator("mark")).to_have_text("A key is rotated on the page Keys. ")
+    expect(keys.locator("mark")).to_have_text("A key is rotated on the page Keys.")
+    assert keys.locator("mark").text_content() == "A key is rotated on the page Keys.", "no space behind it"
     body = {"query": "how do I rotate a key?", "passages": {"highlight": True}}
     results = server.post("/v1/search", body).json()["results"]
     assert page.locator(".file").all_inner_texts() == [one["path"] for one in results]

@@ -21,7 +21,7 @@ from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from rerankd.errors import InvalidRequest, SettingsError, Unavailable
+from rerankd.errors import SettingsError, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -137,27 +137,6 @@ class Database:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": UPGRADE_LOCK})
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
-
-    def back_up(self, file: Path) -> None:
-        """Copies a SQLite database to a file, consistently, while others write.
-
-        Raises:
-            SettingsError: the database is PostgreSQL, which has its own tool.
-            InvalidRequest: the file exists already, or cannot be written.
-            Unavailable: the database cannot be read.
-        """
-        if not self._is_sqlite:
-            raise SettingsError("PostgreSQL has its own tool: pg_dump --format=custom --file=FILE DATABASE.")
-        try:
-            os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        except OSError as error:
-            raise InvalidRequest(f"{file} cannot be made: {error.strerror}.") from None
-        try:
-            with self._available("read"), self._engine.connect() as connection:
-                _copy(_driver_of(connection), file)
-        except Unavailable:
-            file.unlink()
-            raise
 
     def close(self) -> None:
         """Closes the idle connections."""
@@ -281,14 +260,6 @@ def _driver_of(connection: Connection) -> Any:
     return driver
 
 
-def _copy(source: sqlite3.Connection, file: Path) -> None:
-    target = sqlite3.connect(file)
-    try:
-        source.backup(target)
-    finally:
-        target.close()
-
-
 @contextmanager
 def _statement_timeout(connection: Connection, seconds: float) -> Iterator[None]:
     """Sets the statement timeout of a transaction on PostgreSQL."""
@@ -307,6 +278,16 @@ def _why_not(url: URL, error: DBAPIError | CommandError) -> str:
         return f"The database {_shown(url)} was written by a newer rerankd ({error}): update this one."
     reason = error.orig if isinstance(error, DBAPIError) else error
     return f"The database {_shown(url)} cannot be used: {str(reason).strip()}."
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of a SQLite database; None for PostgreSQL.
+
+    Raises:
+        SettingsError: the URL is malformed.
+    """
+    parsed = _read(url)
+    return Path(str(parsed.database)) if parsed.get_backend_name() == "sqlite" else None
 
 
 def _read(url: str) -> URL:

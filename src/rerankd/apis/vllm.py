@@ -34,7 +34,7 @@ from rerankd.apis.fields import (
     first_given,
     ignored_keys,
 )
-from rerankd.errors import InvalidRequest, PromptTooLong, RerankdError
+from rerankd.errors import InvalidRequest, Problem, PromptTooLong, RerankdError
 from rerankd.types import DEFAULT_INSTRUCT, Limits, Score
 
 INSTRUCT = "Instruct:"
@@ -58,15 +58,20 @@ CODES = ErrorTable(words=FLAT_CODES)
 """For readers of the flat shape."""
 
 
+def _place(problem: Problem) -> str:
+    """The dotted path of a mistake, as vLLM writes it."""
+    return f"body.{problem.path}".rstrip(".")
+
+
 def error_object(error: RerankdError) -> JSON:
     """vLLM's error object."""
     nested: JSON = {"message": str(error), "type": ERRORS.word(error), "param": None, "code": ERRORS.status(error)}
     if isinstance(error, InvalidRequest) and error.problems:
-        lines = [f"  {{'loc': 'body.{one.path}', 'msg': '{one.message}'}}" for one in error.problems]
+        lines = [f"  {{'loc': '{_place(one)}', 'msg': '{one.message}'}}" for one in error.problems]
         plural = "s" if len(lines) > 1 else ""
         nested["message"] = f"{len(lines)} validation error{plural}:\n" + "\n".join(lines)
         nested["type"] = "Bad Request"
-        nested["param"] = f"body.{error.problems[0].path}".rstrip(".")
+        nested["param"] = _place(error.problems[0])
     elif isinstance(error, NotJSON | UnsupportedMedia):
         nested["type"] = "Bad Request"
         if isinstance(error, NotJSON):

@@ -74,7 +74,7 @@ def pairs_of(place: str, record: object, columns: Columns) -> Iterator[Pair]:
         place: where the record is; the id of a record without one.
     """
     if not isinstance(record, Mapping):
-        yield Pair(place, 0, error="the record is not an object")
+        yield Pair(place, 0, error="the record is not a JSON object")
         return
     name = str(record[columns.id]) if record.get(columns.id) is not None else place
     query, documents = record.get(columns.query), _documents(record, columns.document)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -10,10 +11,11 @@ from cyclopts import Group, Parameter, validators
 from rich.console import Console
 
 from rerankd.accounts.accounts import Account, Role
+from rerankd.accounts.backup import back_up
 from rerankd.accounts.deletion import delete_account
 from rerankd.accounts.validation import read_email
 from rerankd.cli.members import ACTIONS
-from rerankd.cli.options import FLAG, NONE_GIVEN, OPTIONS, Given, command
+from rerankd.cli.options import FLAG, NONE_GIVEN, OPTIONS, Given, command, settings_from
 from rerankd.cli.store import (
     AS_TABLE,
     NO_LIMIT_OPTIONS,
@@ -31,6 +33,7 @@ from rerankd.cli.store import (
 )
 from rerankd.cli.table import show_table
 from rerankd.cli.typed_password import read_password
+from rerankd.config import DatabaseSettings
 from rerankd.errors import InvalidRequest
 
 app = command("accounts")
@@ -167,13 +170,31 @@ def _set_disabled(email: str, disabled: bool, given: Given) -> int:
 
 
 @action(app, "delete")
-def delete(email: Email, /, *, given: Given = NONE_GIVEN) -> int:
-    """Delete an account for ever: its keys are refused, and its entries stay under a number."""
+def delete(email: Email, /, *, yes: Annotated[bool, FLAG] = False, given: Given = NONE_GIVEN) -> int:
+    """Delete an account for ever; asks for its address again.
+
+    Its keys are refused, and its entries stay under a number.
+
+    Args:
+        yes: delete it without a question
+    """
     with opened(given) as store:
         account = account_of(store, email)
+        if not yes:
+            _ask_before_deletion(account.email)
         delete_account(store.database, account.id)
     print(f"Deleted {account.email}. Its entries stay, as those of account {account.id}.")
     return 0
+
+
+def _ask_before_deletion(email: str) -> None:
+    """Raises InvalidRequest: the address is not typed again, or there is no terminal to ask on."""
+    if not sys.stdin.isatty():
+        raise InvalidRequest("A deletion cannot be undone, and there is no terminal to ask on: pass --yes.")
+    question = f"This deletes {email} and its keys for ever. Type the address to continue: "
+    print(question, end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() != email:
+        raise InvalidRequest(f"That is another address: {email} is not deleted.")
 
 
 @action(app, "limits")
@@ -202,13 +223,12 @@ def check(*, given: Given = NONE_GIVEN) -> int:
 
 @action(app, "backup")
 def backup(file: Path, /, *, given: Given = NONE_GIVEN) -> int:
-    """Copy a SQLite database while servers use it.
+    """Copy a SQLite database while servers use it, without an upgrade of its tables.
 
     Args:
         file: a new file
     """
-    with opened(given) as store:
-        store.database.back_up(file)
+    back_up(settings_from(DatabaseSettings, given).require_database(), file)
     print(f"Copied the database to {file}.")
     return 0
 

@@ -129,17 +129,21 @@ class _Report:
 def _line(progress: Progress) -> str:
     left = progress.seconds_left
     ending = "" if left is None or progress.share >= 1 else f", {duration(left)} left"
-    errors = f", {progress.errors:,} errors" if progress.errors else ""
+    errors = f", {_number(progress.errors, 'error')}" if progress.errors else ""
     return (
         f"{progress.share:6.1%}  {progress.pairs:,} pairs, {progress.pairs_per_s:,.1f} a second{errors}{ending}"
-        f" ({progress.units:,} units)"
+        f" ({_number(progress.units, 'unit')})"
     )
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' if count > 1 else ''}"
 
 
 def _summary(progress: Progress, output: Path) -> str:
     if not progress.pairs:
         return f"{output} was complete: nothing is left to score."
-    lines = [f"{progress.pairs:,} pairs in {duration(progress.seconds)}: {output}"]
+    lines = [f"{_number(progress.pairs, 'pair')} in {duration(progress.seconds)}: {output}"]
     if progress.errors:
         lines.append(f"{progress.errors:,} of them could not be scored; the first error: {progress.first_error}")
     shared = progress.pairs / progress.queries

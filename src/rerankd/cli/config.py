@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from rerankd.cli.options import FLAG, NONE_GIVEN, Given, command, takes
 from rerankd.cli.table import show_table
-from rerankd.config import ServerSettings, read_settings_and_sources
+from rerankd.config import GROUPS, ServerSettings, read_settings_and_sources
 from rerankd.setting import settings_of
 
 PASSWORD_IN_URL = re.compile(r"(?<=:)[^/@]*(?=@)")
@@ -28,7 +28,9 @@ def config(*, as_json: Annotated[bool, FLAG, Parameter("--json")] = False, given
         as_json: print JSON
     """
     settings, sources = read_settings_and_sources(ServerSettings, given, os.environ)
-    shown = {name: _shown(getattr(settings, name)) for name in settings_of(ServerSettings)}
+    known = settings_of(ServerSettings)
+    in_order = sorted(known, key=lambda name: GROUPS.index(known[name].rule.group))  # as --help has them
+    shown = {name: _shown(getattr(settings, name)) for name in in_order}
     if as_json:
         rows = {name: {"value": value, "source": sources.get(name, "default")} for name, value in shown.items()}
         print(json.dumps(rows, indent=2, ensure_ascii=False))
@@ -49,4 +51,5 @@ def _shown(value: Any) -> Any:
 def _in_words(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    return ", ".join(value) if isinstance(value, list) else "–" if value is None else str(value)
+    text = ", ".join(value) if isinstance(value, list) else str(value)
+    return "–" if value is None or not text else text

@@ -89,6 +89,11 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     except ImportError as error:
         print(f"rerankd {name}: {_missing(name, error)}", file=sys.stderr)
         return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"rerankd {name}: {error.filename} cannot be used: {error.strerror}.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 

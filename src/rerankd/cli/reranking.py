@@ -50,7 +50,7 @@ class PassageOptions:
     Attributes:
         passage_tokens: score documents in passages of at most this many tokens, cut at sentences; the best one counts
         passage_overlap: tokens that a passage repeats of the one before it
-        max_passages: of a document; the text after them is not read
+        max_passages: the most passages of a document; the text after them is not read
     """
 
     passage_tokens: Annotated[int | None, COUNT, Parameter(show_default=False)] = None

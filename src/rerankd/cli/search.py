@@ -57,7 +57,7 @@ def search(
         rerank: rank with the model; --no-rerank keeps the order and scores of the first stage
         instruct: the task that the model sorts for
         only: search only such files of the index: '*.md', 'docs/**'; repeatable
-        output: as of rerankd rank: a table, tsv, csv, json or jsonl
+        output: as in rerankd rank: a table, tsv, csv, json or jsonl
         as_json: the same as --output json
     """
     settings = settings_from(RankSettings, given)

@@ -16,8 +16,12 @@ def read_password(from_stdin: bool) -> str:
     if not sys.stdin.isatty():
         raise InvalidRequest("There is no terminal to ask for the password on: pass --password-stdin.")
     print(f"It must have from {PASSWORD_LENGTH.start} to {PASSWORD_LENGTH.stop - 1} characters.", file=sys.stderr)
-    password = getpass("Password: ")
-    check_password_length(password)
-    if getpass("The same again: ") != password:
+    try:
+        password = getpass("Password: ")
+        check_password_length(password)
+        again = getpass("The same again: ")
+    except EOFError:
+        raise InvalidRequest("No password was typed.") from None
+    if again != password:
         raise InvalidRequest("The two passwords differ.")
     return password

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from rerankd.accounts.schema import CHARGE_SUMS
 from rerankd.accounts.usage import UsageRow, as_csv
 from rerankd.accounts.usage import usage as usage_rows
-from rerankd.cli.options import DAY, FLAG, NONE_GIVEN, Given, command, takes
-from rerankd.cli.store import account_of, currency, opened
+from rerankd.cli.options import DAY, NONE_GIVEN, Given, command, takes
+from rerankd.cli.store import AS_TABLE, Formats, account_of, currency, opened, print_records
 from rerankd.cli.table import show_table
 from rerankd.config import DatabaseSettings
 from rerankd.money import decimal
@@ -27,7 +29,7 @@ def usage(
     account: Annotated[str | None, Parameter(metavar="EMAIL")] = None,
     since: Annotated[datetime | None, DAY] = None,
     until: Annotated[datetime | None, DAY] = None,
-    csv: Annotated[bool, FLAG] = False,
+    formats: Formats = AS_TABLE,
     given: Given = NONE_GIVEN,
 ) -> int:
     """Show what was charged.
@@ -37,7 +39,6 @@ def usage(
         account: this account only
         since: from this day on, as 2030-01-01
         until: up to and including this day
-        csv: print CSV
     """
     columns: list[Any] = by.split(",")  # usage_rows checks them
     unit = currency(given)
@@ -46,14 +47,25 @@ def usage(
         account_id = account_of(store, account).id if account else None
         rows = usage_rows(store.database, columns, account_id, *days)
         total = usage_rows(store.database, [], account_id, *days) if len(rows) > 1 else []
-    if csv:
+    if formats.as_csv:
         sys.stdout.write(as_csv(rows, columns))
+        return 0
+    if print_records(formats, [_record(row, columns, unit) for row in rows]):
         return 0
     lines = [(*(getattr(row, name) for name in columns), *_sums(row)) for row in rows]
     lines += [("all", *("" for _ in columns[1:]), *_sums(row)) for row in total]
     sums = ("calls", "tokens", "free tokens", "billed tokens", f"cost, {unit}")
     show_table((*columns, *sums), lines, numbers=sums)
     return 0
+
+
+def _record(row: UsageRow, columns: Sequence[str], unit: str) -> dict[str, object]:
+    sums = {name: getattr(row, name) for name in CHARGE_SUMS}
+    return {**{name: _plain(getattr(row, name)) for name in columns}, **sums, "currency": unit}
+
+
+def _plain(value: object) -> object:
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def _sums(row: UsageRow) -> tuple[str, ...]:

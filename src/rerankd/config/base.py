@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rerankd.setting import read_all, setting
 
-ADDRESS, MODEL, ACCESS, LIMITS, REQUESTS, TLS, OPERATION = GROUPS = (
-    *("Address", "Model", "Access", "Limits", "Requests", "TLS", "Operation"),
+ADDRESS, MODEL, ACCESS, ACCOUNTS, PROVIDER, LIMITS, REQUESTS, TLS, OPERATION = GROUPS = (
+    *("Address", "Model", "Access", "Accounts", "OpenID provider", "Limits", "Requests", "TLS", "Operation"),
 )
 """The headings of help and documentation, in this order."""
 

@@ -124,5 +124,5 @@ class CascadeSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RankSettings(ScoringSettings, CascadeSettings):
+class RankSettings(CascadeSettings, ScoringSettings):
     """The settings of `rerankd rank`."""

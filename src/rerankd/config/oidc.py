@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
-from rerankd.config.base import ACCESS, Settings
+from rerankd.config.base import PROVIDER, Settings
 from rerankd.errors import SettingsError
 from rerankd.setting import Secret, setting
 
@@ -20,36 +20,36 @@ class OidcSettings(Settings):
     oidc_issuer: str | None = setting(
         None,
         "with --accounts, let people sign in at this OpenID provider (docs/oidc.md)",
-        ACCESS,
+        PROVIDER,
         metavar="URL",
         clean=str.strip,
         pattern=r"https?://[^\s?#@]+",
         expected="an address such as https://id.example/realms/main",
     )
     oidc_client_id: str | None = setting(
-        None, "the name under which this server is registered there", ACCESS, metavar="ID", clean=str.strip
+        None, "the name under which this server is registered there", PROVIDER, metavar="ID", clean=str.strip
     )
     oidc_client_secret: Secret | None = setting(
-        None, "the secret of that registration", ACCESS, metavar="SECRET", clean=str.strip
+        None, "the secret of that registration", PROVIDER, metavar="SECRET", clean=str.strip
     )
     oidc_name: str | None = setting(
-        None, "what the pages call the provider; without it, its host", ACCESS, metavar="NAME", clean=str.strip
+        None, "what the pages call the provider; without it, its host", PROVIDER, metavar="NAME", clean=str.strip
     )
     oidc_domain: tuple[str, ...] = setting(
         (),
         "let in only people whose verified e-mail address there has this domain; repeatable",
-        ACCESS,
+        PROVIDER,
         metavar="DOMAIN",
         clean=lambda domain: domain.strip().lower().removeprefix("@"),
         pattern=r"[^\s@,]+",
         expected="a domain such as example.org",
     )
-    oidc_sign_up: bool = setting(False, "give people of the provider an account at their first sign-in", ACCESS)
+    oidc_sign_up: bool = setting(False, "give people of the provider an account at their first sign-in", PROVIDER)
     oidc_trust_email: TrustEmail = setting(
         "no",
         "which e-mail addresses of the provider open the account that has them: none without its password, those that "
         "the provider has verified, or all, also for --oidc-domain and --oidc-sign-up",
-        ACCESS,
+        PROVIDER,
     )
 
     @property

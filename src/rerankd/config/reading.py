@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from rerankd.config.base import Settings
 from rerankd.config.server import ServerSettings
-from rerankd.environment import read_environment, variable_of
+from rerankd.environment import nearest, read_environment, variable_of
 from rerankd.errors import SettingsError
 from rerankd.setting import InvalidSettings, settings_of
 from rerankd.settings_file import read_settings_file
@@ -76,7 +76,5 @@ def _settings_in(path: Path) -> dict[str, Any]:
         values.pop(name, None)
     known = settings_of(ServerSettings).keys() - {"config"}
     if unknown := [name for name in values if name not in known]:
-        raise SettingsError(
-            f"{path}: unknown setting {unknown[0]}. Known are: {', '.join((*sorted(known), *SECTIONS))}."
-        )
+        raise SettingsError(f"{path}: unknown setting {unknown[0]}. {nearest(unknown[0], (*known, *SECTIONS))}")
     return values

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rerankd.config.base import ACCESS, ADDRESS, LIMITS, MODEL, OPERATION, REQUESTS, TLS, Settings
+from rerankd.config.base import ACCESS, ACCOUNTS, ADDRESS, LIMITS, MODEL, OPERATION, REQUESTS, TLS, Settings
 from rerankd.config.models import CascadeSettings, ClusterSettings, EngineSettings, SeveralModels
 from rerankd.config.oidc import OidcSettings
 from rerankd.errors import SettingsError
@@ -33,7 +33,7 @@ class DatabaseSettings(Settings):
     database: str = setting(
         _default_database,
         "where accounts are stored: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME",
-        ACCESS,
+        ACCOUNTS,
         secret=True,
         metavar="URL",
     )
@@ -57,9 +57,14 @@ class DatabaseSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerSettings(DatabaseSettings, ClusterSettings, EngineSettings, SeveralModels, CascadeSettings, OidcSettings):
+class ServerSettings(DatabaseSettings, OidcSettings, CascadeSettings, ClusterSettings, EngineSettings, SeveralModels):
     """The settings of `rerankd serve`."""
 
+    then_required: bool = setting(
+        False,
+        "a failure of --then is an error; without it the first model's ranking is the reply, with a warning",
+        MODEL,
+    )
     fallback: bool = setting(
         True,
         "with --model auto, answer with the embedded model until Qwen3-Reranker is available; never on a public "
@@ -85,11 +90,6 @@ class ServerSettings(DatabaseSettings, ClusterSettings, EngineSettings, SeveralM
         metavar="SOURCE",
         pattern="(env|file):.+",
         expected="env:NAME or file:PATH: a key itself would show in the process list",
-    )
-    then_required: bool = setting(
-        False,
-        "a failure of --then is an error; without it the first model's ranking is the reply, with a warning",
-        MODEL,
     )
     calibration: tuple[str, ...] = setting(
         (),
@@ -125,22 +125,22 @@ class ServerSettings(DatabaseSettings, ClusterSettings, EngineSettings, SeveralM
     no_auth: bool = setting(False, "serve on a public address without a key", ACCESS)
     accounts: bool = setting(False, "give callers accounts, with keys, limits, credit and a web page", ACCESS)
     sign_up: Literal["off", "invite", "open"] = setting(
-        "off", "who may create an account on the web page: nobody, invited people, or everybody", ACCESS
+        "off", "who may create an account on the web page: nobody, invited people, or everybody", ACCOUNTS
     )
     smtp: str | None = setting(
         None,
         "server that sends mail for accounts: smtp://USER:PASSWORD@HOST:587 (STARTTLS) or smtps://HOST",
-        ACCESS,
+        ACCOUNTS,
         secret=True,
         metavar="URL",
         pattern="smtps?://.+",
         expected="a URL such as smtp://localhost:25 or smtps://USER:PASSWORD@mail.example",
     )
-    mail_from: str | None = setting(None, "sender of these mails", ACCESS, metavar="ADDRESS", clean=str.strip)
+    mail_from: str | None = setting(None, "sender of these mails", ACCOUNTS, metavar="ADDRESS", clean=str.strip)
     public_url: str | None = setting(
         None,
         "address of this server for people, such as https://rerank.example; the links in mails begin with it",
-        ACCESS,
+        ACCOUNTS,
         metavar="URL",
         clean=lambda url: url.strip().rstrip("/"),
         pattern=r"https?://[^\s/?#@]+(/[\w.~-]+)*",
@@ -149,13 +149,13 @@ class ServerSettings(DatabaseSettings, ClusterSettings, EngineSettings, SeveralM
     warn_credit: float | None = setting(
         None,
         "with --smtp, mail the owner of an account once its credit falls below this, in the currency of the price list",
-        ACCESS,
+        ACCOUNTS,
         at_least=0,
     )
     call_log_days: int = setting(
         30,
         "days that calls stay in the list of calls of their account, with --accounts; 0 keeps no list",
-        ACCESS,
+        ACCOUNTS,
         at_least=0,
         at_most=3650,
     )
@@ -319,7 +319,8 @@ class ServerSettings(DatabaseSettings, ClusterSettings, EngineSettings, SeveralM
                 that contradict each other about who may call.
         """
         if self.accounts and (self.api_key is not None or self.no_auth):
-            other = "--api-key (RERANKD_API_KEY)" if self.api_key is not None else "--no-auth (RERANKD_NO_AUTH)"
+            key = "--api-key (RERANKD_API_KEY, RERANKD_API_KEY_FILE)"
+            other = key if self.api_key is not None else "--no-auth (RERANKD_NO_AUTH)"
             raise SettingsError(f"With --accounts every caller has a key of its own: drop {other}, or --accounts.")
         if self.sign_up != "off" and not self.accounts:
             raise SettingsError(f"--sign-up {self.sign_up} makes accounts: pass --accounts too, or drop it.")

@@ -11,9 +11,10 @@ import gc
 import json
 import math
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -29,6 +30,9 @@ MAX_VALUES = 1_000_000
 
 MAX_DEPTH = 100
 """Nested lists and objects. A reply may have to echo them, and writing needs more of the stack than reading."""
+
+MAX_REPEATED = 5
+"""Repeated fields that a warning names."""
 
 PIECE = 1 << 15
 """Bytes that are counted at a time."""
@@ -54,7 +58,7 @@ PIECE_ITEMS = 64
 
 
 def parse(pieces: list[bytes]) -> tuple[JSONObject, tuple[str, ...]]:
-    """The JSON object of a body, and a warning if characters were replaced.
+    """The JSON object of a body, and warnings of replaced characters and repeated fields.
 
     Args:
         pieces: of the body. The list is emptied, so that a large body is in memory once.
@@ -65,11 +69,14 @@ def parse(pieces: list[bytes]) -> tuple[JSONObject, tuple[str, ...]]:
     raw = b"".join(pieces)  # large pieces are joined without Python's lock
     pieces.clear()
     if not raw or raw.isspace():
-        raise InvalidRequest("The body is empty.", [Problem("", "Field required", "missing")])
+        raise InvalidRequest("The body is empty.", [Problem("", "Field required: the body is empty", "missing")])
     try:
         text = _bounded_text(raw)
         with collector_off():
-            value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+            objects = _Objects()
+            value = json.loads(
+                text, object_pairs_hook=objects.read, parse_constant=_refuse_constant, parse_float=_finite
+            )
     except json.JSONDecodeError as error:
         raise NotJSON(f"The body is not JSON: {error}.", error.pos) from None
     except UnicodeDecodeError as error:
@@ -80,9 +87,32 @@ def parse(pieces: list[bytes]) -> tuple[JSONObject, tuple[str, ...]]:
         problem = Problem("", "Input should be a JSON object", "model_attributes_type")
         raise InvalidRequest("The body is not a JSON object.", [problem])
     clean = _replace_surrogates(value) if _may_hold_surrogates(text) else value
-    if clean != value:
-        return clean, ("lone surrogates were replaced by U+FFFD",)
-    return value, ()
+    replaced = ("lone surrogates were replaced by U+FFFD",) if clean != value else ()
+    return clean, replaced + objects.warnings
+
+
+class _Objects:
+    """Makes the objects of a body, and keeps the names of fields that one object has twice."""
+
+    def __init__(self) -> None:
+        self._repeated: set[str] = set()
+
+    def read(self, pairs: list[tuple[str, Any]]) -> JSONObject:
+        """The last value of a repeated field counts, as in most parsers."""
+        value = dict(pairs)
+        if len(value) < len(pairs) and len(self._repeated) < MAX_REPEATED:
+            names = Counter(name for name, _ in pairs)
+            twice = (without_surrogates(name)[:100] for name, count in names.items() if count > 1)
+            self._repeated.update(islice(twice, MAX_REPEATED))
+        return value
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One for all repeated fields."""
+        if not self._repeated:
+            return ()
+        named = ", ".join(map(repr, sorted(self._repeated)[:MAX_REPEATED]))
+        return (f"fields repeated, the last value counts: {named}",)
 
 
 def _bounded_text(raw: bytes) -> str:

@@ -16,6 +16,9 @@ from rerankd.server.context import ServerContext
 PAGES = ("/",)
 """Paths of APIs that are a page, too."""
 
+SEARCH = "/v1/search"
+SEARCH_IS_OFF = "This server has no index: start it with --index DIR, of `rerankd index PATH --index DIR`."
+
 
 async def no_such_route(request: Request, error: Exception) -> Response:
     """The handler of Starlette's HTTPException."""
@@ -29,7 +32,8 @@ async def no_such_route(request: Request, error: Exception) -> Response:
         return PlainTextResponse("There is no such page: the playground is at /, the API at /docs.", 404)
     if error.status_code == 404:
         paths = ", ".join(dict.fromkeys(path for _, path in context.routes))
-        detail = f"Not Found: {request.method} {path[:200]}. Rerank here: POST {paths}"
+        way_out = SEARCH_IS_OFF if path == SEARCH else f"Rerank here: POST {paths}"
+        detail = f"Not Found: {request.method} {path[:200]}. {way_out}"
     return JSONResponse({"detail": detail}, error.status_code, error.headers)
 
 

@@ -1,4 +1,4 @@
-"""Maps a request's path to a route: removes a proxy's prefix and trailing slashes, and answers HEAD as GET.
+"""Maps a request's path to a route: removes a proxy's prefix and surplus slashes, and answers HEAD as GET.
 
 Other servers redirect instead. Many clients do not follow a redirect of a POST, and its address would come from the
 `Host` header, which a caller chooses.
@@ -24,6 +24,8 @@ class Paths:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
+        if scope["method"] == "POST":  # `//v1/rerank`: a base address with a slash. Proxies may restrict GETs by path.
+            scope = {**scope, "path": "/" + scope["path"].lstrip("/")}
         root = self._root_path or scope.get("root_path", "")
         path = self._own_path(scope, root)
         rewritten = {**scope, "root_path": root, "path": root + path}

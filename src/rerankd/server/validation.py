@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from rerankd.apis.base import Api, Call
 from rerankd.errors import InvalidRequest, Problem, TooManyDocuments
@@ -19,10 +21,12 @@ MAX_PROBLEMS = 10
 MAX_INPUT_CHARS = 100
 """Characters of a wrong value in a reply."""
 
+UNKNOWN = "Unknown field"
+
 WANTED = "Input should be "
 """How pydantic's messages begin."""
 
-MEMBERS = ("str", "bool", "Explain", "PassageOptions")
+MEMBERS = ("str", "bool", "float", "int", "constrained-int", "Explain", "PassageOptions")
 """pydantic's names for the members of unions."""
 
 
@@ -45,7 +49,7 @@ def read_as(value: JSONObject, kind: type[Body], strict: bool) -> tuple[Body, tu
     body = _validate(value, kind)
     ignored = [name[:100] for name in _unknown_fields(body, "")]
     if ignored and strict:
-        problems = [Problem(name, "Unknown field", "extra_forbidden") for name in ignored[:MAX_PROBLEMS]]
+        problems = [Problem(name, UNKNOWN, "extra_forbidden") for name in ignored[:MAX_PROBLEMS]]
         raise InvalidRequest(f"Unknown fields: {', '.join(ignored[:MAX_PROBLEMS])} (--strict).", problems)
     if ignored:
         more = f" and {len(ignored) - MAX_PROBLEMS} more" if len(ignored) > MAX_PROBLEMS else ""
@@ -81,12 +85,21 @@ def _validate(value: JSONObject, kind: type[Body]) -> Body:
         return kind.model_validate(value)
     except ValidationError as error:
         found = [
-            Problem(_path(problem["loc"]), problem["msg"], problem["type"], _plain(problem["input"]))
+            Problem(_path(problem["loc"]), _message(problem), problem["type"], _plain(problem["input"]))
             for problem in error.errors(include_url=False, include_context=False)
         ]
     problems = _one_for_each_place(found)
-    problems += [Problem(name[:100], "Unknown field", "extra_forbidden") for name in _misspelt_fields(value, kind, "")]
+    known = {problem.path for problem in problems}
+    misspelt = [name[:100] for name in _misspelt_fields(value, kind, "") if name not in known]
+    problems += [Problem(name, UNKNOWN, "extra_forbidden") for name in misspelt]
     raise InvalidRequest("The body does not have the documented shape.", problems[:MAX_PROBLEMS])
+
+
+def _message(problem: ErrorDetails) -> str:
+    """pydantic's message, without the names of our classes."""
+    if problem["type"] == "extra_forbidden":
+        return UNKNOWN
+    return re.sub(r" or instance of \w+", "", problem["msg"])
 
 
 def _one_for_each_place(found: Sequence[Problem]) -> list[Problem]:

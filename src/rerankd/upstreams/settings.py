@@ -175,7 +175,7 @@ def _problems(section: str, error: ValidationError) -> str:
         kind = UpstreamSettings if "upstreams" in problem["loc"] else ModelSettings
         if problem["type"] == "extra_forbidden":
             message = f"unknown; known are {', '.join(sorted(kind.model_fields))}"
-        found.append(f"{key}: {message}")
+        found.append(f"{key}: {message}".removesuffix("."))
     return f"{'; '.join(found)}."
 
 

@@ -13,6 +13,13 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
+/** The end of a marked part without the white space behind it. `characters`: code points. */
+export function visibleEnd(characters, start, end) {
+  let last = end;
+  while (last > start && !characters[last - 1].trim()) last -= 1;
+  return last;
+}
+
 /** A button: `button("Rank", () => …, "small")`. */
 export function button(text, act, kind = "small") {
   const made = make("button", { type: "button", class: kind }, text);

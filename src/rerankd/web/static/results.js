@@ -1,6 +1,6 @@
 // Shows a ranking. Every text is set as text, never as HTML.
 
-import { button, make, number, time } from "./dom.js";
+import { button, make, number, time, visibleEnd } from "./dom.js";
 
 /** @typedef {import("./api.js").Answer} Answer */
 /** @typedef {{answer: Answer, documents: string[], title: string}} Side */
@@ -110,7 +110,8 @@ function marked(text, passage, passages) {
   const part = (start, end) => characters.slice(start, end).join("");
   const lead = Math.max(0, winner.start - LEAD);
   const before = make("span", { class: "before" }, part(0, lead));
-  return [before, part(lead, winner.start), make("mark", {}, part(winner.start, winner.end)), part(winner.end)];
+  const end = visibleEnd(characters, winner.start, winner.end);
+  return [before, part(lead, winner.start), make("mark", {}, part(winner.start, end)), part(end)];
 }
 
 function explained(explain) {

@@ -1,6 +1,6 @@
 // The page Search: asks /v1/search as any other client does, and shows files, lines and the best sentence.
 import { Refused, ask } from "./api.js";
-import { $, make, time } from "./dom.js";
+import { $, make, time, visibleEnd } from "./dom.js";
 import { refusal } from "./refusal.js";
 
 const TOP_N = 10;
@@ -65,7 +65,8 @@ function text(result) {
   const part = (start, end) => characters.slice(start, end).join("");
   const body = make("p", { class: "text" });
   const show = (from, to) => {
-    const [start, end] = best ? [Math.max(best.start, from), Math.min(best.end, to)] : [from, from];
+    const [start, least] = best ? [Math.max(best.start, from), Math.min(best.end, to)] : [from, from];
+    const end = visibleEnd(characters, start, least);
     body.replaceChildren(from ? "… " : "", part(from, start), best ? make("mark", {}, part(start, end)) : "", part(end, to), to < characters.length ? " …" : "");
   };
   const lines = characters.filter((one) => one === "\n").length + 1;

@@ -7,15 +7,15 @@ const PATH = "/compatible-api/v1/reranks";
 /** By language or package: the code, and what to install. */
 export const SNIPPETS = {
   curl: { of: curl, needs: "" },
-  Python: { of: python, needs: "pip install rerankd" },
+  Python: { of: python, needs: "pip install .  # in a clone of rerankd" },
   JavaScript: { of: javascript, needs: "Node.js 18 or newer" },
   openai: { of: openai, needs: "pip install openai" },
   dashscope: { of: dashscope, needs: "pip install dashscope" },
   cohere: { of: cohere, needs: "pip install cohere" },
   jina: { of: jina, needs: "pip install requests" },
   voyage: { of: voyage, needs: "pip install voyageai" },
-  LangChain: { of: langchain, needs: "pip install 'rerankd[langchain]'" },
-  LlamaIndex: { of: llamaIndex, needs: "pip install 'rerankd[llama-index]'" },
+  LangChain: { of: langchain, needs: "pip install '.[langchain]'  # in a clone of rerankd" },
+  LlamaIndex: { of: llamaIndex, needs: "pip install '.[llama-index]'  # in a clone of rerankd" },
 };
 
 /**
