@@ -16,7 +16,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "rerankd rank": (
         "rerankd rank 'How can I prevent a cold?' notes.txt",
-        "rerankd rank 'where are limits checked?' src --include '*.py' --top-n 5",
+        "rerankd rank 'how are refunds made?' docs --include '*.md' --top-n 5",
         "rerankd rank 'refund policy' faq.csv --field answer --json",
         "jq -c '.[]' a.json | rerankd rank 'solar power' --format jsonl --field body",
         "rerankd rank 'solar power' articles.jsonl --url http://127.0.0.1:8000",
