@@ -11,6 +11,7 @@ The pages are those of this account and of an administrator.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import sqlite3
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -31,6 +32,7 @@ from typing import Any
 import httpx2
 import numpy as np
 
+from rerankd.accounts.latencies import class_of
 from rerankd.accounts.store import Store, open_store
 
 CARD = '[rates."{model}"]\ninput_price = 0.1\n'
@@ -186,6 +188,21 @@ def _add_calls(filler: Filler, chance: np.random.Generator, owner: Any, moment: 
             f"INSERT INTO {table} ({columns}, answered, refused, documents, milliseconds) "
             f"SELECT {by}, {sums} FROM calls GROUP BY {by}"
         )
+    _add_latencies(filler, owner[~refused], moment[~refused] // DAY_US, tokens[~refused] // 20)
+
+
+def _add_latencies(filler: Filler, owner: Any, day: Any, milliseconds: Any) -> None:
+    """How long the answered calls of each day took."""
+    of_accounts: defaultdict[tuple[int, ...], Counter[int]] = defaultdict(Counter)
+    of_days: defaultdict[tuple[int, ...], Counter[int]] = defaultdict(Counter)
+    for account, when, ms in zip(owner.tolist(), day.tolist(), milliseconds.tolist(), strict=True):
+        of_accounts[account, when][class_of(ms)] += 1
+        of_days[when,][class_of(ms)] += 1
+    for table, names, counts in (
+        ("daily_latencies", "account_id, day, counts", of_accounts),
+        ("daily_latency_totals", "day, counts", of_days),
+    ):
+        filler.insert(table, names, ((*key, json.dumps(one)) for key, one in counts.items()))
 
 
 @contextmanager
@@ -225,7 +242,7 @@ def pages() -> Iterator[tuple[int, str]]:
         "/calls?model=none",
         "/calls?days=1",
     )
-    tables = ("/usage.csv?days=30", "/calls.csv?days=30")
+    tables = ("/usage.csv?days=30", "/usage-by-day.csv?days=365", "/calls.csv?days=30")
     of_all = ("/admin/log", "/admin/log?before=9000", "/admin/server", own, f"{own}?days=365", f"{own}/log")
     for path in (*admin, *(f"/admin{one}" for one in (*usage, *calls, *tables)), *of_all):
         yield ADMIN, path

@@ -17,6 +17,7 @@ from sqlalchemy import create_engine, select, text
 
 from rerankd.accounts.call_record import CallRecord
 from rerankd.accounts.daily_calls import CallSums, calls_by_day, calls_by_key
+from rerankd.accounts.daily_latencies import latencies_by_day
 from rerankd.accounts.ledger import Ledger
 from rerankd.accounts.schema import CHARGE_SUMS, daily_charge_totals, daily_charges, entries
 from rerankd.accounts.store import Store, open_store
@@ -168,6 +169,13 @@ def test_an_older_database_is_summed_when_it_is_upgraded(database_url: str) -> N
         today - timedelta(days=40): CallSums(2, 0, 10, 21)
     }
     assert calls_by_key(store.database, 1, *FROM_ON) == {1: CallSums(3, 1, 15, 10 + 11 + 14)}
+    assert latencies_by_day(store.database, None, today - timedelta(days=50), today - timedelta(days=30)) == {
+        today - timedelta(days=40): {10: 1, 11: 1}
+    }
+    assert latencies_by_day(store.database, 18, *FROM_ON) == {
+        today - timedelta(days=1): {12: 1},
+        today: {15: 1},
+    }
     store.database.close()
 
 
@@ -213,3 +221,5 @@ def test_servers_that_list_calls_of_the_same_accounts_do_not_wait_for_each_other
         writer.join()
     assert failures == []
     assert calls_by_day(store.database, None, *FROM_ON)[MIDNIGHT.date()].answered == 20 * (6 + 6 + 9)
+    assert latencies_by_day(store.database, None, *FROM_ON) == {MIDNIGHT.date(): {10: 20 * (6 + 6 + 9)}}
+    assert latencies_by_day(store.database, payers[2].account_id, *FROM_ON) == {MIDNIGHT.date(): {10: 20 * (1 + 1 + 9)}}

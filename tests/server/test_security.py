@@ -89,7 +89,7 @@ KEYED = {
 }
 RERANK = set(api_routes(ApiSettings()))
 SIGNED_IN = {
-    *(("GET", path) for path in ("/account", "/account/email", "/members", "/keys", "/usage", "/usage.csv")),
+    *(("GET", path) for path in ("/account", "/account/email", "/members", "/keys", "/usage", "/usage.csv", "/usage-by-day.csv")),
     *(("GET", path) for path in ("/statement", "/statement.csv", "/calls", "/calls.csv")),
     *(
         ("POST", path)
@@ -118,6 +118,7 @@ ADMIN = {
             "/admin/calls.csv",
             "/admin/usage",
             "/admin/usage.csv",
+            "/admin/usage-by-day.csv",
             "/admin/server",
             "/admin/log",
         )

@@ -21,7 +21,7 @@ PUBLIC = {
 ONE = "/admin/accounts/{account_id:row}"
 NEEDS = {
     "viewer": {
-        *(("GET", path) for path in ("/account", "/members", "/keys", "/usage", "/usage.csv", "/statement")),
+        *(("GET", path) for path in ("/account", "/members", "/keys", "/usage", "/usage.csv", "/usage-by-day.csv", "/statement")),
         *(("GET", path) for path in ("/statement.csv", "/calls", "/calls.csv")),
         *(
             ("POST", f"/account/{what}")
@@ -39,9 +39,9 @@ NEEDS = {
     "admin": {
         *(
             ("GET", f"/admin{what}")
-            for what in ("", "/usage", "/usage.csv", "/calls", "/calls.csv", "/server", "/status", "/log")
+            for what in ("", "/usage", "/usage.csv", "/usage-by-day.csv", "/calls", "/calls.csv", "/server", "/status", "/log")
         ),
-        *(("GET", f"{ONE}{what}") for what in ("", "/statement", "/statement.csv", "/calls", "/calls.csv", "/log")),
+        *(("GET", f"{ONE}{what}") for what in ("", "/statement", "/statement.csv", "/calls", "/calls.csv", "/log", "/usage-by-day.csv")),
         *(("POST", f"/admin/{what}") for what in ("accounts", "invites", "upstreams/probe")),
         *(("POST", f"{ONE}/{what}") for what in ("credit", "limits", "link", "password", "role", "second-factor")),
         *(("POST", f"{ONE}/{what}") for what in ("state", "budget", "keys/{key_id:row}/revoke")),

@@ -13,6 +13,7 @@ from sqlalchemy import Row, Select, delete, insert, select
 
 from rerankd.accounts.call_record import CallRecord
 from rerankd.accounts.daily_calls import add_to_sums
+from rerankd.accounts.daily_latencies import add_latencies
 from rerankd.accounts.database import REPORT_S, Database
 from rerankd.accounts.schema import accounts, calls, keys
 from rerankd.accounts.usage import csv_cell
@@ -68,12 +69,13 @@ class Calls:
         self._database = database
 
     def add(self, records: Sequence[CallRecord]) -> None:
-        """Appends calls, in this order, and adds them to the sums of their days."""
+        """Appends calls, in this order, and adds them to the sums and latencies of their days."""
         if not records:
             return
         with self._database.transaction() as connection:
             connection.execute(insert(calls), [_values(record) for record in records])
             add_to_sums(connection, records)
+            add_latencies(connection, records)
 
     def find(self, wanted: CallFilter, limit: int) -> list[ListedCall]:
         """At most `limit` calls, the newest first."""

@@ -336,6 +336,23 @@ daily_call_totals = Table(
     sqlite_with_rowid=False,
 )
 
+daily_latencies = Table(
+    "daily_latencies",
+    metadata,
+    _account(primary_key=True),
+    Column("day", Day, primary_key=True),
+    Column("counts", JSON, nullable=False),  # of answered calls, by the class of their time (`latencies`)
+    sqlite_with_rowid=False,
+)
+
+daily_latency_totals = Table(
+    "daily_latency_totals",
+    metadata,
+    Column("day", Day, primary_key=True, autoincrement=False),
+    Column("counts", JSON, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 admin_log = Table(
     "admin_log",  # of administrators and of members; triggers forbid changes and deletions
     metadata,

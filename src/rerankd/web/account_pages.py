@@ -27,7 +27,8 @@ from rerankd.web.cookies import end_show, show_once, to_show
 from rerankd.web.forms import NO_REFUSAL, Form, Refusal
 from rerankd.web.page_group import PageGroup
 from rerankd.web.pages import Page
-from rerankd.web.usage_report import UsageReport, requested_period, usage_report
+from rerankd.web.shown_account import account_paths
+from rerankd.web.usage_report import UsageReport, daily_usage, days_as_csv, requested_period, usage_report
 
 DONE = {"budget": "The budget is set.", "revoked": "The key is revoked."}
 
@@ -81,7 +82,7 @@ class UsagePage(Page):
 
 
 class AccountPages(PageGroup):
-    """`/keys`, `/usage` and `/usage.csv`."""
+    """`/keys`, `/usage` and its CSV files; the one by day of every account also for administrators."""
 
     def add_to(self, router: APIRouter) -> None:
         self._guards.page(router, "/keys", self.keys)
@@ -90,6 +91,8 @@ class AccountPages(PageGroup):
         self._guards.form(router, "/keys/budget", self.set_budget, self.keys, "member")
         self._guards.page(router, "/usage", self.usage)
         self._guards.page(router, "/usage.csv", self.usage_csv)
+        for path, access in account_paths("/usage-by-day.csv"):
+            self._guards.page(router, path, self.days_csv, access)
 
     def keys(self, request: Request, session: Session, refusal: Refusal = NO_REFUSAL, /) -> Response:
         now = datetime.now(UTC)
@@ -149,6 +152,14 @@ class AccountPages(PageGroup):
         since, until, days = requested_period(request)
         rows = usage(self._store.database, CSV_COLUMNS, session.payer.id, since, until)
         return self._pages.csv(as_csv(rows, CSV_COLUMNS), f"rerankd-usage-{days}-days.csv")
+
+    def days_csv(self, request: Request, session: Session, _: Refusal = NO_REFUSAL, /) -> Response:
+        return self._accounts.with_account(request, session, self._days_csv)
+
+    def _days_csv(self, request: Request, session: Session, account: Account, _: str) -> Response:
+        since, until, days = requested_period(request)
+        text = days_as_csv(daily_usage(self._store.database, account.id, since, until))
+        return self._pages.csv(text, f"rerankd-usage-by-day-{account.id}-{days}-days.csv")
 
     def _created(self, request: Request, keys: Sequence[Key]) -> NewKey | None:
         """The key that the form before this page created. A reload neither shows it again nor creates a second one."""

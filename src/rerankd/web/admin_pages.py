@@ -24,7 +24,7 @@ from rerankd.web.page_group import PageGroup
 from rerankd.web.pages import Page
 from rerankd.web.shown_account import ONE_ACCOUNT
 from rerankd.web.upstream_pages import UpstreamForms, UpstreamRow, upstream_rows
-from rerankd.web.usage_report import UsageReport, requested_period, usage_report
+from rerankd.web.usage_report import UsageReport, daily_usage, days_as_csv, requested_period, usage_report
 
 MAX_SEARCH, MAX_PAGES = 254, 10**7
 
@@ -95,6 +95,7 @@ class AdminPages(PageGroup):
         guards.page(router, "/admin", self.overview, "admin")
         guards.page(router, "/admin/usage", self.usage, "admin")
         guards.page(router, "/admin/usage.csv", self.usage_csv, "admin")
+        guards.page(router, "/admin/usage-by-day.csv", self.days_csv, "admin")
         guards.page(router, "/admin/server", self.server, "admin")
         guards.page(router, "/admin/status", self.status, "admin")
         guards.page(router, "/admin/log", self.log, "admin")
@@ -115,6 +116,11 @@ class AdminPages(PageGroup):
         since, until, days = requested_period(request)
         rows = usage(self._store.database, CSV_COLUMNS, None, since, until)
         return self._pages.csv(as_csv(rows, CSV_COLUMNS), f"rerankd-usage-of-accounts-{days}-days.csv")
+
+    def days_csv(self, request: Request, session: Session, _: Refusal = NO_REFUSAL, /) -> Response:
+        since, until, days = requested_period(request)
+        text = days_as_csv(daily_usage(self._store.database, None, since, until))
+        return self._pages.csv(text, f"rerankd-usage-by-day-{days}-days.csv")
 
     def server(self, request: Request, session: Session, refusal: Refusal = NO_REFUSAL, /) -> Response:
         page = AdminServerPage(self._tiles(), upstream_rows(self._context.models), refusal.problem)

@@ -23,12 +23,14 @@ class Point:
     Attributes:
         label: of the day.
         values: >= 0; drawn one above the other.
+        tick: >= 0; drawn as a line over the bars; None: no line.
         text: the values for people, with their unit.
     """
 
     label: str
     values: tuple[int, ...]
     text: str
+    tick: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """The bars of one point, one above the other. middle, x, width: of the bars."""
+    """The bars of one point, one above the other. middle, x, width: of the bars. tick: the y of its line."""
 
     middle: float
     x: float
@@ -50,6 +52,7 @@ class Column:
     bars: tuple[Bar, ...]
     label: str
     text: str
+    tick: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class BarChart:
 def bar_chart(points: Sequence[Point]) -> BarChart:
     """One column for each point, at least one."""
     slot = 100 / len(points)
-    step = _step(max(sum(point.values) for point in points))
+    step = _step(max(max(sum(point.values), point.tick or 0) for point in points))
     scale = 100 / (step * LINES)
     columns = tuple(_column(point, at * slot, slot, scale) for at, point in enumerate(points))
     every = ceil(len(points) / MAX_LABELS)
@@ -83,7 +86,8 @@ def _column(point: Point, slot_x: float, slot: float, scale: float) -> Column:
         if value:
             bars.append(Bar(round(top, 2), round(height, 2), kind))
     x, width = round(slot_x + slot * GAP / 2, 3), round(slot * (1 - GAP), 3)
-    return Column(round(slot_x + slot / 2, 3), x, width, tuple(bars), point.label, point.text)
+    tick = None if point.tick is None else round(100 - point.tick * scale, 2)
+    return Column(round(slot_x + slot / 2, 3), x, width, tuple(bars), point.label, point.text, tick)
 
 
 def _label(column: Column) -> tuple[float, str, str]:

@@ -49,6 +49,11 @@ def duration(seconds: float) -> str:
     return " ".join(parts[:2])
 
 
+def ms(value: int | None) -> str:
+    """1,234 ms; a dash for None."""
+    return "–" if value is None else f"{number(value)} ms"
+
+
 def seconds(value: float | None) -> str:
     """12 ms, 1.25 s; a dash for None."""
     if value is None:
@@ -82,5 +87,5 @@ def limits(values: CallLimits) -> str:
 
 
 FILTERS = {
-    one.__name__: one for one in (number, short, money, price, share, duration, seconds, day, minute, second, limits)
+    one.__name__: one for one in (number, short, money, price, share, duration, ms, seconds, day, minute, second, limits)
 }
