@@ -1,64 +1,29 @@
-"""Every page in light and dark: its accessibility, its width, and, on demand, its picture for the documentation."""
+"""Every page in light and dark, at four widths."""
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, ViewportSize, expect
+from playwright.sync_api import Page, expect
 
 from rerankd.accounts.call_record import CallRecord
 from rerankd.accounts.decision import CallCost
 from rerankd.accounts.keys import Caller
 from rerankd.accounts.ledger import Ledger
 from rerankd.types import CallLimits
+from support.looks import both_themes, check
 from support.playground import rank, settled
 from support.server import Server
 from support.site import PASSWORD, Site
 
-AXE = Path(__file__).parent / "axe" / "axe.min.js"
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-SCREENS = Path(__file__).parents[2] / "docs" / "screens"
-"""Written where the environment has WRITE_SCREENS."""
-
-PAGES_OF_ACCOUNTS = ("sign-in", "keys", "usage", "statement", "calls", "account", "members")
-PAGES_OF_ADMINS = ("admin", "admin-usage", "admin-calls", "admin-log", "admin-account", "admin-upstreams")
 OWN = ("usage", "statement", "calls", "account", "members", "join", "rates", "keys")
-SHOWN = ("playground", "playground-compare", "rates", *PAGES_OF_ACCOUNTS, *PAGES_OF_ADMINS)
-
-WIDE: ViewportSize = {"width": 1280, "height": 800}
-FITS = "document.documentElement.scrollWidth <= innerWidth"
-
 Open = Callable[..., Page]
-
-both_themes = pytest.mark.parametrize("theme", ["light", "dark"])
-
-
-def check(page: Page, name: str) -> None:
-    """axe finds no violation, however small; nothing sticks out; a picture if it is wanted."""
-    page.evaluate(AXE.read_text())
-    found: list[dict[str, Any]] = page.evaluate("async (runOnly) => (await axe.run({runOnly})).violations", RULES)
-    violations = [(one["id"], node["target"], node["failureSummary"]) for one in found for node in one["nodes"]]
-    assert violations == [], name
-    assert page.evaluate(FITS), f"{name} is too wide"
-    if page.viewport_size == WIDE:
-        for other in (768, 1920):
-            page.set_viewport_size({"width": other, "height": 800})
-            assert page.evaluate(FITS), f"{name} is too wide at {other}"
-        page.set_viewport_size(WIDE)
-    if os.environ.get("WRITE_SCREENS") and name in SHOWN:
-        theme = "dark" if page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") else "light"
-        width = "" if page.evaluate("innerWidth >= 1280") else "-360"
-        SCREENS.mkdir(exist_ok=True)
-        page.evaluate("scrollTo(0, 0)")
-        page.screenshot(path=SCREENS / f"{name}-{theme}{width}.png", animations="disabled")
 
 
 def lived_in(site: Site) -> Site:
@@ -104,13 +69,10 @@ def enter(page: Page) -> None:
 
 
 @both_themes
-@pytest.mark.parametrize("width", [1280, 360])
-def test_the_pages_of_a_server_with_accounts(
-    serve_site: tuple[Site, str], open_page: Open, theme: str, width: int
-) -> None:
+def test_the_pages_of_a_server_with_accounts(serve_site: tuple[Site, str], open_page: Open, theme: str) -> None:
     site, url = serve_site
     lived_in(site)
-    page = open_page(f"{url}/sign-up", color_scheme=theme, viewport={"width": width, "height": 800})
+    page = open_page(f"{url}/sign-up", color_scheme=theme)
     check(page, "sign-up")
     page.goto(f"{url}/sign-in?next=/admin")
     check(page, "sign-in")
@@ -137,32 +99,33 @@ def test_the_pages_of_a_server_with_accounts(
 
 
 @both_themes
-@pytest.mark.parametrize("width", [1280, 360])
-def test_the_playground(embedded_server: Server, open_page: Open, theme: str, width: int) -> None:
-    page = open_page(f"{embedded_server.url}/", color_scheme=theme, viewport={"width": width, "height": 800})
+@pytest.mark.parametrize("widths", [(1280, 1920), (360, 768)])
+def test_the_playground(embedded_server: Server, open_page: Open, theme: str, widths: tuple[int, int]) -> None:
+    size = {"width": widths[0], "height": 800}
+    page = open_page(f"{embedded_server.url}/", color_scheme=theme, viewport=size)
     settled(page)
-    check(page, "playground-empty")
+    check(page, "playground-empty", widths)
     page.fill("#key", "wrong")
     rank(page)
     expect(page.get_by_role("alert")).to_be_visible()
-    check(page, "playground-refused")
+    check(page, "playground-refused", widths)
     page.fill("#key", embedded_server.key)
     rank(page)
     expect(page.locator(".ranked li")).to_have_count(8)
-    check(page, "playground")
+    check(page, "playground", widths)
     page.check("#compare")
     page.click("#side-b >> text=Similarity")
     page.click("#more summary")
     page.fill("#prompt-of", "0")
     rank(page)
     expect(page.locator(".merged li")).to_have_count(8)
-    check(page, "playground-compare")
+    check(page, "playground-compare", widths)
     page.click("#copy-as")
     expect(page.locator("#snippets")).to_be_visible()
-    check(page, "playground-code")
+    check(page, "playground-code", widths)
     page.goto(f"{embedded_server.url}/docs")
     expect(page.locator(".opblock").first).to_be_visible()
-    check(page, "docs")
+    check(page, "docs", widths)
 
 
 def test_sign_in_and_make_a_key_by_keyboard(serve_site: tuple[Site, str], open_page: Open) -> None:

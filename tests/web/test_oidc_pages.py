@@ -17,6 +17,7 @@ from playwright.sync_api import Page, expect
 from rerankd.accounts.second_factor import code_of, new_secret
 from rerankd.oidc.provider import MAX_REPLY_BYTES
 from rerankd.web.throttle import PER_EMAIL
+from support.looks import check
 from support.oidc_provider import (
     CLIENT_ID,
     CLIENT_SECRET,
@@ -27,7 +28,6 @@ from support.oidc_provider import (
     unsigned,
 )
 from support.site import PASSWORD, Site
-from web.test_looks import check
 
 CALLBACK = "/sign-in/oidc/callback"
 

@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from rerankd import Index
+from support.looks import both_themes, check
 from support.server import Server, StartServer
-from web.test_looks import check
 
 Open = Callable[..., Page]
 
@@ -84,10 +84,9 @@ def test_a_link_holds_the_query_and_no_key(open_page: Open, server: Server) -> N
     assert again.input_value("#query") == "bill & key 🔑"
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 360])
-def test_it_looks_right(open_page: Open, server: Server, theme: str, width: int) -> None:
-    page = opened(open_page, server, color_scheme=theme, viewport={"width": width, "height": 800})
+@both_themes
+def test_it_looks_right(open_page: Open, server: Server, theme: str) -> None:
+    page = opened(open_page, server, color_scheme=theme)
     check(page, "search-empty")
     page.fill("#query", "when does an old key stop?")
     page.keyboard.press("Enter")

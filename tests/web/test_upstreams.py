@@ -15,10 +15,10 @@ from playwright.sync_api import Page, expect
 from rerankd.accounts.accounts import Account
 from rerankd.accounts.store import Store, open_store
 from support import upstream_server as failing
+from support.looks import both_themes, check
 from support.routing import MODEL, Router, routing, upstream
 from support.site import PASSWORD
 from support.upstream_server import UpstreamServer
-from web.test_looks import check
 
 PATH = "/admin/upstreams/probe"
 KEY = "sk-upstream-secret-key"
@@ -138,13 +138,10 @@ def test_only_an_administrator_s_own_page_has_it_checked(watched: Watched) -> No
     assert gone.status_code == 400 and "There is no such upstream any more." in gone.text
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 360])
-def test_the_rows_look_right(watched: Watched, open_page: Callable[..., Page], theme: str, width: int) -> None:
+@both_themes
+def test_the_rows_look_right(watched: Watched, open_page: Callable[..., Page], theme: str) -> None:
     watched.call()
-    page = open_page(
-        f"{watched.url}/sign-in?next=/admin/server", color_scheme=theme, viewport={"width": width, "height": 900}
-    )
+    page = open_page(f"{watched.url}/sign-in?next=/admin/server", color_scheme=theme)
     page.fill("#email", "admin@example.com")
     page.fill("#password", PASSWORD)
     page.keyboard.press("Enter")

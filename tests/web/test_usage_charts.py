@@ -6,8 +6,6 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
@@ -17,9 +15,9 @@ from rerankd.accounts.call_record import CallRecord
 from rerankd.accounts.decision import CallCost
 from rerankd.accounts.ledger import Ledger
 from rerankd.web.charts import Point, bar_chart
+from support.looks import WIDTHS, both_themes, check
 from support.site import Site
 
-AXE = Path(__file__).parent / "axe" / "axe.min.js"
 TITLES = ("Tokens by day", "Cost by day", "Calls by day", "Time of a call by day")
 
 
@@ -140,7 +138,7 @@ def chart(page: Page, title: str) -> tuple[Locator, Locator]:
     return figure.locator(".plot"), figure.locator(".reading")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@both_themes
 def test_values_under_the_pointer_and_by_keyboard(
     used: Site, serve_site: tuple[Site, str], open_page: Callable[..., Page], theme: str
 ) -> None:
@@ -180,20 +178,12 @@ def test_nothing_sticks_out_at_any_width(
     page = open_page(f"{url}/sign-in")
     for days in (7, 365):
         sign_in(page, site, url, f"/usage?days={days}")
-        for width in (360, 768, 1280, 1920):
+        check(page, f"{days} days")
+        for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 800})
-            check(page, f"{days} days, {width} px")
             for plot in page.locator(".daily").all():
                 box = plot.bounding_box()
                 assert box and box["x"] >= 0 and box["x"] + box["width"] <= width and box["height"] < 330
-
-
-def check(page: Page, name: str) -> None:
-    """axe finds no violation, and nothing is wider than the page."""
-    page.evaluate(AXE.read_text())
-    found: list[dict[str, Any]] = page.evaluate("async () => (await axe.run()).violations")
-    assert [(one["id"], node["target"]) for one in found for node in one["nodes"]] == [], name
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is too wide"
 
 
 def test_the_largest_value_fits_below_a_round_line() -> None:
