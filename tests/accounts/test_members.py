@@ -14,7 +14,7 @@ from rerankd.accounts import schema
 from rerankd.accounts.accounts import Account
 from rerankd.accounts.directory import list_accounts
 from rerankd.accounts.invites import MAX_OPEN
-from rerankd.accounts.members import MAX_MEMBERS, Right
+from rerankd.accounts.memberships import MAX_MEMBERS, Right
 from rerankd.accounts.second_factor import code_of, new_secret
 from rerankd.accounts.store import Store
 from rerankd.errors import InvalidRequest, Unauthorized

@@ -456,7 +456,12 @@ def test_members_are_added_listed_changed_and_removed(command: Command, store: S
     assert "only owner" in command("accounts", "member-role", ann, ann, "viewer")[2]
     assert "viewer of account 1" in command("accounts", "list")[1]
     assert "pays" in command("keys", "create", "--account", "bob@example.org", "--name", "k")[2]
-    assert "has an account already" in command("accounts", "add-member", ann, ann)[2]
+    assert "is a member of this account already" in command("accounts", "add-member", ann, ann)[2]
+    store.accounts.create("carl@example.org")
+    joined = command("accounts", "add-member", ann, "carl@example.org", "--role", "owner")  # asks for no password
+    assert joined == (0, "carl@example.org is owner of ann@example.org.\n", "")
+    assert "carl@example.org" in command("accounts", "members", ann)[1]
+    assert command("accounts", "remove-member", ann, "carl@example.org")[0] == 0
     removed = command("accounts", "remove-member", ann, "bob@example.org")[1]
     assert removed == "Removed bob@example.org from ann@example.org.\n"
     assert "is not a member of" in command("accounts", "remove-member", ann, "bob@example.org")[2]

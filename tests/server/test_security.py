@@ -80,7 +80,7 @@ OPEN = {
     ),
     ("POST", "/ping"),
     *((method, path) for method in ("GET", "POST") for path in ("/sign-in", "/sign-up", "/join", "/reset")),
-    ("GET", "/forgot"),
+    *(("GET", "/forgot"), ("POST", "/join/keep")),
 }
 KEYED = {
     *(("GET", path) for path in ("/v1/models", "/v1/models/{name:path}", "/info", "/tei/info", "/infinity/models")),
@@ -89,7 +89,10 @@ KEYED = {
 }
 RERANK = set(api_routes(ApiSettings()))
 SIGNED_IN = {
-    *(("GET", path) for path in ("/account", "/account/email", "/members", "/keys", "/usage", "/usage.csv", "/usage-by-day.csv")),
+    *(
+        ("GET", path)
+        for path in ("/account", "/account/email", "/members", "/keys", "/usage", "/usage.csv", "/usage-by-day.csv")
+    ),
     *(("GET", path) for path in ("/statement", "/statement.csv", "/calls", "/calls.csv")),
     *(
         ("POST", path)
@@ -101,6 +104,8 @@ SIGNED_IN = {
             "/account/unlink",
             "/account/delete",
             "/account/email",
+            "/account/choose",
+            "/join/accept",
             *(f"/members/{what}" for what in ("invite", "withdraw", "role", "remove", "leave")),
             "/keys",
             "/keys/budget",
@@ -231,7 +236,7 @@ def test_every_route_has_a_kind_of_door(fort: Fort) -> None:
     assert told >= {route for route in RERANK if "{" not in route[1]}  # the others spell a path that is told
 
 
-def test_a_provider_adds_four_open_routes(fort: Fort) -> None:
+def test_a_provider_adds_five_open_routes(fort: Fort) -> None:
     registered: dict[str, Any] = {"oidc_issuer": "https://id.example", "oidc_client_id": "id"}
     registered["oidc_client_secret"] = "secret"
     models = Models(ServedModel(lambda _: scorer_of(NumberedModel())))
@@ -239,7 +244,9 @@ def test_a_provider_adds_four_open_routes(fort: Fort) -> None:
         set(routes_of(create_app(ServerSettings(accounts=True, **more), models, fort.store).routes))
         for more in ({}, registered)
     )
-    reading = {("GET", path) for path in ("/sign-in/oidc", "/sign-in/oidc/callback", "/sign-in/confirm")}
+    reading = {
+        ("GET", path) for path in ("/sign-in/oidc", "/sign-in/oidc/callback", "/sign-in/confirm", "/sign-out/oidc")
+    }
     assert having - without == reading | {("POST", "/sign-in/confirm")}
 
 

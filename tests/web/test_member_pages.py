@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from rerankd.accounts.accounts import Account
-from rerankd.accounts.members import Right
+from rerankd.accounts.memberships import Right
 from rerankd.mail import Mailer
 from rerankd.web.context import WebContext
 from rerankd.web.routes import web_routes

@@ -15,13 +15,17 @@ PUBLIC = {
     *(("GET", path) for path in ("/", "/rates", "/docs", "/sample", "/forgot", "/favicon.ico", "/robots.txt")),
     *(("GET", path) for path in ("/static/{name}", "/static/{tag}/{name}")),
     *((method, path) for method in ("GET", "POST") for path in ("/sign-in", "/sign-up", "/join", "/reset")),
+    ("POST", "/join/keep"),
 }
 """For visitors without a session."""
 
 ONE = "/admin/accounts/{account_id:row}"
 NEEDS = {
     "viewer": {
-        *(("GET", path) for path in ("/account", "/members", "/keys", "/usage", "/usage.csv", "/usage-by-day.csv", "/statement")),
+        *(
+            ("GET", path)
+            for path in ("/account", "/members", "/keys", "/usage", "/usage.csv", "/usage-by-day.csv", "/statement")
+        ),
         *(("GET", path) for path in ("/statement.csv", "/calls", "/calls.csv")),
         *(
             ("POST", f"/account/{what}")
@@ -29,6 +33,7 @@ NEEDS = {
         ),
         *(("POST", path) for path in ("/account/second-factor/codes",)),
         ("GET", "/account/email"),
+        *(("POST", path) for path in ("/join/accept", "/account/choose")),
         *(("POST", path) for path in ("/sign-out", "/members/leave")),
     },
     "member": {("POST", path) for path in ("/keys", "/keys/budget", "/keys/{key_id:row}/revoke")},
@@ -39,9 +44,22 @@ NEEDS = {
     "admin": {
         *(
             ("GET", f"/admin{what}")
-            for what in ("", "/usage", "/usage.csv", "/usage-by-day.csv", "/calls", "/calls.csv", "/server", "/status", "/log")
+            for what in (
+                "",
+                "/usage",
+                "/usage.csv",
+                "/usage-by-day.csv",
+                "/calls",
+                "/calls.csv",
+                "/server",
+                "/status",
+                "/log",
+            )
         ),
-        *(("GET", f"{ONE}{what}") for what in ("", "/statement", "/statement.csv", "/calls", "/calls.csv", "/log", "/usage-by-day.csv")),
+        *(
+            ("GET", f"{ONE}{what}")
+            for what in ("", "/statement", "/statement.csv", "/calls", "/calls.csv", "/log", "/usage-by-day.csv")
+        ),
         *(("POST", f"/admin/{what}") for what in ("accounts", "invites", "upstreams/probe")),
         *(("POST", f"{ONE}/{what}") for what in ("credit", "limits", "link", "password", "role", "second-factor")),
         *(("POST", f"{ONE}/{what}") for what in ("state", "budget", "keys/{key_id:row}/revoke")),

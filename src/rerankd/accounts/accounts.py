@@ -13,24 +13,30 @@ from sqlalchemy.exc import IntegrityError
 from rerankd.accounts.admin_log import Actor, write
 from rerankd.accounts.database import Database
 from rerankd.accounts.passwords import Passwords
-from rerankd.accounts.schema import NO_LIMITS, accounts, confirmations, limits_of, links, sessions
+from rerankd.accounts.schema import NO_LIMITS, accounts, confirmations, limits_of, links, memberships, sessions
 from rerankd.accounts.validation import check_limits, read_email, read_name, storable
 from rerankd.errors import InvalidRequest
 from rerankd.types import CallLimits
 
 Role = Literal["admin", "user"]
 MemberRole = Literal["owner", "member", "viewer", "none"]
-"""What a person may do in an account; none: this person was removed, and no longer signs in."""
+"""What a person may do in an account; none: this person left it."""
 
 ENABLED_ADMINS = select(accounts.c.id).where(accounts.c.role == "admin", accounts.c.disabled.is_(False))
 
 _TEAMS = accounts.alias("teams")
-CAN_SIGN_IN = (
-    accounts.c.disabled.is_(False)
-    & (accounts.c.member_role != "none")
-    & ~exists().where(_TEAMS.c.id == accounts.c.team_id, _TEAMS.c.disabled.is_(True))
+_IN_FIRST = (accounts.c.member_role != "none") & ~exists().where(
+    _TEAMS.c.id == accounts.c.team_id, _TEAMS.c.disabled.is_(True)
 )
-"""Condition for a row whose person may sign in."""
+_JOINED = accounts.alias("joined")
+_IN_ANOTHER = exists().where(
+    memberships.c.person_id == accounts.c.id,
+    memberships.c.role != "none",
+    memberships.c.account_id == _JOINED.c.id,
+    _JOINED.c.disabled.is_(False),
+)
+CAN_SIGN_IN = accounts.c.disabled.is_(False) & (_IN_FIRST | _IN_ANOTHER)
+"""Condition for a row whose person may sign in: some account is left to act in."""
 
 PAYS_NOTHING = "This is a member of another account, which pays: name that account."
 
@@ -46,7 +52,7 @@ class Account:
         has_password: without one, its owner signs in at a provider, or nobody does.
         is_deleted: only its number and its entries are left.
         team_id: the account that this one is a member of, and which pays; None: it is an account of its own.
-        member_role: what its person may do in that account, or in its own.
+        member_role: what its person may do in that account, or in its own; `Membership` has the others.
         limits: the account's own; None where the price's or the server's apply.
     """
 
@@ -114,6 +120,11 @@ class Accounts:
         """Ignores case."""
         with self._database.read() as connection:
             return _account(connection.execute(select_by_email(email)).first())
+
+    def may_sign_in(self, account_id: int) -> bool:
+        with self._database.read() as connection:
+            found = select(accounts.c.id).where(accounts.c.id == account_id, CAN_SIGN_IN)
+            return connection.execute(found).first() is not None
 
     def all(self) -> list[Account]:
         """Sorted by e-mail address."""
@@ -271,6 +282,7 @@ def sign_out(connection: Connection, account_id: int) -> None:
     people = connection.scalars(select(accounts.c.id).where(everybody(account_id))).all()
     for one in people:
         sign_out_person(connection, one)
+    connection.execute(delete(sessions).where(sessions.c.payer_id == account_id))
 
 
 def sign_out_person(connection: Connection, account_id: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Select, insert, select
 
 from rerankd.accounts.database import Database
-from rerankd.accounts.schema import accounts, admin_log
+from rerankd.accounts.schema import accounts, admin_log, memberships
 from rerankd.accounts.validation import storable
 
 Actor = int | Literal["operator", "owner"]
@@ -62,7 +62,9 @@ class AdminLog:
     def of_members(self, account_id: int, limit: int) -> list[AdminAction]:
         """What the people of an account did in it, the newest first; not what administrators of the server did."""
         people = select(accounts.c.id).where((accounts.c.id == account_id) | (accounts.c.team_id == account_id))
-        mine = (admin_log.c.account_id == account_id, admin_log.c.made_by.in_(people))
+        joined = select(memberships.c.person_id).where(memberships.c.account_id == account_id)
+        made_by = admin_log.c.made_by.in_(people) | admin_log.c.made_by.in_(joined)
+        mine = (admin_log.c.account_id == account_id, made_by)
         return self._read(_query(limit).where(*mine))
 
     def _read(self, query: Select[Any]) -> list[AdminAction]:

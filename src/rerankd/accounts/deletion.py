@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, Table, delete, select, update
 
-from rerankd.accounts.accounts import everybody, keep_an_admin, refuse_deleted, update_account
+from rerankd.accounts.accounts import keep_an_admin, refuse_deleted, update_account
 from rerankd.accounts.admin_log import Actor, write
 from rerankd.accounts.database import Database
 from rerankd.accounts.members import keep_an_owner
+from rerankd.accounts.memberships import end_lost_sign_in
 from rerankd.accounts.schema import (
     accounts,
     calls,
@@ -22,6 +23,7 @@ from rerankd.accounts.schema import (
     invites,
     keys,
     links,
+    memberships,
     recovery_codes,
     sessions,
 )
@@ -33,30 +35,59 @@ OWN_TABLES: tuple[Table, ...] = (calls, confirmations, identities, links, recove
 def delete_account(database: Database, account_id: int, by: Actor = "operator") -> None:
     """Deletes an account for ever, with its members: its keys are refused at once, and its address is free again.
 
+    A member who acts in another account, too, stays there.
+
     Args:
         by: who deletes it, for the log.
 
     Raises:
         InvalidRequest: there is no such account, it was deleted before, or no administrator
-                would be left; or it is the only owner of the account that it is a member of.
+                would be left; or it is the only owner of another account that it is a member of.
     """
     with database.transaction() as connection:
         refuse_deleted(connection, account_id)
         keep_an_admin(connection, account_id)
-        payer = connection.scalar(select(accounts.c.team_id).where(accounts.c.id == account_id))
-        if payer is not None:
-            keep_an_owner(connection, payer, account_id)
-        people = connection.scalars(select(accounts.c.id).where(everybody(account_id))).all()
-        for one in (account_id, *(one for one in people if one != account_id)):
-            _forget_person(connection, one)
+        _keep_owners(connection, account_id)
+        _forget_person(connection, account_id)
+        _end_memberships(connection, account_id)
         _forget_names(connection, account_id)
         write(connection, by, "account deleted", account_id)
+
+
+def _keep_owners(connection: Connection, person_id: int) -> None:
+    """Raises InvalidRequest if an account, other than the person's own, would be left without an owner."""
+    team = connection.scalar(select(accounts.c.team_id).where(accounts.c.id == person_id))
+    mine = (memberships.c.person_id == person_id, memberships.c.role != "none")
+    joined = connection.scalars(select(memberships.c.account_id).where(*mine)).all()
+    payers = sorted({*joined, *([] if team is None else [team])})
+    # Locked in one order, so that two deletions do not wait for each other.
+    locked = select(accounts.c.id).where(accounts.c.id.in_([person_id, *payers])).order_by(accounts.c.id)
+    connection.execute(locked.with_for_update())
+    for payer in payers:
+        keep_an_owner(connection, payer, person_id)
+
+
+def _end_memberships(connection: Connection, account_id: int) -> None:
+    """Nothing is kept of a member who acts in no other account."""
+    others = select(memberships.c.person_id).where(memberships.c.role != "none", memberships.c.account_id != account_id)
+    own = (accounts.c.team_id == account_id, accounts.c.deleted.is_(None))
+    lost = connection.scalars(select(accounts.c.id).where(*own, accounts.c.id.not_in(others))).all()
+    here = (memberships.c.account_id == account_id, memberships.c.role != "none")
+    joined = connection.scalars(select(memberships.c.person_id).where(*here)).all()
+    connection.execute(update(accounts).where(accounts.c.team_id == account_id).values(member_role="none"))
+    connection.execute(delete(memberships).where(memberships.c.account_id == account_id))
+    connection.execute(delete(sessions).where(sessions.c.payer_id == account_id))
+    for one in lost:
+        _forget_person(connection, one)
+    for one in joined:  # whose row may be an account of its own
+        end_lost_sign_in(connection, one)
 
 
 def _forget_person(connection: Connection, account_id: int) -> None:
     update_account(connection, account_id, _without_person(account_id))
     for table in OWN_TABLES:
         connection.execute(delete(table).where(table.c.account_id == account_id))
+    connection.execute(delete(memberships).where(memberships.c.person_id == account_id))
 
 
 def _without_person(account_id: int) -> dict[str, object]:

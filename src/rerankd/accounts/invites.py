@@ -11,9 +11,10 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, delete, exists, f
 from rerankd.accounts.accounts import ENABLED_ADMINS, Account, has_account, insert_account, new_account, select_by_email
 from rerankd.accounts.admin_log import write
 from rerankd.accounts.database import Database
-from rerankd.accounts.members import Right, add_member
+from rerankd.accounts.members import add_member
+from rerankd.accounts.memberships import Right, join
 from rerankd.accounts.passwords import Passwords
-from rerankd.accounts.schema import accounts, invites
+from rerankd.accounts.schema import accounts, invites, memberships
 from rerankd.accounts.tokens import new_token, token_hash
 from rerankd.accounts.validation import read_email
 from rerankd.errors import InvalidRequest
@@ -24,11 +25,18 @@ MAX_OPEN = 100
 """Invitations to one account."""
 
 
-_OWNERS = accounts.alias("owners")
-_IS_ITS_OWNER = exists().where(
+_OWNERS, _JOINED = accounts.alias("owners"), memberships.alias("joined")
+_IS_OWNER = exists().where(
     _OWNERS.c.id == invites.c.created_by,
     or_(_OWNERS.c.id == invites.c.account_id, _OWNERS.c.team_id == invites.c.account_id),
     _OWNERS.c.member_role == "owner",
+    _OWNERS.c.disabled.is_(False),
+)
+_JOINED_AS_OWNER = exists().where(
+    _JOINED.c.account_id == invites.c.account_id,
+    _JOINED.c.person_id == invites.c.created_by,
+    _JOINED.c.role == "owner",
+    _OWNERS.c.id == _JOINED.c.person_id,
     _OWNERS.c.disabled.is_(False),
 )
 _TEAM = accounts.alias("team")
@@ -37,7 +45,7 @@ _VALID = (
     invites.c.used_by.is_(None),
     or_(
         invites.c.account_id.is_(None) & invites.c.created_by.in_(ENABLED_ADMINS),
-        _IS_ITS_OWNER & _TEAM_IS_ENABLED,
+        (_IS_OWNER | _JOINED_AS_OWNER) & _TEAM_IS_ENABLED,
     ),
 )
 """Conditions for an invitation that was not used and whose author may invite."""
@@ -156,14 +164,38 @@ class Invites:
         """
         values = new_account(email, name, self._passwords.hash(password))
         with self._database.transaction() as connection:
-            invite = _invite(connection.execute(_select_valid(token).with_for_update()).first())
-            if invite is None or (for_member and invite.account_id is None):
-                raise InvalidRequest("This invitation is not valid, or has expired. Ask for a new one.")
-            if invite.email not in (None, values["email"]):
-                raise InvalidRequest("This invitation is for another e-mail address.", [("email", "another one")])
+            invite = _valid(connection, token, values["email"], for_member=for_member)
             account = _insert(connection, invite, values)
             connection.execute(update(invites).where(invites.c.hash == token_hash(token)).values(used_by=account.id))
             return account
+
+    def accept(self, token: str, person_id: int) -> int:
+        """Makes a person who has an account a member of the invitation's one, and uses the invitation up.
+
+        Returns:
+            The id of the account that the person joined.
+
+        Raises:
+            InvalidRequest: the invitation is not valid, or not for this address; or as `memberships.join` says.
+        """
+        with self._database.transaction() as connection:
+            email = connection.scalar(select(accounts.c.email).where(accounts.c.id == person_id))
+            invite = _valid(connection, token, email, for_member=True)
+            assert invite.account_id is not None and invite.role is not None, "This is a bug: it makes no member."
+            email = join(connection, invite.account_id, person_id, invite.role)
+            write(connection, person_id, "member joined", invite.account_id, f"{email}: {invite.role}")
+            connection.execute(update(invites).where(invites.c.hash == token_hash(token)).values(used_by=person_id))
+            return invite.account_id
+
+
+def _valid(connection: Connection, token: str, email: str | None, *, for_member: bool) -> Invite:
+    """Locks a valid invitation. Raises InvalidRequest if it is not valid, or not for this address."""
+    invite = _invite(connection.execute(_select_valid(token).with_for_update()).first())
+    if invite is None or (for_member and invite.account_id is None):
+        raise InvalidRequest("This invitation is not valid, or has expired. Ask for a new one.")
+    if invite.email not in (None, email):
+        raise InvalidRequest("This invitation is for another e-mail address.", [("email", "another one")])
+    return invite
 
 
 def _new(by: int, email: str | None) -> tuple[str, dict[str, Any]]:

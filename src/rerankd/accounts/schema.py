@@ -125,6 +125,16 @@ sessions = Table(
     _account(index=True),
     Column("csrf", String(64), nullable=False),
     Column("expires", Time, nullable=False, index=True),
+    Column("payer_id", ForeignKey("accounts.id")),  # the account that its person chose; null: the person's first one
+)
+
+memberships = Table(  # in accounts that people joined beside their first one, which is in their row of `accounts`
+    "memberships",
+    metadata,
+    _account(primary_key=True),
+    Column("person_id", ForeignKey("accounts.id"), primary_key=True, index=True),
+    Column("role", String(20), nullable=False),  # none: the person left it
+    Column("joined", Time, nullable=False),
 )
 
 recovery_codes = Table(  # each signs in once, in place of a code of the second factor

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from rerankd.accounts.members import Member, Right
+from rerankd.accounts.members import Member
+from rerankd.accounts.memberships import Right
 from rerankd.accounts.store import Store
 from rerankd.accounts.validation import read_email
 from rerankd.cli.options import FLAG, NONE_GIVEN, Given
@@ -40,7 +41,7 @@ def add_member(
     password_stdin: Annotated[bool, FLAG] = False,
     given: Given = NONE_GIVEN,
 ) -> int:
-    """Add a member to an account; asks for the member's password.
+    """Add a member to an account; asks for the member's password, unless that person has an account already.
 
     Args:
         role: viewer sees everything, member also makes keys and sets budgets, owner also manages members
@@ -49,10 +50,11 @@ def add_member(
     """
     with opened(given) as store:
         account, address = account_of(store, email), read_email(member)
-        if store.accounts.by_email(address):
-            raise InvalidRequest(f"{address} has an account already.")
-        added = store.members.add(account.id, address, name, read_password(password_stdin), role)
-    print(f"{added.email} is {role} of {account.email}.")
+        if person := store.accounts.by_email(address):
+            store.members.add_existing(account.id, person.id, role)
+        else:
+            store.members.add(account.id, address, name, read_password(password_stdin), role)
+    print(f"{address} is {role} of {account.email}.")
     return 0
 
 

@@ -14,7 +14,8 @@ from rerankd.web.call_pages import CallPages
 from rerankd.web.context import WebContext
 from rerankd.web.email_pages import EmailPages
 from rerankd.web.guards import Guards
-from rerankd.web.member_pages import JoinPages, MemberPages
+from rerankd.web.join_pages import JoinPages
+from rerankd.web.member_pages import MemberPages
 from rerankd.web.own_account_pages import OwnAccountPages
 from rerankd.web.pages import Pages
 from rerankd.web.recovery_pages import RecoveryPages
@@ -53,7 +54,7 @@ def account_routes(context: WebContext, store: Store, pages: Pages) -> tuple[API
     RecoveryPages(context, store, guards, pages, anonymous).add_to(router)
     AccountPages(context, store, guards, pages).add_to(router)
     MemberPages(context, store, guards, pages).add_to(router)
-    JoinPages(store, guards, anonymous).add_to(router)
+    JoinPages(store, guards, pages, anonymous).add_to(router, own_account.account_page)
     StatementPages(context, store, guards, pages).add_to(router)
     CallPages(context, store, guards, pages).add_to(router)
     AdminPages(context, store, guards, pages).add_to(router)

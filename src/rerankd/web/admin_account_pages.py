@@ -17,6 +17,7 @@ from rerankd.accounts.budget import next_month
 from rerankd.accounts.deletion import delete_account
 from rerankd.accounts.keys import Key
 from rerankd.accounts.members import Member
+from rerankd.accounts.memberships import Membership
 from rerankd.accounts.sessions import Session
 from rerankd.accounts.validation import read_amount, read_budget
 from rerankd.errors import InvalidRequest
@@ -52,6 +53,7 @@ class AdminAccountPage(Page):
     Attributes:
         payer: the account that this one is a member of, and which pays; None: it is not a member.
         members: of this account, itself included.
+        joined: the accounts that its person acts in, beside this one.
         starts_again: the day on which budgets start again.
         is_own: the administrator's own account.
         done: a message after a change.
@@ -64,6 +66,7 @@ class AdminAccountPage(Page):
     account: Account
     payer: Account | None
     members: Sequence[Member]
+    joined: Sequence[Membership]
     keys: Sequence[Key]
     currency: str
     limits: Mapping[str, int | None]
@@ -119,11 +122,13 @@ class AdminAccountPages(PageGroup):
         self, request: Request, session: Session, refusal: Refusal, link: str = "", opens: str = ""
     ) -> Response:
         def show(request: Request, session: Session, account: Account, _: str) -> Response:
+            own = (account.id, account.team_id)
             page = AdminAccountPage(
                 usage=usage_report(self._store.database, request, account.id, self._currency),
                 account=account,
                 payer=self._store.accounts.by_id(account.team_id) if account.team_id else None,
                 members=self._store.members.of(account.id),
+                joined=[one for one in self._store.members.accounts_of(account.id) if one.account_id not in own],
                 keys=self._store.keys.of_account(account.id),
                 currency=self._currency,
                 limits=asdict(account.limits),

@@ -15,9 +15,15 @@ from rerankd.web.formatting import duration
 from rerankd.web.forms import Form
 from rerankd.web.pages import Page, Pages
 
+KEPT_INVITATION = "/join?kept"
+"""Shows the invitation that the browser keeps."""
+
+LINKED = "/account?done=linked"
+"""Says that the provider is linked."""
+
 AFTER_SIGN_IN = (
     *("/", "/keys", "/usage", "/statement", "/calls", "/account", "/account/email", "/members"),
-    *("/admin", "/admin/server"),
+    *("/admin", "/admin/server", KEPT_INVITATION, LINKED),
 )
 """Where a sign-in may redirect to: never to another site."""
 

@@ -15,6 +15,7 @@ from rerankd.web.pages import root_of
 FORM_COOKIE = "rerankd-form"
 ATTEMPT_COOKIE = "rerankd-attempt"
 CONFIRMATION_COOKIE = "rerankd-confirm"
+INVITE_COOKIE = "rerankd-invite"
 SHOWN_COOKIE = "rerankd-shown"
 
 SHORT_LIFETIME_S = 600

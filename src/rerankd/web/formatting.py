@@ -87,5 +87,6 @@ def limits(values: CallLimits) -> str:
 
 
 FILTERS = {
-    one.__name__: one for one in (number, short, money, price, share, duration, ms, seconds, day, minute, second, limits)
+    one.__name__: one
+    for one in (number, short, money, price, share, duration, ms, seconds, day, minute, second, limits)
 }

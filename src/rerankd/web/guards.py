@@ -12,7 +12,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from rerankd.accounts.members import Right
+from rerankd.accounts.memberships import Right
 from rerankd.accounts.sessions import Session, Sessions
 from rerankd.admission.session_calls import SESSION_COOKIE
 from rerankd.errors import InvalidRequest, Unavailable
@@ -180,7 +180,7 @@ class Guards:
     def _forged(self, request: Request, session: Session | None) -> Response:
         """For a form that was not submitted from our page, or from one that is too old."""
         page = ProblemPage(
-            "This form is too old, or it was not sent from this server's own page. Go back, and send it again."
+            "This form is too old, or it was not sent from this server's own page. Go back, reload, and send it again."
         )
         return self._pages.render(page, request, session, 403)
 
@@ -197,4 +197,4 @@ def _refused(session: Session, access: Access) -> str:
     if session.may(access):
         return ""
     who = "an owner" if access == "owner" else "a member or an owner"
-    return f"Your role in this account is {session.account.member_role}: only {who} may do this."
+    return f"Your role in this account is {session.role}: only {who} may do this."

@@ -1,4 +1,4 @@
-"""The members of an account: their list, invitations, roles, and the page where an invited person joins."""
+"""The members of an account: their list, invitations, roles."""
 
 from __future__ import annotations
 
@@ -12,19 +12,17 @@ from starlette.responses import RedirectResponse, Response
 
 from rerankd.accounts.admin_log import AdminAction
 from rerankd.accounts.invites import OpenInvite
-from rerankd.accounts.members import RIGHTS, Member, Right
+from rerankd.accounts.members import Member
+from rerankd.accounts.memberships import RIGHTS, Right
 from rerankd.accounts.sessions import Session
 from rerankd.accounts.store import Store
 from rerankd.accounts.validation import read_email
-from rerankd.admission.identity import network_of
 from rerankd.errors import InvalidRequest
-from rerankd.web.anonymous import AnonymousPage, AnonymousPages, address_of
 from rerankd.web.context import WebContext
-from rerankd.web.cookies import delete_session
-from rerankd.web.forms import NO_REFUSAL, Form, Refusal, check_repeated
+from rerankd.web.cookies import delete_session, set_session
+from rerankd.web.forms import NO_REFUSAL, Form, Refusal
 from rerankd.web.guards import FormHandler, Guards
 from rerankd.web.pages import Page, Pages
-from rerankd.web.throttle import Throttle
 
 MAX_ACTIONS = 50
 """Lines of the log on the page."""
@@ -33,6 +31,8 @@ DONE = {
     "role": "The role is changed.",
     "removed": "The member is removed: the sessions of this person have ended.",
     "withdrawn": "The invitation is withdrawn.",
+    "joined": "You joined this account, and act in it now. Switch between your accounts at the top of each page.",
+    "left": "You left the account, and act in this one now.",
 }
 
 INVITED = """\
@@ -76,13 +76,6 @@ class MembersPage(Page):
     invitation: str
     invited: str | None
     mailed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class JoinPage(AnonymousPage):
-    """`/join`."""
-
-    template: ClassVar[str] = "join.html"
 
 
 class MemberPages:
@@ -135,8 +128,11 @@ class MemberPages:
         return RedirectResponse("/members?done=removed", 303)
 
     def leave(self, request: Request, session: Session, form: Form) -> Response:
-        self._store.members.remove(session.payer.id, session.account.id, session.account.id)
-        return delete_session(RedirectResponse("/sign-in", 303), request)
+        person = session.account.id
+        self._store.members.remove(session.payer.id, person, person)
+        if not self._store.members.accounts_of(person):
+            return delete_session(RedirectResponse("/sign-in", 303), request)
+        return set_session(RedirectResponse("/members?done=left", 303), request, self._store.sessions.open(person))
 
     def _show(self, request: Request, session: Session, refusal: Refusal, new: NewInvitation) -> Response:
         account_id, is_owner = session.payer.id, session.may("owner")
@@ -163,36 +159,6 @@ class MemberPages:
         text = INVITED.format(by=by, account=account, site=site, role=role, token=token)
         mailer.later(lambda: mailer.send(email, "An invitation", text))
         return True
-
-
-class JoinPages:
-    """`/join`: where an invited person becomes a member, also on servers without sign-up."""
-
-    def __init__(self, store: Store, guards: Guards, anonymous: AnonymousPages) -> None:
-        self._store = store
-        self._guards = guards
-        self._anonymous = anonymous
-        self._attempts = Throttle()
-
-    def add_to(self, router: APIRouter) -> None:
-        router.add_api_route("/join", self.join_page, methods=["GET"], response_model=None)
-        self._guards.anonymous_form(router, "/join", self.join)
-
-    def join_page(self, request: Request) -> Response:
-        return self._anonymous.show(JoinPage, request, Form())
-
-    def join(self, request: Request, form: Form) -> Response:
-        # Every attempt counts: those that succeed create members, the others may guess invitations or addresses.
-        address = address_of(request)
-        if wait := self._attempts.attempt(network_of(address), address):
-            return self._anonymous.too_many(JoinPage, request, form, wait)
-        try:
-            check_repeated(form)
-            invite, email, name = form["invite"].strip(), form["email"], form["name"]
-            member = self._store.invites.use(invite, email, name, form["new"], for_member=True)
-        except InvalidRequest as error:
-            return self._anonymous.show(JoinPage, request, form, str(error), 400)
-        return self._anonymous.open_session(request, member.id, "/keys")
 
 
 def _role(form: Form) -> Right:

@@ -33,6 +33,7 @@ DONE = {
     "off": "The second factor is off.",
     "codes": "The recovery codes are new; the old ones no longer work.",
     "unlinked": "The provider is unlinked: only the password signs in.",
+    "linked": "The provider is linked: you can sign in there, too.",
     "email": "The e-mail address is changed.",
 }
 
@@ -138,6 +139,8 @@ class OwnAccountPages:
         return RedirectResponse("/account?done=unlinked", 303)
 
     def delete(self, request: Request, session: Session, form: Form) -> Response:
+        if session.payer.id != session.account.id:
+            raise InvalidRequest("This is not your own account: switch to that one first.")
         self.check_own_password(request, session, form)
         self._check_own_code(session, form)
         delete_account(self._store.database, session.account.id, "owner")
