@@ -27,7 +27,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from support.waiting import wait_until
@@ -152,6 +152,7 @@ class OidcProvider:
                 Route("/keys", self._publish),
                 Route("/authorize", self._authorize, methods=["GET", "POST"]),
                 Route("/token", self._token, methods=["POST"]),
+                Route("/logout", self._sign_out),
             ]
         )
 
@@ -180,6 +181,12 @@ class OidcProvider:
         grant = self._server.get_consent_grant(asked, end_user=self.person)
         made: Response = self._server.create_authorization_response(asked, grant_user=self.person, grant=grant)
         return made
+
+    async def _sign_out(self, request: Request) -> Response:
+        """Where `described` announces it."""
+        self.requests.append(request.url.path)
+        assert request.query_params["client_id"] == CLIENT_ID
+        return RedirectResponse(request.query_params["post_logout_redirect_uri"])
 
     async def _token(self, request: Request) -> Response:
         if self.status != 200:

@@ -520,6 +520,98 @@ def test_who_cancels_at_the_provider(make_oidc: Callable[..., Site], provider: O
     assert hostile.status_code == 400 and "<script>" not in re.sub(r"<script (type|src)", "", hostile.text)
 
 
+# Linking from the account, and signing out there.
+
+
+def link(client: TestClient, token: str) -> Any:
+    """Presses the button of the account page, and comes back from the provider."""
+    there = client.get("/sign-in/oidc", params={"link": token})
+    if not there.headers["location"].startswith("http://127.0.0.1"):
+        return there
+    with httpx2.Client() as browser:
+        return end(client, browser.get(there.headers["location"]).headers["location"])
+
+
+def link_of(client: TestClient) -> str:
+    found = re.search(r"/sign-in/oidc\?link=(\w{64})", client.get("/account").text)
+    assert found
+    return found[1]
+
+
+def test_a_signed_in_person_links_the_provider_with_the_password(
+    make_oidc: Callable[..., Site], provider: OidcProvider
+) -> None:
+    site = make_oidc()
+    assert provider.person
+    provider.person.email, provider.person.is_verified = "another@example.net", False  # the address does not matter
+    secret = new_secret()
+    now = int(time.time()) // 30
+    site.store.second_factors.turn_on(site.user.id, secret, code_of(secret, now - 1))
+    client = site.visitor(site.user)
+    back = link(client, link_of(client))
+    assert back.headers["location"].startswith("/sign-in/confirm?")
+    assert site.store.identities.of_account(site.user.id) == [], "not before the password"
+    assert confirm(client, password="wrong", code=code_of(secret, now)).status_code == 403
+    assert confirm(client, password=PASSWORD, code="000000").status_code == 403
+    done = confirm(client, password=PASSWORD, code=code_of(secret, now), next="/account?done=linked")
+    assert done.headers["location"] == "/account?done=linked"
+    page = client.get("/account?done=linked").text
+    assert "The provider is linked" in page and "link=" not in page and "Unlink Example ID" in page
+    assert [one.subject for one in site.store.identities.of_account(site.user.id)] == [provider.person.subject]
+
+
+def test_nobody_else_begins_to_link(make_oidc: Callable[..., Site], provider: OidcProvider) -> None:
+    site = make_oidc()
+    client, other = site.visitor(site.user), site.visitor(site.user)
+    for token in ("", "x" * 64, link_of(other), "ä"):
+        refused = client.get("/sign-in/oidc", params={"link": token})
+        assert refused.headers["location"] == "/" and "rerankd-attempt" not in client.cookies
+    # Signed out on the way
+    there = client.get("/sign-in/oidc", params={"link": link_of(client)})
+    client.post("/sign-out", data={"csrf": site.csrf(client)})
+    with httpx2.Client() as browser:
+        out = end(client, browser.get(there.headers["location"]).headers["location"])
+    assert out.status_code == 403 and "You are signed out" in out.text
+    # The person signs in to another account
+    assert provider.person
+    site.store.identities.link(site.admin.id, provider.issuer, provider.person.subject)
+    taken = link(other, link_of(other))
+    assert taken.status_code == 403 and "signs in to an account already" in taken.text
+    assert site.store.identities.of_account(site.user.id) == []
+
+
+def test_who_signs_in_at_the_provider_may_sign_out_there(
+    make_oidc: Callable[..., Site], provider: OidcProvider
+) -> None:
+    site = make_oidc()
+    stranger = site.visitor(site.admin)
+    assert stranger.post("/sign-out", data={"csrf": site.csrf(stranger)}).headers["location"] == "/sign-in"
+    linked(site, provider)
+    client = site.visitor(site.user)
+    assert client.post("/sign-out", data={"csrf": site.csrf(client)}).headers["location"] == "/sign-in?out"
+    assert 'href="/sign-out/oidc"' in client.get("/sign-in?out").text
+    assert not is_in(client)
+    none = client.get("/sign-out/oidc")
+    assert none.status_code == 404 and "Example ID does not let other sites sign you out" in none.text
+
+
+HTTPS, HTTP = "https://id.example/end?a=b", "http://evil.example/end"
+
+
+@pytest.mark.parametrize(
+    "announced", [HTTPS, HTTP, "javascript:alert(1)", 7], ids=["https", "http", "script", "number"]
+)
+def test_where_the_provider_signs_out(make_oidc: Callable[..., Site], provider: OidcProvider, announced: Any) -> None:
+    provider.described = {"end_session_endpoint": announced}
+    led = make_oidc().visitor().get("/sign-out/oidc")
+    if announced != HTTPS:
+        assert led.status_code == 404
+        return
+    asked = parse_qs(urlsplit(led.headers["location"]).query)
+    assert led.headers["location"].startswith(f"{announced}&") and asked["client_id"] == [CLIENT_ID]
+    assert asked["post_logout_redirect_uri"] == ["http://testserver/sign-in"]
+
+
 # The whole way, in a browser.
 
 
@@ -531,7 +623,7 @@ def test_the_way_through_a_browser(
 ) -> None:
     url = serve(make_oidc())
     provider.registration.redirect_uris.add(f"{url}{CALLBACK}")
-    provider.asks = True
+    provider.asks, provider.described = True, {"end_session_endpoint": f"{provider.issuer}/logout"}
     open_page(f"{provider.issuer}/keys")  # the one other site that this test may ask
     page = open_page(f"{url}/keys")
     page.click("text=Sign in with Example ID")
@@ -543,7 +635,11 @@ def test_the_way_through_a_browser(
     page.keyboard.press("Enter")
     page.wait_for_url(f"{url}/keys")
     page.click("text=Sign out")
+    page.wait_for_url(f"{url}/sign-in?out")
+    check(page, "signed-out")
+    page.click("text=Sign out of Example ID, too")
     page.wait_for_url(f"{url}/sign-in")
+    assert provider.requests[-1] == "/logout"
     page.click("text=Sign in with Example ID")
     page.click("text=Continue")
     page.wait_for_url(f"{url}/")

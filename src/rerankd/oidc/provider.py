@@ -32,10 +32,11 @@ ERROR_CODE = re.compile(r"[\w.-]{1,40}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class _Discovered:
-    """What the provider says about itself. at: seconds since 1970."""
+    """What the provider says about itself. sign_out: empty where it has no such address. at: seconds since 1970."""
 
     authorization: str
     token: str
+    sign_out: str
     is_basic: bool
     keys: Sequence[Jwk]
     at: float
@@ -81,7 +82,21 @@ class Provider:
                 "code_challenge_method": "S256",
             }
         )
-        return f"{found.authorization}{'&' if '?' in found.authorization else '?'}{query}"
+        return _with_query(found.authorization, query)
+
+    def sign_out_address(self, redirect_uri: str) -> str:
+        """Where the browser goes to sign out there, too; empty where the provider announces no such address.
+
+        It comes back to `redirect_uri`, if that is registered
+        (https://openid.net/specs/openid-connect-rpinitiated-1_0.html).
+
+        Raises:
+            ProviderUnreachable: the provider does not answer.
+        """
+        with _http() as http:
+            found = self._discover(http)
+        query = urlencode({"client_id": self._client_id, "post_logout_redirect_uri": redirect_uri})
+        return _with_query(found.sign_out, query) if found.sign_out else ""
 
     def identity(self, code: str, attempt: Attempt, redirect_uri: str) -> Identity:
         """Who signed in, by the code that the browser brought back.
@@ -120,13 +135,16 @@ class Provider:
         if not all(isinstance(one, str) and is_private(one) for one in addresses):
             raise ProviderUnreachable("it has an address that is not https")
         authorization, token, jwks = map(str, addresses)
+        sign_out = described.get("end_session_endpoint")
+        if not (isinstance(sign_out, str) and is_private(sign_out)):
+            sign_out = ""
         keys = _object(_get(http, jwks)).get("keys")
         if not isinstance(keys, list):
             raise ProviderUnreachable("it publishes no keys")
         methods = described.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
         is_basic = "client_secret_basic" in methods
         known = [key for key in keys if isinstance(key, dict)]
-        return _Discovered(authorization, token, is_basic, known, self._clock())
+        return _Discovered(authorization, token, sign_out, is_basic, known, self._clock())
 
     def _exchange(self, http: httpx2.Client, found: _Discovered, code: str, attempt: Attempt, redirect_uri: str) -> str:
         """The ID token for a code."""
@@ -149,6 +167,10 @@ class Provider:
         if not isinstance(token, str):
             raise SignInRefused("the provider sent no ID token")
         return token
+
+
+def _with_query(address: str, query: str) -> str:
+    return f"{address}{'&' if '?' in address else '?'}{query}"
 
 
 def is_private(address: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from hmac import compare_digest
 from typing import ClassVar
 from urllib.parse import urlencode
 
@@ -21,7 +22,7 @@ from rerankd.oidc.attempt import Attempt
 from rerankd.oidc.errors import ProviderError, ProviderUnreachable
 from rerankd.oidc.id_token import Identity
 from rerankd.oidc.provider import Provider
-from rerankd.web.anonymous import AnonymousPage, AnonymousPages, address_of, after_sign_in
+from rerankd.web.anonymous import LINKED, AnonymousPage, AnonymousPages, address_of, after_sign_in
 from rerankd.web.context import WebContext
 from rerankd.web.cookies import ATTEMPT_COOKIE, CONFIRMATION_COOKIE, delete_short_cookie, set_short_cookie, short_cookie
 from rerankd.web.forms import Form
@@ -30,6 +31,9 @@ from rerankd.web.sign_in_pages import SignInPage
 from rerankd.web.throttle import Throttle
 
 logger = logging.getLogger(__name__)
+
+LINKING = "/account?link"
+"""In place of a page after the sign-in: the account page began the attempt."""
 
 ASKED_AT_ONCE = 4
 """Sign-ins that may wait for the provider. A provider that does not answer must not hold the threads of other pages."""
@@ -52,7 +56,7 @@ class ConfirmPage(AnonymousPage):
 
 
 class OidcPages:
-    """`/sign-in/oidc`, `/sign-in/oidc/callback` and `/sign-in/confirm`.
+    """`/sign-in/oidc`, `/sign-in/oidc/callback`, `/sign-in/confirm` and `/sign-out/oidc`.
 
     Args:
         sign_ins: counts wrong passwords, here and wherever else a password is asked.
@@ -79,14 +83,17 @@ class OidcPages:
         waiting = CapacityLimiter(ASKED_AT_ONCE)
         self._guards.anonymous_page(router, "/sign-in/oidc", self.begin, waiting)
         self._guards.anonymous_page(router, "/sign-in/oidc/callback", self.end, waiting)
+        self._guards.anonymous_page(router, "/sign-out/oidc", self.sign_out, waiting)
         self._guards.anonymous_page(router, "/sign-in/confirm", self.confirm_page)
         self._guards.anonymous_form(router, "/sign-in/confirm", self.confirm)
 
     def begin(self, request: Request) -> Response:
         """Leads to the provider. The browser keeps what the answer is compared with."""
-        after = after_sign_in(request.query_params.get("next", ""))
-        if self._guards.session(request):
-            return RedirectResponse(after, 303)
+        after, session = after_sign_in(request.query_params.get("next", "")), self._guards.session(request)
+        if session is not None:
+            if not compare_digest(request.query_params.get("link", "").encode(), session.link_token.encode()):
+                return RedirectResponse(after, 303)
+            after = LINKING
         attempt = Attempt.new()
         try:
             address = self._provider.address_for(attempt, self._redirect_uri(request))
@@ -101,12 +108,27 @@ class OidcPages:
         secret, slash, path = kept.partition("/")
         try:
             identity = self._identity(request, Attempt.read(secret))
-            response = self._let_in(request, identity, after_sign_in(slash + path))
+            if slash + path == LINKING:
+                response = self._link_to_own(request, identity)
+            else:
+                response = self._let_in(request, identity, after_sign_in(slash + path))
         except _Denied as denied:
             response = self._failed(request, denied)
         except ProviderError as error:
             response = self._failed(request, self._explained(error))
         return delete_short_cookie(response, request, ATTEMPT_COOKIE)
+
+    def sign_out(self, request: Request) -> Response:
+        """Leads to the provider's own sign-out. The session here has ended before."""
+        try:
+            address = self._provider.sign_out_address(f"{self._context.address(request)}/sign-in")
+        except ProviderError as error:
+            return self._failed(request, self._explained(error))
+        if not address:
+            return self._failed(
+                request, _Denied(f"{self._name} does not let other sites sign you out: do it there.", 404)
+            )
+        return RedirectResponse(address, 303)
 
     def confirm_page(self, request: Request) -> Response:
         return self._confirm_page(request, Form({"next": [after_sign_in(request.query_params.get("next", ""))]}))
@@ -159,6 +181,15 @@ class OidcPages:
         self._link(self._enabled(account), identity)
         return self._sign_in(request, account, after)
 
+    def _link_to_own(self, request: Request, identity: Identity) -> Response:
+        """Has a signed-in person confirm, by password and code, who signs in to the account from then on."""
+        session = self._guards.session(request)
+        if session is None:
+            raise _Denied("You are signed out. Sign in, and link again.")
+        if self._store.identities.find(identity.issuer, identity.subject) is not None:
+            raise _Denied("This person signs in to an account already. Unlink it there first.")
+        return self._ask_to_link(request, session.account, identity, LINKED)
+
     def _sign_in(self, request: Request, account: Account, after: str) -> Response:
         """A second factor is asked for here, too: it belongs to the account, however its owner signs in."""
         if account.has_second_factor:
@@ -204,7 +235,7 @@ class OidcPages:
             raise _Denied(str(error)) from None
 
     def _enabled(self, account: Account) -> Account:
-        if account.disabled or account.member_role == "none":
+        if not self._store.accounts.may_sign_in(account.id):
             raise _Denied("This account is disabled. Ask an administrator of this server.")
         return account
 

@@ -68,7 +68,7 @@ class SignInPages:
         if self._guards.session_or_none(request):
             return RedirectResponse(after_sign_in(request.query_params.get("next", "")), 303)
         asked = request.query_params
-        done = {name: ["yes"] for name in ("reset", "deleted") if name in asked}
+        done = {name: ["yes"] for name in ("reset", "deleted", "out") if name in asked}
         return self._anonymous.show(SignInPage, request, Form({"next": [asked.get("next", "")], **done}))
 
     def sign_in(self, request: Request, form: Form) -> Response:
@@ -85,7 +85,9 @@ class SignInPages:
 
     def sign_out(self, request: Request, session: Session, form: Form) -> Response:
         self._store.sessions.close(request.cookies[SESSION_COOKIE])
-        return delete_session(RedirectResponse("/sign-in", 303), request)
+        # Who signs in at a provider may want to sign out there, too
+        path = "/sign-in?out" if self._store.identities.of_account(session.account.id) else "/sign-in"
+        return delete_session(RedirectResponse(path, 303), request)
 
     def sign_up_page(self, request: Request) -> Response:
         return self._anonymous.show(SignUpPage, request, Form())
