@@ -130,7 +130,7 @@ ADMIN = {
     ),
     *(
         ("GET", f"/admin/accounts/{{account_id:row}}/{what}")
-        for what in ("statement", "statement.csv", "calls", "calls.csv", "log")
+        for what in ("statement", "statement.csv", "calls", "calls.csv", "log", "usage-by-day.csv")
     ),
     *(("POST", path) for path in ("/admin/accounts", "/admin/invites", "/admin/upstreams/probe")),
     *(

@@ -124,7 +124,7 @@ def test_the_playground(embedded_server: Server, open_page: Open, theme: str, wi
     expect(page.locator("#snippets")).to_be_visible()
     check(page, "playground-code", widths)
     page.goto(f"{embedded_server.url}/docs")
-    expect(page.locator(".opblock").first).to_be_visible()
+    expect(page.locator(".opblock").first).to_be_visible(timeout=60_000)
     check(page, "docs", widths)
 
 
