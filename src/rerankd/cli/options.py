@@ -112,7 +112,7 @@ def converter(read: Callable[[str], Any]) -> Callable[[Any, Sequence[Token]], An
 
 
 def each(read: Callable[[str], Any]) -> Callable[[Any, Sequence[Token]], Any]:
-    """The same for an option that may come several times: a tuple of what it reads."""
+    """The same for an option that may come several times: it gives a tuple."""
     return lambda _, tokens: tuple(read(token.value) for token in tokens)
 
 
