@@ -91,3 +91,7 @@ def test_r11_a_public_service_without_a_key_is_refused(monkeypatch: pytest.Monke
         build({"model": "embedded"})
     with pytest.raises(SettingsError, match="Bad settings"):
         build({"replicas": "many", "api_key": "k"})
+    with pytest.raises(SettingsError, match="one model"):
+        build({"model": ["embedded", "auto"], "api_key": "k"})
+    with pytest.raises(SettingsError, match="fronts"):
+        build({"fronts": 0, "api_key": "k"})

@@ -1,8 +1,9 @@
-"""A node that dies, a replica that hangs or is slow, and a front that is killed cost no call and no row: a Ray cluster
-of several nodes on this machine."""
+"""A node that dies, a replica that hangs or is slow, and a front that is killed cost no call and no row; replicas that
+cannot be started are an error: a Ray cluster of several nodes on this machine."""
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -21,13 +22,14 @@ import pytest
 from rerankd.batch.run import run_batch
 from rerankd.cluster.engine import ClusterEngine
 from rerankd.cluster.settings import ReplicaSettings
+from rerankd.cluster.start import start_on_replicas
 from rerankd.engine.engine import Engine
 from rerankd.engine.loading.open import Choice
 from rerankd.engine.scorer import EngineScorer
-from rerankd.errors import SettingsError
+from rerankd.errors import Busy, ModelError, SettingsError
 from rerankd.types import Logits, RerankRequest
 from support.ray_batch import front, manifest_of
-from support.ray_fakes import SleepingModel, start_sleeping
+from support.ray_fakes import GivesUpTwice, SleepingModel, fail_to_start, start_sleeping
 from support.waiting import wait_until
 
 pytest.importorskip("ray")
@@ -35,9 +37,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @contextmanager
-def replicas(cluster: Any, folder: Path, seconds: float = 0.01) -> Iterator[EngineScorer]:
-    """A scorer over two replicas, which end with it."""
-    scorer = front(cluster.address, folder, seconds)
+def replicas(cluster: Any, folder: Path, seconds: float = 0.01, number: int = 2) -> Iterator[EngineScorer]:
+    """A scorer over replicas, which end with it."""
+    scorer = front(cluster.address, folder, seconds, number)
     try:
         yield scorer
     finally:
@@ -122,10 +124,10 @@ def test_r4_a_slow_replica_gets_a_smaller_share(scorer: EngineScorer, tmp_path: 
 
 @contextmanager
 def driver(cluster: Any, records: Path, output: Path, unit_bytes: int) -> Iterator[Any]:
-    """A batch over the replicas that run. It ends with the block, and after ten minutes."""
+    """A batch over the replicas that run. It ends with the block, and after an hour."""
     command = [sys.executable, "-m", "support.ray_batch", cluster.address, records, output, str(unit_bytes)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    bound = threading.Timer(600, process.kill)
+    bound = threading.Timer(3600, process.kill)
     bound.start()
     try:
         yield process
@@ -189,18 +191,96 @@ def test_r8_two_lost_nodes_and_a_killed_front_leave_the_files_of_an_undisturbed_
     assert {path.name for path in (output / "_rerankd").iterdir()} == {"lock", "manifest.json"}
 
 
-def test_r10_the_memory_of_the_front_does_not_grow_with_the_rows(cluster: Any, tmp_path: Path) -> None:
-    """A million rows: RERANKD_R10_ROWS=1000000."""
-    rows = int(os.environ.get("RERANKD_R10_ROWS", "60000"))
-    records = tmp_path / "pairs.jsonl"
-    with records.open("w") as file:
+def records_of(path: Path, rows: int) -> Path:
+    """A file of queries with 20 documents each."""
+    with path.open("w") as file:
         for i in range(rows // 20):
             print(json.dumps({"query": f"q{i}", "documents": [str(20 * i + j) for j in range(20)]}), file=file)
+    return path
+
+
+def test_r10_the_memory_of_the_front_does_not_grow_with_the_rows(cluster: Any, tmp_path: Path) -> None:
+    """A million rows: RERANKD_R10_ROWS=1000000 and `-o timeout=3600`."""
+    rows = int(os.environ.get("RERANKD_R10_ROWS", "60000"))
+    records = records_of(tmp_path / "pairs.jsonl", rows)
     with replicas(cluster, tmp_path, 0.0), driver(cluster, records, tmp_path / "out", 20_000) as process:
         seen = [*units_of(process)]
         assert process.wait(60) == 0
     assert seen[-1][0] == rows
     memory = [mb for _, mb in seen]
     third = len(memory) // 3
-    print(f"{rows} rows, {len(seen)} units, {memory[third]} MB after a third, {max(memory[third:])} MB at most")
+    print(f"{rows} rows, {len(seen)} units, MB: {memory[:: 1 + len(memory) // 30]}")
     assert max(memory[third:]) - memory[third] < 30
+
+
+def score_rows(scorer: EngineScorer, folder: Path, rows: int) -> None:
+    manifest = manifest_of(records_of(folder / f"{rows}.jsonl", rows), 20_000)
+    assert run_batch(manifest, folder / str(rows), scorer, at_once=3).pairs == rows
+
+
+def num_objects() -> int:
+    """Of this process, also those that the garbage collector does not see, as texts."""
+    gc.collect()
+    return sys.getallocatedblocks()
+
+
+def test_r10_the_front_keeps_no_object_of_the_rows_that_it_has_scored(cluster: Any, tmp_path: Path) -> None:
+    """It counts when nothing is in work. One text kept for each row would be 50 MB in a million."""
+    with replicas(cluster, tmp_path, 0.0) as scorer:
+        score_rows(scorer, tmp_path, 1_000)
+        before = num_objects()
+        score_rows(scorer, tmp_path, 10_000)
+        wait_until(lambda: num_objects() < before + 1_000, attempts=20)
+
+
+def test_r5_replicas_that_cannot_start_are_an_error_and_the_next_start_replaces_them(
+    cluster: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match="cannot be started"):
+        start_on_replicas(ReplicaSettings(Choice("fake"), 1, 1, cluster.address), start=fail_to_start)
+    with replicas(cluster, tmp_path) as scorer:
+        assert ask(scorer, "1", "2").result(120).values == [1, 2]
+
+
+def test_r5_a_front_does_not_wait_for_replicas_that_another_one_cannot_start(cluster: Any) -> None:
+    import ray
+    from ray import serve
+
+    from rerankd.cluster.ray_serve import APPLICATION, ServeReplicas, deployment_of
+
+    settings = ReplicaSettings(Choice("fake"), 1, 1)
+    ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        serve.start(proxy_location="Disabled")
+        failing = serve.RunTarget(deployment_of(settings, fail_to_start), name=APPLICATION, route_prefix=None)
+        serve.run_many([failing], wait_for_applications_running=False)
+        for _ in ("while they are started", "afterwards"):
+            with pytest.raises(ModelError, match="cannot be started"):
+                ServeReplicas(APPLICATION, settings)
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+def test_r5_replicas_that_are_shut_down_leave_their_front_without_any(cluster: Any, scorer: EngineScorer) -> None:
+    assert ask(scorer, "1", "2").result(120).values == [1, 2]
+    program = f"import ray, ray.serve; ray.init(address={cluster.address!r}); ray.serve.shutdown()"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=300, capture_output=True)
+    wait_until(lambda: running(scorer) == 0)
+    with pytest.raises(Busy, match="No replica"):
+        ask(scorer, "3").result(120)
+
+
+def test_a_part_that_a_replica_gives_up_is_scored_again(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rerankd.cluster.ray_serve.Replica", GivesUpTwice)
+    with replicas(cluster, tmp_path, number=1) as scorer:
+        assert ask(scorer, "1", "2").result(120).values == [1, 2]
+        assert (found := scorer.engine.stats.replicas) is not None and found.lost_parts == 2
+
+
+def test_a_thread_that_asks_after_the_end_starts_no_other_ray() -> None:
+    program = "from rerankd.cluster.ray_serve import import_ray; import_ray().get_actor('controller')"
+    done = subprocess.run([sys.executable, "-c", program], timeout=300, capture_output=True, text=True)
+    assert done.stderr.strip().endswith("Ray has not been started yet. You can start Ray with 'ray.init()'.")

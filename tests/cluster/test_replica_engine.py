@@ -189,7 +189,7 @@ def test_a_call_that_ended_is_not_kept_until_its_deadline(numbered: NumberedMode
 
 
 def test_a_lost_part_is_scored_by_another_replica(numbered: NumberedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster_engine, "PAUSE_S", 0)
+    monkeypatch.setattr(cluster_engine, "PAUSES_S", (0, 0))
     scorer = over(numbered, started(numbered, lose=lambda number: number in (1, 2)))
     try:
         found = [scorer.submit(scorer.prepare(request(*range(20 * i, 20 * i + 20)))) for i in range(5)]
@@ -201,7 +201,7 @@ def test_a_lost_part_is_scored_by_another_replica(numbered: NumberedModel, monke
 def test_a_part_that_ends_every_replica_fails_its_own_call_only(
     numbered: NumberedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster_engine, "PAUSE_S", 0)
+    monkeypatch.setattr(cluster_engine, "PAUSES_S", (0, 0))
     replicas = started(numbered)
     replicas._lose = lambda number: replicas.sent[number].texts[0][1] == "7"
     scorer = over(numbered, replicas)
@@ -294,7 +294,7 @@ def test_r5_without_a_replica_every_api_says_when_to_come_back(
 def test_the_metrics_say_how_many_replicas_run_and_what_was_lost(
     numbered: NumberedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster_engine, "PAUSE_S", 0)
+    monkeypatch.setattr(cluster_engine, "PAUSES_S", (0, 0))
     monkeypatch.setattr(cluster_engine, "WATCH_S", 0.01)
     replicas = started(numbered, lose=lambda number: number == 0)
     documented = re.findall(r"^\| `(rerankd_\w+)`", METRICS.read_text(), re.MULTILINE)

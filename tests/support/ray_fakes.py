@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from rerankd.cluster import replica as replica_module
+from rerankd.cluster.packed import Failed, PackedPrompts, Scored
+from rerankd.cluster.replica import Replica
 from rerankd.engine.engine import Engine
 from rerankd.engine.scorer import EngineScorer
+from rerankd.errors import ModelError
 from rerankd.testing import INFO, FakeModel
-from rerankd.types import Prompt
+from rerankd.types import Prompt, RerankRequest
 
 ENCODER = replace(INFO, kind="cross-encoder")  # its replicas are given texts
 
@@ -21,7 +26,8 @@ class SleepingModel(FakeModel):
     """Its logit is the document's number. Sleeps for each prompt; for ever at "hang", the first time of all.
 
     The first process that finds a file "slow" in the folder takes it, and sleeps 5 times longer. Each leaves a byte for
-    each of its prompts in a file of its own.
+    each of its prompts in a file of its own. It keeps none of its requests and batches, as a real model: the memory of
+    a front is measured, and millions of prompts go through it.
 
     Args:
         seconds: of sleep for each prompt.
@@ -31,6 +37,16 @@ class SleepingModel(FakeModel):
     def __init__(self, seconds: float, folder: Path) -> None:
         super().__init__(self._number, _tokens, ENCODER)
         self._seconds, self._folder = seconds, folder
+
+    def encode(self, request: RerankRequest) -> list[Prompt]:
+        prompts = super().encode(request)
+        self.requests.clear()
+        return prompts
+
+    def logits(self, batch: Sequence[Prompt]) -> list[float]:
+        logits = super().logits(batch)
+        self.batches.clear()
+        return logits
 
     def _number(self, prompt: Prompt) -> float:
         time.sleep(self._seconds * (5 if self._is_slow() else 1))
@@ -69,3 +85,22 @@ def start_sleeping(seconds: float, folder: Path, stuck_s: int = 600) -> EngineSc
     replica_module.STUCK_S = stuck_s  # in the replica's process
     model = SleepingModel(seconds, folder)
     return EngineScorer(Engine(model), model)
+
+
+def fail_to_start() -> EngineScorer:
+    raise ModelError("There is no such model.")
+
+
+class GivesUpTwice(Replica):
+    """Its first two parts are cancelled there, by nobody here: Ray has no answer to the first one then, and gives a
+    cancellation for the second."""
+
+    num_parts = 0
+
+    async def score(self, part: PackedPrompts, priority: int, owner: str) -> Scored | Failed:
+        from ray.exceptions import TaskCancelledError
+
+        self.num_parts += 1
+        if self.num_parts <= 2:
+            raise asyncio.CancelledError if self.num_parts == 1 else TaskCancelledError
+        return await super().score(part, priority, owner)

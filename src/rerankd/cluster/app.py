@@ -16,6 +16,7 @@ from rerankd.cluster.settings import ReplicaSettings, replicas_of
 from rerankd.cluster.start import scorer_over
 from rerankd.config import ServerSettings, read_settings
 from rerankd.engine.loading.open import Choice
+from rerankd.errors import SettingsError
 from rerankd.server.models import Models
 from rerankd.server.served import LocalScorer, ServedModel
 from rerankd.types import LoadProgress
@@ -35,13 +36,13 @@ def build(args: dict[str, Any]) -> Any:
             is not in it, such as `RERANKD_API_KEY_FILE`.
 
     Raises:
-        SettingsError: a setting is unknown or unsafe.
+        SettingsError: a setting is unknown, unsafe, or has no meaning there.
     """
     import_ray()
     from ray import serve
 
     given = {"host": "0.0.0.0", **args}
-    fronts = int(given.pop("fronts", 1))
+    fronts = _fronts(given.pop("fronts", 1))
     settings = _settings(given)
     replicas = replicas_of(settings, _choice(settings))
 
@@ -59,9 +60,17 @@ def build(args: dict[str, Any]) -> Any:
     return front.bind(deployment_of(replicas))
 
 
+def _fronts(number: object) -> int:
+    if not isinstance(number, int) or number < 1:
+        raise SettingsError(f"fronts is the number of servers, not {number!r}.")
+    return number
+
+
 def _settings(given: dict[str, Any]) -> ServerSettings:
     settings = read_settings(ServerSettings, given, os.environ)
     settings.check_exposure()
+    if len(settings.model) > 1 or settings.then is not None or settings.upstream:
+        raise SettingsError("Replicas run one model: give one model, without then and upstream.")
     return settings
 
 

@@ -28,11 +28,9 @@ from rerankd.types import Logits, ModelInfo, Prompt
 
 logger = logging.getLogger(__name__)
 
-MAX_ATTEMPTS = 3
-"""At one part: a prompt that ends every replica that reads it must not end them for ever."""
-
-PAUSE_S = 0.5
-"""Before a lost part is sent again: Ray Serve forgets the lost replica meanwhile."""
+PAUSES_S = (0.5, 10.0)
+"""Before a lost part is sent again. Meanwhile, Ray Serve forgets the lost replica, and restarts its controller if that
+ended, too. Then no more: a prompt that ends every replica that reads it must not end them for ever."""
 
 AHEAD = 3
 """Parts that a replica may have: one is computed while the next ones wait there."""
@@ -48,6 +46,11 @@ class LostReplica(Exception):
     """A replica ended before it answered."""
 
 
+def none_runs() -> Busy:
+    """The answer to a call that no replica can score."""
+    return Busy("No replica of the model runs now. Try again later.", 10)
+
+
 class Replicas(Protocol):
     """The way to the replicas. Used in one event loop."""
 
@@ -61,6 +64,7 @@ class Replicas(Protocol):
 
         Raises:
             LostReplica: it ended before it answered.
+            Busy: the replicas were ended, and no other ones are started.
         """
         ...
 
@@ -171,7 +175,7 @@ class ClusterEngine:
     def _refuse(self, call: ClusterCall) -> None:
         self._entrance.refuse_when_closed()
         if self._is_down:
-            raise Busy("No replica of the model runs now. Try again later.", 10)
+            raise none_runs()
         waiting = [other.num_bytes for other in self._calls]
         self._entrance.refuse_when_full(len(call.keys), call.num_bytes, waiting, self._seconds_to_room)
 
@@ -284,7 +288,9 @@ class ClusterEngine:
 
     async def _answer(self, call: ClusterCall, part: Part) -> Scored:
         packed = pack(part.prompts, with_texts=self._replicas.described.reads_texts)
-        for attempt in range(1, MAX_ATTEMPTS + 1):
+        attempts = 1 + len(PAUSES_S)
+        for attempt, pause_s in enumerate((0.0, *PAUSES_S), 1):
+            await asyncio.sleep(pause_s)
             try:
                 answer = await self._replicas.score(packed, call.priority, call.owner)
             except LostReplica as error:
@@ -297,9 +303,8 @@ class ClusterEngine:
                     raise InferenceError("The model failed on this request; the server's log has the cause.")
                 cause = answer.cause
             self._counts.lost += 1
-            logger.warning("A replica did not answer (attempt %d of %d): %s", attempt, MAX_ATTEMPTS, cause)
-            await asyncio.sleep(PAUSE_S * attempt)
-        raise InferenceError(f"{MAX_ATTEMPTS} replicas ended while they computed this request.")
+            logger.warning("A replica did not answer (attempt %d of %d): %s", attempt, attempts, cause)
+        raise InferenceError(f"{attempts} replicas ended while they computed this request.")
 
     async def _watch(self) -> None:
         """Follows the number of replicas; fails all calls if none comes back."""
@@ -312,7 +317,7 @@ class ClusterEngine:
                 logger.error("No replica runs; calls wait for one for %.0f s", PATIENCE_S)
             if self._is_down:
                 for call in [*self._calls]:
-                    call.settle(Busy("No replica of the model runs now. Try again later.", 10))
+                    call.settle(none_runs())
             self._fill()
             await asyncio.sleep(WATCH_S)
 

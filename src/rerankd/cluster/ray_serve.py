@@ -16,7 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
-from rerankd.cluster.engine import LostReplica
+from rerankd.cluster.engine import LostReplica, none_runs
 from rerankd.cluster.packed import Described, Failed, PackedPrompts, Scored
 from rerankd.cluster.replica import Replica
 from rerankd.cluster.settings import MANY, ReplicaSettings
@@ -29,7 +29,8 @@ logger = logging.getLogger(__name__)
 APPLICATION, DEPLOYMENT = "rerankd", "Replica"
 
 OBJECT_STORE_BYTES = 200_000_000
-"""The object store of a Ray that is started here. Parts are small, and travel without it."""
+"""The object store of a Ray that is started here. A part for a processor has some 20 kB and travels without it; a part
+for a GPU has half a megabyte, and goes through it."""
 
 DRAIN_S = 120.0
 """Seconds that a replica that ends has for its requests."""
@@ -40,6 +41,7 @@ STATUS_WITHIN_S = 5.0
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # else a thread of ray that asks after the end joins or starts another Ray
     "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # it takes SIGTERM for a crash, and aborts the process 3 s later
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else ray warns of a change to come
 }
@@ -104,6 +106,7 @@ class ServeReplicas:
         end: called by `close`.
 
     Raises:
+        ModelError: no replica can be started.
         SettingsError: the replicas have other settings.
     """
 
@@ -115,25 +118,46 @@ class ServeReplicas:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="rerankd-count")
         self._counting: Future[None] | None = None
         self._handle = serve.get_deployment_handle(DEPLOYMENT, application)
-        self.described: Described = self._handle.describe.remote().result()
+        self.described = self._describe()
         _refuse_others(self.described, settings)
+
+    def _describe(self) -> Described:
+        """Waits for a replica, which may have to load its model first."""
+        from ray.serve.exceptions import DeploymentUnavailableError
+
+        response = self._handle.describe.remote()
+        while True:
+            try:
+                described: Described = response.result(timeout_s=STATUS_WITHIN_S)
+                return described
+            except DeploymentUnavailableError as error:
+                raise ModelError(f"The replicas cannot be started: {error}") from None
+            except TimeoutError:
+                if _has_failed(self._application):
+                    response.cancel()
+                    raise ModelError("The replicas cannot be started; their log has the cause.") from None
 
     async def score(self, part: PackedPrompts, priority: int, owner: str) -> Scored | Failed:
         """See `engine.Replicas`."""
-        from ray.exceptions import RayActorError, RayTaskError
-        from ray.serve.exceptions import RayServeException
+        from ray.exceptions import RayError, RayTaskError
+        from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 
         response = self._handle.score.remote(part, priority, owner)
         try:
             answer: Scored | Failed = await response
             return answer
         except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():
+                raise LostReplica("it gave up the part") from None
             response.cancel()
             raise
         except RayTaskError:
             raise  # a bug in the replica's code: the same everywhere
-        except (RayActorError, RayServeException) as error:
-            raise LostReplica(str(error).strip().splitlines()[0]) from None
+        except DeploymentUnavailableError:
+            raise none_runs() from None
+        except (RayError, RayServeException) as error:  # a process, a node or their memory is gone
+            raise LostReplica(f"{type(error).__name__}: {error}".splitlines()[0]) from None
 
     async def num_running(self) -> int:
         """See `engine.Replicas`; the last known number while the controller does not answer."""
@@ -146,14 +170,17 @@ class ServeReplicas:
 
     def _count(self) -> None:
         from ray import serve
+        from ray.exceptions import ActorDiedError
 
         try:
             application = serve.status().applications.get(self._application)
+        except ActorDiedError:  # Ray restarts a controller that crashes; this one was ended, with the replicas
+            application = None
         except Exception as error:
             logger.warning("Ray Serve's controller does not answer: %s", type(error).__name__)
             return
-        states = {} if application is None else application.deployments[DEPLOYMENT].replica_states
-        self._last = int(states.get("RUNNING", 0))
+        deployment = None if application is None else application.deployments.get(DEPLOYMENT)
+        self._last = 0 if deployment is None else int(deployment.replica_states.get("RUNNING", 0))
 
     def close(self) -> None:
         """See `engine.Replicas`. Ray ends this process if a thread asks it after its end."""
@@ -161,6 +188,14 @@ class ServeReplicas:
         if self._counting is not None:
             wait([self._counting], STATUS_WITHIN_S)
         self._end()
+
+
+def _has_failed(application: str) -> bool:
+    """Whether Ray Serve has given up starting its replicas."""
+    from ray import serve
+
+    known = serve.status().applications.get(application)
+    return known is not None and known.status == "DEPLOY_FAILED"
 
 
 def _refuse_others(described: Described, settings: ReplicaSettings) -> None:
@@ -196,7 +231,7 @@ def start_replicas(settings: ReplicaSettings, start: Callable[[], EngineScorer] 
     end = _join(ray, settings.address) if settings.address else _begin(ray, settings)
     try:
         serve.start(proxy_location="Disabled")
-        if APPLICATION not in serve.status().applications:
+        if APPLICATION not in serve.status().applications or _has_failed(APPLICATION):
             serve.run(deployment_of(settings, start), name=APPLICATION, route_prefix=None)
         return ServeReplicas(APPLICATION, settings, end)
     except RuntimeError as error:
