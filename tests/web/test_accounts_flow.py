@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from rerankd.accounts.store import Store, open_store
-from support.playground import rank
+from support.playground import rank, settled
 from support.server import Server, StartServer
 from support.site import PASSWORD, PRICES
 
@@ -111,7 +111,7 @@ def test_account_key_playground_usage_revocation(
 def test_no_credit_is_told_with_a_way_out(server: Server, store: Store, open_page: Callable[..., Page]) -> None:
     account = store.accounts.create("poor@example.com", "", PASSWORD)
     _, secret = store.keys.create(account.id, "a key")
-    page = open_page(server.url)
+    page = settled(open_page(server.url))
     page.fill("#key", secret)
     rank(page)
     alert = page.get_by_role("alert")

@@ -19,6 +19,7 @@ from support.playground import rank, settled
 from support.server import Server, StartServer
 from support.serving import serving_model
 from support.site import PASSWORD, new_store
+from support.waiting import wait_until
 
 PATH = "/compatible-api/v1/reranks"
 MAX_PAGE_BYTES = 150_000
@@ -164,6 +165,8 @@ def test_a_ranking_is_saved_and_found_again(free_server: Server, open_page: Open
     expect(page.locator("#query")).to_have_value("Where is Egypt?")
     settled(page)
     expect(page.locator(".ranked:not(.ghost) li")).to_have_count(3)
+    latest = "JSON.parse(localStorage.getItem('rerankd-history'))[0].query"
+    wait_until(lambda: page.evaluate(latest) == "Where is Egypt?")
     page.click("#history")
     page.click("#forget")
     expect(page.locator("#runs-list")).to_contain_text("No runs yet")
