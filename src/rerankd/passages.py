@@ -2,7 +2,8 @@
 
 A unit is a sentence with the white space after it. A sentence that is too long is cut after a line break, else after a
 comma, else after white space, else between two characters as people see them (grapheme clusters). Passages are as
-equal as whole units allow, so no short rest competes with full passages.
+equal as whole units allow, so no short rest competes with full passages. Or each is full, so that a text which only
+grows keeps its passages; then the last two are equal where the last one would be short.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ UNITS_AT_A_TIME, CHARS_AT_A_TIME = 256, 50_000
 MERGED_SHARE = 1.25
 """The tokens of all units together are fewer than this multiple of the tokens of their text."""
 
+SHORT_SHARE = 0.25
+"""A last passage with less new text than this share of a full one is short."""
+
 Span = tuple[int, int]
 """Start and end of a part of a text, in code points."""
 
@@ -43,14 +47,22 @@ class Cutter:
         max_tokens: of a passage, >= MIN_PASSAGE_TOKENS.
         overlap_tokens: the most tokens at the end of a passage that the next one repeats, in whole units.
         max_passages: the text after them is not read.
+        full: each passage has as many units as fit, in place of an equal share of the text.
     """
 
     def __init__(
-        self, text: str, count: CountTokens, max_tokens: int, overlap_tokens: int = 0, max_passages: int = 64
+        self,
+        text: str,
+        count: CountTokens,
+        max_tokens: int,
+        overlap_tokens: int = 0,
+        max_passages: int = 64,
+        *,
+        full: bool = False,
     ) -> None:
         self._text, self._count = text, count
         self._max_tokens, self._max_passages = max_tokens, max_passages
-        self._overlap = min(overlap_tokens, max_tokens // 2)
+        self._overlap, self._full = min(overlap_tokens, max_tokens // 2), full
         self._units: list[Span] = []
         self._tokens: list[int] = []
         if len(text.encode()) <= max_tokens:  # hardly a token has less than a byte
@@ -149,16 +161,21 @@ class Cutter:
         return start
 
     def _last(self, sums: Sequence[int], first: int, done: int) -> int:
-        """The end of the passage that begins at a unit: an equal share of the rest, with a unit after `done`."""
-        left = sums[-1] - sums[first]
-        num = 1 + math.ceil(max(0, left - self._max_tokens) / (self._max_tokens - self._overlap))
-        share = (left + (num - 1) * self._overlap) / num
+        """The end of the passage that begins at a unit: its share of the rest, with a unit after `done`."""
+        wanted = self._wanted(sums[-1] - sums[first])
         last = done + 1
-        while last < len(self._units) and sums[last] - sums[first] < share:
+        while last < len(self._units) and sums[last] - sums[first] < wanted:
             if sums[last + 1] - sums[first] > self._max_tokens:
                 break
             last += 1
         return last
+
+    def _wanted(self, left: int) -> float:
+        """The tokens of the next passage. left: tokens of the text from its beginning on."""
+        num = 1 + math.ceil(max(0, left - self._max_tokens) / (self._max_tokens - self._overlap))
+        if self._full and (num > 2 or left - self._max_tokens >= SHORT_SHARE * self._max_tokens):
+            return self._max_tokens
+        return (left + (num - 1) * self._overlap) / num
 
 
 def _next(units: Iterator[Span]) -> list[Span]:

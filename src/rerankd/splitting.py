@@ -57,7 +57,8 @@ def split(request: RerankRequest, model: Encodes) -> tuple[Sequence[Part], list[
     max_tokens = min(tokens for tokens in bounds if tokens is not None)
     if max_tokens < MIN_PASSAGE_TOKENS:
         return (), model.encode(replace(request, limits=limits))
-    cutters = [Cutter(text, model.lens, max_tokens, asked.overlap, asked.max_per_doc) for text in request.documents]
+    overlap, most, full = asked.overlap, asked.max_per_doc, asked.max_tokens is not None
+    cutters = [Cutter(text, model.lens, max_tokens, overlap, most, full=full) for text in request.documents]
     encoded: dict[int, list[Prompt]] = {}
     changed: Sequence[int] = range(len(cutters))
     for _ in range(MAX_ROUNDS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from rerankd.calibration.apply import Cut, min_score_of
 from rerankd.calibration.profile import Calibration, Curve, Threshold, load_calibrations
 from rerankd.errors import InvalidRequest, SettingsError
 from rerankd.testing import INFO
-from rerankd.types import DEFAULT_INSTRUCT, Ranking, Score, Usage, sigmoid
+from rerankd.types import DEFAULT_INSTRUCT, Passages, Prompt, Ranking, Score, Usage, sigmoid
 from support.fakes import NumberedModel, scorer_of
 from support.serving import serving
 from support.surfaces import ALL, NATIVE, RERANK, Surface
@@ -84,11 +85,36 @@ def test_more_candidates_and_another_dtype_are_doubted() -> None:
     assert "made in float32, not int8" in cut(None, CALIBRATION, dtype="int8").warnings[0]
 
 
+@pytest.mark.parametrize(
+    ("made", "passages", "num_passages", "tokens", "words"),
+    [
+        (0, None, 0, 900, ""),
+        (0, Passages(), 1, 900, ""),
+        (0, Passages(), 2, 900, "made from whole documents, not from the best passages of long ones"),
+        (0, Passages(64), 1, 60, ""),
+        (0, Passages(64), 3, 60, "made from whole documents, not from passages of 64 tokens"),
+        (64, Passages(64), 3, 60, ""),
+        (64, Passages(32), 3, 30, "made from passages of 64 tokens, not from passages of 32 tokens"),
+        (64, None, 0, 60, ""),
+        (64, None, 0, 65, "made from passages of 64 tokens, not from whole documents"),
+    ],
+)
+def test_other_passages_are_doubted_where_a_document_is_split_otherwise(
+    made: int, passages: Passages | None, num_passages: int, tokens: int, words: str
+) -> None:
+    prompt = Prompt("q", "d", array("i"), 1, tokens)
+    scores = (Score(0, sigmoid(1.0), 1.0, prompt=prompt, num_passages=num_passages),)
+    calibration = replace(CALIBRATION, passage_tokens=made)
+    found = Cut(None, calibration).of(Ranking(scores, Usage(), (), "m", scores), INFO, DEFAULT_INSTRUCT, passages)
+    assert [words in warning for warning in found.warnings] == [True] * bool(words)
+    assert found.ranked[0].score == calibration.curve.probability(1.0)
+
+
 def test_a_named_threshold_needs_a_calibration_that_has_it() -> None:
     with pytest.raises(InvalidRequest, match="none is named"):
         Cut("keep")
     with pytest.raises(InvalidRequest, match="too few queries"):
-        cut("relevant", replace(CALIBRATION, nothing=None))
+        Cut("relevant", replace(CALIBRATION, nothing=None))
     for wrong in ("high", True, float("nan"), [1]):
         with pytest.raises(InvalidRequest, match="min_score"):
             min_score_of(wrong)
@@ -99,7 +125,7 @@ def test_a_named_threshold_needs_a_calibration_that_has_it() -> None:
 
 @pytest.mark.parametrize("curve", [PLATT, Curve("isotonic", logits=(-1.0, 0.0, 2.0), probabilities=(0.1, 0.1, 0.9))])
 def test_a_file_has_everything(curve: Curve, tmp_path: Path) -> None:
-    odd = replace(CALIBRATION, curve=curve, instruct='Find "it" \\ in 日本語\n', keep=None)
+    odd = replace(CALIBRATION, curve=curve, passage_tokens=512, instruct='Find "it" \\ in 日本語\n', keep=None)
     odd.save(tmp_path / "support.toml")
     assert Calibration.load(tmp_path / "support.toml") == odd
     assert list(load_calibrations([f"mine={tmp_path / 'support.toml'}"])) == ["mine"]

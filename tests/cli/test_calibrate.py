@@ -12,6 +12,7 @@ from rerankd.calibration.profile import Calibration
 from rerankd.cli.main import main
 
 PLACES = ("Paris", "Rome", "Oslo", "Lima", "Cairo", "Delhi", "Tokyo", "Quito", "Accra", "Hanoi")
+PASSAGES = ("--passage-tokens", "16")
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +67,14 @@ def test_mistakes_are_named(judged: Path, tmp_path: Path, capsys: pytest.Capture
         (["--data", str(several)], "2 instructs"),
         (["--data", str(unjudged)], "no 'relevance'"),
         (["--data", str(judged), "--max-fpr", "2"], "--max-fpr is 2"),
+        (["--data", str(judged), "--passage-tokens", "8"], "at least 16"),
+        (["--run", "x.jsonl", "--qrels", "q.tsv", "--passage-tokens", "64"], "belongs to --data"),
     ):
         assert main(["calibrate", *options, *output]) == 1
-        assert named in capsys.readouterr().err
+        assert named in " ".join(capsys.readouterr().err.split())
+    nowhere = str(tmp_path / "nowhere" / "x.toml")
+    assert main(["calibrate", "--data", str(judged), "--model", "./no-model", "-o", nowhere]) == 1
+    assert "there is no folder" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.fixture
@@ -79,7 +85,7 @@ def run_and_qrels(judged: Path, tmp_path: Path) -> tuple[Path, Path]:
     requests.write_text("\n".join(json.dumps({"id": f"q{n}", **one}) for n, one in enumerate(asked)))
     lines = [f"q{n} 0 q{n}:{d} {grade}\n" for n, one in enumerate(asked) for d, grade in enumerate(one["relevance"])]
     qrels.write_text("".join(lines))
-    assert main(["rerank", str(requests), "-o", str(run), "--model", "embedded"]) == 0
+    assert main(["rerank", str(requests), "-o", str(run), "--model", "embedded", *PASSAGES]) == 0
     return run, qrels
 
 
@@ -88,9 +94,10 @@ def test_a_run_gives_the_profile_that_its_candidates_give(
 ) -> None:
     run, qrels = run_and_qrels
     scored, known = tmp_path / "scored.toml", tmp_path / "known.toml"
-    assert main(["calibrate", "--model", "embedded", "--data", str(judged), "-o", str(scored)]) == 0
+    assert main(["calibrate", "--model", "embedded", "--data", str(judged), "-o", str(scored), *PASSAGES]) == 0
     assert main(["calibrate", "--run", str(run), "--qrels", str(qrels), "-o", str(known)]) == 0
     one, other = Calibration.load(scored), Calibration.load(known)
+    assert one.passage_tokens == other.passage_tokens == 16
     assert (one.model, one.prompt_id, one.instruct, one.dtype) == (
         other.model,
         other.prompt_id,

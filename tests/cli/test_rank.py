@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from rerankd.cli.main import main
 from support.server import Server
 from support.terminal import on_a_terminal
 
@@ -104,6 +105,32 @@ def test_mistakes_are_one_line_and_status_1(arguments: list[str], message: str, 
     assert done.stdout == ""
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--min-score", "high"], "min_score must be a number, 'keep' or 'relevant'"),
+        (["--min-score", "keep"], "a threshold of a calibration, and none is named"),
+        (["--passage-tokens", "8"], "at least 16"),
+        (["--max-passages", "3"], "belong to --passages or --passage-tokens"),
+    ],
+)
+def test_mistakes_about_thresholds_and_passages_are_named_before_a_model_is_looked_for(
+    more: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "lines").write_text("a line")
+    assert main(["rank", "query", str(tmp_path / "lines"), "--model", "./nowhere", *more]) == 1
+    assert words in " ".join(capsys.readouterr().err.split())
+
+
+def test_passages_have_options(embedded_server: Server, tmp_path: Path) -> None:
+    (tmp_path / "long.txt").write_text("Paris is the capital of France. " * 40 + "The capital of China is Beijing.")
+    command = (QUERY, "long.txt", "--whole", "--url", embedded_server.url, "--api-key", embedded_server.key, "--json")
+    split = ("--passage-tokens", "16", "--passage-overlap", "0")
+    whole, part = (rank(*command, *split, *more, cwd=tmp_path) for more in ((), ("--max-passages", "2")))
+    assert json.loads(whole.stdout)["results"][0]["passages"][0]["end"] == 40 * 32 + 32
+    assert "read only to their last passage" in part.stderr and "last passage" not in whole.stderr
 
 
 def test_another_dialect_and_model_are_asked_for(embedded_server: Server) -> None:

@@ -202,7 +202,7 @@ def test_long_documents_are_scored_in_passages(beir: Path, tmp_path: Path, capsy
     ("more", "words"),
     [
         (["--passage-tokens", "8"], "at least 16"),
-        (["--max-passages", "3"], "belong to --passage-tokens"),
+        (["--max-passages", "3"], "belong to --passages or --passage-tokens"),
         (["--passage-tokens", "64", "--then", "embedded"], "leave --then out"),
     ],
 )

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from rerankd.calibration.profile import Calibration
 from rerankd.errors import InvalidRequest
-from rerankd.types import ModelInfo, Ranking, Score
+from rerankd.types import ModelInfo, Passages, Ranking, Score
 
 Named = Literal["keep", "relevant"]
 """Thresholds of a calibration: `keep` loses no relevant candidate but with the stated probability, `relevant` lets
@@ -33,14 +33,24 @@ class Cut:
     calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.min_score, str) and self.calibration is None:
+        if not isinstance(self.min_score, str):
+            return
+        if self.calibration is None:
             raise InvalidRequest(
                 f"min_score is {self.min_score!r}, a threshold of a calibration, and none is named: send "
                 "'calibration', too, or a number.",
                 (("min_score", "A number is needed without a calibration"),),
             )
+        if self.calibration.threshold(self.min_score) is None:
+            raise InvalidRequest(
+                f"The calibration {self.calibration.name} has no threshold {self.min_score!r}: it was made from too "
+                "few queries of that kind. Send a number.",
+                (("min_score", "The calibration has no such threshold"),),
+            )
 
-    def of(self, ranking: Ranking, info: ModelInfo | None, instruct: str) -> Ranking:
+    def of(
+        self, ranking: Ranking, info: ModelInfo | None, instruct: str, passages: Passages | None = None
+    ) -> Ranking:
         """The ranking with calibrated scores, without the results under the threshold.
 
         A calibration that was made for another model, prompt or instruct is not applied, nor is its threshold; a
@@ -48,6 +58,7 @@ class Cut:
 
         Args:
             info: the model that scored; None if another server did.
+            passages: how the call had its documents split.
         """
         calibration, warnings = self.calibration, list(ranking.warnings)
         if calibration is not None:
@@ -56,7 +67,7 @@ class Cut:
             if misfit:
                 warnings.append(f"calibration {calibration.name} not applied, nor min_score: {misfit}")
                 return replace(ranking, warnings=tuple(warnings))
-            warnings += _doubts(calibration, info, ranking.scores)
+            warnings += _doubts(calibration, info, ranking.scores, passages)
             ranking = _calibrated(ranking, calibration)
         kept, total = self._kept(ranking), len(ranking.ranked)
         unscored = sum(not one.scored for one in ranking.ranked) if self.min_score is not None else 0
@@ -75,14 +86,8 @@ class Cut:
         scored = [one for one in ranking.ranked if one.scored]
         if not isinstance(self.min_score, str):
             return tuple(one for one in scored if one.score >= self.min_score)
-        assert self.calibration is not None
-        threshold = self.calibration.threshold(self.min_score)
-        if threshold is None:
-            raise InvalidRequest(
-                f"The calibration {self.calibration.name} has no threshold {self.min_score!r}: it was made from too "
-                "few queries of that kind. Send a number.",
-                (("min_score", "The calibration has no such threshold"),),
-            )
+        threshold = self.calibration.threshold(self.min_score) if self.calibration else None
+        assert threshold is not None, "This is a bug: a named threshold was not looked for."
         at_least = self.min_score == "keep"
         return tuple(
             one for one in scored if one.raw_score > threshold.logit or (at_least and one.raw_score == threshold.logit)
@@ -146,12 +151,15 @@ def _nothing(ranking: Ranking, calibration: Calibration | None) -> bool:
     return max(score.raw_score for score in ranking.scores) <= calibration.nothing.logit
 
 
-def _doubts(calibration: Calibration, info: ModelInfo | None, scores: Sequence[Score]) -> list[str]:
+def _doubts(
+    calibration: Calibration, info: ModelInfo | None, scores: Sequence[Score], passages: Passages | None
+) -> list[str]:
     """Sentences about everything that weakens the guarantees."""
     doubts = []
     candidates = len(scores)
-    if any(score.num_passages > 1 for score in scores):
-        doubts.append(f"calibration {calibration.name} was made from whole documents, not from their best passages")
+    if _are_split_otherwise(scores, calibration.passage_tokens, passages):
+        made, found = _texts(calibration.passage_tokens), _texts(passages.max_tokens if passages else 0)
+        doubts.append(f"calibration {calibration.name} was made from {made}, not from {found}")
     if candidates > calibration.depth:
         doubts.append(
             f"calibration {calibration.name} was made from at most {calibration.depth} candidates of a query, not "
@@ -163,3 +171,18 @@ def _doubts(calibration: Calibration, info: ModelInfo | None, scores: Sequence[S
             "rerankd doctor --compare"
         )
     return doubts
+
+
+def _are_split_otherwise(scores: Sequence[Score], passage_tokens: int, passages: Passages | None) -> bool:
+    """Whether a document is split and was not, or the other way round, or into passages of another length."""
+    if passage_tokens and passages and passages.max_tokens == passage_tokens:
+        return False
+    is_long = (one.prompt.document_tokens > passage_tokens > 0 for one in scores if one.prompt)
+    return any(score.num_passages > 1 for score in scores) or any(is_long)
+
+
+def _texts(passage_tokens: int | None) -> str:
+    """What is scored. passage_tokens: 0: whole documents; None: passages as long as they fit."""
+    if passage_tokens == 0:
+        return "whole documents"
+    return f"passages of {passage_tokens} tokens" if passage_tokens else "the best passages of long ones"

@@ -59,7 +59,7 @@ class Threshold:
 
 KINDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("model", "prompt_id", "instruct", "dtype"), str),
-    **dict.fromkeys(("depth", "labels"), int),
+    **dict.fromkeys(("depth", "labels", "passage_tokens"), int),
     "relevant_share": (int, float),
 }
 """The types of a file's values, without its tables."""
@@ -76,6 +76,7 @@ class Calibration:
         relevant_share: the share of relevant candidates.
         keep: under it is the best relevant candidate of a query with probability at most alpha.
         nothing: over it is the best candidate of a query without a relevant one with probability at most alpha.
+        passage_tokens: the most of a passage, where the documents were split; 0: they were scored whole.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Calibration:
     curve: Curve
     keep: Threshold | None = None
     nothing: Threshold | None = None
+    passage_tokens: int = 0
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:
@@ -101,6 +103,7 @@ class Calibration:
         try:
             values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
             values["curve"] = _curve(values["curve"])
+            values.setdefault("passage_tokens", 0)
             for name in {"keep", "nothing"} & values.keys():
                 values[name] = Threshold(**values[name])
             if wrong := [name for name, kind in KINDS.items() if not isinstance(values[name], kind)]:

@@ -16,12 +16,13 @@ from rerankd.batch.manifest import plan
 from rerankd.batch.rows import Columns
 from rerankd.batch.run import Progress, run_batch
 from rerankd.cli.log import log_to_stderr
-from rerankd.cli.options import FLAG, NONE_GIVEN, NUMBER, Given, command, settings_from, takes
+from rerankd.cli.options import NONE_GIVEN, NUMBER, Given, command, settings_from, takes
+from rerankd.cli.passage_options import WHOLE, PassageOptions
 from rerankd.cli.progress import LoadingBar, duration
 from rerankd.config import BatchSettings
 from rerankd.errors import InvalidRequest
 from rerankd.resumable import model_identity
-from rerankd.types import DEFAULT_INSTRUCT, Passages
+from rerankd.types import DEFAULT_INSTRUCT
 from rerankd.version import __version__
 
 if TYPE_CHECKING:
@@ -48,8 +49,7 @@ def batch(
     instruct: Annotated[str, Parameter(metavar="TEXT", show_default=False)] = DEFAULT_INSTRUCT,
     format: Literal["jsonl", "parquet"] | None = None,
     max_errors: Annotated[int | None, NUMBER] = None,
-    passages: Annotated[bool, FLAG] = False,
-    passage_tokens: Annotated[int | None, NUMBER] = None,
+    passages: PassageOptions = WHOLE,
     given: Given = NONE_GIVEN,
 ) -> int:
     """Score the pairs of JSONL or Parquet files, and write one file of scores for each part of them.
@@ -64,18 +64,15 @@ def batch(
         instruct: the sorting task (default: the model card's)
         format: of the results (default: that of the first file)
         max_errors: end after more than N rows that cannot be scored (default: any number)
-        passages: split documents that do not fit at sentences; the best passage counts, and the results say where it is
-        passage_tokens: the same, with at most this many tokens in a passage
     """
     if len(paths) < 2:
         raise InvalidRequest("Give at least one input file, and the folder for the results as the last argument.")
     inputs, output = _files(paths[:-1]), Path(paths[-1])
-    split = Passages(passage_tokens) if passages or passage_tokens is not None else None
-    settings = settings_from(BatchSettings, given)
+    settings, divided = settings_from(BatchSettings, given), passages.split
     log_to_stderr("info")
     with closing(_start(settings)) as scorer:
         identity = model_identity(scorer.info, __version__)
-        manifest = plan(inputs, identity, instruct, Columns(query, document, id), format, split)
+        manifest = plan(inputs, identity, instruct, Columns(query, document, id), format, divided)
         ended = run_batch(manifest, output, scorer, _Report(), max_errors, _units_at_once(settings))
     print(_summary(ended, output))
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -11,10 +12,11 @@ from cyclopts import Parameter
 
 from rerankd.calibration.profile import Calibration
 from rerankd.cli.judged import Scored, of_data, of_run
-from rerankd.cli.options import FLAG, NONE_GIVEN, Given, command, settings_from, takes
+from rerankd.cli.options import COUNT, FLAG, NONE_GIVEN, Given, command, settings_from, takes
 from rerankd.cli.progress import load_pytorch
 from rerankd.config import ScoringSettings
 from rerankd.errors import InvalidRequest, SettingsError
+from rerankd.types import Passages
 
 DATA_HELP = (
     "judged candidates, one JSON object per line: 'query', 'documents', 'relevance' (a grade for each document; 0 is "
@@ -35,6 +37,7 @@ def calibrate(
     grade: float = 1.0,
     min_recall: float = 0.95,
     max_fpr: float = 0.05,
+    passage_tokens: Annotated[int | None, COUNT, Parameter(show_default=False)] = None,
     as_json: Annotated[bool, FLAG, Parameter("--json")] = False,
     given: Given = NONE_GIVEN,
 ) -> int:
@@ -47,13 +50,13 @@ def calibrate(
         grade: the least grade of a relevant document
         min_recall: the share of further queries whose best relevant document stays over the threshold 'keep'
         max_fpr: the largest share of further queries without a relevant document that have one over 'relevant'
+        passage_tokens: split the documents of --data into passages of at most so many, as calls will
         as_json: print the report as JSON
     """
     settings = settings_from(ScoringSettings, given)
-    for name, value in (("--min-recall", min_recall), ("--max-fpr", max_fpr)):
-        if not 0 < value < 1:
-            raise SettingsError(f"{name} is {value}; give a share between 0 and 1.")
-    scored = _scored(data, run, qrels, settings)
+    _check(output, {"--min-recall": min_recall, "--max-fpr": max_fpr})
+    passages = None if passage_tokens is None else Passages(passage_tokens)
+    scored = _scored(data, run, qrels, settings, passages)
     from rerankd.calibration.fit import Judged, fit_curve, keep_threshold, nothing_threshold
     from rerankd.calibration.report import report
 
@@ -66,7 +69,7 @@ def calibrate(
     calibration = Calibration(
         output.stem, scored.model, scored.prompt_id, scored.instruct, scored.dtype, max(map(len, scored.logits)),
         outcome.labels, outcome.relevant / outcome.labels, curve,
-        keep_threshold(judged, 1 - min_recall), nothing_threshold(judged, max_fpr),
+        keep_threshold(judged, 1 - min_recall), nothing_threshold(judged, max_fpr), scored.passage_tokens,
     )  # fmt: skip
     _save(calibration, output)
     if as_json:
@@ -78,10 +81,27 @@ def calibrate(
     return 0
 
 
-def _scored(data: Path | None, run: Path | None, qrels: Path | None, settings: ScoringSettings) -> Scored:
+def _check(output: Path, shares: Mapping[str, float]) -> None:
+    """Before anything is scored.
+
+    Raises:
+        SettingsError: a share is none, or the profile cannot be written.
+    """
+    for name, value in shares.items():
+        if not 0 < value < 1:
+            raise SettingsError(f"{name} is {value}; give a share between 0 and 1.")
+    if not output.parent.is_dir():
+        raise SettingsError(f"{output} cannot be written: there is no folder {output.parent}.")
+
+
+def _scored(
+    data: Path | None, run: Path | None, qrels: Path | None, settings: ScoringSettings, passages: Passages | None
+) -> Scored:
     if data and not (run or qrels):
         load_pytorch()
-        return of_data(data, settings)
+        return of_data(data, settings, passages)
+    if passages:
+        raise InvalidRequest("--passage-tokens belongs to --data: the file beside a run says how it was made.")
     if run and qrels and not data:
         return of_run(run, qrels)
     raise InvalidRequest("Pass --data with judged candidates, or --run and --qrels.")

@@ -19,7 +19,9 @@ def lines(calibration: Calibration, report: Report, output: Path) -> Iterator[st
         f"{output}: {report.labels:,} judged candidates of {report.queries:,} queries, "
         f"{calibration.relevant_share:.0%} relevant, at most {calibration.depth} of a query."
     )
-    yield f"It holds for {calibration.model}, {calibration.prompt_id}, {calibration.dtype}, this instruct only."
+    texts = f"passages of {calibration.passage_tokens} tokens" if calibration.passage_tokens else "whole documents"
+    what = f"{calibration.model}, {calibration.prompt_id}, {calibration.dtype}"
+    yield f"It holds for {what}, this instruct and {texts} only."
     if report.queries < FEW_QUERIES:
         yield f"With fewer than {FEW_QUERIES} queries, take the figures for hints."
     yield ""

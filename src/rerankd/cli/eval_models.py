@@ -18,16 +18,8 @@ from cyclopts import Group, Parameter
 
 from rerankd.cli.log import log_to_stderr
 from rerankd.cli.options import COUNT, FLAG, SEVERAL, settings_from
-from rerankd.cli.reranking import (
-    LOCAL_AT_ONCE,
-    PassageOptions,
-    Report,
-    bm25,
-    identity,
-    print_summary,
-    prompt_text,
-    stamped,
-)
+from rerankd.cli.passage_options import PassageOptions
+from rerankd.cli.reranking import LOCAL_AT_ONCE, Report, bm25, identity, print_summary, prompt_text, stamped
 from rerankd.cli.scoring import LOCAL, ranker_of
 from rerankd.config import RankSettings
 from rerankd.errors import InvalidRequest, SettingsError

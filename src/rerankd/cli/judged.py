@@ -15,12 +15,15 @@ from rerankd.errors import InvalidRequest
 from rerankd.runs.about import About, read_about
 from rerankd.runs.judgements import judges_irrelevant, read_judgements
 from rerankd.runs.run import read_run
-from rerankd.types import DEFAULT_INSTRUCT
+from rerankd.types import DEFAULT_INSTRUCT, Passages
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Candidates with their logits and grades, query by query, and what scored them."""
+    """Candidates with their logits and grades, query by query, and what scored them.
+
+    passage_tokens: the most of a passage; 0: the documents were scored whole.
+    """
 
     logits: Sequence[Sequence[float]]
     grades: Sequence[Sequence[float]]
@@ -28,10 +31,14 @@ class Scored:
     model: str
     prompt_id: str
     dtype: str
+    passage_tokens: int
 
 
-def of_data(path: Path, settings: ScoringSettings) -> Scored:
+def of_data(path: Path, settings: ScoringSettings, passages: Passages | None = None) -> Scored:
     """Scores the candidates of a JSONL file.
+
+    Args:
+        passages: how the documents are split; None: they are scored whole.
 
     Raises:
         InvalidRequest: the file cannot be read, or a query has no grades or another instruct than the others.
@@ -44,10 +51,12 @@ def of_data(path: Path, settings: ScoringSettings) -> Scored:
     with LoadingBar() as bar:
         scorer = start_scorer(choice, skip_self_test=settings.skip_self_test, progress=bar)
     with closing(scorer), LoadingBar() as bar:
-        rankings = rank_all(scorer, queries, lambda done: bar("scoring the candidates", done / len(queries)))
+        share = 1 / len(queries)
+        rankings = rank_all(scorer, queries, lambda done: bar("scoring the candidates", done * share), passages)
     logits = [[score.raw_score for score in ranking.scores] for ranking in rankings]
     info = scorer.info
-    return Scored(logits, [q.relevance or () for q in queries], instruct, info.name, info.prompt_id, info.dtype)
+    by = info.name, info.prompt_id, info.dtype, (passages.max_tokens or 0) if passages else 0
+    return Scored(logits, [q.relevance or () for q in queries], instruct, *by)
 
 
 def _one_instruct(queries: Sequence[Query]) -> str:
@@ -80,8 +89,9 @@ def of_run(path: Path, qrels: Path) -> Scored:
             grades.append([float(judged.get(one.doc_id, 0)) for one in counted])
     if not logits:
         raise InvalidRequest(f"No candidate of {path} is judged in {qrels}: are these the right files?")
-    model = about.model
-    return Scored(logits, grades, about.instruct or DEFAULT_INSTRUCT, model["name"], model["prompt"], model["dtype"])
+    model, passages = about.model, about.plan.get("passages") or {}
+    by = model["name"], model["prompt"], model["dtype"], passages.get("max_tokens") or 0
+    return Scored(logits, grades, about.instruct or DEFAULT_INSTRUCT, *by)
 
 
 def _known(path: Path) -> About:

@@ -15,13 +15,13 @@ from cyclopts import Group, Parameter, Token, UnknownOptionError
 from rerankd.cli import ranked
 from rerankd.cli.cuts import in_words
 from rerankd.cli.documents import Reading, read_documents
-from rerankd.cli.options import FLAG, NONE_GIVEN, NUMBER, Given, command, converter, settings_from, takes
+from rerankd.cli.options import COUNT, FLAG, NONE_GIVEN, NUMBER, Given, command, converter, settings_from, takes
+from rerankd.cli.passage_options import WHOLE, PassageOptions
 from rerankd.cli.records import FIELDS, Format, SourcedDocument
 from rerankd.cli.scoring import LOCAL, Outcome, RemoteOptions, Task, ask, score
 from rerankd.config import RankSettings
 from rerankd.errors import SettingsError
 from rerankd.files.folders import Selection
-from rerankd.types import Passages
 
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9}
 
@@ -95,8 +95,6 @@ class RankingOptions:
         min_score: leave out the results with a lower score; 'keep' or 'relevant' with --calibration
         calibration: print probabilities by this file of 'rerankd calibrate'; with --url, by the server's of this name
         as_json: the same as --output json
-        passages: split documents that do not fit at sentences; the best passage counts and is shown
-        passage_tokens: the same, with passages of at most this many tokens
         deadline: answer within this time; documents without a score by then come last
         explain: show logit, tokens and truncations of each result; local models only
         prompt: print the exact prompt of one document, counted from 0, and exit
@@ -108,9 +106,7 @@ class RankingOptions:
     calibration: Annotated[str | None, Parameter(metavar="FILE")] = None
     output: Annotated[ranked.Output | None, Parameter(help=OUTPUT_HELP)] = None
     as_json: Annotated[bool, FLAG, Parameter("--json")] = False
-    passages: Annotated[bool, FLAG] = False
-    passage_tokens: Annotated[int | None, NUMBER] = None
-    deadline: Annotated[int | None, NUMBER, Parameter(metavar="MS")] = None
+    deadline: Annotated[int | None, COUNT, Parameter(metavar="MS")] = None
     explain: Annotated[bool, FLAG] = False
     prompt: Annotated[int | None, NUMBER, Parameter(metavar="INDEX")] = None
 
@@ -118,12 +114,6 @@ class RankingOptions:
     def deadline_s(self) -> float | None:
         """Seconds."""
         return None if self.deadline is None else self.deadline / 1000
-
-    @property
-    def split(self) -> Passages | None:
-        """How documents are split."""
-        wanted = self.passages or self.passage_tokens is not None
-        return Passages(self.passage_tokens) if wanted else None
 
 
 READ = ReadingOptions()
@@ -138,6 +128,7 @@ def rank(
     *sources: Annotated[Source, SOURCES],
     reading: ReadingOptions = READ,
     options: RankingOptions = PRINT,
+    passages: PassageOptions = WHOLE,
     remote: RemoteOptions = LOCAL,
     given: Given = NONE_GIVEN,
 ) -> int:
@@ -151,7 +142,7 @@ def rank(
         raise SettingsError(
             '--explain and --prompt need a local model; a rerankd server explains with "explain": true.'
         )
-    settings = None if remote.url else settings_from(RankSettings, given)
+    settings, divided = None if remote.url else settings_from(RankSettings, given), passages.split
     found = read_documents(sources or ["-"], reading.reading())
     for note in found.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -160,7 +151,7 @@ def rank(
         raise SettingsError(f"--prompt {options.prompt}: there are {len(documents)} documents, the first is 0.")
     texts = [document.text for document in documents]
     own = options.min_score, options.calibration, options.deadline_s
-    task = Task(query, texts, options.top_n or None, options.instruct, options.split, *own)
+    task = Task(query, texts, options.top_n or None, options.instruct, divided, *own)
     with redirect_stdout(sys.stderr):  # what libraries print must not mix with the result
         if settings is None:
             outcome = ask(task, remote, given.get("model"))

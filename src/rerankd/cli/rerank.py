@@ -16,11 +16,10 @@ from cyclopts import Parameter
 
 from rerankd.cli.log import log_to_stderr
 from rerankd.cli.options import COUNT, FLAG, NONE_GIVEN, OUTPUT, Given, command, settings_from, takes
+from rerankd.cli.passage_options import WHOLE, PassageOptions
 from rerankd.cli.reranking import (
     LOCAL_AT_ONCE,
     REMOTE_AT_ONCE,
-    WHOLE,
-    PassageOptions,
     Report,
     beside,
     bm25,
@@ -102,7 +101,7 @@ def rerank(
     """
     settings, divided = settings_from(RankSettings, given), passages.split
     if divided and settings.then:
-        raise InvalidRequest("--passage-tokens has one model's passages compared: leave --then out.")
+        raise InvalidRequest("A job keeps the passages of one model: leave --then out.")
     log_to_stderr("info")
     with _file_of(output, format, sources.first) as out:
         inputs = _inputs(run, sources, depth, out)

@@ -6,13 +6,9 @@ import hashlib
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Group, Parameter
-
-from rerankd.cli.options import COUNT, NUMBER
 from rerankd.cli.progress import LoadingBar, duration
 from rerankd.cli.scoring import RemoteOptions
 from rerankd.config import RankSettings
@@ -26,7 +22,6 @@ from rerankd.runs.run import Candidate, Run, name_of
 from rerankd.runs.texts import Query, documents_of
 from rerankd.runs.written import check_ids, format_of, write_run
 from rerankd.search.corpus import IDENTITY, CorpusIndex
-from rerankd.types import MAX_PASSAGES, OVERLAP_TOKENS, Passages
 from rerankd.user_folders import cache_folder
 from rerankd.version import __version__
 
@@ -40,38 +35,6 @@ LEAST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 600.0
 """For a server that refuses calls because there are too many."""
 
 Stamps = tuple[tuple[str, int, int], ...]
-
-
-@Parameter(name="*", group=Group("Long documents", sort_key=12))
-@dataclass(frozen=True, kw_only=True)
-class PassageOptions:
-    """How long documents are scored.
-
-    Attributes:
-        passage_tokens: score documents in passages of at most this many tokens, cut at sentences; the best one counts
-        passage_overlap: tokens that a passage repeats of the one before it
-        max_passages: the most passages of a document; the text after them is not read
-    """
-
-    passage_tokens: Annotated[int | None, COUNT, Parameter(show_default=False)] = None
-    passage_overlap: Annotated[int, NUMBER] = OVERLAP_TOKENS
-    max_passages: Annotated[int, COUNT] = MAX_PASSAGES
-
-    @property
-    def split(self) -> Passages | None:
-        """None: documents are scored whole.
-
-        Raises:
-            InvalidRequest: a number is out of range, or says something about passages where there are none.
-        """
-        if self.passage_tokens is not None:
-            return Passages(self.passage_tokens, self.passage_overlap, self.max_passages)
-        if self != WHOLE:
-            raise InvalidRequest("--passage-overlap and --max-passages belong to --passage-tokens.")
-        return None
-
-
-WHOLE = PassageOptions()
 
 
 def stamped(files: Iterable[Path]) -> Stamps:

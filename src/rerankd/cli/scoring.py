@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Group, Parameter
 
 from rerankd.apis.facts import DialectName
-from rerankd.calibration.apply import min_score_of
+from rerankd.calibration.apply import Cut, min_score_of
 from rerankd.calibration.profile import Calibration
 from rerankd.cli.options import each
 from rerankd.cli.progress import LoadingBar, load_pytorch
@@ -142,6 +142,8 @@ def score(task: Task, settings: RankSettings, explain: bool, prompt: int | None)
         prompt: add the prompt of this document.
     """
     calibration = None if task.calibration is None else Calibration.load(task.calibration)
+    min_score = min_score_of(task.min_score)
+    Cut(min_score, calibration)  # refuses a threshold that there is not, before the model is loaded
     with _opened(settings) as reranker, LoadingBar() as bar:
         from rerankd.ranking import explanation
 
@@ -151,7 +153,7 @@ def score(task: Task, settings: RankSettings, explain: bool, prompt: int | None)
             top_n=task.top_n,
             instruct=task.instruct or DEFAULT_INSTRUCT,
             passages=task.passages or False,
-            min_score=min_score_of(task.min_score),
+            min_score=min_score,
             calibration=calibration,
             deadline_s=task.deadline_s,
             progress=lambda done: bar(f"ranking {len(task.texts):,} documents", done / len(task.texts)),

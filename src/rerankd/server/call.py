@@ -239,7 +239,8 @@ async def _score(
             )
             ranking = both.ranking
         if cut is not None:
-            ranking = cut.of(ranking, None if ranking.upstream else scorer.info, call.instruct)
+            info = None if ranking.upstream else scorer.info
+            ranking = cut.of(ranking, info, call.instruct, call.passages)
         if call.wants_sentences:
             ranking = await unless_gone(scorer.highlight(prepared, ranking), request)
         _note(state, call, prepared, ranking, started)
