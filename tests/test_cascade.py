@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -147,8 +148,21 @@ def test_the_first_model_answers_where_the_second_one_fails() -> None:
         assert response.headers["x-rerankd-model"] != "large"
 
 
+def test_the_second_model_answers_where_the_first_one_fails() -> None:
+    with two_models() as (client, small, _):
+        small._logit = broken
+        response = client.post("/v1/rerank", json={"query": "q", "documents": DOCUMENTS, "explain": True})
+        assert [one["index"] for one in response.json()["results"]] == [3, 2, 1, 0]
+        assert "small failed (InferenceError): large alone scored" in response.headers["x-rerankd-warning"]
+        assert response.headers["x-rerankd-model"] == "large"
+        body = RERANK.body(documents=DOCUMENTS, cascade=False)
+        assert RERANK.error(client.post(RERANK.path, json=body), 500)
+
+
 def test_a_failure_is_an_error_where_the_operator_says_so() -> None:
-    with two_models(broken, required=True) as (client, _, _):
+    with two_models(broken, required=True) as (client, small, large):
+        assert RERANK.error(client.post(RERANK.path, json=RERANK.body(documents=DOCUMENTS)), 500)
+        small._logit, large._logit = broken, number
         assert RERANK.error(client.post(RERANK.path, json=RERANK.body(documents=DOCUMENTS)), 500)
 
 
@@ -233,11 +247,26 @@ def test_a_deadline_between_the_stages_leaves_the_first_ranking(program: tuple[R
     clock.ahead = 0.0
 
 
+def test_a_program_has_the_first_ranking_where_the_second_model_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = {"small": scorer_of(FakeModel(number, info=SMALL)), "large": scorer_of(FakeModel(broken, info=LARGE))}
+    monkeypatch.setattr("rerankd.local._start", lambda name, *how: models[name])
+    with Reranker("small", then="large", then_top=2) as reranker:
+        for ranking in (reranker.rank("q", DOCUMENTS), asyncio.run(reranker.arank("q", DOCUMENTS))):
+            assert [score.index for score in ranking] == [0, 1, 2, 3]
+            assert ranking.warnings == ("large failed (InferenceError): small alone scored",)
+
+
 def test_one_model_scores_the_sentences_of_a_program(program: tuple[Reranker, Clock]) -> None:
     reranker, _ = program
     ranking = reranker.rank("q", DOCUMENTS, passages=Passages(highlight=True))
     assert [score.index for score in ranking] == [0, 1, 2, 3] and "cascade ignored" in ranking.warnings[0]
     assert all(score.passages[0].sentences for score in ranking)
+
+
+@pytest.mark.parametrize("top", [0, -1, 2.5, True])
+def test_a_second_model_has_a_number_of_documents(top: Any) -> None:
+    with pytest.raises(SettingsError, match="then_top is"):
+        Reranker("./nowhere", then="embedded", then_top=top)
 
 
 def test_a_program_ranks_with_two_models() -> None:

@@ -78,9 +78,13 @@ ONE_MODEL = "cascade ignored: one model scores the sentences"
 
 def failed(first: Ranking, infos: tuple[ModelInfo, ModelInfo], error: Exception) -> Ranking:
     """The ranking of the first model, where the second one failed."""
+    return replace(first, warnings=(*first.warnings, alone(infos[1], error, infos[0])))
+
+
+def alone(lost: ModelInfo, error: Exception, left: ModelInfo) -> str:
+    """The warning of a call in which one of two models failed."""
     what = "scored nothing in time" if isinstance(error, Busy) else f"failed ({type(error).__name__})"
-    warning = f"{infos[1].name} {what}: {infos[0].name} alone scored"
-    return replace(first, warnings=(*first.warnings, warning))
+    return f"{lost.name} {what}: {left.name} alone scored"
 
 
 def _sorted(scores: Sequence[Score]) -> list[Score]:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from rerankd.arguments import Documents, checked
 from rerankd.calibration.apply import Cut, Named, min_score_of
 from rerankd.calibration.profile import Calibration
-from rerankd.cascade import ONE_MODEL, THEN_TOP, Chosen, choose, failed, merge
+from rerankd.cascade import ONE_MODEL, THEN_TOP, choose, failed, merge
 from rerankd.deprecation import warn_renamed
-from rerankd.errors import Busy, Closed, MissingExtra, SettingsError, Stopping
+from rerankd.errors import Busy, Closed, InferenceError, MissingExtra, SettingsError, Stopping
 from rerankd.ranking import Prepared
 from rerankd.types import LoadProgress, ModelInfo, Passages, Ranking, Score
 
@@ -69,6 +69,8 @@ class Reranker:
         then_top: int = THEN_TOP,
         progress: LoadProgress | None = None,
     ) -> None:
+        if isinstance(then_top, bool) or not isinstance(then_top, int) or then_top < 1:
+            raise SettingsError(f"then_top is {then_top!r}: give the number of documents for the second model.")
         how = _name("device", device), _name("dtype", dtype), deterministic, offline, skip_self_test, progress
         self._scorer = _start(_name("model", model), *how)
         self._then, self._then_top = None, then_top
@@ -128,8 +130,11 @@ class Reranker:
         if self._then is not None and not prepared.request.wants_sentences:
             chosen = choose(prepared.request, ranking, self._then_top)
             again = replace(self._then.prepare(chosen.request), indices=chosen.indices)
-            logits = self._submit(again, None, self._then).result()
-            ranking = _merged(prepared, ranking, chosen, again, logits)
+            try:
+                then = again.finish(self._submit(again, None, self._then).result())
+                ranking = merge(ranking, chosen, then, (prepared.info, again.info), prepared.request.top_n)
+            except (Busy, InferenceError) as error:
+                ranking = failed(ranking, (prepared.info, again.info), error)
         request = prepared.request
         ranking = cut.of(ranking, self.info, request.instruct, request.passages)
         return self._scorer.with_sentences(prepared, ranking)
@@ -160,9 +165,12 @@ class Reranker:
         ranking = prepared.finish(await asyncio.wrap_future(self._submit(prepared, progress)), warnings)
         if self._then is not None and not prepared.request.wants_sentences:
             chosen = choose(prepared.request, ranking, self._then_top)
-            again = await asyncio.to_thread(self._then.prepare, chosen.request)
-            logits = await asyncio.wrap_future(self._submit(again, None, self._then))
-            ranking = _merged(prepared, ranking, chosen, replace(again, indices=chosen.indices), logits)
+            again = replace(await asyncio.to_thread(self._then.prepare, chosen.request), indices=chosen.indices)
+            try:
+                then = again.finish(await asyncio.wrap_future(self._submit(again, None, self._then)))
+                ranking = merge(ranking, chosen, then, (prepared.info, again.info), prepared.request.top_n)
+            except (Busy, InferenceError) as error:
+                ranking = failed(ranking, (prepared.info, again.info), error)
         request = prepared.request
         ranking = cut.of(ranking, self.info, request.instruct, request.passages)
         return await self._scorer.highlight(prepared, ranking) if request.wants_sentences else ranking
@@ -214,16 +222,6 @@ def _of_documents(progress: Progress | None, prepared: Prepared) -> Progress | N
         return progress
     ends = list(accumulate(len(list(parts)) for _, parts in groupby(prepared.parts, lambda part: part.document)))
     return lambda done: progress(bisect_right(ends, done))
-
-
-def _merged(prepared: Prepared, first: Ranking, chosen: Chosen, again: Prepared, logits: Logits) -> Ranking:
-    """The ranking of both stages; of the first one where the deadline left the second one nothing."""
-    infos = prepared.info, again.info
-    try:
-        then = again.finish(logits)
-    except Busy as error:
-        return failed(first, infos, error)
-    return merge(first, chosen, then, infos, top_n=prepared.request.top_n)
 
 
 def _name(argument: str, value: object) -> str:

@@ -62,7 +62,8 @@ class ServerSettings(DatabaseSettings, OidcSettings, CascadeSettings, ClusterSet
 
     then_required: bool = setting(
         False,
-        "a failure of --then is an error; without it the first model's ranking is the reply, with a warning",
+        "a failure of one of the two models is an error; without it the other one's ranking is the reply, with a "
+        "warning",
         MODEL,
     )
     fallback: bool = setting(

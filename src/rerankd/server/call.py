@@ -8,8 +8,8 @@ import logging
 import time
 import uuid
 from array import array
-from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -24,8 +24,8 @@ from rerankd.apis.base import Answer, Api, Call
 from rerankd.apis.errors import NotJSON
 from rerankd.apis.fields import Explain
 from rerankd.calibration.apply import Cut, find, min_score_of
-from rerankd.cascade import ONE_MODEL
-from rerankd.errors import InvalidRequest, NothingInTime, RerankdError
+from rerankd.cascade import alone
+from rerankd.errors import InferenceError, InvalidRequest, NothingInTime, RerankdError
 from rerankd.highlighting import most_tokens
 from rerankd.ranking import Prepared
 from rerankd.server.access_log import describe
@@ -33,13 +33,12 @@ from rerankd.server.api_errors import error_response
 from rerankd.server.beside import beside, beside_if_large
 from rerankd.server.body import read_json
 from rerankd.server.call_headers import deadline_ms_of, given_id, hops
-from rerankd.server.cascade import SecondStage, TwoStages, rank_again, sum_of
+from rerankd.server.cascade import SecondStage, TwoStages, rank_again, second_stage, sum_of
 from rerankd.server.context import ServerContext
 from rerankd.server.hang_up import unless_gone
 from rerankd.server.held import share_of
 from rerankd.server.json_text import WrittenJSON
 from rerankd.server.metrics.calls import Work
-from rerankd.server.models import Served
 from rerankd.server.reply_headers import (
     charge_headers,
     header_text,
@@ -155,8 +154,17 @@ async def _answer(state: _CallState, apis: Sequence[Api[Any]], context: ServerCo
             state.model = scorer.info.name
             names = context.models.names_of(served)
             context.gate.check_model(admitted, names, call.model)
-            with _second_stage(state, context, served, call) as second:
-                return await _score(state, context, admitted, call, scorer, names, second)
+            wanted = call.cascade, call.wants_sentences
+            with second_stage(context.models, served, *wanted) as (second, ignored):
+                state.warnings += ignored
+                try:
+                    return await _score(state, context, admitted, call, scorer, names, second)
+                except InferenceError as error:
+                    if second is None or second.required:
+                        raise
+                    state.warnings += (alone(scorer.info, error, second.scorer.info),)
+                    state.model, state.is_counted = second.scorer.info.name, True
+                    return await _score(state, context, admitted, call, second.scorer, second.names, None)
 
 
 def _keep(state: _CallState, context: ServerContext, status: int, failure: Exception | None) -> None:
@@ -165,26 +173,6 @@ def _keep(state: _CallState, context: ServerContext, status: int, failure: Excep
     if context.calls is not None and caller is not None:
         about = (state.request_id, state.api.name, status, time.monotonic() - state.started, state.model)
         context.calls.add(caller, *about, failure or state.work, state.charge)
-
-
-@contextmanager
-def _second_stage(
-    state: _CallState, context: ServerContext, served: Served, call: Call
-) -> Iterator[SecondStage | None]:
-    """The second stage of a cascade, if the server has one for this model and the call wants it."""
-    cascade, asked = context.models.cascade, call.cascade
-    if cascade is None or served is not context.models.default:
-        state.warnings += ("cascade ignored: there is no second model for this one",) if asked else ()
-        yield None
-    elif asked is False or asked == 0:
-        yield None
-    elif call.wants_sentences:
-        state.warnings += (ONE_MODEL,)
-        yield None
-    else:
-        top = cascade.top if asked is None or asked is True else asked
-        with cascade.served.lease() as scorer:
-            yield SecondStage(scorer, context.models.names_of(cascade.served), top, cascade.required)
 
 
 async def _read(state: _CallState, apis: Sequence[Api[Any]], context: ServerContext, admitted: Admitted) -> Call:

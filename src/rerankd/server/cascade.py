@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from rerankd.accounts.decision import CallCost, Charge
 from rerankd.admission.gate import Settlement
-from rerankd.cascade import choose, failed, merge
+from rerankd.cascade import ONE_MODEL, choose, failed, merge
 from rerankd.errors import InferenceError, Unavailable
 from rerankd.ranking import Prepared
+from rerankd.server.models import Models, Served
 from rerankd.server.served import LocalScorer
 from rerankd.types import ModelInfo, Ranking
 
@@ -48,6 +49,28 @@ class TwoStages:
     settlement: Settlement | None = None
     tokens: int = 0
     is_whole: bool = True
+
+
+@contextmanager
+def second_stage(
+    models: Models, served: Served, asked: bool | int | None, wants_sentences: bool
+) -> Iterator[tuple[SecondStage | None, tuple[str, ...]]]:
+    """The second stage of a call to a model, if there is one and the call wants it; and a warning if it cannot have it.
+
+    Args:
+        asked: whether the call wants it, or the number of documents.
+    """
+    cascade = models.cascade
+    if cascade is None or served is not models.default:
+        yield None, ("cascade ignored: there is no second model for this one",) if asked else ()
+    elif asked is False or asked == 0:
+        yield None, ()
+    elif wants_sentences:
+        yield None, (ONE_MODEL,)
+    else:
+        top = cascade.top if asked is None or asked is True else asked
+        with cascade.served.lease() as scorer:
+            yield SecondStage(scorer, models.names_of(cascade.served), top, cascade.required), ()
 
 
 async def rank_again(
