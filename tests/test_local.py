@@ -203,11 +203,11 @@ def test_an_answer_is_found_at_any_depth_of_a_long_document(reranker: Reranker) 
         ranking = reranker.rank("Who feeds the penguins?", ["".join(others), text], passages=Passages(128))
         assert ranking[0].index == 1
         best = ranking[0].passages[0]
-        assert answer.strip() in text[best.start : best.end]
+        assert ranking[0].best_text == text[best.start : best.end] and answer.strip() in ranking[0].best_text
         assert ranking[0].logit == best.logit == max(passage.logit for passage in ranking[0].passages if passage.logit)
         assert ranking[0].num_passages == len(ranking[0].passages) > 10
     whole = reranker.rank("Who feeds the penguins?", [answer], passages=True)
-    assert whole[0].passages[0].end == len(answer)
+    assert whole[0].passages[0].end == len(answer) and whole[0].best_text == answer
     assert whole[0].logit == reranker.rank("Who feeds the penguins?", [answer])[0].logit
 
 

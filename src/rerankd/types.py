@@ -284,6 +284,13 @@ class Score:
         own = self.score if self.logit is None else self.logit
         return own if self.bound is None else min(own, self.bound)
 
+    @property
+    def best_text(self) -> str | None:
+        """The text of the best passage, or the document where it was not split; None if the document is not known."""
+        if self.document is None or not self.passages:
+            return self.document
+        return self.document[self.passages[0].start : self.passages[0].end]
+
     def __repr__(self) -> str:
         return short_repr(self)
 

@@ -188,7 +188,7 @@ def test_a_document_that_is_too_long_for_the_server_is_split_here(
     assert [score.index for score in ranking] == [0, 1]
     long = ranking.scores[1]
     best = long.passages[0]
-    assert "grow cloves" in LONG[best.start : best.end] and long.score == best.score
+    assert "grow cloves" in LONG[best.start : best.end] == long.best_text and long.score == best.score
     assert long.num_passages == len(long.passages) > 3
     assert sorted((one.start, one.end) for one in long.passages)[0][0] == 0
     assert max(one.end for one in long.passages) == len(LONG)
