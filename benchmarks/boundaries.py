@@ -8,6 +8,7 @@
 The paragraphs of a language are one text without line breaks, or with `--paragraphs` as they are. The tokenizer of the
 embedded model counts, or that of `--tokenizer`. `unit ends`: cuts at the end of a paragraph or after a mark that ends a
 sentence. `commas`, `spaces`: cuts within a sentence that is longer than a passage. `inside`: cuts within a word.
+`avoidable`: cuts inside a sentence that fits into a passage.
 `within a unit`: passages, without the last one, that are too long with the next sentence.
 """
 
@@ -91,6 +92,13 @@ def near_budget(text: str, spans: Sequence[tuple[int, int]], count: Count, most:
     return sum(tokens > most for tokens in count(longer)) if longer else 0
 
 
+def avoidable(text: str, spans: Sequence[tuple[int, int]], count: Count, most: int) -> int:
+    """How many cuts are inside a sentence that is not longer than a passage."""
+    cuts = [end for _, end in spans[:-1]]
+    inside = [text[start:end].strip() for start, end in sentences(text) for cut in cuts if start < cut < end]
+    return sum(tokens <= most for tokens in count(inside)) if inside else 0
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="with eng.html and the others")
@@ -100,7 +108,7 @@ def main() -> None:
     args = parser.parse_args()
     count = counting(args.tokenizer)
     kinds = ("unit ends", "commas", "spaces", "inside")
-    print("  ".join(f"{name:>13}" for name in ("language", "passages", *kinds, "within a unit")))
+    print("  ".join(f"{name:>13}" for name in ("language", "passages", *kinds, "avoidable", "within a unit")))
     for language, code in LANGUAGES.items():
         texts = paragraphs(args.folder / f"{code}.html")
         joint = "\n\n" if args.paragraphs else "" if language in UNSPACED else " "
@@ -110,6 +118,7 @@ def main() -> None:
         found = Counter(kind_of(text, end, of_paragraphs) for _, end in spans[:-1])
         cuts = max(1, len(spans) - 1)
         shares = [f"{found[kind] / cuts:.1%}" for kind in kinds]
+        shares.append(f"{avoidable(text, spans, count, args.tokens) / cuts:.1%}")
         near = f"{near_budget(text, spans, count, args.tokens) / cuts:.1%}"
         print("  ".join(f"{cell:>13}" for cell in (language, str(len(spans)), *shares, near)), flush=True)
 

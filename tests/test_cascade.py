@@ -136,6 +136,12 @@ def test_another_model_has_no_second_stage(both: tuple[httpx2.Client, FakeModel,
     assert NATIVE.scores(client.post(NATIVE.path, json=body))[0][0] == 0
 
 
+@pytest.mark.parametrize("wrong", [-1, "all", 2.5])
+def test_a_wrong_number_is_named(wrong: Any, both: tuple[httpx2.Client, FakeModel, FakeModel]) -> None:
+    told = RERANK.error(both[0].post(RERANK.path, json=RERANK.body(cascade=wrong)), 400)
+    assert "cascade" in told and "constrained" not in told
+
+
 def broken(prompt: Prompt) -> float:
     raise RuntimeError("no memory")
 

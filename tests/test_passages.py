@@ -131,11 +131,14 @@ def test_a_text_that_fits_is_one_passage_and_others_are_about_equal(
 def test_full_passages_are_too_long_with_the_next_sentence(
     most: int, count: Callable[[Sequence[str]], list[int]]
 ) -> None:
-    """At least 95 % of them, in ten scripts; the last two may be shorter, so that none is very short."""
+    """At least 95 % of them, in nine languages with marks of sentences; the last two passages may be shorter, so that
+    none is very short."""
     rng, number, full = random.Random(most), 0, 0
     for language, paragraph in SENTENCES.items():
+        if language == "th":
+            continue
         some = [paragraph[slice(*span)].strip() for span in sentences(paragraph)]
-        text = ("" if language in ("zh", "ja") else " ").join(rng.choices(some, k=50 * most // len(some)))
+        text = ("" if language in ("zh", "ja") else " ").join(rng.choices(some, k=12 * most // len(some)))
         spans = fitted(Cutter(text, count, most, 0, 1000, full=True), text, count, most)
         ends = [end for _, end in sentences(text)]
         longer = [text[start : next(one for one in ends if one > end)] for start, end in spans[:-1]]

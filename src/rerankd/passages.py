@@ -108,8 +108,9 @@ class Cutter:
                 self._add(unit, tokens)
 
     def _counts(self, units: Sequence[Span], counted: int) -> tuple[Sequence[int], int]:
-        """The tokens of each unit, with the white space before it, where most tokenizers have it; what is counted."""
-        ends = [start + len(self._text[start:end].rstrip()) for start, end in units]
+        """The tokens of each unit, with the spaces before and the line breaks behind it, as most tokenizers have them;
+        and what is counted."""
+        ends = [start + len(self._text[start:end].rstrip(" ")) for start, end in units]
         if units[-1][1] == len(self._text):
             ends[-1] = len(self._text)
         starts = [counted, *ends[:-1]]

@@ -45,6 +45,7 @@ def refusal(folder: Path, config: Any, *files: str) -> str:
         ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, "bitsandbytes, 4 bit"),
         ({"compression_config": {"quant_method": "compressed-tensors"}}, "compressed-tensors"),
         ({"quantization": {"group_size": 64, "bits": 4}}, "MLX, 4 bit"),
+        ({name: {"group_size": 64, "bits": 8} for name in ("quantization", "quantization_config")}, "MLX, 8 bit"),
         ({"quantization_config": "x"}, "unknown method"),
         ({"architectures": ["Qwen3VLForConditionalGeneration"], "vision_config": {}}, "images and text"),
         ({"architectures": ["NewForSequenceClassification"], "auto_map": {"AutoModel": "m.M"}}, "code of its own"),

@@ -157,6 +157,7 @@ def test_cohere_v1_and_xinference_split_as_they_document(short_context: Server) 
     [
         ({"max_tokens": 15}, "passages.max_tokens"),
         ({"max": 3}, "passages.max"),
+        ({"max": 3}, "1 validation error"),
         ("yes please", "passages"),
         (7, "passages"),
     ],

@@ -69,6 +69,16 @@ class PassageOptions(BaseModel):
     highlight: bool = Field(False, description="Score the sentences of the best passage of each result, too; billed.")
 
 
+def _no_bool(value: Any) -> Any:
+    """pydantic takes true for 1."""
+    if isinstance(value, bool):
+        raise ValueError("Input should be a number, 'keep' or 'relevant'")
+    return value
+
+
+Threshold = Annotated[float, BeforeValidator(_no_bool)]
+
+
 class RequestBody(BaseModel):
     """A parsed request body. It keeps unknown fields, so that a warning can name them."""
 
@@ -98,7 +108,7 @@ class RequestBody(BaseModel):
         """How documents are to be split; None: as the API documents it."""
         return self.passages
 
-    min_score: float | Literal["keep", "relevant"] | None = Field(
+    min_score: Threshold | Literal["keep", "relevant"] | None = Field(
         None,
         description="rerankd's own: leaves out the results with a lower score. `keep` and `relevant` are the "
         "thresholds of the calibration.",

@@ -39,18 +39,21 @@ class Cut:
             raise InvalidRequest(
                 f"min_score is {self.min_score!r}, a threshold of a calibration, and none is named: send "
                 "'calibration', too, or a number.",
-                (("min_score", "A number is needed without a calibration"),),
+                (("min_score", "A number is needed where no calibration is named"),),
             )
         if self.calibration.threshold(self.min_score) is None:
             raise InvalidRequest(
                 f"The calibration {self.calibration.name} has no threshold {self.min_score!r}: it was made from too "
                 "few queries of that kind. Send a number.",
-                (("min_score", "The calibration has no such threshold"),),
+                (
+                    (
+                        "min_score",
+                        "The calibration has no such threshold: it was made from too few queries of that kind",
+                    ),
+                ),
             )
 
-    def of(
-        self, ranking: Ranking, info: ModelInfo | None, instruct: str, passages: Passages | None = None
-    ) -> Ranking:
+    def of(self, ranking: Ranking, info: ModelInfo | None, instruct: str, passages: Passages | None = None) -> Ranking:
         """The ranking with calibrated scores, without the results under the threshold.
 
         A calibration that was made for another model, prompt or instruct is not applied, nor is its threshold; a
@@ -103,7 +106,9 @@ def find(calibrations: Mapping[str, Calibration], name: str | None) -> Calibrati
     if name is None or name in calibrations:
         return None if name is None else calibrations[name]
     known = f"known are {', '.join(sorted(calibrations))}" if calibrations else "this server has none"
-    raise InvalidRequest(f"There is no calibration {name[:100]!r}: {known}.", (("calibration", "Unknown calibration"),))
+    raise InvalidRequest(
+        f"There is no calibration {name[:100]!r}: {known}.", (("calibration", f"Unknown calibration: {known}"),)
+    )
 
 
 def min_score_of(value: Any) -> float | Named | None:

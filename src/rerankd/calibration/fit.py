@@ -26,6 +26,9 @@ FOLDS = 5
 MAX_STEPS = 200
 """The most steps of Newton's method, and of an isotonic curve."""
 
+ROUNDING = 1e-9
+"""More than the error of a float such as 1 - 0.9, which would cost a query."""
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -160,12 +163,12 @@ def keep_threshold(queries: Sequence[Judged], alpha: float) -> Threshold | None:
         for query in queries
         if any(query.relevant)
     ]
-    place = math.floor(alpha * (len(best) + 1))  # the number that may be under it
+    place = math.floor(alpha * (len(best) + 1) + ROUNDING)  # the number that may be under it
     return Threshold(sorted(best)[place - 1], alpha, len(best)) if place >= 1 else None
 
 
 def nothing_threshold(queries: Sequence[Judged], alpha: float) -> Threshold | None:
     """A further query without a relevant candidate has one over it with probability at most alpha; None: too few."""
     best = [max(query.logits) for query in queries if not any(query.relevant) and query.logits]
-    place = math.ceil((1 - alpha) * (len(best) + 1))
+    place = math.ceil((1 - alpha) * (len(best) + 1) - ROUNDING)
     return Threshold(sorted(best)[place - 1], alpha, len(best)) if 1 <= place <= len(best) else None

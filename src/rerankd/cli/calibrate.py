@@ -69,7 +69,7 @@ def calibrate(
     calibration = Calibration(
         output.stem, scored.model, scored.prompt_id, scored.instruct, scored.dtype, max(map(len, scored.logits)),
         outcome.labels, outcome.relevant / outcome.labels, curve,
-        keep_threshold(judged, 1 - min_recall), nothing_threshold(judged, max_fpr), scored.passage_tokens,
+        keep_threshold(judged, round(1 - min_recall, 9)), nothing_threshold(judged, max_fpr), scored.passage_tokens,
     )  # fmt: skip
     _save(calibration, output)
     if as_json:

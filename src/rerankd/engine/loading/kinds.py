@@ -162,13 +162,13 @@ def _instead() -> str:
 
 def _quantization(config: Mapping[str, Any], files: Collection[str]) -> str | None:
     """The quantization of the weights, or None."""
+    if given := config.get("quantization"):  # MLX writes the same as quantization_config, too, without a method
+        return f"MLX{_bits(given) if isinstance(given, dict) else ''}"
     given = config.get("quantization_config") or config.get("compression_config")
     if given:
         method = given.get("quant_method") if isinstance(given, dict) else None
         bits = _bits(given) if isinstance(given, dict) else ""
         return f"{QUANTIZED.get(str(method), str(method)[:40] if method else 'of an unknown method')}{bits}"
-    if given := config.get("quantization"):
-        return f"MLX{_bits(given) if isinstance(given, dict) else ''}"
     return next((method for file, method in QUANTIZED_BY_FILE.items() if file in files), None)
 
 
