@@ -219,3 +219,11 @@ def test_other_adapters_are_refused_by_their_name(changed: dict[str, Any], named
     (tmp_path / "adapter_model.safetensors").write_bytes(b"")
     with pytest.raises(CheckpointInvalid, match=named):
         load(tmp_path)
+
+
+def test_an_adapter_of_pickled_weights_is_refused(tmp_path: Path) -> None:
+    config = {"base_model_name_or_path": "Qwen/Qwen3-Reranker-0.6B", "peft_type": "LORA", "r": 4, "lora_alpha": 8}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    (tmp_path / "adapter_model.bin").write_bytes(b"")
+    with pytest.raises(CheckpointInvalid, match=r"adapter_model\.bin, which is not read\. Merge it: "):
+        load(tmp_path)

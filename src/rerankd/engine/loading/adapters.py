@@ -49,6 +49,10 @@ def adapter_in(folder: Path) -> Adapter | None:
         raise CheckpointInvalid(f"{path}: only LoRA adapters without biases are merged. {merge_by_hand(base)}")
     if asked := [name for name in UNSUPPORTED if config.get(name)]:
         raise CheckpointInvalid(f"{path} uses {', '.join(asked)}, which is not merged at load. {merge_by_hand(base)}")
+    if (folder / "adapter_model.bin").is_file() and not (folder / ADAPTER_WEIGHTS).is_file():
+        raise CheckpointInvalid(
+            f"{folder} has its weights as adapter_model.bin, which is not read. {merge_by_hand(base)}"
+        )
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise CheckpointInvalid(f"{folder} lacks {ADAPTER_WEIGHTS}.")
     return Adapter(folder / ADAPTER_WEIGHTS, base, _scale(str(path), config))
