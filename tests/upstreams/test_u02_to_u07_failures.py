@@ -89,11 +89,13 @@ def test_u2_one_of_three_dies_and_no_call_fails(servers: dict[str, UpstreamServe
 
 
 def test_u3_one_of_three_hangs_and_no_call_fails(servers: dict[str, UpstreamServer]) -> None:
-    with routing(*three(servers, timeout_s=1), deadline_s=20) as router:
+    """Only what hangs has a short timeout: on a busy machine, an answer of the others may take as long."""
+    upstreams = [upstream(name, server, timeout_s=0.5 if name == "c" else 60) for name, server in servers.items()]
+    with routing(*upstreams) as router:
         servers["c"].fault = HANGS
         responses = router.rerank_often(300, CLIENTS)
         assert [one.status_code for one in responses] == [200] * 300  # within the deadline: else 504
-        for _ in range(50):  # what hangs is asked little: on a quick machine, the calls end before its fifth timeout
+        for _ in range(500):  # what hangs is asked little: on a quick machine, the calls end before its fifth timeout
             if router.state("c") == "open":
                 break
             assert {one.status_code for one in router.rerank_often(20, CLIENTS)} == {200}
