@@ -200,8 +200,8 @@ SERVER_LAYERS = (
     },
     {"api_errors", "beside", "hang_up", "keyed_paths", "openai_errors", "protocol", "served"},
     {"served_pool"},
-    {"body", "cascade", "models"},
-    {"metrics", "prices_in_force"},
+    {"body", "models"},
+    {"cascade", "metrics", "prices_in_force"},
     {"call_log"},
     {"context"},
     {"api_status", "call", "model_cards", "no_route", "status", "tokens"},  # routes
