@@ -211,8 +211,8 @@ class Prepared:
         if unread := self.unread:
             index, end = max(unread, key=lambda one: len(self.request.documents[one[0]]) - one[1])
             read = f"document {self._named(index)}: {end} of {len(self.request.documents[index])} characters"
-            told = f"{len(unread)} of {num_documents} documents were read only to their last passage ({read})"
-            yield f"{told}: allow more passages, or longer ones"
+            warning = f"{len(unread)} of {num_documents} documents were read only to their last passage ({read})"
+            yield f"{warning}: allow more passages, or longer ones"
 
 
 def prepare(request: RerankRequest, model: Encodes, info: ModelInfo) -> Prepared:

@@ -86,5 +86,5 @@ def about_parts(call: Call, chunks: Sequence[Chunk]) -> Iterator[str]:
     if unread := [index for index, end in ends.items() if end < len(call.documents[index])]:
         index = unread[0]
         read = f"document {index}: {ends[index]} of {len(call.documents[index])} characters"
-        told = f"{len(unread)} of {len(call.documents)} documents were read only to their last passage ({read})"
-        yield f"{told}: allow more passages, or longer ones"
+        warning = f"{len(unread)} of {len(call.documents)} documents were read only to their last passage ({read})"
+        yield f"{warning}: allow more passages, or longer ones"
