@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -17,6 +17,9 @@ from rerankd.cli.progress import load_pytorch
 from rerankd.config import ScoringSettings
 from rerankd.errors import InvalidRequest, SettingsError
 from rerankd.types import Passages
+
+if TYPE_CHECKING:
+    from rerankd.calibration.report import Report
 
 DATA_HELP = (
     "judged candidates, one JSON object per line: 'query', 'documents', 'relevance' (a grade for each document; 0 is "
@@ -72,12 +75,7 @@ def calibrate(
         keep_threshold(judged, round(1 - min_recall, 9)), nothing_threshold(judged, max_fpr), scored.passage_tokens,
     )  # fmt: skip
     _save(calibration, output)
-    if as_json:
-        print(json.dumps({"calibration": asdict(calibration), "report": asdict(outcome)}, ensure_ascii=False, indent=2))
-        return 0
-    from rerankd.cli.calibrated import lines
-
-    print("\n".join(lines(calibration, outcome, output)))
+    _print(calibration, outcome, output, as_json)
     return 0
 
 
@@ -112,3 +110,12 @@ def _save(calibration: Calibration, output: Path) -> None:
         calibration.save(output)
     except OSError as error:
         raise SettingsError(f"{output} cannot be written: {error.strerror}.") from error
+
+
+def _print(calibration: Calibration, outcome: Report, output: Path, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"calibration": asdict(calibration), "report": asdict(outcome)}, ensure_ascii=False, indent=2))
+        return
+    from rerankd.cli.calibrated import lines
+
+    print("\n".join(lines(calibration, outcome, output)))
