@@ -6,6 +6,7 @@ import asyncio
 import os
 from bisect import bisect_right
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from itertools import accumulate, groupby
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from rerankd.arguments import Documents, checked
 from rerankd.calibration.apply import Cut, Named, min_score_of
 from rerankd.calibration.profile import Calibration
-from rerankd.cascade import ONE_MODEL, THEN_TOP, choose, failed, merge
+from rerankd.cascade import ONE_MODEL, THEN_TOP, Chosen, choose, failed, merge
 from rerankd.deprecation import warn_renamed
 from rerankd.errors import Busy, Closed, InferenceError, MissingExtra, SettingsError, Stopping
 from rerankd.ranking import Prepared
@@ -130,11 +131,7 @@ class Reranker:
         if self._then is not None and not prepared.request.wants_sentences:
             chosen = choose(prepared.request, ranking, self._then_top)
             again = replace(self._then.prepare(chosen.request), indices=chosen.indices)
-            try:
-                then = again.finish(self._submit(again, None, self._then).result())
-                ranking = merge(ranking, chosen, then, (prepared.info, again.info), prepared.request.top_n)
-            except (Busy, InferenceError) as error:
-                ranking = failed(ranking, (prepared.info, again.info), error)
+            ranking = _merged(prepared, ranking, chosen, again, self._submit(again, None, self._then))
         request = prepared.request
         ranking = cut.of(ranking, self.info, request.instruct, request.passages)
         return self._scorer.with_sentences(prepared, ranking)
@@ -166,11 +163,10 @@ class Reranker:
         if self._then is not None and not prepared.request.wants_sentences:
             chosen = choose(prepared.request, ranking, self._then_top)
             again = replace(await asyncio.to_thread(self._then.prepare, chosen.request), indices=chosen.indices)
-            try:
-                then = again.finish(await asyncio.wrap_future(self._submit(again, None, self._then)))
-                ranking = merge(ranking, chosen, then, (prepared.info, again.info), prepared.request.top_n)
-            except (Busy, InferenceError) as error:
-                ranking = failed(ranking, (prepared.info, again.info), error)
+            logits = self._submit(again, None, self._then)
+            with suppress(Busy, InferenceError):
+                await asyncio.wrap_future(logits)
+            ranking = _merged(prepared, ranking, chosen, again, logits)
         request = prepared.request
         ranking = cut.of(ranking, self.info, request.instruct, request.passages)
         return await self._scorer.highlight(prepared, ranking) if request.wants_sentences else ranking
@@ -222,6 +218,16 @@ def _of_documents(progress: Progress | None, prepared: Prepared) -> Progress | N
         return progress
     ends = list(accumulate(len(list(parts)) for _, parts in groupby(prepared.parts, lambda part: part.document)))
     return lambda done: progress(bisect_right(ends, done))
+
+
+def _merged(prepared: Prepared, first: Ranking, chosen: Chosen, again: Prepared, logits: Future[Logits]) -> Ranking:
+    """The ranking of both stages; of the first one where the second one failed, or the deadline left it nothing."""
+    infos = prepared.info, again.info
+    try:
+        then = again.finish(logits.result())
+    except (Busy, InferenceError) as error:
+        return failed(first, infos, error)
+    return merge(first, chosen, then, infos, prepared.request.top_n)
 
 
 def _name(argument: str, value: object) -> str:
