@@ -29,10 +29,10 @@ def exact(times: Sequence[int], percent: int) -> int:
 
 
 @given(st.lists(TIMES, min_size=1), st.integers(1, 100))
-def test_a_percentile_is_at_most_a_32nd_away_from_the_exact_one(times: list[int], percent: int) -> None:
+def test_a_percentile_is_at_most_a_32nd_above_the_exact_one(times: list[int], percent: int) -> None:
     found, true = percentile(Counter(map(class_of, times)), percent), exact(times, percent)
-    assert found is not None and abs(found - true) * 32 <= true
-    assert found == true or true >= 32
+    assert found is not None and 0 <= (found - true) * 32 <= true
+    assert found == true or true >= 64
 
 
 @given(st.lists(st.lists(TIMES)), st.integers(1, 100))
@@ -46,7 +46,7 @@ def test_no_calls_have_no_percentile() -> None:
     assert percentile({}, 95) is None
 
 
-@pytest.mark.parametrize("milliseconds", [0, 1, 31, 32, 33, 63, 64, 100, 1_000, 10**7])
+@pytest.mark.parametrize("milliseconds", [0, 1, 63, 64, 65, 127, 128, 1_000, 10**7])
 def test_classes_are_in_the_order_of_their_times(milliseconds: int) -> None:
     assert class_of(milliseconds) <= class_of(milliseconds + 1) <= class_of(milliseconds) + 1
 
@@ -82,7 +82,7 @@ def test_the_percentiles_of_each_day_are_those_of_its_answered_calls(
             own = times[account_id, day]
             p95 = percentile(counts, 95)
             assert sum(counts.values()) == len(own) and p95 is not None
-            assert abs(p95 - exact(own, 95)) * 32 <= exact(own, 95)
+            assert 0 <= (p95 - exact(own, 95)) * 32 <= exact(own, 95)
 
 
 def called(payer: Payer, second: int, milliseconds: int, is_answered: bool) -> CallRecord:

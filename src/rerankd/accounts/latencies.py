@@ -1,7 +1,8 @@
 """How long calls took, as counts by class of time, from which percentiles are read. Knows no database.
 
-The classes are those of an HDR histogram (https://hdrhistogram.github.io/HdrHistogram/): each millisecond below 32 has
-its own; from there on, each doubling has 16. So a percentile differs from the exact one by at most a 32nd of it.
+The classes are those of an HDR histogram (https://hdrhistogram.github.io/HdrHistogram/): each millisecond below 64 has
+its own; from there on, each doubling has 32. A percentile is the end of its class: it is never below the exact one, and
+at most a 32nd above it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-BITS = 4
+BITS = 5
 """Each doubling has 2**BITS classes."""
 
 Latencies = Mapping[int, int]
@@ -29,7 +30,7 @@ def percentile(latencies: Latencies, percent: int) -> int | None:
     for one in sorted(latencies):
         passed += latencies[one]
         if passed >= rank:
-            return _middle(one)
+            return _end(one)
     return None
 
 
@@ -41,8 +42,7 @@ def together(several: Iterable[Latencies]) -> Latencies:
     return whole
 
 
-def _middle(number: int) -> int:
-    """The middle of a class, in milliseconds."""
+def _end(number: int) -> int:
+    """The longest time of a class, in milliseconds."""
     shift = max(0, (number >> BITS) - 1)
-    lowest = (number - (shift << BITS)) << shift
-    return lowest + (1 << shift) // 2
+    return ((number - (shift << BITS) + 1) << shift) - 1

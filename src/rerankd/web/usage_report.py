@@ -50,7 +50,7 @@ class UsageDay:
 
     @property
     def p95_ms(self) -> int | None:
-        """The time that 95 of 100 answered calls did not pass; None if it is not known. Off by at most a 32nd."""
+        """The time that 95 of 100 answered calls did not pass; None if it is not known. At most a 32nd too high."""
         return percentile(self.latencies, 95)
 
     @property

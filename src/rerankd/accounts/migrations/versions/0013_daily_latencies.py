@@ -38,8 +38,8 @@ def upgrade() -> None:
 
 def _class_of(milliseconds: int) -> int:
     """As `rerankd.accounts.latencies` had it at this revision."""
-    shift = max(0, milliseconds.bit_length() - 5)
-    return (shift << 4) + (milliseconds >> shift)
+    shift = max(0, milliseconds.bit_length() - 6)
+    return (shift << 5) + (milliseconds >> shift)
 
 
 def _fill(table: sa.Table, rows: list[dict[str, Any]]) -> None:
