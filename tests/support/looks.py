@@ -58,7 +58,7 @@ def check(page: Page, name: str, widths: Sequence[int] = WIDTHS) -> None:
             layouts.add(layout)
             assert violations(page) == [], f"{name} at {width}"
         if os.environ.get("WRITE_SCREENS") and name in SHOWN and width in SHOWN_AT:
-            write_picture(page, name + SHOWN_AT[width])
+            write_picture(page, name, SHOWN_AT[width])
     page.set_viewport_size(own)
 
 
@@ -68,8 +68,8 @@ def violations(page: Page) -> list[tuple[str, Any, str]]:
     return [(one["id"], node["target"], node["failureSummary"]) for one in found for node in one["nodes"]]
 
 
-def write_picture(page: Page, name: str) -> None:
+def write_picture(page: Page, name: str, ending: str) -> None:
     theme = "dark" if page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") else "light"
     SCREENS.mkdir(exist_ok=True)
     page.evaluate("scrollTo(0, 0)")
-    page.screenshot(path=SCREENS / f"{name}-{theme}.png", animations="disabled")
+    page.screenshot(path=SCREENS / f"{name}-{theme}{ending}.png", animations="disabled")
