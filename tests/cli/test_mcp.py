@@ -26,6 +26,19 @@ async def calls(folder: Path, *asked: tuple[str, dict[str, Any]]) -> tuple[dict[
         return tools, [await client.call_tool(name, given) for name, given in asked]
 
 
+MISTAKES: list[tuple[str, dict[str, Any], str]] = [
+    ("rerank", {"query": "without documents"}, "documents"),
+    ("rerank", {"query": "a text", "documents": "in place of a list"}, "documents"),
+    ("rerank", {"query": "too few", "documents": ["a"], "top_n": 0}, "top_n may be 1 to 50; it is 0"),
+    ("search", {"query": " "}, "The query is empty"),
+    ("search", {"query": ["a list"]}, "query"),
+    ("search", {"query": "too many", "top_n": 51}, "top_n may be 1 to 50; it is 51"),
+    ("search", {"query": "no pattern", "only": ["!"]}, ".gitignore"),
+    ("forget", {}, "Unknown tool"),
+]
+"""A tool, what it is given, and words of its answer."""
+
+
 @pytest.mark.server
 @pytest.mark.model
 def test_an_assistant_searches_and_ranks(tmp_path: Path) -> None:
@@ -34,7 +47,7 @@ def test_an_assistant_searches_and_ranks(tmp_path: Path) -> None:
     (folder / "keys.md").write_text("# Keys\n\nRotate a key on the page Keys. The old one works for an hour.\n")
     (folder / "bills.md").write_text("Bills come by mail on the first of a month.\n")
     (folder / "laws.jsonl").write_text('{"_id": "l7", "text": "The penalty for theft is a fine."}\n')
-    tools, (found, ranked, wrong, record) = asyncio.run(
+    tools, (found, ranked, record, of_md, *wrong) = asyncio.run(
         calls(
             folder,
             ("search", {"query": "wie tausche ich einen Schlüssel?", "top_n": 1}),
@@ -42,16 +55,22 @@ def test_an_assistant_searches_and_ranks(tmp_path: Path) -> None:
                 "rerank",
                 {"query": "capital of China", "documents": ["Paris is in France.", "Beijing is China's capital."]},
             ),
-            ("rerank", {"query": "without documents"}),
             ("search", {"query": "what is the penalty for theft?", "top_n": 1}),
+            ("search", {"query": "what is the penalty for theft?", "only": ["*.md"]}),
+            *((tool, given) for tool, given, _ in MISTAKES),
         )
     )
     assert set(tools) == {"search", "rerank"} and "best first" in tools["search"]
-    [hit] = found.structured_content["result"]
+    [hit] = found.structured_content["results"]
     assert hit["source"] == f"{folder}/keys.md:1-3" and "Rotate a key" in hit["text"]
-    assert [one["source"] for one in ranked.structured_content["result"]] == ["1", "0"]
-    assert wrong.is_error and "documents" in wrong.content[0].text
-    [law] = record.structured_content["result"]
+    assert [one["source"] for one in ranked.structured_content["results"]] == ["1", "0"]
+    assert {one["source"].rpartition("/")[2].partition(":")[0] for one in of_md.structured_content["results"]} <= {
+        "keys.md",
+        "bills.md",
+    }
+    for reply, (tool, given, words) in zip(wrong, MISTAKES, strict=True):
+        assert reply.is_error and words in reply.content[0].text, (tool, given)
+    [law] = record.structured_content["results"]
     assert (law["source"], law["id"], hit["id"]) == (f"{folder}/laws.jsonl:1", "l7", "")
 
 

@@ -93,7 +93,7 @@ def test_a_document_that_the_corpus_lacks_is_named_or_left_out(beir: Path) -> No
 def test_a_query_without_a_text_is_named(beir: Path) -> None:
     run = beir.parent / "bm25.trec"
     run.write_text(run.read_text() + "7 Q0 a 4 0 bm25\n")
-    with pytest.raises(InvalidRequest, match="1 of 3 queries of the run have no text, the first one: 7"):
+    with pytest.raises(InvalidRequest, match="1 of 3 queries of the run has no text, the first one: 7"):
         of_beir(beir, "out.jsonl")
 
 

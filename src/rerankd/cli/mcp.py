@@ -11,13 +11,14 @@ import threading
 from collections.abc import Sequence
 from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass
+from inspect import getdoc
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from rerankd.cli.indexing import FILES, STAGE, FileOptions, StageOptions, embedder_of, opened
-from rerankd.cli.options import NONE_GIVEN, NUMBER, Given, command, settings_from, takes
+from rerankd.cli.options import COUNT, NONE_GIVEN, Given, command, settings_from, takes
 from rerankd.cli.scoring import LOCAL, RemoteOptions, ranker_of
 from rerankd.config import RankSettings
 from rerankd.errors import InvalidRequest, MissingExtra, RerankdError
@@ -42,7 +43,7 @@ INSTRUCTIONS = (
 @takes(RankSettings)
 def mcp(
     *paths: Annotated[Path, Parameter(name="PATH")],
-    depth: Annotated[int, NUMBER] = 50,
+    depth: Annotated[int, COUNT] = 50,
     files: FileOptions = FILES,
     stage: StageOptions = STAGE,
     remote: RemoteOptions = LOCAL,
@@ -84,6 +85,14 @@ class Result:
     id: str = ""
 
 
+@dataclass(frozen=True)  # the SDK takes slots for defaults
+class Reply:
+    """The results of a call, best first. warnings: whatever was not done as asked, such as a text that was cut."""
+
+    results: list[Result]
+    warnings: list[str]
+
+
 class Tools:
     """What the tools do. One thread at a time loads the model or updates an index."""
 
@@ -120,28 +129,29 @@ class Tools:
             self._indexes[path] = opened(path, self._files, self._stage, self._embedder)
         return self._indexes[path]
 
-    def rerank(
-        self, query: str, documents: list[str], top_n: int = 10, instruct: str = DEFAULT_INSTRUCT
-    ) -> list[Result]:
+    def rerank(self, query: str, documents: list[str], top_n: int = 10, instruct: str = DEFAULT_INSTRUCT) -> Reply:
         """Sort texts by how well they answer a query, best first.
 
         Args:
             query: a question or words, in any language
             documents: the texts
-            top_n: results, at most 50
+            top_n: results, 1 to 50
             instruct: the task that the texts are sorted for
         """
-        ranking = self._ranker().rank(query, documents, top_n=_bounded(top_n), instruct=instruct)
-        return [Result(str(one.index), round(one.score, 6), documents[one.index]) for one in ranking.ranked]
+        _check(query, top_n)
+        ranking = self._ranker().rank(query, documents, top_n=top_n, instruct=instruct)
+        found = [Result(str(one.index), round(one.score, 6), documents[one.index]) for one in ranking.ranked]
+        return Reply(found, list(ranking.warnings))
 
-    def search(self, query: str, top_n: int = 10, only: list[str] | None = None) -> list[Result]:
+    def search(self, query: str, top_n: int = 10, only: list[str] | None = None) -> Reply:
         """Find passages of the user's files that answer a query, best first.
 
         Args:
             query: a question or words, in any language
-            top_n: results, at most 50
+            top_n: results, 1 to 50
             only: patterns of paths, such as `docs/` or `*.md`; only such files are searched
         """
+        _check(query, top_n)
         with self._lock, redirect_stdout(sys.stderr):
             found = [
                 (path, hit)
@@ -149,12 +159,12 @@ class Tools:
                 for hit in self._index(path).search(query, self._depth, only=only or ())
             ]
         if not found:
-            return []
+            return Reply([], [])
         ranking = self._ranker().rank(query, [hit.document for _, hit in found])
         scores = {one.index: one.score for one in ranking.ranked}
         places = [str(path / hit.whole) for path, hit in found]
-        order = shown_order([one.index for one in ranking.ranked], places, ranking.model or "")[: _bounded(top_n)]
-        return [_result(*found[place], scores[place]) for place in order]
+        order = shown_order([one.index for one in ranking.ranked], places, ranking.model or "")[:top_n]
+        return Reply([_result(*found[place], scores[place]) for place in order], list(ranking.warnings))
 
 
 def _result(path: Path, hit: Hit, score: float) -> Result:
@@ -163,8 +173,12 @@ def _result(path: Path, hit: Hit, score: float) -> Result:
     return Result(str(place), round(score, 6), hit.text, hit.id)
 
 
-def _bounded(top_n: int) -> int:
-    return max(1, min(top_n, MOST_RESULTS))
+def _check(query: str, top_n: int) -> None:
+    """Raises InvalidRequest, from whose words an assistant learns."""
+    if not query.strip():
+        raise InvalidRequest("The query is empty.")
+    if not 1 <= top_n <= MOST_RESULTS:
+        raise InvalidRequest(f"top_n may be 1 to {MOST_RESULTS}; it is {top_n}.")
 
 
 def _server(tools: Tools, *, has_folders: bool) -> Any:
@@ -188,7 +202,6 @@ def _server(tools: Tools, *, has_folders: bool) -> Any:
 
         return call
 
-    server.tool("rerank")(said(tools.rerank))
-    if has_folders:
-        server.tool("search")(said(tools.search))
+    for tool in (tools.rerank, tools.search) if has_folders else (tools.rerank,):
+        server.tool(tool.__name__, description=getdoc(tool))(said(tool))
     return server

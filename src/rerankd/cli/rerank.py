@@ -32,7 +32,7 @@ from rerankd.cli.reranking import (
 from rerankd.cli.scoring import LOCAL, RemoteOptions, ranker_of
 from rerankd.config import RankSettings
 from rerankd.errors import InvalidRequest
-from rerankd.jobs.job import Job, Plan
+from rerankd.jobs.job import Job, Plan, check
 from rerankd.runs.collection import collection_in
 from rerankd.runs.layouts import Inputs, inputs_of, retrieved
 from rerankd.runs.lines import STDIN
@@ -105,6 +105,7 @@ def rerank(
     log_to_stderr("info")
     with _file_of(output, format, sources.first) as out:
         inputs = _inputs(run, sources, depth, out)
+        check(out, inputs.run, inputs.queries)
         model = given.get("model")
         with ranker_of(remote, settings, model) as ranker:
             by = identity(ranker, remote, settings, model)
@@ -152,5 +153,12 @@ def _inputs(run: Path, sources: Sources, depth: int, output: Path) -> Inputs:
     if sources.of_folder or not run.is_dir():
         raise InvalidRequest("--first finds the candidates of a folder's queries: pass a folder, and no run.")
     found = retrieved(collection_in(run, sources.split, *texts), bm25(depth, beside(output)))
-    print(f"First stage, {len(found.run.ranked):,} queries: {beside(output)}", file=sys.stderr)
+    print(f"First stage, {_counted(found)}: {beside(output)}", file=sys.stderr)
     return found
+
+
+def _counted(found: Inputs) -> str:
+    """How many queries have candidates, and how many have none."""
+    without = len(found.queries) - len(found.run.ranked)
+    said = f"{len(found.run.ranked):,} queries"
+    return f"{said} ({without:,} more share no word with a document, and are left out)" if without else said

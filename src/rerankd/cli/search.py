@@ -13,12 +13,13 @@ from cyclopts import Parameter
 from rerankd.cli import ranked
 from rerankd.cli.indexing import FILES, STAGE, FileOptions, StageOptions, embedder_of, opened
 from rerankd.cli.marking import Span, best_sentences
-from rerankd.cli.options import FLAG, NONE_GIVEN, NUMBER, Given, command, settings_from, takes
+from rerankd.cli.options import COUNT, FLAG, NONE_GIVEN, NUMBER, Given, command, settings_from, takes
 from rerankd.cli.progress import LoadingBar
 from rerankd.cli.rank import PATTERNS, output_of
 from rerankd.cli.records import SourcedDocument
 from rerankd.cli.scoring import LOCAL, RemoteOptions, ranker_of
 from rerankd.config import RankSettings
+from rerankd.errors import InvalidRequest
 from rerankd.rankers import Ranker
 from rerankd.search.hit import Hit
 from rerankd.search.order import files_first, shown_order
@@ -34,7 +35,7 @@ def search(
     /,
     *,
     top_n: Annotated[int, NUMBER] = 10,
-    depth: Annotated[int, NUMBER] = 50,
+    depth: Annotated[int, COUNT] = 50,
     rerank: Annotated[bool, Parameter(negative="--no-rerank")] = True,
     instruct: Annotated[str | None, Parameter(metavar="TEXT")] = None,
     only: Annotated[tuple[str, ...], PATTERNS] = (),
@@ -60,6 +61,8 @@ def search(
         output: as in rerankd rank: a table, tsv, csv, json or jsonl
         as_json: the same as --output json
     """
+    if not query.strip():
+        raise InvalidRequest("The query is empty.")
     settings = settings_from(RankSettings, given)
     embedder = embedder_of(stage, settings.device, offline=settings.offline)
     hits = opened(path, files, stage, embedder).search(query, depth, instruct=instruct, only=only)

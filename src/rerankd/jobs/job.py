@@ -76,6 +76,20 @@ class Progress(Pace):
     warnings: dict[str, None] = field(default_factory=dict)
 
 
+def check(out: Path, run: Run, queries: Mapping[str, Query]) -> None:
+    """Refuses a job that cannot be written or asked, before a model is loaded.
+
+    Raises:
+        InvalidRequest: a query has no text, or the result's format is unknown or cannot hold an id.
+    """
+    check_ids(format_of(out), run)
+    if absent := [qid for qid in run.ranked if qid not in queries]:
+        have = "has" if len(absent) == 1 else "have"
+        raise InvalidRequest(
+            f"{len(absent):,} of {len(run.ranked):,} queries of the run {have} no text, the first one: {absent[0]}."
+        )
+
+
 class Job:
     """Scores the candidates of a run and writes them in their new order.
 
@@ -86,7 +100,7 @@ class Job:
         prompt_text: see `About`.
 
     Raises:
-        InvalidRequest: a query has no text, or the result's format cannot hold an id.
+        InvalidRequest: see `check`.
     """
 
     def __init__(
@@ -98,11 +112,7 @@ class Job:
         at_once: int = 16,
         prompt_text: str = "",
     ) -> None:
-        check_ids(format_of(out), run)
-        if absent := [qid for qid in run.ranked if qid not in queries]:
-            raise InvalidRequest(
-                f"{len(absent):,} of {len(run.ranked):,} queries of the run have no text, the first one: {absent[0]}."
-            )
+        check(out, run, queries)
         self._out, self._plan, self._queries, self._at_once = out, plan, queries, at_once
         self._prompt_text = prompt_text
         self._folder = out.with_name(f"{out.name}.job")

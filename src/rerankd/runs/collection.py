@@ -68,7 +68,9 @@ def _of_split(files: Files, split: str | None) -> list[Path]:
 def _files_of(folder: Path, name: str) -> list[Path]:
     found = _known(folder.glob(f"{name}.*")) or _known((folder / name).glob("*"))
     if not found:
-        raise InvalidRequest(f"{folder} has no file {name}.*, nor files in {name}/: pass one with --{name}.")
+        raise InvalidRequest(
+            f"{folder} has no file {name}.*, nor files in {name}/: rerankd rerank takes them with --{name}."
+        )
     if found[0].parent == folder and len(found) > 1:
         raise InvalidRequest(f"{folder} has {len(found)} files {name}.*: pass one of them with --{name}.")
     return found

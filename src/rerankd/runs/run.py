@@ -24,6 +24,7 @@ from typing import Any
 
 from rerankd.errors import InvalidRequest
 from rerankd.runs.float32 import below, rounded
+from rerankd.runs.judgements import BEIR_HEADER
 from rerankd.runs.lines import (
     COMPRESSED,
     JSONL,
@@ -119,6 +120,7 @@ def _line_pairs(path: Path) -> Iterator[Pair]:
     for number, line in lines_of(path):
         place, parts = f"{path}:{number}", line.split("\t")
         if not columns:
+            _refuse_judgements(place, line)
             columns = len(parts) if len(parts) in (3, 4) else 6
         if columns == 6:
             yield place, *_of_trec(place, line), False
@@ -128,6 +130,14 @@ def _line_pairs(path: Path) -> Iterator[Pair]:
             yield place, parts[0], Candidate(parts[1], -number_of(parts[2], f"{place}: the rank")), False
         else:
             yield place, parts[0], Candidate(parts[1], -float(number)), False
+
+
+def _refuse_judgements(place: str, line: str) -> None:
+    """Judgements have the columns of MS MARCO's runs, and every run without a relevant document is a run, too."""
+    parts = line.split()
+    is_trec = len(parts) == 4 and parts[1] in ("0", "Q0") and parts[3].lstrip("-").isdecimal()
+    if is_trec or tuple(parts) == BEIR_HEADER:
+        raise InvalidRequest(f"{place} is a judgement, not a line of a run: pass the file with --qrels.")
 
 
 def _of_trec(place: str, line: str) -> tuple[str, Candidate]:
@@ -169,6 +179,8 @@ def _record_pairs(path: Path) -> Iterator[Pair]:
             yield from _of_ids(place, record)
             continue
         is_logit = record.get("logit") is not None
+        if not is_logit and record.get("score") is None:
+            raise InvalidRequest(f"{place} has neither 'logit' nor 'score': is it a run?")
         score = number_of(record.get("logit" if is_logit else "score"), f"{place}: the score")
         tokens = record.get("tokens")
         candidate = Candidate(
