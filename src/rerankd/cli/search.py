@@ -67,10 +67,7 @@ def search(
     embedder = embedder_of(stage, settings.device, offline=settings.offline)
     hits = opened(path, files, stage, embedder).search(query, depth, instruct=instruct, only=only)
     if not hits:
-        why = "has a word of the query" if stage.first == "bm25" else "was found"
-        where = f"the files of {path} that fit --only" if only else path
-        print(f"Nothing in {where} {why}.", file=sys.stderr)
-        return 1
+        return _say_nothing(path, stage.first, only)
     chosen = output or output_of(as_json)
     ranking = _unranked(hits, stage.first, top_n)
     if rerank:
@@ -81,6 +78,13 @@ def search(
     for warning in ranking.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return 0
+
+
+def _say_nothing(path: Path, first: str, only: Sequence[str]) -> int:
+    why = "has a word of the query" if first == "bm25" else "was found"
+    where = f"the files of {path} that fit --only" if only else path
+    print(f"Nothing in {where} {why}.", file=sys.stderr)
+    return 1
 
 
 def _ranked(
