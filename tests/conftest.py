@@ -13,6 +13,7 @@ import pytest
 from httpx2._config import DEFAULT_TIMEOUT_CONFIG
 from hypothesis import HealthCheck, settings
 
+from rerankd.user_folders import cache_folder
 from support.postgres import new_postgres, postgres_server  # noqa: F401  fixtures
 from support.qwen_tokenizer import tokenizer_folder as build_tokenizer_folder
 from support.server import RUNNING, Server, StartServer, launch
@@ -55,7 +56,7 @@ def reference_tokenizer(tokenizer_folder: Path) -> Any:
 
 
 @pytest.fixture(scope="session")
-def make_checkpoint(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def make_checkpoint(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Path]]:
     """Writes a small random Qwen3 checkpoint with the real tokenizer: `make_checkpoint(num_key_value_heads=8)`.
 
     seq_cls=True converts it as tomaarsen's checkpoints are converted: one row, yes − no.
@@ -71,7 +72,12 @@ def make_checkpoint(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFac
             write_checkpoint(made[key], tokenizer_folder, **options)
         return made[key]
 
-    return make
+    yield make
+    for folder in made.values():  # 20 MB of int8 weights each
+        from rerankd.engine.loading.weight_sums import folder_key
+
+        for kept in cache_folder().glob(f"int8-{folder_key(folder)}-*"):
+            kept.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="session")

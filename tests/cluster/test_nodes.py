@@ -230,7 +230,7 @@ def test_r10_the_front_keeps_no_object_of_the_rows_that_it_has_scored(cluster: A
         score_rows(scorer, tmp_path, 1_000)
         before = num_objects()
         score_rows(scorer, tmp_path, 10_000)
-        wait_until(lambda: num_objects() < before + 5_000, attempts=20)
+        wait_until(lambda: num_objects() < before + 1_000, attempts=20)
 
 
 def test_r5_replicas_that_cannot_start_are_an_error_and_the_next_start_replaces_them(
