@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import pytest
 from hypothesis import example, given
@@ -132,3 +133,25 @@ def test_no_priority_of_others_starves_a_request(
         for index, (taken, (priority, sizes)) in enumerate(zip(counts, others, strict=True)):
             done, rest = sum(jobs[index][2][:taken]), jobs[index][2][taken:]
             jobs[index] = (priority, jobs[index][1] + done, rest) if rest else (priority, served, list(sizes))
+
+
+@pytest.mark.parametrize(
+    ("documents", "expected"),
+    [
+        ([[40, 40, 40], [40]], 3),  # 120 of 100 tokens complete the document
+        ([[40, 40, 46], [40]], 2),  # 126 are too many
+        ([[75], [40, 40]], 1),  # the second document would need 155, and three quarters are there
+        ([[74], [20, 90]], 2),  # less than three quarters: its first part fills the batch
+        ([[60], [50]], 1),  # a document of one step is short
+        ([[60], [40], [20]], 2),
+        ([[30, 30], [40, 20], [50]], 4),
+        ([[130], [10]], 1),
+    ],
+    ids=str,
+)
+def test_a_request_that_is_alone_has_whole_documents_in_its_batches(documents: list[list[int]], expected: int) -> None:
+    costs = [cost for document in documents for cost in document]
+    ends = list(accumulate(map(len, documents)))
+    alone = Waiting(0, 0, sum(costs), costs, 500, ends)
+    assert next_batch([alone], 1, 100) == [expected]
+    assert sum(costs[: next_batch([alone], 1, 100, is_shared=True)[0]]) <= max(100, costs[0])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence, Sized
+from itertools import accumulate
 from typing import NamedTuple, TypeVar
 
 from rerankd.engine.chunks import may_hold
@@ -12,6 +14,8 @@ Tokens = TypeVar("Tokens", bound=Sized)
 FAIR_TURN = 8
 """Every eighth batch is for the request that was served least, whatever the others' priority and length."""
 
+SHORTEST, LONGEST = 0.75, 1.25
+"""Shares of its tokens between which a batch may end with a document."""
 
 RECENT_BATCHES = 16
 """After this many batches, it no longer counts that several requests waited."""
@@ -21,7 +25,8 @@ class Waiting(NamedTuple):
     """A request, as the choice sees it.
 
     served, remaining: cost computed so far, and still to compute. costs: of its next steps, in order, each >= 1; either
-    all of them, or more than fit into a batch. tokens_held: see `chunks.tokens_held`.
+    all of them, or more than fit into a batch. tokens_held: see `chunks.tokens_held`. ends: the numbers of steps after
+    which a prompt is done.
     """
 
     priority: int
@@ -29,6 +34,7 @@ class Waiting(NamedTuple):
     remaining: int
     costs: Sequence[int]
     tokens_held: int = 0
+    ends: Sequence[int] = ()
 
 
 class Batches:
@@ -68,7 +74,8 @@ def next_batch(requests: Sequence[Waiting], turn: int, max_tokens: int, is_share
     Args:
         requests: in the order of arrival.
         turn: counts the batches.
-        max_tokens: bounds the sum of costs, unless the first step alone costs more.
+        max_tokens: bounds the sum of costs, unless the first step alone costs more, or a little more completes a long
+            document of a request that is alone.
         is_shared: several requests waited lately.
 
     Returns:
@@ -82,6 +89,8 @@ def next_batch(requests: Sequence[Waiting], turn: int, max_tokens: int, is_share
         request = requests[index]
         return (request.served, 0) if fair else (request.priority, request.remaining)
 
+    if len(requests) == 1 and not several:
+        return [_alone(requests[0], max_tokens)]
     counts = [0] * len(requests)
     total = 0
     waiting = (index for index, request in enumerate(requests) if request.costs)
@@ -103,6 +112,23 @@ def _fitting(costs: Sequence[int], total: int, enough: float, max_tokens: int) -
             return count
         total += tokens
     return len(costs)
+
+
+def _alone(request: Waiting, max_tokens: int) -> int:
+    """How many steps of a request go into a batch of its own.
+
+    Keys and values of a document that is read in two batches have to be kept and read again. So a batch may be a
+    quarter longer to complete a document, or a quarter shorter to leave it to the next one.
+    """
+    tokens = list(accumulate(request.costs))
+    fitting = bisect_right(tokens, max_tokens)
+    begin = max((end for end in request.ends if end <= fitting), default=0)
+    end = next((end for end in request.ends if end > fitting), 0)
+    if end - begin > 1 and tokens[end - 1] <= max_tokens * LONGEST:
+        return end
+    if end - begin != 1 and begin and tokens[begin - 1] >= max_tokens * SHORTEST:
+        return begin
+    return max(fitting, min(1, len(tokens)))
 
 
 def divided(sequences: Iterable[Tokens], most: int) -> Iterator[list[Tokens]]:

@@ -168,8 +168,10 @@ class Job(QueuedRequest):
 
     def waiting(self, max_tokens: int) -> Waiting:
         """The view of this request that the choice of a batch of `max_tokens` needs."""
-        costs = self._costs[self._num_done : self._num_done + max_tokens + 1]
-        return Waiting(self._priority, self.served, self.remaining, costs, self.tokens_held)
+        next_ones = slice(self._num_done, self._num_done + max_tokens + 1)
+        ends = [count for count, step in enumerate(self._steps[next_ones], 1) if step.is_last]
+        costs = self._costs[next_ones]
+        return Waiting(self._priority, self.served, self.remaining, costs, self.tokens_held, ends)
 
     def in_time(self, count: int, cost: float) -> int:
         """How many of the next `count` steps can be done at a cost; 0 if even the next logit costs more."""
