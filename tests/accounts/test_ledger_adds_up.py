@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import func, select
 
+from rerankd.accounts import database
 from rerankd.accounts.budget import month_of
 from rerankd.accounts.decision import Charge, Concurrency
 from rerankd.accounts.ledger import Ledger
@@ -225,7 +226,9 @@ class Worker(threading.Thread):
 
 
 @pytest.mark.parametrize("lease_s", [60, 0.002])
-def test_it_adds_up_when_many_write_at_once(store: Store, lease_s: float) -> None:
+def test_it_adds_up_when_many_write_at_once(store: Store, lease_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "ANSWER_S", 60)  # a busy machine may let one wait long for the others
+
     @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(st.lists(st.lists(OPERATIONS, min_size=4, max_size=12), min_size=4, max_size=4))
     def check(parts: list[list[Any]]) -> None:
