@@ -15,7 +15,7 @@ from rerankd.bench.random_weights import config_json
 from rerankd.engine.qwen3.model import Qwen3Config, Qwen3Reranker
 from rerankd.errors import SelfTestFailed
 from rerankd.ranking import Prepared
-from rerankd.selftest import IN_OTHER_LANGUAGES, PUBLISHED_0_6B, QUERY, SelfTest, run_self_test
+from rerankd.selftest import IN_OTHER_LANGUAGES, OTHER_QUESTIONS, PUBLISHED_0_6B, QUERY, SelfTest, run_self_test
 from rerankd.types import DEFAULT_INSTRUCT, Logits, ModelInfo, RerankRequest, TokenCounts
 
 
@@ -32,7 +32,7 @@ VENUS, MARS, JUPITER, SATURN = PUBLISHED_0_6B
 
 
 class FakeScorer:
-    """Gives each of the four documents a logit made of the published one."""
+    """Gives each of the four documents a logit made of the published one; knows the answers to other questions."""
 
     def __init__(self, logit: Callable[[float], float], info: ModelInfo) -> None:
         self.info = info
@@ -49,7 +49,9 @@ class FakeScorer:
         return future
 
     def logits(self, request: RerankRequest) -> list[float]:
-        return [self.logit(PUBLISHED_0_6B.get(document, 0.0)) for document in request.documents]
+        [query] = request.queries
+        published = PUBLISHED_0_6B if query == QUERY else {OTHER_QUESTIONS[query][0]: 5.0}
+        return [self.logit(published.get(document, 0.0)) for document in request.documents]
 
 
 def check(logit: Callable[[float], float], **info: Any) -> SelfTest:
@@ -114,6 +116,19 @@ def test_the_embedded_model_is_asked_in_other_languages(misread: str | None) -> 
         assert result.status == "sane" and "also right in German, Chinese and Arabic" in result.verdict
     else:
         assert result.status == "failed" and misread in result.verdict
+
+
+@pytest.mark.parametrize("wrong", OTHER_QUESTIONS)
+@pytest.mark.parametrize("info", [QWEN_0_6B, QWEN_4B, replace(QWEN_0_6B, kind="cross-encoder")], ids=lambda i: i.kind)
+def test_one_right_answer_is_not_enough_without_published_logits(wrong: str, info: ModelInfo) -> None:
+    class Scorer(FakeScorer):
+        def logits(self, request: RerankRequest) -> list[float]:
+            logits = super().logits(request)
+            return logits[::-1] if request.queries == (wrong,) else logits
+
+    result = run_self_test(Scorer(lambda logit: logit + 0.02, info))
+    assert result.status == "failed" and wrong in result.verdict
+    assert set(result.logits) == set(PUBLISHED_0_6B)
 
 
 def test_other_models_can_only_be_sane() -> None:

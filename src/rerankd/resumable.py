@@ -97,7 +97,13 @@ def _difference(name: str, before: Any, now: Any) -> str:
         return "; ".join(_difference(key, before.get(key), now.get(key)) for key in now if before.get(key) != now[key])
     if isinstance(before, list) and isinstance(now, list):
         return NAMES.get(name, name)
-    return f"{name} ({before!r} then, {now!r} now)"
+    return f"{name} ({_shown(before)} then, {_shown(now)} now)"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_shown(one)}" for name, one in value.items() if one)
+    return "none" if value is None else repr(value)
 
 
 NAMES = {"inputs": "the input files", "parts": "their division into units"}

@@ -26,7 +26,14 @@ PUBLISHED_0_6B = {
 }
 VENUS, MARS, JUPITER, SATURN = PUBLISHED_0_6B
 
-# Also asked of the embedded model, which claims to read these languages; the first document answers.
+# Also asked of a model without published logits: a broken one puts the right one of four documents first by chance.
+OTHER_QUESTIONS = {
+    "Which planet is called Earth's twin?": (VENUS, MARS, JUPITER, SATURN),
+    "Which planet is the largest in our solar system?": (JUPITER, VENUS, MARS, SATURN),
+}
+"""Query → documents, of which the first one answers."""
+
+# Asked of the embedded model, which claims to read these languages.
 IN_OTHER_LANGUAGES = {
     "Welcher Planet wird der Rote Planet genannt?": (
         "Der Mars heißt wegen seines rostfarbenen Bodens auch der Rote Planet.",
@@ -69,14 +76,17 @@ class SelfTest:
 
 
 def run_self_test(scorer: Submits) -> SelfTest:
-    """Scores four documents about planets and judges the logits."""
+    """Scores four documents about planets and judges the logits. Asks further questions where none are published."""
     outcome = _judge(_scored(QUERY, tuple(PUBLISHED_0_6B), scorer), scorer.info)
-    if outcome.status == "failed" or scorer.info.kind != "bi-encoder":
+    if outcome.status != "sane":
         return outcome
-    for query, documents in IN_OTHER_LANGUAGES.items():
+    reads_languages = scorer.info.kind == "bi-encoder"
+    for query, documents in (IN_OTHER_LANGUAGES if reads_languages else OTHER_QUESTIONS).items():
         logits = _scored(query, documents, scorer)
         if max(logits, key=logits.__getitem__) != documents[0]:
             return SelfTest("failed", f"the document that answers {query!r} is not ranked first.", outcome.logits)
+    if not reads_languages:
+        return outcome
     return replace(outcome, verdict=f"{outcome.verdict.removesuffix('.')}; also right in German, Chinese and Arabic.")
 
 

@@ -273,6 +273,7 @@ def _limit_after(units: int) -> Callable[[Progress], None]:
         ({"instruct": "Find the opposite"}, r"instruct \(.*'Find the opposite' now\)"),
         ({"model": {"name": "fake", "dtype": "int8"}}, r"dtype \('float32' then, 'int8' now\)"),
         ({"columns": Columns(document="text")}, r"document \('document' then, 'text' now\)"),
+        ({"passages": Passages(max_tokens=32)}, r"passages \(none then, max_tokens 32, max_per_doc 64 now\)"),
     ],
 )
 def test_r9_another_batch_is_not_resumed(
