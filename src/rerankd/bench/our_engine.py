@@ -8,8 +8,10 @@ from pathlib import Path
 
 from rerankd.bench.random_weights import NO_ID, YES_ID
 from rerankd.engine.engine import Engine
+from rerankd.engine.loading.device_memory import free_bytes
 from rerankd.engine.loading.devices import Execution, choose_device, prepare_cpu
 from rerankd.engine.loading.dtypes import choose_dtype
+from rerankd.engine.qwen3.batch_tokens import batch_tokens
 from rerankd.engine.qwen3.loaded import load_network
 from rerankd.engine.qwen3.model import num_parameters
 from rerankd.engine.qwen3.shared_prefix import SharedPrefixForward
@@ -39,7 +41,9 @@ class _TokenModel(SharedPrefixForward):
         kind = choose_dtype(dtype, where)
         config = read_config(folder)
         checkpoint = Checkpoint(folder, config, YES_ID, NO_ID)
-        super().__init__(*load_network(checkpoint, Execution(where, kind), lambda done, in_all: None))
+        network, layers = load_network(checkpoint, Execution(where, kind), lambda done, in_all: None)
+        super().__init__(network, layers)
+        self.max_batch_tokens = batch_tokens(config, network.embed_tokens.weight.itemsize, free_bytes(where))
         self.info = ModelInfo(
             name=folder.name,
             kind="qwen3",

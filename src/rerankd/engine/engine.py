@@ -20,7 +20,8 @@ from rerankd.engine.chunks import Step
 from rerankd.engine.counters import Counters
 from rerankd.engine.entrance import Entrance
 from rerankd.engine.job import Job, keys_of
-from rerankd.engine.protocols import Model, ReadsInChunks, SharesPrefixes
+from rerankd.engine.out_of_memory import is_out_of_memory, return_cached_memory
+from rerankd.engine.protocols import Model, ReadsInChunks, SharesPrefixes, SizesBatches
 from rerankd.engine.speed import Speed
 from rerankd.errors import InferenceError, Stopping
 from rerankd.stats import CacheStats, EngineStats
@@ -33,6 +34,11 @@ MAX_BATCH_TOKENS = 512
 the middle of a batch waits a quarter of a second (0.6B, 2 cores)."""
 
 MAX_BATCH_TOKENS_GPU = 16384
+"""On a GPU at most, and where the model does not say how many fit into its memory: see `SizesBatches`."""
+
+LEAST_SHARE = 8
+"""Batches that do not fit into memory are halved to this part of the tokens at the start: a request for which nothing
+would be small enough does not slow down all that follow."""
 
 FAILURES_IN_A_ROW = 3
 """After this many batches in a row that failed outside the model, the engine gives up."""
@@ -63,7 +69,8 @@ class Engine:
         self._prefixes = model if isinstance(model, SharesPrefixes) else None
         self._chunked = model if isinstance(model, ReadsInChunks) else None
         self._entrance = Entrance(max_queue)
-        self._max_batch_tokens = MAX_BATCH_TOKENS if model.info.device == "cpu" else MAX_BATCH_TOKENS_GPU
+        self._max_batch_tokens = _batch_tokens(model)
+        self._least_batch_tokens = self._max_batch_tokens // LEAST_SHARE
         self._batches = Batches()
         self._jobs: list[Job] = []  # in the order of arrival; the first ones may be half done
         self._changed = threading.Condition()
@@ -303,7 +310,8 @@ class Engine:
             if len(logits) != len(prompts):
                 raise AssertionError(f"This is a bug: {len(logits)} logits for {len(prompts)} prompts.")
         except BaseException as error:
-            self._blame(batch, error)
+            if not self._try_smaller(batch, error):
+                self._blame(batch, error)
             return
         seconds = self._clock() - started
         tokens = self._tokens_computed - before if self._prefixes else sum(len(prompt.token_ids) for prompt in prompts)
@@ -332,6 +340,19 @@ class Engine:
         self._counters.computed(tokens, seconds, self._max_batch_tokens, prefixes)
         self._speed.add(max(1, cost), seconds)
 
+    def _try_smaller(self, batch: list[_Part], error: BaseException) -> bool:
+        """Whether the batch did not fit into memory and its requests wait for smaller ones, as do all from now on."""
+        whole = self._chunked is None and sum(len(steps) for _, steps in batch) == 1  # cannot be divided
+        if whole or self._max_batch_tokens // 2 < self._least_batch_tokens or not is_out_of_memory(error):
+            return False
+        self._max_batch_tokens //= 2
+        logger.warning("The device's memory is full; a batch has %d tokens from now on.", self._max_batch_tokens)
+        for job, _ in batch:
+            job.begin_again(self._max_chunk)
+        error.__traceback__ = None  # its frames hold the tensors of the pass
+        return_cached_memory()
+        return True
+
     def _blame(self, batch: list[_Part], error: BaseException) -> None:
         """Runs each request of a failed batch alone, and fails the one that fails again."""
         if len(batch) > 1:
@@ -341,3 +362,9 @@ class Engine:
         [(job, steps)] = batch
         logger.error("The model failed on a batch of %d steps", len(steps), exc_info=error)
         self._fail([job], error)
+
+
+def _batch_tokens(model: Model) -> int:
+    if model.info.device == "cpu":
+        return MAX_BATCH_TOKENS
+    return model.max_batch_tokens if isinstance(model, SizesBatches) else MAX_BATCH_TOKENS_GPU

@@ -155,16 +155,25 @@ class Job(QueuedRequest):
         super().__init__(prompts, keys, known, progress)
         self.deadline = deadline
         self._pending_keys, self._pending = list(self.pending), list(self.pending.values())
+        self._plan(max_chunk)
+        self.served = 0  # see batching.py
+        self.running = False
+        self.arrived = 0.0
+        self._priority, self._owner = priority, owner
+
+    def _plan(self, max_chunk: int | None) -> None:
         self._steps = plan(_lengths(self._pending), max_chunk)
         self._costs = [step.cost for step in self._steps]
         self._num_done = 0
         self._held = self._held_next = _Held()
         self.tokens_held = tokens_held(self._steps)
         self.remaining = sum(self._costs)
-        self.served = 0  # see batching.py
-        self.running = False
-        self.arrived = 0.0
-        self._priority, self._owner = priority, owner
+
+    def begin_again(self, max_chunk: int | None) -> None:
+        """Plans the prompts without a logit in smaller chunks; what was read of one is lost."""
+        done = sum(step.is_last for step in self._steps[: self._num_done])  # prompts end in their order
+        self._pending_keys, self._pending = self._pending_keys[done:], self._pending[done:]
+        self._plan(max_chunk)
 
     def waiting(self, max_tokens: int) -> Waiting:
         """The view of this request that the choice of a batch of `max_tokens` needs."""

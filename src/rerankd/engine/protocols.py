@@ -127,6 +127,16 @@ class ReadsInChunks(Protocol):
         ...
 
 
+@runtime_checkable
+class SizesBatches(Protocol):
+    """A model that knows how many tokens fit into the memory of its GPU."""
+
+    @property
+    def max_batch_tokens(self) -> int:
+        """Of a batch, at the start."""
+        ...
+
+
 class QueuesPrompts(Protocol):
     """An engine: `engine.engine.Engine` in this process, or one over replicas. Each member is described there."""
 

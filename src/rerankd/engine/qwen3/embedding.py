@@ -7,6 +7,7 @@ Unlike there, control strings inside a text stay plain text.
 
 from __future__ import annotations
 
+import logging
 from array import array
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -19,15 +20,20 @@ from torch import Tensor
 from torch.nn import functional
 
 from rerankd.engine.batching import divided
-from rerankd.engine.engine import MAX_BATCH_TOKENS, MAX_BATCH_TOKENS_GPU
+from rerankd.engine.engine import MAX_BATCH_TOKENS
+from rerankd.engine.loading.device_memory import free_bytes
 from rerankd.engine.loading.devices import Execution
 from rerankd.engine.loading.embedding_files import Prompts
+from rerankd.engine.out_of_memory import is_out_of_memory, return_cached_memory
+from rerankd.engine.qwen3.batch_tokens import batch_tokens
 from rerankd.engine.qwen3.loaded import load_network
 from rerankd.engine.qwen3.model import rope_angles
 from rerankd.engine.qwen3.packed import Packed
 from rerankd.engine.qwen3.weights import Checkpoint, Progress, read_config
 from rerankd.engine.tokenising import encodings, read_tokenizer, without_added
 from rerankd.errors import CheckpointInvalid
+
+logger = logging.getLogger(__name__)
 
 MAX_TOKENS = 8192
 """Of a text with its task and its end, as in the README."""
@@ -64,7 +70,10 @@ class Qwen3Embedder:
             raise CheckpointInvalid(f"{folder}: tokenizer.json and config.json belong to different models.")
         self._network, self._layers = load_network(Checkpoint(folder, config), execution, progress)
         self.kernels = self._layers.kernels
-        self._batch_tokens = MAX_BATCH_TOKENS if execution.device.type == "cpu" else MAX_BATCH_TOKENS_GPU
+        self._batch_tokens = MAX_BATCH_TOKENS
+        if execution.device.type != "cpu":
+            itemsize = self._network.embed_tokens.weight.itemsize
+            self._batch_tokens = batch_tokens(config, itemsize, free_bytes(execution.device))
 
     def queries(self, texts: Sequence[str], instruct: str | None = None) -> NDArray[np.float32]:
         """See `engine.protocols.EmbeddingModel`."""
@@ -82,9 +91,24 @@ class Qwen3Embedder:
     def _vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
         sequences = list(self._tokens.of(texts))
         self.num_truncated += self._tokens.take_truncated()
-        rows = [self._pass(batch) for batch in divided(sequences, self._batch_tokens)]
+        rows = [self._in_memory(batch) for batch in divided(sequences, self._batch_tokens)]
         found: NDArray[np.float32] = torch.cat([torch.empty(0, self.dimensions), *rows]).numpy()
         return found
+
+    def _in_memory(self, sequences: Sequence[array[int]]) -> Tensor:
+        """`_pass`, in halves where it does not fit into the memory of the GPU. Later batches are smaller, too."""
+        try:
+            return self._pass(sequences)
+        except RuntimeError as error:
+            if len(sequences) == 1 or not is_out_of_memory(error):
+                raise
+        return_cached_memory()
+        fewer = sum(map(len, sequences)) // 2
+        if fewer < self._batch_tokens:
+            self._batch_tokens = fewer
+            logger.warning("The device's memory is full; a batch has %d tokens from now on.", fewer)
+        half = len(sequences) // 2
+        return torch.cat([self._in_memory(sequences[:half]), self._in_memory(sequences[half:])])
 
     @torch.inference_mode()
     def _pass(self, sequences: Sequence[array[int]]) -> Tensor:

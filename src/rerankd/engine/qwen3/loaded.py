@@ -10,9 +10,11 @@ import torch
 
 from rerankd.engine.formats import QWEN3_RERANKER, Format
 from rerankd.engine.loading.adapters import Adapter
+from rerankd.engine.loading.device_memory import free_bytes
 from rerankd.engine.loading.devices import Execution, return_freed_memory
 from rerankd.engine.loading.dtypes import choose_dtype
 from rerankd.engine.qwen3.answers import answer_ids
+from rerankd.engine.qwen3.batch_tokens import batch_tokens
 from rerankd.engine.qwen3.int8 import load_int8
 from rerankd.engine.qwen3.kernels.choice import choose_kernels
 from rerankd.engine.qwen3.kernels.native import NativeLayers, kernels_fit
@@ -58,6 +60,9 @@ class Qwen3Model(SharedPrefixForward):
         checkpoint = Checkpoint(folder, config, *answers, layout.scale, adapter)
         network, layers = load_network(checkpoint, execution, progress)
         super().__init__(network, layers, execution.deterministic)
+        itemsize = network.embed_tokens.weight.itemsize
+        free = None if execution.deterministic else free_bytes(execution.device)  # chunks end where they always end
+        self.max_batch_tokens = batch_tokens(config, itemsize, free)
         self.info = ModelInfo(
             name=name,
             kind="qwen2" if config.qwen2 else "qwen3",
