@@ -391,5 +391,5 @@ class ModelInfo:
     notice: str | None = None  # said to every caller, e.g. that this is a fallback
     is_fallback: bool = False  # it replaces a model that is not available
     languages: tuple[str, ...] = ()  # all that it reads, where its maker names them
-    kernels: str = ""  # the kind of C++ kernels that run, or "plain"; empty for models that never have any
+    kernels: str = ""  # the kind of C++ kernels that run, "varlen", or "plain"; empty for models that never have any
     reads_instruct: bool = True  # whether an instruct changes its scores

@@ -16,9 +16,11 @@ from rerankd.engine.qwen3.linear import float_layers
 from rerankd.engine.qwen3.model import Qwen3Reranker
 from rerankd.engine.qwen3.ops import GroupedOperations, Operations, TorchOperations
 from rerankd.engine.qwen3.shared_prefix import PrefixCache, SharedPrefixForward, num_shared
+from rerankd.engine.qwen3.varlen_attention import VarlenOperations
 from rerankd.engine.qwen3.weights import Checkpoint, load_reranker, read_config
 from rerankd.types import Prompt
 from support.prompts import prompts
+from support.varlen import exact_kernel
 
 TOLERANCE = 1e-4  # logits, float32
 
@@ -108,11 +110,15 @@ def test_the_rearranged_network_still_works(plain: Qwen3Reranker, fast: SharedPr
         max_size=4,
     )
 )
-def test_grouped_attention_equals_the_specification(
-    plain: Qwen3Reranker, grouped: SharedPrefixForward, groups: list[tuple[int, int, list[int]]]
+def test_attention_of_gpus_equals_the_specification(
+    plain: Qwen3Reranker,
+    grouped: SharedPrefixForward,
+    unpadded: SharedPrefixForward,
+    groups: list[tuple[int, int, list[int]]],
 ) -> None:
     batch = [prompt for seed, prefix, own in groups for prompt in prompts(prefix, own, seed)]
     assert largest_difference(grouped, plain, batch) <= TOLERANCE
+    assert largest_difference(unpadded, plain, batch) <= TOLERANCE
 
 
 def test_grouped_attention_pads_near_lengths_only(plain: Qwen3Reranker, grouped: SharedPrefixForward) -> None:
@@ -122,6 +128,20 @@ def test_grouped_attention_pads_near_lengths_only(plain: Qwen3Reranker, grouped:
 @pytest.fixture(scope="module")
 def grouped(make_checkpoint: Callable[..., Path]) -> SharedPrefixForward:
     return fast_forward(network(make_checkpoint(**SMALL)), GroupedOperations())
+
+
+@pytest.fixture(scope="module")
+def unpadded(make_checkpoint: Callable[..., Path]) -> SharedPrefixForward:
+    return fast_forward(network(make_checkpoint(**SMALL)), VarlenOperations(exact_kernel))
+
+
+def test_unpadded_attention_reads_a_document_in_chunks(unpadded: SharedPrefixForward, plain: Qwen3Reranker) -> None:
+    [one] = prompts(77, [250])
+    reading = unpadded.begin(one, 300)
+    for end in (50, 120, 300):
+        assert unpadded.read([Chunk(reading, end)], []) == []
+    logit = unpadded([LastChunk(one.prompt, reading)])
+    assert abs(float(logit) - float(plain([one.prompt.token_ids]))) <= TOLERANCE
 
 
 # The prefix cache

@@ -1,7 +1,8 @@
 """How many tokens a batch on a GPU may have: those whose activations fit into the memory that the weights leave.
 
 A batch of T tokens is one pass. Its memory grows with T, and is largest in one layer, of which these live at a time
-(TorchLayers over GroupedOperations; a row is one token, an element has the size of the dtype):
+(TorchLayers over GroupedOperations, which need more than VarlenOperations; a row is one token, an element has the size
+of the dtype):
 
 - through the whole layer: the residual, its normed rows (2 × hidden_size), and query, key and value;
 - in attention: the result, twice; queries and result of the padded groups, a factor of √2 each, together 3; keys and

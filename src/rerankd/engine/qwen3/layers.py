@@ -21,8 +21,8 @@ from rerankd.engine.qwen3.packed import Packed
 class Layers(Protocol):
     """All layers of a network.
 
-    kernels: the kind of kernels that runs, or "plain". invariant: whether a row has the same bits whatever else is in
-    the pass.
+    kernels: the kind of kernels that runs, "varlen" for unpadded attention on a GPU, or "plain". invariant: whether a
+    row has the same bits whatever else is in the pass.
     """
 
     @property
@@ -47,7 +47,6 @@ class Layers(Protocol):
 class TorchLayers:
     """Implements `Layers` with a call for each linear layer and each operation."""
 
-    kernels = "plain"
     invariant = False
 
     def __init__(self, config: Qwen3Config, layers: Sequence[Layer], operations: Operations) -> None:
@@ -55,6 +54,7 @@ class TorchLayers:
         self._qk_eps = None if config.qwen2 else config.rms_norm_eps
         self._layers = layers
         self._operations = operations
+        self.kernels = operations.kernels
         first_key = config.num_attention_heads
         self._splits = (first_key, first_key + config.num_key_value_heads)  # between query, key and value heads
 

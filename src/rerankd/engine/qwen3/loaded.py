@@ -15,14 +15,15 @@ from rerankd.engine.loading.devices import Execution, return_freed_memory
 from rerankd.engine.loading.dtypes import choose_dtype
 from rerankd.engine.qwen3.answers import answer_ids
 from rerankd.engine.qwen3.batch_tokens import batch_tokens
+from rerankd.engine.qwen3.gpu_operations import gpu_operations
 from rerankd.engine.qwen3.int8 import load_int8
 from rerankd.engine.qwen3.kernels.choice import choose_kernels
 from rerankd.engine.qwen3.kernels.native import NativeLayers, kernels_fit
 from rerankd.engine.qwen3.kernels.packing import Packer
 from rerankd.engine.qwen3.layers import Layers, TorchLayers
 from rerankd.engine.qwen3.linear import LayerWeights, float_layers, layer_of, take_weights
-from rerankd.engine.qwen3.model import Qwen3Reranker, num_parameters
-from rerankd.engine.qwen3.ops import GroupedOperations, Operations, TorchOperations
+from rerankd.engine.qwen3.model import Qwen3Config, Qwen3Reranker, num_parameters
+from rerankd.engine.qwen3.ops import Operations, TorchOperations
 from rerankd.engine.qwen3.prompt import Qwen3Prompt
 from rerankd.engine.qwen3.shared_prefix import SharedPrefixForward
 from rerankd.engine.qwen3.weights import Checkpoint, Progress, load_reranker, read_config
@@ -106,15 +107,15 @@ def load_network(checkpoint: Checkpoint, execution: Execution, progress: Progres
         layers = NativeLayers(kernels, network.config, weights or take_weights(network))
     elif weights is not None:
         plain = [layer_of(one, dtype) for one in weights]
-        layers = TorchLayers(network.config, plain, _plain_operations(execution))
+        layers = TorchLayers(network.config, plain, _plain_operations(network.config, dtype, execution))
     else:
-        layers = TorchLayers(network.config, float_layers(network), _plain_operations(execution))
+        layers = TorchLayers(network.config, float_layers(network), _plain_operations(network.config, dtype, execution))
     return_freed_memory()
     return network, layers
 
 
-def _plain_operations(execution: Execution) -> Operations:
-    """The PyTorch operations for the device. Grouped operations depend on the batch, so they are not deterministic."""
+def _plain_operations(config: Qwen3Config, dtype: torch.dtype, execution: Execution) -> Operations:
+    """The PyTorch operations for the device. Those of GPUs depend on the batch, so they are not deterministic."""
     if execution.device.type == "cpu" or execution.deterministic:
         return TorchOperations(execution.dtype == torch.int8)
-    return GroupedOperations()
+    return gpu_operations(config, execution.device, dtype)

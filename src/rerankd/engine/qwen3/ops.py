@@ -54,6 +54,11 @@ class Operations(Protocol):
     Takes the output of a linear layer as `Rows`, and returns the input of the next one as `Rows`.
     """
 
+    @property
+    def kernels(self) -> str:
+        """Those that compute attention, or "plain"."""
+        ...
+
     def add_rmsnorm(self, x: Tensor, delta: Rows | None, weight: Tensor, eps: float) -> Rows:
         """x (T, hidden_size) += delta, in place; returns x / rms(x) × weight."""
         ...
@@ -92,6 +97,8 @@ class TorchOperations:
     Args:
         quantize: return int8 rows to the linear layers.
     """
+
+    kernels = "plain"
 
     def __init__(self, quantize: bool = False) -> None:
         self._quantize = quantize
@@ -138,9 +145,10 @@ def quantized(x: Tensor) -> Rows:
 
 
 class GroupedOperations(TorchOperations):
-    """For GPUs, which need few, large operations: pads segments of one prefix and similar length together.
+    """For GPUs without `VarlenOperations`: pads segments of one prefix and similar length together.
 
-    Pads only in attention, never in the linear layers. Not measured on a GPU; tested against TorchOperations on CPU.
+    GPUs need few, large operations. Pads only in attention, never in the linear layers. Not measured on a GPU; tested
+    against TorchOperations on CPU.
     """
 
     def attention(self, query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Rows:
