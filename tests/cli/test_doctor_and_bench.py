@@ -47,6 +47,8 @@ def test_bench_measures_both_systems_and_compares_their_scores(tiny_checkpoint: 
         assert row["documents_per_s"] > 0
         assert 0 < row["p50_s"] <= row["p95_s"]
         assert row["peak_memory_gb"] > 0.05
+    ours, theirs = report["results"]
+    assert 0 < ours["of_limit"] and 0 < ours["limit_tflops"] and theirs["limit_tflops"] is None
     assert report["largest_score_difference"]["C"] < 1e-4
 
 

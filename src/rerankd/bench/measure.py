@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rerankd.bench.hardware import computed_tokens, matrix_seconds
+from rerankd.bench.hardware import computed_tokens, linear_flops, matrix_seconds
 from rerankd.bench.our_engine import open_engine
 from rerankd.bench.peer_main import Job, Timing, time_calls
 from rerankd.bench.peer_process import measure_peer
@@ -42,6 +42,7 @@ class Result:
     Rates are over all timed calls. p50_s, p95_s: seconds per call. peak_memory_gb: resident memory, weights included.
     load_s: until the first call, including conversion of the checkpoint. logits: of the last call, to compare systems.
     of_limit: the share of the time that matrix multiplication alone takes, measured afterwards, for rerankd only.
+    limit_tflops: the rate of that multiplication in 10^12 operations per second.
     """
 
     system: str
@@ -57,6 +58,7 @@ class Result:
     peak_memory_gb: float
     logits: Sequence[float]
     of_limit: float | None = None
+    limit_tflops: float | None = None
 
 
 def measure(task: Task) -> Result:
@@ -67,9 +69,9 @@ def measure(task: Task) -> Result:
     """
     workload = workload_of(task.workload)
     prompts = workload.prompts(task.seed)
-    limit_s = None
+    limit_s = limit_tflops = None
     if task.system == "rerankd":
-        timing, limit_s = _measure_engine(task, prompts)
+        timing, limit_s, limit_tflops = _measure_engine(task, prompts)
     else:
         timing = measure_peer(_job(task, prompts), task.python)
     seconds = timing["seconds"]
@@ -88,20 +90,21 @@ def measure(task: Task) -> Result:
         peak_memory_gb=timing["peak_memory"] / 1e9,
         logits=timing["logits"],
         of_limit=limit_s * task.calls / sum(seconds) if limit_s else None,
+        limit_tflops=limit_tflops,
     )
 
 
-def _measure_engine(task: Task, prompts: Sequence[Prompt]) -> tuple[Timing, float]:
-    """The timing, and the seconds that matrix multiplication alone takes in a call."""
+def _measure_engine(task: Task, prompts: Sequence[Prompt]) -> tuple[Timing, float, float]:
+    """The timing, the seconds that matrix multiplication alone takes in a call, and its rate in 10^12 per second."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_time_engine, (task, prompts))
 
 
-def _time_engine(task: Task, prompts: Sequence[Prompt]) -> tuple[Timing, float]:
+def _time_engine(task: Task, prompts: Sequence[Prompt]) -> tuple[Timing, float, float]:
+    device, config = choose_device(task.device), read_config(task.folder)
     timing = time_calls(open_engine(task.folder, task.device, task.dtype), prompts, task.calls)
-    device = choose_device(task.device)
-    a_token = matrix_seconds(read_config(task.folder), choose_dtype(task.dtype, device), device)
-    return timing, a_token * computed_tokens(prompts)
+    a_token = matrix_seconds(config, choose_dtype(task.dtype, device), device)
+    return timing, a_token * computed_tokens(prompts), linear_flops(config) / a_token / 1e12
 
 
 def _job(task: Task, prompts: Sequence[Prompt]) -> Job:

@@ -85,7 +85,18 @@ def _print(options: EngineOptions, model: str, results: Sequence[Result]) -> Non
     console.print(
         "[dim]of limit: the time of the fastest matrix products here, measured right after, over the time taken"
     )
+    if rates := _rates(results):
+        console.print(f"[dim]these products: {rates}")
     console.print(f"[dim]{model}; {_machine(options)}")
     if len(results) > len(options.workload):
         drift = ", ".join(f"{workload} {value:.4f}" for workload, value in _drift(results).items())
         console.print(f"[dim]largest difference of a score between the rows: {drift}")
+
+
+def _rates(results: Sequence[Result]) -> str:
+    """The best rate of each dtype, to compare with the peak that the maker of a card names."""
+    best: dict[str, float] = {}
+    for result in results:
+        if result.limit_tflops:
+            best[result.dtype] = max(best.get(result.dtype, 0.0), result.limit_tflops)
+    return ", ".join(f"{dtype} {rate:.3g} TFLOP/s" for dtype, rate in best.items())
