@@ -5,7 +5,7 @@ PORT ?= 8000
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: help setup serve quick test test-server test-web test-clients test-deploy test-arm test-ray wheel coverage
-.PHONY: compatibility reference lint lint-scripts docs format audit clean amx-report
+.PHONY: compatibility reference lint lint-scripts docs format audit clean amx-report gpu-report
 
 help:  ## this list
 	@sed -n 's/^\([A-Za-z0-9.-]*\):.*##  *\(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -68,6 +68,11 @@ amx-report: .venv/installed-test  ## on a processor with AMX: are its tiles thos
 	    && OMP_NUM_THREADS=1 PYTHONPATH=tests .venv/bin/python -m support.amx_rates \
 	    && .venv/bin/rerankd bench --random-weights 0.6B --workload A B C 8x1500 1x8000 1x30 5x60 --dtype bfloat16 int8 \
 	) 2>&1 | tee amx-report.txt
+
+gpu-report: .venv/installed-test  ## on a machine with CUDA: are its logits those of the tests, and how fast?
+	@.venv/bin/python -c "import sys, torch; torch.cuda.is_available() or sys.exit('make gpu-report needs a CUDA card.')"
+	test -e random-0.6B || $(MAKE) --no-print-directory random-0.6B
+	.venv/bin/python benchmarks/gpu_report.py --model ./random-0.6B
 
 lint: .venv/installed-test  ## style and types
 	.venv/bin/ruff check .

@@ -55,6 +55,7 @@ EXPECTED_SKIPS = {
     r"does not name xquad\.en\.json": "the data set is not in the repository",
     r"processor (has no int8 products|has no AMX|cannot run the kernels)": "not every machine of CI has them",
     r"this machine can have no kernels": "nor a compiler for them",
+    r"this machine has no CUDA": "make gpu-report runs these tests on one that has it",
     r"no compiler or no emulator for ARM": "make test-arm says what it needs",
     r"this machine has no IPv6": "nor that",
     r"no user namespaces here|no unshare here": "containers often forbid namespaces",
