@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from rerankd.engine import engine as engine_module
 from rerankd.engine.engine import MAX_BATCH_TOKENS, MAX_BATCH_TOKENS_GPU, Engine
 from rerankd.engine.loading.devices import Execution
 from rerankd.engine.loading.embedding_files import prompts_of
@@ -43,10 +45,12 @@ class SmallMemory(TorchLayers):
         super().__init__(network.config, float_layers(network), TorchOperations())
         self.most = most
         self.passes: list[int] = []
+        self.failed: list[weakref.ref[Tensor]] = []  # what the passes that failed had in memory
 
     def __call__(self, x: Tensor, cos: Tensor, sin: Tensor, packed: Packed) -> Tensor:
         self.passes.append(len(x))
         if len(x) > self.most:
+            self.failed.append(weakref.ref(x))
             raise torch.OutOfMemoryError(f"CUDA out of memory: {len(x)} tokens")
         return super().__call__(x, cos, sin, packed)
 
@@ -119,6 +123,17 @@ def test_every_request_is_answered_in_smaller_batches(
     before = len(model.small.passes)
     engine.submit([prompt(20_000 + 100 * number, 60) for number in range(20)]).result(WAIT_S)
     assert max(model.small.passes[before:]) <= 200, "the batches stay smaller"
+
+
+def test_the_memory_of_a_pass_that_failed_is_free_before_the_next(
+    start: Callable[..., Engine], network: Qwen3Reranker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, freed = SmallModel(network, most=200), list[bool]()
+    monkeypatch.setattr(
+        engine_module, "return_cached_memory", lambda: freed.append(all(one() is None for one in model.small.failed))
+    )
+    start(model).submit([prompt(1000, 900)]).result(WAIT_S)
+    assert freed and all(freed)
 
 
 def test_a_request_that_no_batch_is_small_enough_for_fails_alone(

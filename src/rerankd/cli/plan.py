@@ -79,7 +79,7 @@ def plan_replicas(
         documents: of a call
         p95: 95 of 100 calls are answered in this time, such as 200ms
         rate: documents of that length that one replica ranks in a second
-        batch_tokens: the most that a replica computes at a time (default: this machine's; 16384 on a GPU)
+        batch_tokens: the most that a replica computes at a time (default: this machine's; up to 16384 on a GPU)
         log: take sizes and arrivals of calls from this log of 'rerankd serve --log-format json'
         seed: of the simulation
         as_json: print JSON
