@@ -373,8 +373,6 @@ async function awaitModel() {
   }
 }
 
-// Everything together.
-
 const linked = location.hash.length > 1 ? await unpack(location.hash) : null;
 const kept = linked ?? (await unpack(sessionStorage.getItem("rerankd-state") ?? ""));
 fields.instructA.value = fields.instructB.value = server.defaultInstruct;
